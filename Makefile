@@ -1,0 +1,55 @@
+# Every target sets up what it needs in .venv first. Choose other builds of torch with TORCH, e.g.
+#   make demo TORCH="torch==2.13.0 torchvision==0.28.0"
+# and other indexes with pip's own variables (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL).
+PYTHON ?= python3
+TORCH ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DATA ?=
+
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test test-fast check bench clean setup
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("paretoseg needs Python 3.11 or newer; run: make PYTHON=/path/to/python3.11") if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+ifneq ($(strip $(TORCH)),)
+	$(BIN)/python -m pip install --quiet $(TORCH)
+endif
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+# The main job: calibrate this machine, search, export and measure the winners, write a report. Again: it goes on.
+ifeq ($(strip $(DATA)),)
+DEMO := configs/demo.yaml
+else
+DEMO := configs/demo-camvid.yaml
+demo: export CAMVID := $(abspath $(DATA))
+endif
+demo: $(STAMP)
+	$(BIN)/paretoseg calibrate --device local-cpu --if-missing --minutes 1.2 $(DEMO)
+	$(BIN)/paretoseg launch $(DEMO)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+test-fast: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow"
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	@$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) runs build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

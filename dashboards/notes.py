@@ -1,0 +1,96 @@
+"""The Markdown notes that stand beside a trial and on a study's page in optuna-dashboard."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from dashboards import text
+from objectives.pareto import ParetoFront
+from objectives.trial_record import TrialRecord
+
+KEPT_HEADING = "## Your words"
+_HINT = "*Everything above is written by paretoseg; what you write below this line is kept.*"
+
+
+def trial_note(record: TrialRecord, bundle_name: str, links: Mapping[str, str]) -> str:
+    """What a trial's network is and does.
+
+    Args:
+        bundle_name: the folder of its export.
+        links: uploaded file name to its address on the dashboard; a picture is shown in the note.
+    """
+    lines = [f"## Trial {record.number}: {escape(text.network(record))}", ""]
+    rows = [("mIoU", text.miou(record.val_miou))]
+    rows.append(("predicted latency, ms", f"{text.milliseconds(record.latency_ms)} {text.interval(record)}".strip()))
+    inside = text.inside_interval(record)
+    verdict = "" if inside is None else (", inside the interval" if inside else ", outside the interval")
+    rows.append(("measured latency, ms", text.milliseconds(record.measured_ms) + verdict))
+    if record.score is not None:
+        rows.append(("MACs", text.count(record.score.macs)))
+        rows.append(("parameters", text.count(record.score.params)))
+        rows.append(("trained", f"{record.score.epoch} epochs in {text.seconds(record.score.train_s)}"))
+    rows.append(("bundle", bundle_name))
+    lines += _table(("", ""), rows)
+    lines += [f"\n![preview]({link})" for name, link in links.items() if name.endswith(".png")]
+    return "\n".join(lines)
+
+
+def study_note(
+    name: str,
+    records: Sequence[TrialRecord],
+    front: ParetoFront,
+    latency_budget_ms: float | None,
+    device: str | None,
+) -> str:
+    """A study in short: how its trials ended, and its front."""
+    ended = text.by_outcome(records)
+    outcomes = [f"{ended[key]} {label}" for key, label in text.OUTCOMES.items() if ended[key]]
+    outcomes += [f"{ended[text.RUNNING]} running"] if ended[text.RUNNING] else []
+    budget = "none" if latency_budget_ms is None else f"{latency_budget_ms:g} ms"
+    lines = [f"## {escape(name)}", ""]
+    corner = front.reference_point
+    facts = [
+        ("device", device or "not stated"),
+        ("latency budget", budget),
+        ("trials", f"{len(records)}: {', '.join(outcomes)}" if outcomes else "none yet"),
+        (
+            "hypervolume",
+            f"{front.hypervolume:.4g} mIoU × ms, to mIoU {corner[0]:g} at {corner[1]:g} ms",
+        ),
+    ]
+    lines += _table(("", ""), facts)
+    if not front.records:
+        return "\n".join([*lines, "", "No trial has been trained to the end yet."])
+    rows = [
+        (
+            str(record.number),
+            text.network(record),
+            text.miou(record.val_miou),
+            f"{text.milliseconds(record.latency_ms)} {text.interval(record)}".strip(),
+            text.milliseconds(record.measured_ms),
+        )
+        for record in front.records
+    ]
+    lines += ["", "### The front", "", *_table(("trial", "network", "mIoU", "predicted, ms", "measured, ms"), rows)]
+    return "\n".join(lines)
+
+
+def with_kept_words(body: str, current: str) -> str:
+    """``body`` followed by what a person wrote: below our heading, or all of a note that we never wrote."""
+    _, heading, words = current.partition(KEPT_HEADING)
+    if not heading:
+        words = current
+    words = words.replace(_HINT, "").strip()
+    end = f"\n\n{words}\n" if words else "\n"
+    return f"{body}\n\n{KEPT_HEADING}\n\n{_HINT}{end}"
+
+
+def escape(value: str) -> str:
+    """A value from outside as Markdown that shows it as it is: no markup, no HTML, no new table cell."""
+    return re.sub(r"([\\`*_\[\]<>|#!~])", r"\\\1", value.replace("\n", " "))
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    return lines + ["| " + " | ".join(escape(cell) for cell in row) + " |" for row in rows]

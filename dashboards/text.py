@@ -1,0 +1,108 @@
+"""How a trial and its numbers read: one way of rounding and naming for figures, tables, notes and the picture."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from objectives.trial_record import DIED, FINISHED, REFUSED, REUSED, STOPPED, TrialRecord
+
+# The order and the short form in which a known dimension is named; any other one follows as name=value.
+_SHORT = {
+    "family": "{}",
+    "decoder": "{}",
+    "width": "×{:g}",
+    "resolution": "{}",
+    "prune_ratio": "pruned {:.0%}",
+}
+_TRAINING_ONLY = ("learning_rate", "weight_decay")
+OUTCOMES = {
+    FINISHED: "trained to the end",
+    STOPPED: "stopped early",
+    REFUSED: "refused untrained",
+    DIED: "failed",
+    REUSED: "repeated, result reused",
+}
+RUNNING = "running"
+
+
+def milliseconds(value: float | None) -> str:
+    """A latency without its unit, three digits or so: ``0.482``, ``4.82``, ``48.2``; ``–`` for None."""
+    if value is None:
+        return "–"
+    if value < 1:
+        return f"{value:.3f}"
+    return f"{value:.2f}" if value < 20 else f"{value:.1f}"
+
+
+def interval(record: TrialRecord) -> str:
+    """``[low, high]`` of the predicted latency in ms, or nothing without one."""
+    if record.latency_low_ms is None or record.latency_high_ms is None:
+        return ""
+    return f"[{milliseconds(record.latency_low_ms)}, {milliseconds(record.latency_high_ms)}]"
+
+
+def miou(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def count(value: int | None) -> str:
+    """A large count with its factor: ``812``, ``45.1 k``, ``68.4 M``, ``1.23 G``."""
+    if value is None:
+        return "–"
+    for limit, factor in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= limit:
+            return f"{value / limit:.3g} {factor}"
+    return str(value)
+
+
+def seconds(value: float | None) -> str:
+    """``8.2 s``, ``4 min 10 s``, ``3 h 05 min``."""
+    if value is None:
+        return "–"
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def value_text(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def network(record: TrialRecord) -> str:
+    """What the candidate's network is, in one line: ``mobilenetv2_100 · lraspp · ×0.5 · 96x128 · pruned 25%``."""
+    params = record.params
+    if not params:
+        return "unknown candidate"
+    parts = []
+    for name, form in _SHORT.items():
+        if name not in params or (name == "prune_ratio" and not params[name]):
+            continue
+        try:
+            parts.append(form.format(params[name]))
+        except ValueError:
+            parts.append(f"{name}={params[name]}")
+    parts += [f"{k}={value_text(v)}" for k, v in params.items() if k not in _SHORT and k not in _TRAINING_ONLY]
+    return " · ".join(parts)
+
+
+def inside_interval(record: TrialRecord) -> bool | None:
+    """Whether the measured latency lies in the predicted interval; None where one of them is missing."""
+    if record.measured_ms is None or record.latency_low_ms is None or record.latency_high_ms is None:
+        return None
+    return record.latency_low_ms <= record.measured_ms <= record.latency_high_ms
+
+
+def relative_error(record: TrialRecord) -> float | None:
+    """(predicted - measured) / measured latency: positive when the prediction was too slow."""
+    if record.measured_ms is None or record.latency_ms is None or record.measured_ms <= 0:
+        return None
+    return (record.latency_ms - record.measured_ms) / record.measured_ms
+
+
+def by_outcome(records: Sequence[TrialRecord]) -> Counter[str]:
+    """How many trials ended how; those without an outcome count as running."""
+    return Counter(record.outcome or RUNNING for record in records)

@@ -1,0 +1,231 @@
+"""optuna-dashboard on a study, with the exported networks, notes and figures beside its trials.
+
+Optuna refuses to write to a finished trial. The dashboard also looks for a trial's note and artifacts among the study's
+system attributes, and those may be written at any time: that is where everything here goes.
+"""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+import sqlite3
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+import optuna
+import sqlalchemy.exc
+from optuna.artifacts import FileSystemArtifactStore
+from optuna.storages import BaseStorage, RDBStorage
+from optuna_dashboard import save_plotly_graph_object, wsgi
+from optuna_dashboard._note import get_note_from_system_attrs, save_note_with_version
+
+from dashboards import figures, notes
+from objectives.pareto import ParetoFront
+from objectives.storage_url import redact_url
+from objectives.trial_record import TrialRecord
+from search_spaces.errors import UserError
+from search_spaces.files import write_error
+
+UPLOADED = ("preview.png", "model.onnx", "manifest.json")
+CONSTRAINTS_KEY = "constraints"
+_ARTIFACT_KEY = "dashboard:artifacts:{trial_id}:{artifact_id}"
+_NAMESPACE = uuid.UUID("6f1a5f1e-7a43-5d0e-9c6b-2d1f5f0b9a11")
+FIGURES = ("paretoseg-front", "paretoseg-curves", "paretoseg-latency")
+
+
+def set_constraint(trial: optuna.Trial, violation: float) -> None:
+    """Say by how much a trial breaks its constraint, so that Optuna's samplers and the dashboard both read it.
+
+    Instead of ``Trial.set_constraint``, not beside it: Optuna 5 writes one key a constraint there, which the dashboard
+    (0.21) does not know; the list under the old key is read by both. Writing both would count the violation twice, and
+    writing the list for infeasible trials only leaves rows of unequal length, on which ``GPSampler`` stumbles: call it
+    for every trial, before it is told, because Optuna refuses to write to a finished one.
+
+    Args:
+        trial: still running.
+        violation: positive where the constraint is broken, zero or negative where it holds; not NaN.
+    """
+    if violation != violation:
+        raise ValueError("a constraint's violation must not be NaN")
+    trial.storage.set_trial_system_attr(trial._trial_id, CONSTRAINTS_KEY, [float(violation)])
+
+
+def upload_bundle(
+    study: optuna.Study, record: TrialRecord, bundle_dir: Path, artifact_store: FileSystemArtifactStore
+) -> tuple[str, ...]:
+    """Show an exported network beside its trial: preview image, ONNX file, manifest, and a note of what it is.
+
+    Run again, the same files are replaced under the same ids, and only a note that has changed is written. What a
+    person wrote under the note's last heading is kept.
+
+    Args:
+        record: the trial, finished or not.
+        bundle_dir: the bundle; of ``UPLOADED``, what it holds is uploaded.
+        artifact_store: where the dashboard is served from, see ``open_artifact_store``.
+
+    Returns:
+        Names of the files that were uploaded.
+
+    Raises:
+        UserError: the bundle is not there, or a file cannot be copied.
+    """
+    if not bundle_dir.is_dir():
+        raise UserError(
+            f"there is no bundle at {bundle_dir}: run `paretoseg export` for trial {record.number}, then try again"
+        )
+    trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, record.number)
+    known = study._storage.get_study_system_attrs(study._study_id)
+    uploaded = {}
+    for name in UPLOADED:
+        source = bundle_dir / name
+        artifact_id = str(uuid.uuid5(_NAMESPACE, f"{study.study_name}/{record.number}/{name}"))
+        key = _ARTIFACT_KEY.format(trial_id=trial_id, artifact_id=artifact_id)
+        if not source.is_file():
+            if known.get(key, "null") != "null":
+                _set_study_attr(study, key, "null")  # how the dashboard itself marks an artifact that was deleted
+            continue
+        try:
+            with source.open("rb") as content:
+                artifact_store.write(artifact_id, content)
+        except OSError as error:
+            raise write_error(bundle_dir / name, error) from error
+        mimetype = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        meta = {"artifact_id": artifact_id, "filename": name, "mimetype": mimetype, "encoding": None}
+        if known.get(key) != json.dumps(meta):
+            _set_study_attr(study, key, json.dumps(meta))
+        uploaded[name] = f"/artifacts/{study._study_id}/{trial_id}/{artifact_id}"
+    _save_note(study, trial_id, notes.trial_note(record, bundle_dir.name, uploaded))
+    return tuple(uploaded)
+
+
+def update_study_page(
+    study: optuna.Study,
+    records: Sequence[TrialRecord],
+    front: ParetoFront,
+    *,
+    latency_budget_ms: float | None = None,
+    device: str | None = None,
+    rungs: Sequence[int] = (),
+) -> None:
+    """Put a summary and the figures that the dashboard lacks on the study's own page; repeated calls replace them.
+
+    The dashboard draws no learning curves for studies of several objectives, and knows nothing of intervals.
+    """
+    drawn = (
+        figures.pareto_figure(records, front, latency_budget_ms=latency_budget_ms),
+        figures.learning_curves_figure(records, front, rungs=rungs),
+        figures.predicted_vs_measured_figure(records),
+    )
+    for name, title, figure in zip(
+        FIGURES, ("Pareto front", "Learning curves", "Predicted against measured"), drawn, strict=True
+    ):
+        if figure is not None:
+            figure.update_layout(title={"text": title, "x": 0.02}, margin={"t": 60})
+            save_plotly_graph_object(study, figure, graph_object_id=name)
+    _save_note(study, None, notes.study_note(study.study_name, records, front, latency_budget_ms, device))
+
+
+def open_artifact_store(artifact_dir: Path) -> FileSystemArtifactStore:
+    """The store in ``artifact_dir``, which is made where it is missing. Raises UserError where it cannot be."""
+    try:
+        artifact_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(artifact_dir, error) from error
+    return FileSystemArtifactStore(artifact_dir)
+
+
+class DashboardServer(ThreadingMixIn, WSGIServer):
+    """One thread a request: a browser fetches artifacts while the study is polled."""
+
+    daemon_threads = True
+
+    @property
+    def address(self) -> str:
+        """Where a browser finds it."""
+        host = self.server_address[0]
+        shown = host.decode() if isinstance(host, (bytes, bytearray)) else str(host)
+        return f"http://{shown}:{self.server_port}/dashboard"
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing: the dashboard polls every few seconds."""
+
+
+def make_server(
+    storage: str | BaseStorage, artifact_dir: Path, host: str = "127.0.0.1", port: int = 8080
+) -> DashboardServer:
+    """A dashboard that listens but does not serve yet.
+
+    Args:
+        storage: an Optuna storage or the URL of a relational one, which must exist.
+        artifact_dir: the folder of ``open_artifact_store``.
+        host: leave it on loopback unless the network is trusted: it has no passwords, and can delete studies.
+        port: 0 takes any free one.
+
+    Raises:
+        UserError: the storage cannot be reached, or the port is taken. A password in the URL is never shown.
+    """
+    opened = _open_storage(storage) if isinstance(storage, str) else storage
+    application = wsgi(opened, artifact_store=open_artifact_store(artifact_dir))
+    try:
+        server = DashboardServer((host, port), _QuietHandler)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(
+            f"the dashboard cannot listen on {host}:{port}: {reason}. Choose another one with --port."
+        ) from error
+    server.set_app(application)
+    return server
+
+
+def serve(
+    storage: str | BaseStorage,
+    artifact_dir: Path,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    *,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve the dashboard until Ctrl-C; see ``make_server``. ``on_ready`` gets the address to open."""
+    server = make_server(storage, artifact_dir, host, port)
+    try:
+        if on_ready is not None:
+            on_ready(server.address)
+        server.serve_forever(poll_interval=0.2)
+    except KeyboardInterrupt:
+        return
+    finally:
+        server.server_close()
+
+
+def _open_storage(url: str) -> BaseStorage:
+    shown = redact_url(url)
+    try:
+        parsed = sqlalchemy.engine.make_url(url)
+        is_sqlite = parsed.get_backend_name() == "sqlite"
+        if is_sqlite and parsed.database and parsed.database != ":memory:" and not Path(parsed.database).is_file():
+            raise UserError(f"there is no study in {shown}: run `paretoseg launch` first, or name another config")
+        # Waiting for a lock is right: the study may be running, and its driver writes.
+        return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}} if is_sqlite else {})
+    except (sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, ImportError, RuntimeError) as error:
+        first_line = redact_url(str(error)).strip().partition("\n")[0]
+        raise UserError(
+            f"the storage {shown} cannot be opened: {first_line}. Check the address, and that it is running."
+        ) from None
+
+
+def _save_note(study: optuna.Study, trial_id: int | None, body: str) -> None:
+    known = study._storage.get_study_system_attrs(study._study_id)
+    current = get_note_from_system_attrs(known, trial_id)
+    wanted = notes.with_kept_words(body, current["body"])
+    if wanted != current["body"]:
+        save_note_with_version(study._storage, study._study_id, trial_id, current["version"] + 1, wanted)
+
+
+def _set_study_attr(study: optuna.Study, key: str, value: str) -> None:
+    study._storage.set_study_system_attr(study._study_id, key, value)

@@ -1,0 +1,295 @@
+"""A bundle: one folder that holds a trained network and all an engineer needs to run it on a device."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from exports.bundle_check import SCHEMA_VERSION, read_manifest, sha256_of, verify_files
+from exports.bundle_readme import bundle_readme
+from exports.errors import ExportError
+from exports.folder_lock import locked_parent
+from exports.graph import count_graph_params, load_graph
+from exports.lint import lint_onnx, lint_summary
+from exports.onnx_export import OnnxFile, cpu_copy, export_onnx
+from exports.parity import LabelArray, check_parity
+from exports.preview import Palette, default_palette, write_preview
+from exports.profiles import DeviceProfile
+from exports.runtime import FloatArray, OnnxSession
+from search_spaces.candidate import Candidate
+from search_spaces.files import atomic_folder, write_json
+from search_spaces.registry import get_space
+
+_RULE = (
+    "Upsample the logits bilinearly (half-pixel centres, align_corners false) to the size you want, then take the "
+    "class with the largest logit of each pixel."
+)
+
+
+@dataclass(frozen=True)
+class ExportBundle:
+    """A bundle on disk.
+
+    Attributes:
+        dir: its folder.
+        manifest: the content of ``manifest.json``.
+    """
+
+    dir: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def onnx_path(self) -> Path:
+        return self.dir / "model.onnx"
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return self.dir / "model.pt"
+
+    @property
+    def preview_path(self) -> Path:
+        return self.dir / "preview.png"
+
+    @property
+    def candidate(self) -> Candidate:
+        return Candidate.from_dict(self.manifest["candidate"])
+
+    @property
+    def input_hw(self) -> tuple[int, int]:
+        """Height and width of the input in pixels."""
+        return self.manifest["input"]["height_px"], self.manifest["input"]["width_px"]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(self.manifest["classes"]["names"])
+
+    @property
+    def measurements(self) -> tuple[Mapping[str, Any], ...]:
+        """What ``add_measurement`` added, oldest first."""
+        return tuple(self.manifest["measurements"])
+
+
+def write_bundle(
+    folder: Path,
+    *,
+    net: nn.Module,
+    candidate: Candidate,
+    input_hw: tuple[int, int],
+    class_names: Sequence[str],
+    mean: Sequence[float],
+    std: Sequence[float],
+    ignore_index: int,
+    images: FloatArray,
+    labels: Sequence[LabelArray] | None,
+    profile: DeviceProfile,
+    facts: Mapping[str, Any],
+    config_yaml: str,
+    checkpoint: Path | None = None,
+    palette: Palette | None = None,
+) -> ExportBundle:
+    """Export ``net``, check it against torch on ``images``, and write all of it as one folder, or nothing.
+
+    An existing folder is replaced when the new one is complete. Several processes may write the same folder: one of
+    the complete results stays.
+
+    Args:
+        mean, std: per channel (RGB), of images scaled to 0..1.
+        images: float32 (N, 3, height, width), normalised; a handful of real validation images.
+        labels: uint8 (h, w) each at any resolution, or None.
+        facts: plain JSON about the trial (study, number, val_miou, latency estimate, ...).
+        checkpoint: the file the weights came from; its SHA-256 is kept in the manifest.
+        palette: one RGB colour per class; chosen when None.
+
+    Raises:
+        ExportError: the network cannot be exported, or the export does not agree with torch.
+        UserError: the folder cannot be written.
+        ValueError: numbers of classes, colours, or shapes do not fit together, or ``facts`` is not plain JSON.
+    """
+    colours = palette if palette is not None else default_palette(len(class_names))
+    if len(colours) != len(class_names):
+        raise ValueError(f"{len(class_names)} classes and {len(colours)} colours")
+    if images.shape[2:] != tuple(input_hw):
+        raise ValueError(f"images are {images.shape[2:]}, the network's input is {tuple(input_hw)}")
+    json.dumps(facts, allow_nan=False)
+    origin = None if checkpoint is None else {"name": checkpoint.name, "sha256": sha256_of(checkpoint)}
+    subject = _describe(candidate)
+    with ExitStack() as stack:
+        commit = stack.enter_context(ExitStack())
+        staging = stack.enter_context(atomic_folder(folder))
+        onnx_file = export_onnx(net, input_hw, staging / "model.onnx", opset=profile.opset, subject=subject)
+        if onnx_file.output_shape[1] != len(class_names):
+            raise ValueError(f"the network has {onnx_file.output_shape[1]} classes, class_names {len(class_names)}")
+        parity = check_parity(net, onnx_file.path, images, labels, ignore_index)
+        if not parity.passed:
+            raise ExportError(
+                f"{subject} is not exported: {parity.reason}. Choose another trial, or train this one again with a "
+                "lower learning rate."
+            )
+        _write_weights(staging / "model.pt", net, candidate, input_hw, len(class_names))
+        (staging / "study.yaml").write_text(config_yaml)
+        write_preview(
+            staging / "preview.png",
+            OnnxSession(onnx_file.path),
+            images,
+            labels,
+            mean=mean,
+            std=std,
+            class_names=class_names,
+            palette=colours,
+            ignore_index=ignore_index,
+        )
+        manifest: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            "kind": "paretoseg bundle",
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "candidate": candidate.to_dict(),
+            "profile": _profile_facts(profile),
+            "input": _input_facts(onnx_file, mean, std),
+            "output": _output_facts(onnx_file),
+            "classes": {
+                "names": list(class_names),
+                "palette": [list(colour) for colour in colours],
+                "ignore_index": ignore_index,
+            },
+            "network": {"macs": onnx_file.macs, "params": count_graph_params(load_graph(onnx_file.path))},
+            "parity": parity.to_dict(),
+            "lint": _lint_facts(onnx_file, profile),
+            "facts": dict(facts),
+            "checkpoint": origin,
+            "versions": _versions(),
+            "measurements": [],
+        }
+        (staging / "README.md").write_text(bundle_readme(manifest))
+        manifest["files"] = {
+            path.name: {"sha256": sha256_of(path), "bytes": path.stat().st_size} for path in sorted(staging.iterdir())
+        }
+        write_json(staging / "manifest.json", manifest)
+        # taken last and released after the rename: exporting itself may run in several processes
+        commit.enter_context(locked_parent(folder))
+    return ExportBundle(folder, manifest)
+
+
+def read_bundle(folder: Path) -> ExportBundle:
+    """Open a bundle and verify it: schema version, that every file is there, unchanged, and nothing was added.
+
+    Engines built beside it (``*.plan``, ``*.engine``, ``*.cache``) and hidden files are no part of the bundle.
+
+    Raises:
+        UserError: naming the folder or the file, and what to do.
+    """
+    manifest = read_manifest(folder)
+    with locked_parent(folder, shared=True):
+        manifest = read_manifest(folder)
+        verify_files(folder, manifest)
+    return ExportBundle(folder, manifest)
+
+
+def add_measurement(folder: Path, measurement: Mapping[str, Any]) -> ExportBundle:
+    """Append ``measurement`` (plain JSON: device, latency_ms_p50, ...) to the manifest, atomically.
+
+    Raises:
+        UserError: the folder is no readable bundle, or cannot be written.
+        ValueError: ``measurement`` is not plain JSON.
+    """
+    json.dumps(measurement, allow_nan=False)
+    read_manifest(folder)
+    with locked_parent(folder):
+        manifest = read_manifest(folder)
+        manifest["measurements"] = [*manifest["measurements"], dict(measurement)]
+        write_json(folder / "manifest.json", manifest)
+    return ExportBundle(folder, manifest)
+
+
+def load_network(bundle: ExportBundle) -> nn.Module:
+    """The trained torch network of a bundle, on the CPU, in evaluation mode; for fine-tuning or another export.
+
+    Raises:
+        UserError: the search space of the candidate is unknown here or has another version.
+    """
+    content = torch.load(bundle.checkpoint_path, weights_only=True, map_location="cpu")
+    candidate = Candidate.from_dict(content["candidate"])
+    net = get_space(candidate.space, {}).build_pruned(candidate, content["num_classes"])
+    net.load_state_dict(content["state_dict"])
+    return net.eval()
+
+
+def _describe(candidate: Candidate) -> str:
+    shape = ", ".join(str(candidate.params[key]) for key in ("family", "decoder") if key in candidate.params)
+    return f"candidate {candidate.id}" + (f" ({shape})" if shape else "")
+
+
+def _write_weights(
+    path: Path, net: nn.Module, candidate: Candidate, input_hw: tuple[int, int], num_classes: int
+) -> None:
+    content = {
+        "state_dict": dict(cpu_copy(net).state_dict()),
+        "candidate": candidate.to_dict(),
+        "num_classes": num_classes,
+        "input_hw": [int(input_hw[0]), int(input_hw[1])],
+    }
+    torch.save(content, path)
+
+
+def _profile_facts(profile: DeviceProfile) -> dict[str, Any]:
+    return {
+        "name": profile.name,
+        "description": profile.description,
+        "runtime": profile.runtime,
+        "precisions": list(profile.precisions),
+    }
+
+
+def _input_facts(onnx_file: OnnxFile, mean: Sequence[float], std: Sequence[float]) -> dict[str, Any]:
+    return {
+        "name": onnx_file.input_name,
+        "dtype": "float32",
+        "layout": "NCHW",
+        "shape": list(onnx_file.input_shape),
+        "height_px": onnx_file.input_shape[2],
+        "width_px": onnx_file.input_shape[3],
+        "colour_order": "RGB",
+        "resize": "bicubic with antialiasing, as Pillow does",
+        "normalise": "(value / 255 - mean) / std per channel",
+        "mean": [float(value) for value in mean],
+        "std": [float(value) for value in std],
+    }
+
+
+def _output_facts(onnx_file: OnnxFile) -> dict[str, Any]:
+    return {
+        "name": onnx_file.output_name,
+        "dtype": "float32",
+        "layout": "NCHW",
+        "shape": list(onnx_file.output_shape),
+        "num_classes": onnx_file.output_shape[1],
+        "stride": onnx_file.input_shape[2] // onnx_file.output_shape[2],
+        "rule": _RULE,
+    }
+
+
+def _lint_facts(onnx_file: OnnxFile, profile: DeviceProfile) -> dict[str, Any]:
+    findings = lint_onnx(onnx_file.path, profile)
+    return {
+        "profile": profile.name,
+        "summary": lint_summary(findings, profile),
+        "findings": [asdict(finding) for finding in findings],
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in ("paretoseg", "torch", "timm", "onnx", "onnxslim", "onnxruntime", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

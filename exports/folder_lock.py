@@ -1,0 +1,25 @@
+"""One writer of a folder at a time, also among processes, without leaving a lock file behind."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def locked_parent(folder: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold a lock on the folder that contains ``folder``, while ``folder`` itself is replaced or read.
+
+    Some network file systems cannot lock a directory; the work then goes on, protected by atomic renames alone.
+    """
+    handle = os.open(folder.resolve().parent, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,97 @@
+"""Reading plain facts from an ONNX graph: shapes, constants, multiply-accumulates."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import numpy_helper
+
+from exports.errors import ExportError
+
+Shape = tuple[int, ...]
+
+
+def load_graph(model: onnx.ModelProto | Path) -> onnx.ModelProto:
+    """``model`` itself, or the file read.
+
+    Raises:
+        ExportError: the file is missing or is not an ONNX model.
+    """
+    if isinstance(model, onnx.ModelProto):
+        return model
+    try:
+        return onnx.load_model_from_string(model.read_bytes())
+    except OSError as error:
+        raise ExportError(
+            f"cannot read the ONNX model {model}: {error.strerror or error}. Export the trial again."
+        ) from error
+    except DecodeError as error:
+        raise ExportError(f"{model} is not a readable ONNX model ({error}). Export the trial again.") from error
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Version of the default operator set that ``model`` imports."""
+    return int(next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0))
+
+
+def tensor_shape(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
+    """Shape of a graph value; a symbolic or unknown dimension is None."""
+    return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim)
+
+
+def value_shapes(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:
+    """Shape of every named tensor that shape inference can tell, weights included."""
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    shapes = {value.name: tensor_shape(value) for value in (*inferred.input, *inferred.value_info, *inferred.output)}
+    shapes.update({tensor.name: tuple(tensor.dims) for tensor in inferred.initializer})
+    return shapes
+
+
+def constant_names(graph: onnx.GraphProto) -> set[str]:
+    """Names of tensors whose value is known before the network runs."""
+    names = {tensor.name for tensor in graph.initializer}
+    return names | {node.output[0] for node in graph.node if node.op_type == "Constant"}
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, object]:
+    """A node's attributes as plain values; strings decoded."""
+    values = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+    return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
+
+
+def count_graph_macs(model: onnx.ModelProto) -> int:
+    """Multiply-accumulates of one run, of the convolutions, transposed convolutions, and matrix products.
+
+    Convolution: output elements x (weights of one filter); everything element-wise counts as zero, as fvcore and
+    ``torch.utils.flop_counter`` do.
+    """
+    shapes = value_shapes(model)
+    total = 0
+    for node in model.graph.node:
+        if node.op_type not in {"Conv", "ConvTranspose", "Gemm", "MatMul"}:
+            continue
+        output, operand = shapes.get(node.output[0]), shapes.get(node.input[1])
+        source = shapes.get(node.input[0])
+        if output is None or operand is None or source is None or None in (*output, *operand, *source):
+            continue
+        if node.op_type == "Conv":
+            each, elements = math.prod(operand[1:]), math.prod(output)  # type: ignore[arg-type]
+        elif node.op_type == "ConvTranspose":
+            each, elements = math.prod(operand[1:]), math.prod(source)  # type: ignore[arg-type]
+        else:
+            transposed = bool(attributes(node).get("transA", 0))
+            each, elements = source[-2 if transposed else -1], math.prod(output)  # type: ignore[arg-type,assignment]
+        total += each * elements
+    return total
+
+
+def count_graph_params(model: onnx.ModelProto) -> int:
+    """Number of floating-point weights stored in the graph."""
+    return sum(
+        int(numpy_helper.to_array(tensor).size)
+        for tensor in model.graph.initializer
+        if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+    )

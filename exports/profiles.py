@@ -1,0 +1,100 @@
+"""What a target device can run, as data."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Literal
+
+from search_spaces.errors import UserError
+
+
+@dataclass(frozen=True)
+class DeviceProfile:
+    """The rules of one target; what was measured on a board is another matter (``hw_latency_model``).
+
+    Attributes:
+        name: key of ``PROFILES``.
+        description: one line for people.
+        opset: operator set that networks are exported with, and the newest that the target takes.
+        precisions: what engines may be built in, best first.
+        runtime: what runs the network there.
+        max_memory_mb: memory that the weights and the largest live tensors may take; None where it does not matter.
+        tensorrt_version: (major, minor) of TensorRT on the target; None without TensorRT.
+        forbidden_ops: ONNX operator to why it cannot run.
+        discouraged_ops: ONNX operator to why it is slow or fragile.
+        resize_modes: ``mode`` values of Resize that run; None allows all.
+        resize_coordinates: ``coordinate_transformation_mode`` values that run; None allows all.
+        static_shapes: every input shape must be fixed.
+        constant_parameters: weights, Slice and Squeeze axes, TopK's K, and Resize scales must be constants.
+        allow_qdq: QuantizeLinear/DequantizeLinear pairs may be present.
+    """
+
+    name: str
+    description: str
+    opset: int
+    precisions: tuple[str, ...]
+    runtime: Literal["onnxruntime", "tensorrt"]
+    max_memory_mb: int | None = None
+    tensorrt_version: tuple[int, int] | None = None
+    forbidden_ops: tuple[tuple[str, str], ...] = ()
+    discouraged_ops: tuple[tuple[str, str], ...] = ()
+    resize_modes: tuple[str, ...] | None = None
+    resize_coordinates: tuple[str, ...] | None = None
+    static_shapes: bool = False
+    constant_parameters: bool = False
+    allow_qdq: bool = True
+
+
+_NO_IMPORTER = "TensorRT 8.2 has no importer for it"
+_SLOW_ARGMAX = "it becomes TopK(1), slow and known to crash from 576x576 on; emit low-resolution logits instead"
+
+PROFILES: dict[str, DeviceProfile] = {
+    profile.name: profile
+    for profile in (
+        DeviceProfile(
+            name="local-cpu",
+            description="this machine's CPU through ONNX Runtime",
+            opset=13,
+            precisions=("fp32", "int8"),
+            runtime="onnxruntime",
+        ),
+        DeviceProfile(
+            name="jetson-nano",
+            description="the original Jetson Nano (Maxwell, JetPack 4.6.x) through TensorRT 8.2",
+            opset=13,
+            precisions=("fp16", "fp32"),
+            runtime="tensorrt",
+            # 2 GB board: system, CUDA context, and TensorRT's builder take about half of what is there
+            max_memory_mb=1024,
+            tensorrt_version=(8, 2),
+            forbidden_ops=(
+                ("HardSwish", "TensorRT takes it from 8.4 on; decompose it to HardSigmoid and Mul"),
+                ("LayerNormalization", "TensorRT takes it from 8.6 on; export at an opset below 17"),
+                ("GroupNormalization", "TensorRT takes it from 8.6 on; export at an opset below 18"),
+                ("Trilu", "TensorRT takes it from 8.5 on"),
+                *((op, _NO_IMPORTER) for op in ("GridSample", "OneHot", "Mod", "NonZero", "RoiAlign", "Gelu", "Mish")),
+                *((op, _NO_IMPORTER) for op in ("DeformConv", "MaxUnpool")),
+            ),
+            discouraged_ops=(("ArgMax", _SLOW_ARGMAX),),
+            resize_modes=("nearest", "linear"),
+            resize_coordinates=("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners"),
+            static_shapes=True,
+            constant_parameters=True,
+            allow_qdq=False,
+        ),
+    )
+}
+
+
+def get_profile(name: str) -> DeviceProfile:
+    """The profile called ``name``.
+
+    Raises:
+        UserError: there is none; the message names the nearest and all known ones.
+    """
+    if name in PROFILES:
+        return PROFILES[name]
+    near = difflib.get_close_matches(name, PROFILES, n=1, cutoff=0.5)
+    hint = f'Did you mean "{near[0]}"? ' if near else ""
+    raise UserError(f'there is no device profile "{name}". {hint}Choose one of: {", ".join(PROFILES)}.')

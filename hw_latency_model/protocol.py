@@ -1,0 +1,138 @@
+"""How one network is timed: warm-up, runs between two rounds of a fixed reference network, repeats when that drifts.
+
+Nothing here knows what runs; a device hands in two callables. On a shared machine the operating system takes the core
+away now and then. A run that this happened to says nothing about the network, so with one thread its time on the core
+is taken instead of the time on the wall, and how much was waited is reported beside it.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ProtocolSettings:
+    """Durations in seconds, counts in runs.
+
+    Attributes:
+        min_runs, max_runs, max_s: at least ``min_runs``, then until ``max_runs`` or ``max_s``, whichever is first.
+        warmup_runs, warmup_max_s: warm until two rounds of this many runs have medians within 3 %, or so long.
+        reference_runs: runs of the reference, before and after.
+        max_drift_rel: above this change of the reference a measurement is repeated.
+        max_repeats: after so many repeats it is kept and marked noisy.
+    """
+
+    min_runs: int = 20
+    max_runs: int = 200
+    max_s: float = 0.6
+    warmup_runs: int = 3
+    warmup_max_s: float = 0.3
+    reference_runs: int = 15
+    max_drift_rel: float = 0.05
+    max_repeats: int = 2
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What the protocol found; see ``Measurement`` for the fields. Times in milliseconds."""
+
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    runs: int
+    noise_rel: float
+    reference_ms: float
+    drift_rel: float
+    waited_rel: float
+    noisy: bool
+    repeats: int
+
+
+def time_network(
+    run: Callable[[], object], reference: Callable[[], object], settings: ProtocolSettings, *, one_thread: bool
+) -> Timing:
+    """Time ``run`` by the protocol.
+
+    Args:
+        run: runs the network once, blocking.
+        reference: runs the fixed reference network once.
+        settings: how long and how often.
+        one_thread: the network runs in the calling thread alone, so the thread's clock tells its time on the core.
+    """
+    kept: Timing | None = None
+    for repeat in range(settings.max_repeats + 1):
+        timing = _time_once(run, reference, settings, one_thread, repeat)
+        if kept is None or timing.drift_rel < kept.drift_rel:
+            kept = timing
+        if not timing.noisy:
+            return timing
+    assert kept is not None
+    return kept
+
+
+def _time_once(
+    run: Callable[[], object],
+    reference: Callable[[], object],
+    settings: ProtocolSettings,
+    one_thread: bool,
+    repeat: int,
+) -> Timing:
+    _warm_up(run, settings)
+    reference()
+    before = statistics.median(_samples(reference, settings.reference_runs, one_thread)[0])
+    first = time.perf_counter()
+    times: list[float] = []
+    waited = 0.0
+    while len(times) < settings.min_runs or (
+        len(times) < settings.max_runs and time.perf_counter() - first < settings.max_s
+    ):
+        more, more_waited = _samples(run, 5, one_thread)
+        times += more
+        waited += more_waited
+    total = time.perf_counter() - first
+    reference()
+    after = statistics.median(_samples(reference, settings.reference_runs, one_thread)[0])
+    p25, p50, p75, p90, p99 = (float(value) for value in np.percentile(times, [25, 50, 75, 90, 99]))
+    drift = abs(after - before) / min(after, before)
+    return Timing(
+        p50_ms=p50,
+        p90_ms=p90,
+        p99_ms=p99,
+        runs=len(times),
+        noise_rel=max((p75 - p25) / 2 / p50, drift),
+        reference_ms=(before + after) / 2,
+        drift_rel=drift,
+        waited_rel=min(1.0, waited / total),
+        noisy=drift > settings.max_drift_rel,
+        repeats=repeat,
+    )
+
+
+def _warm_up(run: Callable[[], object], settings: ProtocolSettings) -> None:
+    start = time.perf_counter()
+    last = float("inf")
+    while True:
+        now = statistics.median(_samples(run, settings.warmup_runs, True)[0])
+        if abs(now - last) <= 0.03 * now or time.perf_counter() - start > settings.warmup_max_s:
+            return
+        last = now
+
+
+def _samples(run: Callable[[], object], runs: int, one_thread: bool) -> tuple[list[float], float]:
+    """Milliseconds of each run, and the seconds that other processes held the core meanwhile."""
+    times = []
+    waited = 0.0
+    for _ in range(runs):
+        core, wall = time.thread_time(), time.perf_counter()
+        run()
+        wall, core = time.perf_counter() - wall, time.thread_time() - core
+        if one_thread and wall > 1.01 * core:
+            waited += wall - core
+            wall = core
+        times.append(wall * 1e3)
+    return times, waited

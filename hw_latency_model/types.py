@@ -1,0 +1,166 @@
+"""What flows through the latency model: kernels, measurements of whole networks, estimates. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class KernelSpec:
+    """One launch on the device: an operation with everything that the runtime fuses into it.
+
+    Attributes:
+        kind: what the latency model knows it by: ``conv``, ``pointwise``, ``depthwise``, ``resize``... or ``op:NAME``
+            for an operation that the graph readers have no kind for.
+        name: the node it is anchored at, for people.
+        macs: multiply-accumulates of convolutions and matrix products; 0 for all else.
+        input_bytes, output_bytes: activations read and written, those of fused operations included.
+        weight_bytes: constants read, with the bias that a folded batch normalisation leaves behind.
+        in_channels, out_channels, kernel, stride, groups, in_hw, out_hw: shape; zeros where they mean nothing.
+        fused: operations that were fused into the anchor, in order; a batch normalisation is folded and leaves none.
+        nodes: all graph nodes this kernel accounts for, the anchor and free ones (views) included.
+        precision: ``fp32``, ``fp16`` or ``int8``.
+    """
+
+    kind: str
+    name: str
+    macs: int
+    input_bytes: int
+    weight_bytes: int
+    output_bytes: int
+    in_channels: int = 0
+    out_channels: int = 0
+    kernel: tuple[int, int] = (0, 0)
+    stride: tuple[int, int] = (0, 0)
+    groups: int = 0
+    in_hw: tuple[int, int] = (0, 0)
+    out_hw: tuple[int, int] = (0, 0)
+    fused: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    precision: str = "fp32"
+
+    @property
+    def activation_bytes(self) -> int:
+        return self.input_bytes + self.output_bytes
+
+    @property
+    def intensity(self) -> float:
+        """MACs per byte moved; 0 where nothing is moved."""
+        moved = self.input_bytes + self.weight_bytes + self.output_bytes
+        return self.macs / moved if moved else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, without ``nodes``: they concern the graph it was read from, not the kernel."""
+        value = asdict(self)
+        del value["nodes"]
+        return {key: list(item) if isinstance(item, tuple) else item for key, item in value.items()}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> KernelSpec:
+        """Inverse of ``to_dict``. Raises KeyError/TypeError on a damaged value."""
+        items: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
+        return cls(**items)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One network, timed once by the device's protocol.
+
+    Attributes:
+        subject: what was measured: a candidate's architecture id or a file name.
+        device: name of the device, e.g. ``local-cpu``.
+        latency_ms_p50, latency_ms_p90, latency_ms_p99: percentiles over ``runs`` runs at batch 1.
+        noise_rel: half the spread between the 25th and 75th percentile over the median, and the drift of the
+            reference, whichever is larger: how far the median may be off, relative.
+        reference_ms: median of the fixed reference network, run before and after.
+        drift_rel: the reference's relative change from before to after.
+        waited_rel: share of wall time during which other processes held the core; left out of the latencies.
+        noisy: the reference still drifted after the repeats that the protocol allows.
+        repeats: how often the measurement was repeated because the reference drifted.
+        precision: ``fp32``...
+        fingerprint: what the machine was; measurements of different fingerprints are never mixed.
+        started_at: ISO 8601, UTC.
+        kernels: the network's kernels, where known.
+    """
+
+    subject: str
+    device: str
+    latency_ms_p50: float
+    latency_ms_p90: float
+    latency_ms_p99: float
+    runs: int
+    noise_rel: float
+    reference_ms: float
+    fingerprint: Mapping[str, Any]
+    started_at: str
+    drift_rel: float = 0.0
+    waited_rel: float = 0.0
+    noisy: bool = False
+    repeats: int = 0
+    precision: str = "fp32"
+    kernels: tuple[KernelSpec, ...] = ()
+
+    @property
+    def fingerprint_id(self) -> str:
+        return fingerprint_id(self.fingerprint)
+
+    def with_kernels(self, kernels: Sequence[KernelSpec]) -> Measurement:
+        return replace(self, kernels=tuple(kernels))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready facts, without the kernels."""
+        value = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "kernels"}
+        value["fingerprint"] = dict(self.fingerprint)
+        return value
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Measurement:
+        return cls(**value)
+
+
+@dataclass(frozen=True)
+class LatencyEstimate:
+    """A predicted latency with the interval that holds the measured one in ``level`` of all cases.
+
+    Attributes:
+        latency_ms, low_ms, high_ms: estimate and bounds, all > 0, ``low_ms <= latency_ms <= high_ms``.
+        coverage: share (by predicted time) of kernels of a kind that was measured; 1.0 when all are known.
+        per_kernel: (name, kind, ms) of every kernel; they add up to ``latency_ms``.
+        level: nominal probability of the interval.
+        unknown_kinds: kinds of kernel that were never measured on this device, sorted.
+        extrapolation: how far outside the measured range of sizes the network lies, in e-folds; 0 inside.
+    """
+
+    latency_ms: float
+    low_ms: float
+    high_ms: float
+    coverage: float
+    per_kernel: tuple[tuple[str, str, float], ...] = ()
+    level: float = 0.9
+    unknown_kinds: tuple[str, ...] = ()
+    extrapolation: float = 0.0
+
+    def to_dict(self, *, per_kernel: bool = False) -> dict[str, Any]:
+        """JSON-ready; the kernels only on request, they are many."""
+        value: dict[str, Any] = {
+            "latency_ms": self.latency_ms,
+            "low_ms": self.low_ms,
+            "high_ms": self.high_ms,
+            "coverage": self.coverage,
+            "level": self.level,
+            "unknown_kinds": list(self.unknown_kinds),
+            "extrapolation": self.extrapolation,
+        }
+        if per_kernel:
+            value["kernels"] = [{"name": name, "kind": kind, "latency_ms": ms} for name, kind, ms in self.per_kernel]
+        return value
+
+
+def fingerprint_id(fingerprint: Mapping[str, Any]) -> str:
+    """16 hex digits that are the same for the same facts, in whatever order."""
+    text = json.dumps(dict(fingerprint), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,118 @@
+"""What every data set offers: images, labels, class names, and a check that runs before training."""
+
+from __future__ import annotations
+
+import colorsys
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from search_spaces.errors import UserError
+
+UInt8Array = npt.NDArray[np.uint8]
+
+SPLITS = ("train", "val", "test")
+IGNORE_INDEX = 255
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class DatasetError(UserError):
+    """A data set's folder, file or option that the user can put right; the message names it."""
+
+
+def spread_palette(count: int) -> tuple[tuple[int, int, int], ...]:
+    """``count`` RGB colours that are easy to tell apart: hues a golden angle apart, brightness alternating."""
+    colours = []
+    for index in range(count):
+        red, green, blue = colorsys.hsv_to_rgb((index * 0.618034) % 1.0, 0.75, 0.95 if index % 2 else 0.7)
+        colours.append((round(255 * red), round(255 * green), round(255 * blue)))
+    return tuple(colours)
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What is true of all splits of a data set.
+
+    Attributes:
+        name: kind of data set, as in the study's YAML.
+        class_names: one name per class id, in order.
+        palette: RGB of each class, 0 to 255, for pictures.
+        ignore_index: label value that counts neither in training nor in the mIoU.
+        mean, std: per channel (RGB), of images scaled to 0..1, that the network's input is normalised with.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    ignore_index: int = IGNORE_INDEX
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if len(self.palette) != len(self.class_names):
+            raise ValueError(f"{len(self.palette)} colours for {len(self.class_names)} classes of {self.name}")
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+
+class SegmentationData(ABC):
+    """One split of a data set. An index outside ``range(len(data))`` raises IndexError."""
+
+    def __init__(self, info: DatasetInfo, split: str) -> None:
+        self.info = info
+        self.split = split
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """Name of the image within its split: its path below the split's folder, without the suffix."""
+
+    @abstractmethod
+    def pair(self, index: int) -> tuple[UInt8Array, UInt8Array]:
+        """Image (H, W, 3) RGB and label (H, W) of the same height and width.
+
+        Label values are class ids below ``info.num_classes``, or ``info.ignore_index``.
+
+        Raises:
+            DatasetError: a file cannot be read or breaks a rule of ``check``.
+        """
+
+    @abstractmethod
+    def label_hw(self, index: int) -> tuple[int, int]:
+        """Height and width of the label in pixels, without decoding it."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Look at every file before anything is trained on it.
+
+        Raises:
+            DatasetError: the first file, in order, that is missing, truncated, undecodable, mis-sized, has colours
+                for class ids, or holds an id out of range; or the split has no labelled pixel at all.
+        """
+
+    @abstractmethod
+    def _identity(self) -> list[Any]:
+        """JSON values that change whenever any image or label may have changed."""
+
+    def image(self, index: int) -> UInt8Array:
+        """Image as uint8 (H, W, 3), RGB."""
+        return self.pair(index)[0]
+
+    def label(self, index: int) -> UInt8Array:
+        """Label as uint8 (H, W): class ids, or ``info.ignore_index``."""
+        return self.pair(index)[1]
+
+    def fingerprint(self) -> str:
+        """16 hex digits of names, sizes, modification times and options: equal for equal content."""
+        facts = [self.info.name, self.split, list(self.info.class_names), self.info.ignore_index, self._identity()]
+        return hashlib.sha256(json.dumps(facts, separators=(",", ":")).encode()).hexdigest()[:16]

@@ -1,0 +1,58 @@
+"""The kinds of data set by name."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from objectives.data.base import SPLITS, DatasetError, SegmentationData
+from objectives.data.camvid import open_camvid
+from objectives.data.cityscapes import open_cityscapes
+from objectives.data.folder import open_folder
+from objectives.data.lpcvc import open_lpcvc
+from objectives.data.synthetic import open_synthetic
+
+KINDS: dict[str, Callable[..., SegmentationData]] = {
+    "synthetic": open_synthetic,
+    "camvid": open_camvid,
+    "lpcvc": open_lpcvc,
+    "cityscapes": open_cityscapes,
+    "folder": open_folder,
+}
+
+
+def known_options(kind: str) -> tuple[str, ...]:
+    """Names of the options that ``open_dataset`` takes for ``kind``."""
+    return tuple(name for name in inspect.signature(KINDS[kind]).parameters if name not in ("root", "split"))
+
+
+def open_dataset(kind: str, *, root: Path | None, split: str, **options: Any) -> SegmentationData:
+    """One split of a data set. Files are listed and paired, not yet read: ``check()`` does that.
+
+    Args:
+        kind: a key of ``KINDS``.
+        root: the data set's folder; None for synthetic.
+        split: train, val or test.
+        options: see the opener of the kind, e.g. ``images, height_px, width_px, seed`` of synthetic.
+
+    Raises:
+        DatasetError: unknown kind, split or option, root or split not there, images and labels that do not pair.
+    """
+    if kind not in KINDS:
+        raise DatasetError(f"data set kind must be one of {', '.join(KINDS)}, but is {kind!r}{_nearest(kind, KINDS)}")
+    if split not in SPLITS:
+        raise DatasetError(f"split must be one of {', '.join(SPLITS)}, but is {split!r}{_nearest(split, SPLITS)}")
+    known = known_options(kind)
+    for name in options:
+        if name not in known:
+            offered = f"its options are {', '.join(known)}" if known else "it has no options"
+            raise DatasetError(f"data set {kind} has no option {name!r}: {offered}{_nearest(name, known)}")
+    return KINDS[kind](root, split, **options)
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    match = difflib.get_close_matches(str(word), list(known), n=1)
+    return f"; did you mean {match[0]!r}?" if match else "; correct it."

@@ -1,0 +1,7 @@
+"""Procedural aerial disaster scenes: the drawing behind the synthetic data set."""
+
+from __future__ import annotations
+
+from objectives.data.scenes.themes import THEMES, render_scene
+
+__all__ = ["THEMES", "render_scene"]

@@ -1,0 +1,128 @@
+"""Class-mean IoU from one confusion matrix over a whole split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class ClassReport:
+    """What one confusion matrix says, in words that may be shown.
+
+    Attributes:
+        miou: mean of the IoU of the classes that occur, 0 to 1; NaN when none does.
+        class_iou: IoU by class in the data set's order; None for a class absent from labels and predictions.
+        absent: names of the classes left out of the mean, because neither labels nor predictions hold them.
+        pixel_accuracy: share of counted pixels that are right, 0 to 1; NaN without pixels. Never the headline: a large
+            class hides all others in it.
+        pixels: pixels counted, ignored ones excluded.
+    """
+
+    miou: float
+    class_iou: tuple[float | None, ...]
+    absent: tuple[str, ...]
+    pixel_accuracy: float
+    pixels: int
+
+    def summary(self) -> str:
+        """One line, e.g. ``mIoU 0.412 over 11 of 12 classes (absent from labels and predictions: tunnel)``."""
+        total = len(self.class_iou)
+        text = f"mIoU {self.miou:.3f} over {total - len(self.absent)} of {total} classes"
+        return f"{text} (absent from labels and predictions: {', '.join(self.absent)})" if self.absent else text
+
+
+class ConfusionMatrix:
+    """Counts of pixels by (label, prediction), added up over any number of images of any sizes.
+
+    The IoU of a class is TP / (TP + FP + FN) over all pixels of the split, as PASCAL VOC and Cityscapes define it: not
+    a mean of per-image values. A class that neither the labels nor the predictions hold has no IoU and is left out of
+    the mean; a class that is only predicted counts with 0.
+    """
+
+    def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
+        """Raises ValueError for fewer than one class, or an ignore index that is also a class."""
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+        if 0 <= ignore_index < num_classes:
+            raise ValueError(f"ignore_index {ignore_index} is one of the {num_classes} classes")
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self._counts = np.zeros((num_classes, num_classes), dtype=np.int64)
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """A copy of the counts, (num_classes, num_classes): rows are labels, columns are predictions."""
+        return self._counts.copy()
+
+    def update(self, pred: IntArray, label: IntArray) -> None:
+        """Add one image, or a batch.
+
+        Args:
+            pred: class ids, any shape, any integer type.
+            label: class ids or ``ignore_index``, of the same shape. Ignored pixels count for nothing.
+
+        Raises:
+            TypeError: an array that is not of integers.
+            ValueError: shapes differ, or an id is out of range; nothing is added then.
+        """
+        for name, array in (("pred", pred), ("label", label)):
+            if not np.issubdtype(array.dtype, np.integer):
+                raise TypeError(f"{name} must hold integer class ids, got {array.dtype}; take the argmax first")
+        if pred.shape != label.shape:
+            raise ValueError(f"pred has shape {pred.shape} but label has {label.shape}; bring both to the label's size")
+        if pred.size == 0:
+            return
+        self._check_range("pred", pred)
+        kept = label != self.ignore_index
+        true = label[kept].astype(np.int64)
+        if true.size:
+            self._check_range("label", true)
+        pairs = true * self.num_classes + pred[kept]
+        self._counts += np.bincount(pairs, minlength=self.num_classes**2).reshape(self._counts.shape)
+
+    def merge(self, other: ConfusionMatrix) -> None:
+        """Add another matrix's counts: parts of a split counted apart give the same IoU as the whole."""
+        if (self.num_classes, self.ignore_index) != (other.num_classes, other.ignore_index):
+            raise ValueError("only matrices with the same classes and ignore index can be merged")
+        self._counts += other._counts
+
+    def iou(self) -> npt.NDArray[np.float64]:
+        """IoU by class, (num_classes,), 0 to 1; NaN for a class absent from both labels and predictions."""
+        hits = np.diag(self._counts).astype(np.float64)
+        union = self._counts.sum(axis=0) + self._counts.sum(axis=1) - np.diag(self._counts)
+        iou = np.full(self.num_classes, np.nan)
+        np.divide(hits, union, out=iou, where=union > 0)
+        return iou
+
+    def miou(self) -> float:
+        """Mean of the IoU of the classes that occur; NaN before the first counted pixel."""
+        present = self.iou()
+        present = present[~np.isnan(present)]
+        return float(present.mean()) if present.size else float("nan")
+
+    def report(self, class_names: Sequence[str]) -> ClassReport:
+        """All of it, with the names of the classes that were left out. ValueError for a wrong number of names."""
+        if len(class_names) != self.num_classes:
+            raise ValueError(f"{len(class_names)} class names for {self.num_classes} classes")
+        values = [None if np.isnan(value) else float(value) for value in self.iou()]
+        pixels = int(self._counts.sum())
+        return ClassReport(
+            miou=self.miou(),
+            class_iou=tuple(values),
+            absent=tuple(name for name, value in zip(class_names, values, strict=True) if value is None),
+            pixel_accuracy=float(np.trace(self._counts) / pixels) if pixels else float("nan"),
+            pixels=pixels,
+        )
+
+    def _check_range(self, name: str, values: IntArray) -> None:
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high >= self.num_classes:
+            wrong = low if low < 0 else high
+            raise ValueError(f"{name} holds class id {wrong}; valid are 0 to {self.num_classes - 1}")

@@ -1,0 +1,140 @@
+"""The one schema of what paretoseg writes to, and reads from, an Optuna study. No other module spells an attribute's name.
+
+Optuna refuses to write to a finished trial, so facts learnt afterwards (the bundle, the measured latency) are stored as
+attributes of the study, under the trial's number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from objectives.trial_score import TrialScore
+from search_spaces.candidate import Candidate
+
+CANDIDATE = "candidate"
+ESTIMATE = "latency"
+SCORE = "score"
+OUTCOME = "outcome"
+REASON = "reason"
+REUSED_FROM = "reused_from"
+LATENCY_CONSTRAINT = "latency_over_budget_ms"
+_AFTERWARDS = "trial:{number}"
+
+DIRECTIONS = ("maximize", "minimize")
+METRIC_NAMES = ("val_miou", "latency_ms")
+
+REFUSED = "refused"
+STOPPED = "stopped"
+DIED = "failed"
+REUSED = "reused"
+FINISHED = "finished"
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """A trial as everything downstream sees it.
+
+    Attributes:
+        number: Optuna's trial number.
+        state: Optuna's state name: COMPLETE, PRUNED, FAIL, RUNNING or WAITING.
+        candidate: what was tried; None where the trial was not made by paretoseg or died before its params were known.
+        outcome: one of finished, stopped, refused, failed, reused; None while it runs.
+        reason: why it was stopped, refused or failed, in words.
+        latency_ms, latency_low_ms, latency_high_ms, coverage: the estimate given before training; None without one.
+        unknown_kinds: kinds of kernel in the network that the latency model has no measurement of.
+        score: the last reading; of a trial that was stopped early, the one it was stopped at.
+        curve: (epoch, val_miou) of every reading, by epoch.
+        measured_ms: median latency measured on the device afterwards; None where not measured.
+        measurement: the whole measurement as a dict (p50, p90, p99, runs, noise).
+        bundle: folder of the export; None where not exported.
+        export_error: why the export failed.
+        reused_from: number of the trial whose result was taken over, for a repeated proposal.
+        duration_s: wall seconds from start to end; None while it runs.
+    """
+
+    number: int
+    state: str
+    candidate: Candidate | None
+    outcome: str | None
+    reason: str | None
+    latency_ms: float | None
+    latency_low_ms: float | None
+    latency_high_ms: float | None
+    coverage: float | None
+    unknown_kinds: tuple[str, ...]
+    score: TrialScore | None
+    curve: tuple[tuple[int, float], ...]
+    measured_ms: float | None
+    measurement: Mapping[str, Any] | None
+    bundle: str | None
+    export_error: str | None
+    reused_from: int | None
+    duration_s: float | None
+
+    @property
+    def val_miou(self) -> float | None:
+        return self.score.val_miou if self.score else None
+
+    @property
+    def complete(self) -> bool:
+        """Trained to the end, within budget, with both objectives known: what may stand on the front."""
+        return (
+            self.state == "COMPLETE" and self.score is not None and self.latency_ms is not None and self.reused_from is None
+        )
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return dict(self.candidate.params) if self.candidate else {}
+
+
+def read_trial(trial: FrozenTrial, study_attrs: Mapping[str, Any]) -> TrialRecord:
+    """A trial and what its study knows of it, as a record. Attributes that are missing become None."""
+    attrs = trial.user_attrs
+    estimate = attrs.get(ESTIMATE, {})
+    score = attrs.get(SCORE)
+    after = study_attrs.get(_AFTERWARDS.format(number=trial.number), {})
+    measurement = after.get("measurement")
+    return TrialRecord(
+        number=trial.number,
+        state=trial.state.name,
+        candidate=Candidate.from_dict(attrs[CANDIDATE]) if CANDIDATE in attrs else None,
+        outcome=attrs.get(OUTCOME),
+        reason=attrs.get(REASON),
+        latency_ms=estimate.get("latency_ms"),
+        latency_low_ms=estimate.get("low_ms"),
+        latency_high_ms=estimate.get("high_ms"),
+        coverage=estimate.get("coverage"),
+        unknown_kinds=tuple(estimate.get("unknown_kinds", ())),
+        score=TrialScore.from_dict(score) if score else None,
+        curve=tuple(sorted((int(step), float(value)) for step, value in trial.intermediate_values.items())),
+        measured_ms=measurement["latency_ms_p50"] if measurement else None,
+        measurement=measurement,
+        bundle=after.get("bundle"),
+        export_error=after.get("export_error"),
+        reused_from=attrs.get(REUSED_FROM),
+        duration_s=trial.duration.total_seconds() if trial.duration else None,
+    )
+
+
+def read_study(study: optuna.Study) -> list[TrialRecord]:
+    """All trials of a study by number."""
+    attrs = study.user_attrs
+    return [read_trial(trial, attrs) for trial in study.get_trials(deepcopy=False)]
+
+
+def note_afterwards(study: optuna.Study, number: int, **facts: Any) -> None:
+    """Add facts to what is known of a finished trial: ``bundle``, ``export_error``, ``measurement``."""
+    unknown = set(facts) - {"bundle", "export_error", "measurement"}
+    if unknown:
+        raise ValueError(f"unknown facts of a finished trial: {sorted(unknown)}")
+    key = _AFTERWARDS.format(number=number)
+    study.set_user_attr(key, {**study.user_attrs.get(key, {}), **facts})
+
+
+def is_unfinished(trial: FrozenTrial) -> bool:
+    return trial.state in (TrialState.RUNNING, TrialState.WAITING)

@@ -1,0 +1,46 @@
+"""What a trial scored, and how far it had been trained when the score was read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TrialScore:
+    """One reading of a candidate.
+
+    Attributes:
+        val_miou: class-mean IoU on the validation split, 0 to 1, at the labels' own resolution.
+        epoch: epochs trained when it was read; with ``epochs_total`` the fidelity of the reading.
+        epochs_total: epochs of a full training.
+        macs: multiply-accumulates of one image through the network in the shape it was read in.
+        params: parameters of the network in the shape it was read in.
+        train_s: seconds spent training up to this reading, over all restarts.
+        class_iou: IoU per class in the data set's order; None for a class absent from labels and predictions.
+    """
+
+    val_miou: float
+    epoch: int
+    epochs_total: int
+    macs: int
+    params: int
+    train_s: float
+    class_iou: tuple[float | None, ...]
+
+    @property
+    def fidelity(self) -> float:
+        """Share of a full training, 0 to 1."""
+        return self.epoch / self.epochs_total
+
+    @property
+    def final(self) -> bool:
+        return self.epoch >= self.epochs_total
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"class_iou": list(self.class_iou)}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> TrialScore:
+        return cls(**{**value, "class_iou": tuple(value["class_iou"])})

@@ -1,0 +1,37 @@
+"""What can be tried: spaces, candidates, networks, and structured pruning as a change of shape.
+
+Names that need torch are imported on first use, so that ``import search_spaces`` stays light.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from search_spaces.candidate import Candidate, ParamValue
+from search_spaces.errors import UserError
+from search_spaces.registry import SPACES, get_space
+from search_spaces.space import SearchSpace
+
+if TYPE_CHECKING:
+    from search_spaces.networks import SegmentationNet, upsample_logits
+
+__all__ = [
+    "SPACES",
+    "Candidate",
+    "ParamValue",
+    "SearchSpace",
+    "SegmentationNet",
+    "UserError",
+    "get_space",
+    "upsample_logits",
+]
+
+_FROM_NETWORKS = ("SegmentationNet", "upsample_logits")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FROM_NETWORKS:
+        from search_spaces import networks
+
+        return getattr(networks, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

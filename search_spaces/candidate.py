@@ -1,0 +1,43 @@
+"""A candidate: one point of a search space, with an id that recognises it when it is proposed again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+ParamValue = int | float | str | bool
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is tried.
+
+    Attributes:
+        space: name of the search space, a key of ``search_spaces.SPACES``.
+        space_version: raised whenever the same params would build another network.
+        params: dimension name to value, all JSON scalars.
+        id: 16 hex digits, a hash of the three above: the cache key of everything derived from the candidate.
+    """
+
+    space: str
+    space_version: int
+    params: Mapping[str, ParamValue]
+    id: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "params", dict(self.params))
+        text = json.dumps([self.space, self.space_version, self.params], sort_keys=True, separators=(",", ":"))
+        object.__setattr__(self, "id", hashlib.sha256(text.encode()).hexdigest()[:16])
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"space": self.space, "space_version": self.space_version, "params": dict(self.params), "id": self.id}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Candidate:
+        return cls(value["space"], value["space_version"], value["params"])

@@ -1,0 +1,98 @@
+"""Encoder families as data. Adding one is adding an entry.
+
+All are plain convolutional timm encoders that TensorRT 8.2 runs (opset 13; hard-swish is decomposed on export) and
+for which removing channels is exact: the pruned network computes what the dense one does with those channels zeroed.
+GhostNet and RepGhost are left out: their halves make channel counts that are no multiples of 8, and in GhostNet a
+concatenation couples channels in pairs, so that the pruned shape would depend on the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class FamilySpec:
+    """How timm is asked for one family at any width.
+
+    Attributes:
+        name: what a study calls it.
+        factory: ``"module:function"``, called with ``variant`` and keywords. Most generators of timm take the width
+            that ``timm.create_model`` does not let through.
+        variant: timm's own name at width 1.
+        width_keyword: keyword that takes the width multiplier itself, where there is one.
+        scaled_channels: keywords that take channel counts: their values at width 1.
+        unrounded_channels: keywords that take channel counts which timm multiplies by the width without rounding: their
+            values at width 1. They are passed such that the product is a multiple of 8.
+        keywords_when_scaled: further keywords at every width but 1, where timm's own network (and its weights) must
+            come out unchanged.
+        channels_last_safe: False where the backward pass in channels-last layout corrupts memory on a CPU (a strided
+            1x1 convolution on the three-channel image, as in RepVGG's stem): train those in the contiguous layout.
+    """
+
+    name: str
+    factory: str
+    variant: str
+    width_keyword: str | None = None
+    scaled_channels: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict)
+    unrounded_channels: Mapping[str, int] = field(default_factory=dict)
+    keywords_when_scaled: Mapping[str, Any] = field(default_factory=dict)
+    channels_last_safe: bool = True
+
+    def factory_keywords(self, width: float) -> dict[str, Any]:
+        """Keywords for ``factory`` at ``width``; channel counts are multiples of 8."""
+        keywords: dict[str, Any] = {}
+        for keyword, channels in self.scaled_channels.items():
+            if isinstance(channels, tuple):
+                keywords[keyword] = tuple(scale_channels(count, width) for count in channels)
+            else:
+                keywords[keyword] = scale_channels(channels, width)
+        for keyword, channels in self.unrounded_channels.items():
+            keywords[keyword] = scale_channels(channels, width) / width
+        if self.width_keyword is not None:
+            keywords[self.width_keyword] = width
+        if width != 1.0:
+            keywords.update(self.keywords_when_scaled)
+        return keywords
+
+
+def scale_channels(channels: int, width: float, *, multiple: int = 8, minimum: int = 8) -> int:
+    """``channels * width`` rounded to the nearest ``multiple``, halves upwards, never below ``minimum``."""
+    return max(minimum, int(channels * width / multiple + 0.5) * multiple)
+
+
+_EFFICIENTNET = "timm.models.efficientnet"
+_MOBILENETV3 = "timm.models.mobilenetv3"
+
+_SPECS = (
+    FamilySpec("mobilenetv1", f"{_EFFICIENTNET}:_gen_mobilenet_v1", "mobilenetv1_100", "channel_multiplier"),
+    FamilySpec("mobilenetv2", f"{_EFFICIENTNET}:_gen_mobilenet_v2", "mobilenetv2_100", "channel_multiplier"),
+    FamilySpec("mobilenetv3_small", f"{_MOBILENETV3}:_gen_mobilenet_v3", "mobilenetv3_small_100", "channel_multiplier"),
+    FamilySpec("mobilenetv3_large", f"{_MOBILENETV3}:_gen_mobilenet_v3", "mobilenetv3_large_100", "channel_multiplier"),
+    FamilySpec("mobilenetv4_conv_small", f"{_MOBILENETV3}:_gen_mobilenet_v4", "mobilenetv4_conv_small", "channel_multiplier"),
+    FamilySpec("mnasnet", f"{_EFFICIENTNET}:_gen_mnasnet_b1", "mnasnet_100", "channel_multiplier"),
+    FamilySpec("lcnet", f"{_MOBILENETV3}:_gen_lcnet", "lcnet_100", "channel_multiplier"),
+    FamilySpec("efficientnet_lite0", f"{_EFFICIENTNET}:_gen_efficientnet_lite", "efficientnet_lite0", "channel_multiplier"),
+    FamilySpec(
+        "resnet10t",
+        "timm:create_model",
+        "resnet10t",
+        scaled_channels={"channels": (64, 128, 256, 512), "stem_width": 32},
+        keywords_when_scaled={"stem_type": "deep"},  # the tiered stem's first layer has 3/4 of these channels: no multiple of 8
+    ),
+    FamilySpec(
+        "resnet18d", "timm:create_model", "resnet18d", scaled_channels={"channels": (64, 128, 256, 512), "stem_width": 32}
+    ),
+    FamilySpec(
+        "repvgg_a0",
+        "timm:create_model",
+        "repvgg_a0",
+        "width_factor",
+        unrounded_channels={"stem_chs": 48},
+        channels_last_safe=False,
+    ),
+)
+
+FAMILIES: dict[str, FamilySpec] = {spec.name: spec for spec in _SPECS}

@@ -1,0 +1,29 @@
+"""The search spaces by name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from search_spaces.encoder_decoder import EncoderDecoderSpace
+from search_spaces.names import unknown_name
+from search_spaces.space import SearchSpace
+
+SPACES: dict[str, type[SearchSpace]] = {EncoderDecoderSpace.name: EncoderDecoderSpace}
+
+
+def get_space(name: str, options: Mapping[str, Any] | None = None) -> SearchSpace:
+    """The space called ``name`` with ``options`` for its constructor.
+
+    Raises:
+        UserError: the name, an option, or an option's value is not known; the message names the nearest that is.
+    """
+    if name not in SPACES:
+        raise unknown_name("search space", name, SPACES)
+    space = SPACES[name]
+    known = [option for option in inspect.signature(space.__init__).parameters if option != "self"]
+    for option in options or {}:
+        if option not in known:
+            raise unknown_name(f"option of search space {name!r}:", option, known)
+    return space(**(options or {}))

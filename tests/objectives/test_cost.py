@@ -1,0 +1,59 @@
+"""Arithmetic worked by hand, and that counting leaves no trace."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from objectives.cost import count_macs, count_params
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(8)
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.depthwise(torch.relu(self.norm(self.conv(x))))
+        x = nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear")
+        return self.head(x.mean(dim=(2, 3)))
+
+
+# conv: 8x12 outputs x 8 x 27; depth-wise: 8x12 x 8 x 9; head: 8 x 5. Normalising and resizing are not multiply-accumulates.
+MACS = 8 * 12 * 8 * 27 + 8 * 12 * 8 * 9 + 8 * 5
+
+
+def test_macs_worked_by_hand():
+    assert count_macs(Small(), (16, 24)) == MACS
+
+
+def test_a_net_on_the_meta_device_costs_the_same_and_stays_there():
+    with torch.device("meta"):
+        net = Small()
+    assert count_macs(net, (16, 24)) == MACS
+    assert all(parameter.is_meta for parameter in net.parameters())
+
+
+def test_counting_is_quiet_and_leaves_no_trace(capfd, recwarn):
+    net = Small()
+    net.train()
+    net.norm.eval()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    count_macs(net, (16, 24))
+    assert net.training
+    assert net.conv.training
+    assert not net.norm.training
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    assert all(parameter.grad is None for parameter in net.parameters())
+    assert capfd.readouterr() == ("", "")
+    assert not recwarn.list
+
+
+def test_params_count_a_shared_one_once_and_no_buffers():
+    net = Small()
+    assert count_params(net) == 8 * 27 + 2 * 8 + (8 * 9 + 8) + (8 * 5 + 5)
+    tied = nn.Sequential(net.head, net.head)
+    assert count_params(tied) == 45

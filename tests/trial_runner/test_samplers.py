@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from trial_runner.samplers import make_sampler
+from trial_runner.study_config import SearchSection
+
+
+def study_with_stopped_trials(sampler: optuna.samplers.BaseSampler) -> optuna.Study:
+    """Six finished, six stopped with a curve, six refused: what a real study holds after a while."""
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    for index in range(18):
+        trial = study.ask()
+        x = trial.suggest_float("x", 0, 1)
+        trial.set_constraint("latency", x - 0.9 if index % 3 < 2 else 1.0)
+        if index % 3 == 0:
+            study.tell(trial, (x, x))
+        else:
+            if index % 3 == 1:
+                study._storage.set_trial_intermediate_value(trial._trial_id, 1, x)
+            study._storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED)
+    return study
+
+
+@pytest.mark.parametrize("name", ["tpe", "nsga2", "gp", "random"])
+def test_every_sampler_goes_on_in_a_study_that_holds_stopped_trials(name: str):
+    sampler = make_sampler(SearchSection.model_validate({"sampler": name, "startup_trials": 4}), seed=0)
+    study = study_with_stopped_trials(sampler)
+    trial = study.ask()
+    assert 0 <= trial.suggest_float("x", 0, 1) <= 1
+
+
+def test_plain_tpe_fails_there_which_is_why_ours_is_wrapped():
+    with pytest.raises(RuntimeError):
+        study = study_with_stopped_trials(optuna.samplers.TPESampler(multivariate=True, n_startup_trials=4))
+        study.ask().suggest_float("x", 0, 1)
+
+
+def test_the_curves_stay_in_the_study():
+    sampler = make_sampler(SearchSection(startup_trials=4), seed=0)
+    study = study_with_stopped_trials(sampler)
+    study.ask().suggest_float("x", 0, 1)
+    pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
+    assert sum(bool(trial.intermediate_values) for trial in pruned) == 6
+
+
+def test_proposals_repeat_with_the_seed_and_differ_between_seeds():
+    def first(seed: int) -> float:
+        study = optuna.create_study(directions=["maximize", "minimize"], sampler=make_sampler(SearchSection(), seed))
+        return study.ask().suggest_float("x", 0, 1)
+
+    assert first(1) == first(1) != first(2)

@@ -1,0 +1,1 @@
+"""Doing it: study configuration, command line, the Ray Tune bridge, early stopping, training."""

@@ -1,0 +1,184 @@
+"""What each command of `paretoseg` does. One function a command, named like it, from parsed arguments to exit status."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from search_spaces.errors import UserError
+from trial_runner.config_file import load_config
+from trial_runner.paths import StudyPaths
+from trial_runner.study_config import StudyConfig
+
+_MODEL_FILE = "latency_model.json"
+
+
+def _console() -> Console:
+    # A pipe gets whole lines: rich would fold a table to 80 columns there.
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 200)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _config(arguments: argparse.Namespace) -> StudyConfig:
+    return load_config(arguments.study, arguments.overrides)
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    from trial_runner.doctor import examine
+
+    findings = examine(_config(arguments) if arguments.study else None)
+    for finding in findings:
+        _say(f"{finding.verdict:<5} {finding.subject}: {finding.text}")
+    failed = sum(finding.verdict == "FAIL" for finding in findings)
+    _say("all is well" if not failed else f"{failed} to put right before a launch")
+    return 1 if failed else 0
+
+
+def calibrate(arguments: argparse.Namespace) -> int:
+    from hw_latency_model import calibrate as run_calibration
+    from hw_latency_model import get_device
+    from search_spaces import get_space
+    from trial_runner.launch import check_room
+    from trial_runner.trial import open_split
+
+    out = arguments.out or Path("runs") / arguments.device
+    space, classes = get_space("encoder_decoder", {}), 14
+    if arguments.study:
+        config = _config(arguments)
+        out = arguments.out or config.device.latency_model.parent
+        space = get_space(config.space.name, config.space.options())
+        classes = len(open_split(config.data, "val", config.study.seed).info.class_names)
+    model = out / _MODEL_FILE
+    if arguments.if_missing and model.is_file():
+        _say(f"the latency model {model} is there already")
+        return 0
+    device = get_device(arguments.device)
+    check_room(out)
+    report = run_calibration(
+        device, space, classes, out, budget_s=60 * arguments.minutes, seed=arguments.seed, progress=_say
+    )
+    _say(report.summary)
+    _say(f"latency model: {report.model_path}")
+    return 0
+
+
+def launch(arguments: argparse.Namespace) -> int:
+    from trial_runner.front_table import print_front
+    from trial_runner.launch import launch as run_study
+    from trial_runner.launch import quiet_libraries
+
+    config = _config(arguments)
+    quiet_libraries()
+    result = run_study(config, _say)
+    outcomes = [record.outcome for record in result.records]
+    counts = {name: outcomes.count(name) for name in ("finished", "stopped", "refused", "failed", "reused")}
+    _say(f"{result.why}: " + ", ".join(f"{count} {name}" for name, count in counts.items() if count))
+    print_front(result.front, config.device.latency_budget_ms, _console())
+    paths = StudyPaths(config.study.output_dir)
+    _say(f"bundles:  {paths.bundle(0).parent}")
+    _say(f"table:    {paths.front_csv}")
+    _say(f"watch it: paretoseg dashboard {arguments.study}")
+    _say(f"report:   {result.report.as_uri()}")
+    return 0
+
+
+def dashboard(arguments: argparse.Namespace) -> int:
+    from dashboards import serve
+    from trial_runner.reporting import fill_dashboard
+
+    config = _config(arguments)
+    paths = fill_dashboard(config)
+    _say(f"optuna-dashboard on http://{arguments.host}:{arguments.port}/ (Ctrl-C ends it)")
+    serve(config.study.storage, paths.artifacts, host=arguments.host, port=arguments.port)
+    return 0
+
+
+def predict(arguments: argparse.Namespace) -> int:
+    from hw_latency_model import LatencyModel, kernels_from_onnx
+
+    path = arguments.model or Path("runs") / arguments.device / _MODEL_FILE
+    if not arguments.onnx.is_file():
+        raise UserError(f"there is no ONNX file at {arguments.onnx}. Give the path of an exported network.")
+    model = LatencyModel.load(path)
+    if arguments.precision != model.precision:
+        raise UserError(
+            f"the latency model {path} was calibrated for {model.precision}, not for {arguments.precision}. "
+            "Calibrate that precision, or ask for the one there is."
+        )
+    kernels = kernels_from_onnx(arguments.onnx)
+    estimate = model.predict(kernels)
+    if arguments.json:
+        parts = [{"name": name, "kind": kind, "latency_ms": ms} for name, kind, ms in estimate.per_kernel]
+        _say(json.dumps({**estimate.to_dict(), "kernels": parts}, indent=2))
+        return 0
+    _say(
+        f"{estimate.latency_ms:.2f} ms, {estimate.level:.0%} interval {estimate.low_ms:.2f} to {estimate.high_ms:.2f} ms, "
+        f"{estimate.coverage:.0%} of the work of kinds that were measured"
+    )
+    if estimate.unknown_kinds:
+        _say(f"never measured: {', '.join(estimate.unknown_kinds)}")
+    return 0
+
+
+def front(arguments: argparse.Namespace) -> int:
+    from objectives.trial_record import read_study
+    from trial_runner.front_table import front_records, front_rows, print_front
+    from trial_runner.storage import open_study
+
+    config = _config(arguments)
+    study = open_study(config.study.storage, config.study.name, create=False)
+    members = front_records(read_study(study), config.device.latency_budget_ms)
+    if arguments.json:
+        _say(json.dumps(front_rows(members), indent=2))
+    else:
+        print_front(members, config.device.latency_budget_ms, _console())
+    return 0
+
+
+def export(arguments: argparse.Namespace) -> int:
+    from objectives.trial_record import note_afterwards, read_study
+    from trial_runner.export_job import export_trial
+    from trial_runner.front_exporter import export_order
+    from trial_runner.front_table import front_records
+    from trial_runner.storage import open_study
+
+    config = _config(arguments)
+    paths = StudyPaths(config.study.output_dir)
+    study = open_study(config.study.storage, config.study.name, create=False)
+    records = read_study(study)
+    if arguments.trial is None:
+        chosen = front_records(records, config.device.latency_budget_ms)
+        if not chosen:
+            raise UserError("no finished trial keeps the latency budget: there is nothing to export. Launch the study first.")
+    else:
+        chosen = [record for record in records if record.number == arguments.trial]
+        if not chosen:
+            raise UserError(f"the study has no trial {arguments.trial}; it has {len(records)}, counted from 0.")
+        if not chosen[0].complete:
+            state = chosen[0].outcome or chosen[0].state
+            raise UserError(f"trial {arguments.trial} was not trained to the end ({state}). Choose one of `paretoseg front`.")
+    for record in chosen:
+        folder = arguments.out / paths.bundle(record.number).name if arguments.out else None
+        bundle = export_trial(export_order(config, paths, record, folder))
+        if folder is None:
+            note_afterwards(study, record.number, bundle=str(bundle), export_error=None)
+        _say(str(bundle))
+    return 0
+
+
+def report(arguments: argparse.Namespace) -> int:
+    from trial_runner.reporting import write_study_report
+    from trial_runner.storage import open_study
+
+    config = _config(arguments)
+    study = open_study(config.study.storage, config.study.name, create=False)
+    _say(write_study_report(config, study, StudyPaths(config.study.output_dir)).as_uri())
+    return 0

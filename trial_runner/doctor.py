@@ -1,0 +1,142 @@
+"""`paretoseg doctor`: what a launch needs, looked at one by one, each with the next step where it is missing."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from search_spaces.errors import UserError
+from trial_runner.study_config import StudyConfig
+
+Verdict = Literal["ok", "note", "FAIL"]
+_PACKAGES = ("torch", "torchvision", "timm", "torch-pruning", "onnx", "onnxruntime", "optuna", "ray", "optuna-dashboard")
+
+
+@dataclass(frozen=True)
+class Finding:
+    verdict: Verdict
+    subject: str
+    text: str
+
+
+def examine(config: StudyConfig | None) -> list[Finding]:
+    """All findings about this machine and, where given, about a study. Never raises for what it finds."""
+    findings = [_python(), *(_package(name) for name in _PACKAGES), _networks(), _accelerator(), _cores(), _tensorrt()]
+    if config is None:
+        return [*findings, _room(Path.cwd())]
+    checks: list[tuple[str, Callable[[StudyConfig], str]]] = [
+        ("output_dir", _output),
+        ("data", _data),
+        ("space", _space),
+        ("device", _device),
+        ("latency model", _latency_model),
+        ("storage", _storage),
+    ]
+    return [*findings, *(_checked(subject, check, config) for subject, check in checks)]
+
+
+def _checked(subject: str, check: Callable[[StudyConfig], str], config: StudyConfig) -> Finding:
+    try:
+        return Finding("ok", subject, check(config))
+    except UserError as error:
+        return Finding("FAIL", subject, str(error))
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    good = sys.version_info >= (3, 11)
+    return Finding("ok" if good else "FAIL", "python", version if good else f"{version}; 3.11 or newer is needed")
+
+
+def _package(name: str) -> Finding:
+    try:
+        return Finding("ok", name, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding("FAIL", name, "not installed; run: pip install paretoseg")
+
+
+def _networks() -> Finding:
+    try:
+        space = importlib.import_module("search_spaces").get_space("encoder_decoder", {})
+        space.build(space.default(), 2)
+    except (ImportError, RuntimeError, OSError) as error:
+        return Finding("FAIL", "torch and timm together", f"{str(error).splitlines()[0]}; install torch and torchvision of one build")
+    return Finding("ok", "torch and timm together", "a network was built")
+
+
+def _accelerator() -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        return Finding("ok", "gpu", f"{torch.cuda.device_count()} × {torch.cuda.get_device_name(0)}")
+    return Finding("note", "gpu", "none: trials train on the CPU; keep images small")
+
+
+def _cores() -> Finding:
+    return Finding("ok", "cpu", f"{len(os.sched_getaffinity(0))} cores")
+
+
+def _tensorrt() -> Finding:
+    try:
+        return Finding("ok", "tensorrt", importlib.metadata.version("tensorrt"))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding("note", "tensorrt", "not installed: engines are built on the device itself; ONNX is exported here")
+
+
+def _room(folder: Path) -> Finding:
+    free_gb = shutil.disk_usage(folder).free / 1e9
+    return Finding("ok" if free_gb > 1 else "FAIL", "disk", f"{free_gb:.0f} GB free in {folder}")
+
+
+def _output(config: StudyConfig) -> str:
+    from trial_runner.launch import check_room
+
+    check_room(config.study.output_dir)
+    return f"{config.study.output_dir} can be written, {shutil.disk_usage(config.study.output_dir).free / 1e9:.0f} GB free"
+
+
+def _data(config: StudyConfig) -> str:
+    from trial_runner.launch import check_data
+
+    info = check_data(config)
+    return f"{config.data.kind}, {len(info.class_names)} classes, every file readable"
+
+
+def _space(config: StudyConfig) -> str:
+    from search_spaces import get_space
+
+    space = get_space(config.space.name, config.space.options())
+    return f"{config.space.name} with {len(space.dimensions)} dimensions"
+
+
+def _device(config: StudyConfig) -> str:
+    from exports import get_profile
+
+    return get_profile(config.device.name).description
+
+
+def _latency_model(config: StudyConfig) -> str:
+    from hw_latency_model import LatencyModel
+
+    LatencyModel.load(config.device.latency_model)
+    return str(config.device.latency_model)
+
+
+def _storage(config: StudyConfig) -> str:
+    from objectives.storage_url import redact_url
+    from trial_runner.storage import StorageError, open_storage
+
+    try:
+        open_storage(config.study.storage, create=False)
+    except StorageError as error:
+        if "there is no study" not in str(error):
+            raise
+        return f"{redact_url(config.study.storage)}, to be made by the first launch"
+    return redact_url(config.study.storage)

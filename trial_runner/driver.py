@@ -1,0 +1,229 @@
+"""The only writer of a study: asks Optuna, gates, notes progress, tells the end. Knows nothing of Ray."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from objectives import trial_record as tr
+from objectives.trial_record import TrialRecord
+from search_spaces import SearchSpace
+from search_spaces.candidate import Candidate
+from search_spaces.errors import UserError
+from trial_runner.early_stopping import RankRule
+from trial_runner.gate import LatencyGate
+from trial_runner.paths import StudyPaths
+from trial_runner.study_config import StudyConfig
+from trial_runner.trial_spec import Progress, TrialSpec
+
+logger = logging.getLogger("paretoseg")
+
+_FREE_PROPOSALS = 300
+_FAILURES_IN_A_ROW = 5
+
+
+class StudyDriver:
+    """One start of a study.
+
+    Args:
+        on_finished: called with the record of each trial that has ended in this start, the refused ones too.
+    """
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        study: optuna.Study,
+        space: SearchSpace,
+        gate: LatencyGate,
+        paths: StudyPaths,
+        on_finished: Callable[[TrialRecord], None] = lambda record: None,
+    ) -> None:
+        self._config, self._study, self._space, self._gate, self._paths = config, study, space, gate, paths
+        self._on_finished = on_finished
+        self._rule = RankRule(config.search.early_stopping)
+        self._deadline = (
+            time.monotonic() + 60 * config.search.time_budget_minutes if config.search.time_budget_minutes else math.inf
+        )
+        self._ids: dict[int, int] = {}
+        self._last: dict[int, Progress] = {}
+        self._stored: dict[int, set[int]] = {}
+        self._latency_ms: dict[int, float] = {}
+        self._stop_reason: dict[int, str] = {}
+        self._failures = 0
+        self.ended: str | None = None
+        self._adopt_orphans()
+        records = tr.read_study(study)
+        self._rule.recall(records)
+        self._known = {r.candidate.id: r for r in records if r.candidate and r.outcome and r.reused_from is None}
+
+    # -- proposals
+
+    def propose(self) -> TrialSpec | None:
+        """The next trial to train, or None where the study has had its trials or its time.
+
+        Trials that an earlier start left behind come first, with their number, params and checkpoint. Proposals that are
+        refused or were tried before are told to Optuna and asked again here.
+
+        Raises:
+            UserError: nothing within the budget can be found, or every trial fails.
+        """
+        for _ in range(_FREE_PROPOSALS):
+            if self._over():
+                return None
+            trial = self._study.ask()
+            candidate = self._space.suggest(trial)
+            number = trial.number
+            self._ids[number] = trial._trial_id
+            stored = tr.read_trial(self._frozen(number), {})
+            self._stored[number] = {epoch for epoch, _ in stored.curve}
+            if stored.curve and stored.latency_ms is not None:
+                self._latency_ms[number] = stored.latency_ms
+                return self._spec(number, candidate)
+            self._write(number, tr.CANDIDATE, candidate.to_dict())
+            if not self._reuse(number, candidate) and not self._refuse(trial, candidate):
+                return self._spec(number, candidate)
+        raise UserError(
+            f"{_FREE_PROPOSALS} proposals in a row were refused or had been tried before: hardly a network of this space keeps "
+            f"{self._gate.budget_ms:g} ms. Raise device.latency_budget_ms, or offer smaller space.widths and space.resolutions_px."
+        )
+
+    def _over(self) -> bool:
+        trials = self._study.get_trials(deepcopy=False)
+        if any(trial.state == TrialState.WAITING for trial in trials):
+            return False
+        if time.monotonic() > self._deadline:
+            self.ended = f"the time budget of {self._config.search.time_budget_minutes:g} minutes is spent"
+            return True
+        counted = sum(
+            trial.state == TrialState.RUNNING or trial.user_attrs.get(tr.OUTCOME) in (tr.FINISHED, tr.STOPPED, tr.DIED)
+            for trial in trials
+        )
+        if counted >= self._config.search.trials:
+            self.ended = f"all {self._config.search.trials} trials are done"
+            return True
+        return False
+
+    def _refuse(self, trial: optuna.Trial, candidate: Candidate) -> bool:
+        number = trial.number
+        estimate = self._gate.estimate(candidate)
+        self._latency_ms[number] = estimate.latency_ms
+        self._write(number, tr.ESTIMATE, estimate.to_dict())
+        excess = estimate.latency_ms - self._gate.budget_ms
+        trial.set_constraint(tr.LATENCY_CONSTRAINT, excess)
+        # optuna-dashboard reads the constraint only under its old name.
+        self._study._storage.set_trial_system_attr(self._ids[number], "constraints", [excess])
+        reason = self._gate.refusal(estimate)
+        if reason is None:
+            return False
+        self._end(number, TrialState.PRUNED, tr.REFUSED, reason)
+        return True
+
+    def _reuse(self, number: int, candidate: Candidate) -> bool:
+        known = self._known.get(candidate.id)
+        if known is None or known.outcome == tr.DIED:
+            return False
+        self._write(number, tr.REUSED_FROM, known.number)
+        if known.latency_ms is not None:
+            estimate = {"latency_ms": known.latency_ms, "low_ms": known.latency_low_ms, "high_ms": known.latency_high_ms}
+            self._write(number, tr.ESTIMATE, {**estimate, "coverage": known.coverage})
+        if known.score:
+            self._write(number, tr.SCORE, known.score.to_dict())
+        reason = f"the same candidate as trial {known.number}"
+        if known.complete and known.val_miou is not None and known.latency_ms is not None:
+            self._end(number, TrialState.COMPLETE, tr.REUSED, reason, (known.val_miou, known.latency_ms))
+        else:
+            self._end(number, TrialState.PRUNED, tr.REUSED, reason)
+        return True
+
+    # -- progress and end of a trial
+
+    def progress(self, number: int, progress: Progress) -> bool:
+        """Note a reading, and all earlier ones that have not arrived; True when the trial is to be stopped."""
+        self._last[number] = progress
+        for epoch, miou in progress.curve:
+            if epoch not in self._stored[number]:
+                self._study._storage.set_trial_intermediate_value(self._ids[number], epoch, miou)
+                self._stored[number].add(epoch)
+        if progress.score.final:
+            return False
+        reason = self._rule.stop(number, progress.epoch, progress.val_miou, self._latency_ms[number])
+        if reason is None and time.monotonic() > self._deadline:
+            reason = "the study's time budget was spent"
+        if reason is not None:
+            self._stop_reason[number] = reason
+        return reason is not None
+
+    def finish(self, number: int, failure: str | None = None) -> None:
+        """Tell Optuna how a trial ended: COMPLETE when trained to the end, PRUNED when stopped, FAIL with the reason."""
+        progress = self._last.get(number)
+        if progress is not None:
+            self._write(number, tr.SCORE, progress.score.to_dict())
+        if failure is None and progress is not None and progress.score.final:
+            self._failures = 0
+            self._end(number, TrialState.COMPLETE, tr.FINISHED, None, (progress.val_miou, self._latency_ms[number]))
+        elif failure is None and number in self._stop_reason:
+            self._failures = 0
+            self._end(number, TrialState.PRUNED, tr.STOPPED, self._stop_reason[number])
+        else:
+            self._failures += 1
+            self._end(number, TrialState.FAIL, tr.DIED, failure or "ended without a result")
+            if self._failures >= _FAILURES_IN_A_ROW:
+                raise UserError(
+                    f"{self._failures} trials in a row failed, the last one because: {failure}. "
+                    "The study is kept; put this right and run the same command again."
+                )
+
+    def leave(self) -> None:
+        """Hand trials that still run back to the study (WAITING): the next start goes on with them from their checkpoints."""
+        self._adopt_orphans()
+
+    def _adopt_orphans(self) -> None:
+        storage = self._study._storage
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            outcome = trial.user_attrs.get(tr.OUTCOME)
+            record = tr.read_trial(trial, {})
+            if outcome == tr.FINISHED and record.val_miou is not None and record.latency_ms is not None:
+                values = (record.val_miou, record.latency_ms)
+                storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, values)
+            elif outcome in (tr.REFUSED, tr.STOPPED):
+                storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED)
+            elif tr.CANDIDATE in trial.user_attrs:
+                storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            else:
+                reason = "its driver died before its parameters were stored"
+                storage.set_trial_user_attr(trial._trial_id, tr.REASON, reason)
+                storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+
+    # -- plumbing
+
+    def _end(
+        self, number: int, state: TrialState, outcome: str, reason: str | None, values: tuple[float, float] | None = None
+    ) -> None:
+        if reason is not None:
+            self._write(number, tr.REASON, reason)
+        self._write(number, tr.OUTCOME, outcome)
+        if state == TrialState.PRUNED:
+            # `Study.tell` would raise on a pruned multi-objective trial's curve; the storage does not.
+            self._study._storage.set_trial_state_values(self._ids[number], state)
+        else:
+            self._study.tell(number, values=values, state=state)
+        record = tr.read_trial(self._frozen(number), {})
+        if record.candidate and record.reused_from is None:
+            self._known[record.candidate.id] = record
+        self._on_finished(record)
+
+    def _spec(self, number: int, candidate: Candidate) -> TrialSpec:
+        return TrialSpec(number, candidate, self._config, self._paths.trial(number), self._paths.cache)
+
+    def _write(self, number: int, key: str, value: Any) -> None:
+        self._study._storage.set_trial_user_attr(self._ids[number], key, value)
+
+    def _frozen(self, number: int) -> FrozenTrial:
+        return self._study._storage.get_trial(self._ids[number])

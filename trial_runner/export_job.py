@@ -1,0 +1,95 @@
+"""A finished trial as a bundle: rebuilt from its checkpoint, checked on validation images, written as one folder."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from exports import get_profile, write_bundle
+from search_spaces import SegmentationNet, get_space
+from search_spaces.errors import UserError
+from trial_runner.trial import load_splits
+from trial_runner.training.batches import MEAN, STD, normalise
+from trial_runner.training.checkpoint import load_checkpoint
+from trial_runner.trial_spec import TrialSpec
+
+
+@dataclass(frozen=True)
+class ExportOrder:
+    """What to export, and the facts that travel with it.
+
+    Attributes:
+        spec: the finished trial.
+        folder: the bundle's folder; an older one is replaced.
+        facts: plain JSON values for the manifest.
+        config_yaml: the study's resolved configuration.
+    """
+
+    spec: TrialSpec
+    folder: Path
+    facts: dict[str, Any]
+    config_yaml: str
+
+
+def trained_net(spec: TrialSpec, num_classes: int) -> SegmentationNet:
+    """The trial's network with its trained weights, in evaluation mode on the CPU.
+
+    Raises:
+        UserError: the trial's checkpoint is gone, or belongs to other settings.
+    """
+    checkpoint = load_checkpoint(spec.checkpoint_path, spec.fingerprint)
+    if checkpoint is None:
+        raise UserError(
+            f"trial {spec.number} has no usable checkpoint at {spec.checkpoint_path}. It was removed, or the YAML's data, "
+            "training or seed have changed since; restore it or launch a new study."
+        )
+    space = get_space(spec.config.space.name, spec.config.space.options())
+    build = space.build_pruned if checkpoint.pruned else space.build
+    net = build(spec.candidate, num_classes)
+    net.load_state_dict(checkpoint.model)
+    return net.eval()
+
+
+def export_trial(order: ExportOrder) -> Path:
+    """Write the bundle; its folder.
+
+    Raises:
+        UserError: no checkpoint, no parity, or the folder cannot be written.
+    """
+    spec = order.spec
+    torch.set_num_threads(spec.config.compute.threads_per_trial)
+    space = get_space(spec.config.space.name, spec.config.space.options())
+    hw = space.input_hw(spec.candidate)
+    info, _, val = load_splits(spec, hw)
+    net = trained_net(spec, len(info.class_names))
+    count = min(spec.config.export.parity_images, len(val.images))
+    bundle = write_bundle(
+        order.folder,
+        net=net,
+        candidate=spec.candidate,
+        input_hw=hw,
+        class_names=info.class_names,
+        palette=info.palette,
+        mean=MEAN,
+        std=STD,
+        ignore_index=info.ignore_index,
+        images=normalise(val.images[:count], torch.device("cpu")).numpy(),
+        labels=[val.labels[index] for index in range(count)],
+        profile=get_profile(spec.config.device.name),
+        facts=order.facts,
+        config_yaml=order.config_yaml,
+    )
+    return bundle.dir
+
+
+def settle_as_helper() -> None:
+    """Start-up of the helper process: leave Ctrl-C to the parent, and die with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -1,0 +1,135 @@
+"""Exports what joins the front while the search goes on, and measures the front once it is over."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from pathlib import Path
+
+import optuna
+
+from exports import add_measurement
+from hw_latency_model import get_device, measure_bundle
+from objectives.pareto import pareto_front
+from objectives.trial_record import TrialRecord, note_afterwards, read_study
+from search_spaces.errors import UserError
+from trial_runner.config_file import dump_config
+from trial_runner.export_job import ExportOrder, export_trial, settle_as_helper
+from trial_runner.paths import StudyPaths
+from trial_runner.study_config import StudyConfig
+from trial_runner.trial_spec import TrialSpec
+
+logger = logging.getLogger("paretoseg")
+
+
+def export_order(config: StudyConfig, paths: StudyPaths, record: TrialRecord, folder: Path | None = None) -> ExportOrder:
+    """The order that exports a complete trial. ValueError for a trial that is not."""
+    if record.candidate is None or record.score is None:
+        raise ValueError(f"trial {record.number} has no candidate or no score")
+    facts = {
+        "study": config.study.name,
+        "trial": record.number,
+        "val_miou": record.val_miou,
+        "latency_ms": record.latency_ms,
+        "latency_low_ms": record.latency_low_ms,
+        "latency_high_ms": record.latency_high_ms,
+        "latency_coverage": record.coverage,
+        "device": config.device.name,
+        "score": record.score.to_dict(),
+    }
+    number = record.number
+    spec = TrialSpec(number, record.candidate, config, paths.trial(number), paths.cache)
+    return ExportOrder(spec, folder or paths.bundle(number), facts, dump_config(config))
+
+
+class FrontExporter:
+    """Exports each new member of the front in a helper process, so that neither the driver nor a worker waits.
+
+    An export that fails is noted at its trial and logged; it never ends the search.
+    """
+
+    def __init__(self, config: StudyConfig, study: optuna.Study, paths: StudyPaths, *, inline: bool = False) -> None:
+        self._config, self._study, self._paths = config, study, paths
+        self._pool: ProcessPoolExecutor | None = None
+        self._inline = inline
+        self._open: dict[int, Future[Path]] = {}
+
+    def consider(self) -> None:
+        """Order what stands on the front and has no bundle yet; collect what is done."""
+        self._collect(wait=False)
+        for record in pareto_front(read_study(self._study)).records:
+            missing = record.bundle is None or not Path(record.bundle).is_dir()
+            if missing and record.export_error is None and record.number not in self._open:
+                self._order(record)
+
+    def drain(self) -> None:
+        """Wait for all orders, and for those that the last ones left over."""
+        self.consider()
+        self._collect(wait=True)
+
+    def close(self) -> None:
+        """Give up what is still open: the next start orders it again."""
+        if self._pool is not None:
+            for process in list((self._pool._processes or {}).values()):
+                process.kill()
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+        self._open.clear()
+
+    def _order(self, record: TrialRecord) -> None:
+        order = export_order(self._config, self._paths, record)
+        if self._inline:
+            future: Future[Path] = Future()
+            try:
+                future.set_result(export_trial(order))
+            except UserError as error:
+                future.set_exception(error)
+            self._open[record.number] = future
+            self._collect(wait=True)
+            return
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=settle_as_helper)
+        self._open[record.number] = self._pool.submit(export_trial, order)
+
+    def _collect(self, *, wait: bool) -> None:
+        for number, future in list(self._open.items()):
+            if not wait and not future.done():
+                continue
+            error: BaseException | None
+            try:
+                error = future.exception()
+            except BrokenProcessPool as broken:
+                error = broken
+            if error is None:
+                note_afterwards(self._study, number, bundle=str(future.result()), export_error=None)
+            else:
+                reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+                logger.warning("trial %d could not be exported: %s", number, reason)
+                note_afterwards(self._study, number, export_error=reason)
+            del self._open[number]
+
+
+def measure_front(
+    config: StudyConfig, study: optuna.Study, records: Iterable[TrialRecord], say: Callable[[str], None]
+) -> int:
+    """Measure the exported, not yet measured records on the study's device; how many were measured."""
+    todo = [record for record in records if record.bundle and record.measured_ms is None]
+    if not todo:
+        return 0
+    device = get_device(config.device.name)
+    for record in todo:
+        assert record.bundle is not None
+        measurement = measure_bundle(Path(record.bundle) / "model.onnx", device)
+        facts = {key: value for key, value in asdict(measurement).items() if key != "kernels"}
+        note_afterwards(study, record.number, measurement=facts)
+        add_measurement(Path(record.bundle), facts)
+        say(
+            f"trial {record.number}: measured {measurement.latency_ms_p50:.2f} ms, predicted {record.latency_ms:.2f} ms "
+            f"[{record.latency_low_ms:.2f}, {record.latency_high_ms:.2f}]"
+        )
+    return len(todo)

@@ -1,0 +1,33 @@
+"""The gate before any training: what a candidate's final network would cost on the device, and whether that is too much."""
+
+from __future__ import annotations
+
+from hw_latency_model import KernelSpec, LatencyEstimate, LatencyModel, kernels_from_module
+from search_spaces import SearchSpace
+from search_spaces.candidate import Candidate
+
+
+class LatencyGate:
+    """Predicts from the pruned shape, without training and without export; shapes seen before are remembered."""
+
+    def __init__(self, space: SearchSpace, num_classes: int, model: LatencyModel, budget_ms: float) -> None:
+        self._space, self._num_classes, self._model = space, num_classes, model
+        self.budget_ms = budget_ms
+        self._kernels: dict[str, list[KernelSpec]] = {}
+
+    def estimate(self, candidate: Candidate) -> LatencyEstimate:
+        """The candidate's latency in its final, pruned shape, with its interval."""
+        key = self._space.architecture_id(candidate)
+        if key not in self._kernels:
+            net = self._space.build_pruned(candidate, self._num_classes)
+            self._kernels[key] = kernels_from_module(net, self._space.input_hw(candidate))
+        return self._model.predict(self._kernels[key])
+
+    def refusal(self, estimate: LatencyEstimate) -> str | None:
+        """Why the candidate is not trained, or None. Only what is too slow by the interval's fast end is refused."""
+        if estimate.low_ms <= self.budget_ms:
+            return None
+        return (
+            f"predicted {estimate.latency_ms:.2f} ms [{estimate.low_ms:.2f}, {estimate.high_ms:.2f}]: even the low end "
+            f"is over the budget of {self.budget_ms:g} ms"
+        )

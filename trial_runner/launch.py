@@ -1,0 +1,206 @@
+"""`paretoseg launch`: check everything, run trials, export and measure the front, write the report. Run again, it resumes."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import optuna
+
+from exports import get_profile
+from hw_latency_model import LatencyModel
+from objectives import trial_record as tr
+from objectives.data import DatasetInfo
+from objectives.trial_record import TrialRecord, read_study
+from search_spaces import get_space
+from search_spaces.errors import UserError
+from search_spaces.files import atomic_path, write_error
+from trial_runner import inprocess_backend
+from trial_runner.config_file import dump_config
+from trial_runner.driver import StudyDriver
+from trial_runner.front_exporter import FrontExporter, measure_front
+from trial_runner.front_table import front_records, write_csv
+from trial_runner.gate import LatencyGate
+from trial_runner.paths import StudyPaths
+from trial_runner.reporting import write_study_report
+from trial_runner.samplers import make_sampler
+from trial_runner.storage import DriverLease, open_study
+from trial_runner.study_config import StudyConfig
+from trial_runner.trial import open_split
+
+_CONFIG = "config"
+_LEAST_FREE_MB = 200
+
+
+@dataclass(frozen=True)
+class LaunchResult:
+    """How a launch ended.
+
+    Attributes:
+        records: all trials of the study.
+        front: the front within the budget.
+        report: the HTML report.
+        why: why no more trials were started.
+    """
+
+    records: list[TrialRecord]
+    front: list[TrialRecord]
+    report: Path
+    why: str
+
+
+def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
+    """Run a study to the end of its budget, going on where an earlier launch stopped.
+
+    Raises:
+        UserError: something the user can put right; the study is intact.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM; trials that ran are handed back to the study.
+    """
+    paths = StudyPaths(config.study.output_dir)
+    check_room(paths.root)
+    info = check_data(config)
+    space = get_space(config.space.name, config.space.options())
+    get_profile(config.device.name)
+    model = LatencyModel.load(config.device.latency_model)
+    existing = open_study(config.study.storage, config.study.name, create=True)
+    seed = config.study.seed + 1009 * len(existing.get_trials(deepcopy=False))
+    study = open_study(
+        config.study.storage, config.study.name, create=False, sampler=make_sampler(config.search, seed)
+    )
+    exporter = FrontExporter(config, study, paths, inline=config.compute.backend == "inprocess")
+    with DriverLease(study), _terminable():
+        _keep_config(config, study, paths)
+        gate = LatencyGate(space, len(info.class_names), model, config.device.latency_budget_ms)
+
+        def finished(record: TrialRecord) -> None:
+            say(describe(record))
+            if record.complete:
+                exporter.consider()
+
+        driver = StudyDriver(config, study, space, gate, paths, finished)
+        try:
+            _run(driver, config)
+            exporter.drain()
+        finally:
+            exporter.close()
+            driver.leave()
+        if config.device.measure_front:
+            measure_front(config, study, front_records(read_study(study), float("inf")), say)
+        records = read_study(study)
+        front = front_records(records, config.device.latency_budget_ms)
+        write_csv(front, paths.front_csv)
+        report = write_study_report(config, study, paths)
+    return LaunchResult(records, front, report, driver.ended or "")
+
+
+def check_room(folder: Path) -> None:
+    """Raise UserError unless the folder can be made, written, and has room for a study."""
+    try:
+        with atomic_path(folder / ".writable") as temporary:
+            temporary.write_text("")
+        (folder / ".writable").unlink(missing_ok=True)
+        free_mb = shutil.disk_usage(folder).free / 1e6
+    except OSError as error:
+        raise write_error(folder, error) from error
+    if free_mb < _LEAST_FREE_MB:
+        raise UserError(
+            f"{folder} has {free_mb:.0f} MB left; a study needs {_LEAST_FREE_MB} MB at least. "
+            "Free some space or set study.output_dir to another disk."
+        )
+
+
+def check_data(config: StudyConfig) -> DatasetInfo:
+    """Check every file of both splits; the data set's facts.
+
+    Raises:
+        UserError: names the first file that is missing, damaged, or holds what it must not.
+    """
+    splits = [open_split(config.data, split, config.study.seed) for split in ("train", "val")]
+    for split in splits:
+        split.check()
+    return splits[0].info
+
+
+def describe(record: TrialRecord) -> str:
+    """A trial in one line of the log."""
+    params = record.params
+    name = (
+        f"trial {record.number:>3} {record.outcome or record.state.lower():<8} {params.get('family', '?')} ×{params.get('width')} + "
+        f"{params.get('decoder')} {params.get('resolution')} prune {params.get('prune_ratio')}"
+    )
+    facts = []
+    if record.latency_ms is not None:
+        facts.append(f"{record.latency_ms:.2f} ms [{record.latency_low_ms:.2f}, {record.latency_high_ms:.2f}]")
+    if record.score is not None and record.outcome != tr.REUSED:
+        facts.append(f"mIoU {record.score.val_miou:.3f} after {record.score.epoch} of {record.score.epochs_total} epochs")
+    if record.reason and record.outcome in (tr.DIED, tr.REUSED):
+        facts.append(record.reason)
+    return ": ".join([name, ", ".join(facts)])
+
+
+def _run(driver: StudyDriver, config: StudyConfig) -> None:
+    if config.compute.backend == "inprocess":
+        inprocess_backend.run(driver)
+        return
+    from trial_runner import ray_backend
+
+    ray_backend.run(driver, config.compute)
+
+
+def _keep_config(config: StudyConfig, study: optuna.Study, paths: StudyPaths) -> None:
+    """Store the resolved configuration with the study; refuse one under which old and new trials could not be compared."""
+    text = dump_config(config)
+    previous = study.user_attrs.get(_CONFIG)
+    if previous is not None:
+        changed = _incomparable(previous, config)
+        if changed:
+            raise UserError(
+                f"the study {config.study.name} was started with another {changed}; its trials could not be compared with new ones. "
+                "Put the old value back, or choose another study.name."
+            )
+    study.set_user_attr(_CONFIG, config.model_dump(mode="json", exclude={"study": {"storage"}}))
+    with atomic_path(paths.config) as temporary:
+        temporary.write_text(text)
+
+
+def _incomparable(previous: dict[str, object], config: StudyConfig) -> str | None:
+    now = config.model_dump(mode="json")
+    for section, ignored in (("data", {"root"}), ("training", {"device"}), ("device", {"latency_model", "measure_front"})):
+        old = previous.get(section)
+        if not isinstance(old, dict):
+            continue
+        for key, value in now[section].items():
+            if key not in ignored and key in old and old[key] != value:
+                return f"{section}.{key} ({old[key]!r}, now {value!r})"
+    return None
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM, as batch systems send it, ends a launch as Ctrl-C does."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def quiet_libraries() -> None:
+    """Optuna's and Ray's own logging off the terminal; warnings and errors stay."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    logging.getLogger("ray").setLevel(logging.ERROR)

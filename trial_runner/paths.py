@@ -1,0 +1,39 @@
+"""Where a study keeps its files. The one place that spells their names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class StudyPaths:
+    """The folders and files below a study's ``output_dir``."""
+
+    root: Path
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    @property
+    def config(self) -> Path:
+        return self.root / "study.yaml"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.root / "artifacts"
+
+    @property
+    def front_csv(self) -> Path:
+        return self.root / "front.csv"
+
+    def trial(self, number: int) -> Path:
+        return self.root / "trials" / f"{number:05d}"
+
+    def bundle(self, number: int) -> Path:
+        return self.root / "bundles" / f"trial-{number:05d}"

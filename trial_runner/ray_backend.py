@@ -1,0 +1,206 @@
+"""Trials on Ray Tune. Tune only executes; what to run and what became of it is the `StudyDriver`'s, in this process.
+
+`ray.tune.search.optuna.OptunaSearch` does not serve: see docs/decisions.md.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.schedulers.trial_scheduler import FIFOScheduler
+from ray.tune.search import Searcher
+
+from search_spaces.errors import UserError
+from trial_runner.driver import StudyDriver
+from trial_runner.study_config import ComputeSection
+from trial_runner.trial_spec import Progress, TrialFailed, TrialSpec
+
+logger = logging.getLogger("paretoseg")
+
+_QUIET = {
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "5",
+    "TUNE_WARN_THRESHOLD_S": "60",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_TRAIN_V2_ENABLED": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+def train(config: dict[str, Any]) -> None:
+    """The function Tune runs on a worker: one trial, each epoch reported as JSON text."""
+    from trial_runner.trial import run_trial
+
+    def report(progress: Progress) -> bool:
+        tune.report({"epoch": progress.epoch, "val_miou": progress.val_miou, "progress": json.dumps(progress.to_dict())})
+        return False
+
+    try:
+        run_trial(TrialSpec.from_dict(json.loads(config["spec"])), report)
+    except (TrialFailed, UserError) as error:
+        tune.report({"failure": str(error)})
+
+
+class _Bridge:
+    """What searcher and scheduler share: which Tune trial is which number, and what was heard of it."""
+
+    def __init__(self, driver: StudyDriver) -> None:
+        self.driver = driver
+        self.numbers: dict[str, int] = {}
+        self.failures: dict[str, str] = {}
+
+
+class _Searcher(Searcher):
+    """Asks the driver for as many trials as there are slots, and tells it of their ends."""
+
+    def __init__(self, bridge: _Bridge, compute: ComputeSection) -> None:
+        super().__init__(metric=None, mode=None)
+        self._bridge, self._compute = bridge, compute
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+        if len(self._bridge.numbers) >= slots(self._compute):
+            return None
+        spec = self._bridge.driver.propose()
+        if spec is None:
+            return Searcher.FINISHED
+        self._bridge.numbers[trial_id] = spec.number
+        return {"spec": json.dumps(spec.to_dict())}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        number = self._bridge.numbers.pop(trial_id, None)
+        if number is not None:
+            failure = self._bridge.failures.pop(trial_id, "the worker died without a message" if error else None)
+            self._bridge.driver.finish(number, failure)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the study's database is the truth, and a storage URL must not be written into Tune's files."""
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise RuntimeError("a study is resumed from its database, by launching it again")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Scheduler(FIFOScheduler):
+    """Shows the driver every report, the last one too, and stops a trial when the driver says so."""
+
+    _supports_buffered_results = False
+
+    def __init__(self, bridge: _Bridge) -> None:
+        super().__init__()
+        self._bridge = bridge
+
+    def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
+        if "failure" in result:
+            self._bridge.failures[trial.trial_id] = result["failure"]
+            return TrialScheduler.STOP
+        if "progress" not in result or trial.trial_id not in self._bridge.numbers:
+            return TrialScheduler.CONTINUE
+        progress = Progress.from_dict(json.loads(result["progress"]))
+        stop = self._bridge.driver.progress(self._bridge.numbers[trial.trial_id], progress)
+        return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
+
+    def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
+        self._bridge.failures[trial.trial_id] = _why(trial)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+def _why(trial: Trial) -> str:
+    error = trial.get_pickled_error()
+    if isinstance(error, RayTaskError):
+        cause = error.cause
+        return f"{type(cause).__name__}: {cause}".splitlines()[0]
+    if isinstance(error, OutOfMemoryError):
+        return "the machine ran out of memory; lower training.batch_size or raise compute.cpus_per_trial so that fewer trials run at once"
+    if isinstance(error, RayActorError):
+        return "the worker process died (killed, out of memory, or a crash in native code) more often than compute.max_failures allows"
+    return f"{type(error).__name__}: {error}".splitlines()[0] if error else "the worker died without a message"
+
+
+def slots(compute: ComputeSection) -> int:
+    """Trials that can run side by side on what the cluster has now."""
+    resources = ray.cluster_resources()
+    by_cpu = resources.get("CPU", 0) / compute.cpus_per_trial
+    by_gpu = resources.get("GPU", 0) / compute.gpus_per_trial if compute.gpus_per_trial else by_cpu
+    return max(int(min(by_cpu, by_gpu) + 1e-9), 1)
+
+
+def run(driver: StudyDriver, compute: ComputeSection) -> None:
+    """Run trials until the driver has no more.
+
+    Ray is started here for this run alone, on loopback, unless ``compute.ray_address`` names a cluster; it is shut down
+    again in every case, Ctrl-C included.
+
+    Raises:
+        UserError: the cluster cannot be reached or lacks what one trial needs.
+        KeyboardInterrupt: passed on after Ray was shut down.
+    """
+    os.environ.update({key: value for key, value in _QUIET.items() if key not in os.environ})
+    scratch = Path(tempfile.mkdtemp(prefix="paretoseg-tune-"))
+    try:
+        _start(compute)
+        tuner = tune.Tuner(
+            tune.with_resources(train, {"cpu": compute.cpus_per_trial, "gpu": compute.gpus_per_trial}),
+            tune_config=tune.TuneConfig(
+                search_alg=_Searcher(bridge := _Bridge(driver), compute),
+                scheduler=_Scheduler(bridge),
+                num_samples=-1,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                storage_path=str(scratch),
+                name="study",
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=compute.max_failures),
+                log_to_file=False,
+            ),
+        )
+        tuner.fit()
+    finally:
+        ray.shutdown()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _start(compute: ComputeSection) -> None:
+    if compute.ray_address is None:
+        ray.init(
+            address="local",
+            num_cpus=max(os.cpu_count() or 1, 1),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _node_ip_address="127.0.0.1",
+        )
+    else:
+        try:
+            ray.init(address=compute.ray_address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"cannot reach the Ray cluster at {compute.ray_address}: {str(error).splitlines()[0]}. "
+                "Start it with `ray start --head`, or leave compute.ray_address out to use this machine."
+            ) from error
+    have = ray.cluster_resources()
+    for kind, need in (("CPU", compute.cpus_per_trial), ("GPU", compute.gpus_per_trial)):
+        if need > have.get(kind, 0):
+            raise UserError(
+                f"compute.{kind.lower()}s_per_trial is {need:g} but the cluster has {have.get(kind, 0):g} {kind}s. "
+                "Lower it, or add nodes."
+            )

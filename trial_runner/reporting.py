@@ -1,0 +1,53 @@
+"""Gathers what the report and the dashboard show of a study. Drawing it is the `dashboards` package's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from dashboards import update_study_page, upload_bundle, write_report
+from objectives.pareto import pareto_front
+from objectives.trial_record import read_study
+from trial_runner.config_file import dump_config
+from trial_runner.paths import StudyPaths
+from trial_runner.storage import open_study
+from trial_runner.study_config import StudyConfig
+from trial_runner.trial import open_split
+
+
+def write_study_report(config: StudyConfig, study: optuna.Study, paths: StudyPaths) -> Path:
+    """One HTML file on the study as it stands; its path."""
+    records = read_study(study)
+    budget = config.device.latency_budget_ms
+    return write_report(
+        paths.report,
+        study_name=config.study.name,
+        records=records,
+        front=pareto_front(records, reference=(0.0, budget)),
+        class_names=open_split(config.data, "val", config.study.seed).info.class_names,
+        config_yaml=dump_config(config),
+        calibration=_calibration(config.device.latency_model),
+        device_name=config.device.name,
+        latency_budget_ms=budget,
+        rungs_epochs=tuple(config.search.early_stopping.rungs_epochs),
+    )
+
+
+def _calibration(model: Path) -> dict[str, Any] | None:
+    """The calibration's summary, kept beside the latency model."""
+    path = model.with_name("calibration.json")
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def fill_dashboard(config: StudyConfig) -> StudyPaths:
+    """Put figures, notes and bundles where optuna-dashboard shows them; the study's folders."""
+    paths = StudyPaths(config.study.output_dir)
+    study = open_study(config.study.storage, config.study.name, create=False)
+    update_study_page(study, latency_budget_ms=config.device.latency_budget_ms)
+    for record in read_study(study):
+        if record.bundle and Path(record.bundle).is_dir():
+            upload_bundle(study, record, Path(record.bundle), paths.artifacts)
+    return paths

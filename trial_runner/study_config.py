@@ -1,0 +1,160 @@
+"""One YAML file describes one study; this is its schema, with units in the keys. `config_file` reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Size = tuple[Positive, Positive]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StudySection(_Section):
+    """Where the study lives. Relative paths, also in a sqlite URL, are taken from the folder of the YAML."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    storage: str
+    output_dir: Path
+    seed: int = 0
+
+
+class DataSection(_Section):
+    """What is learnt. ``images`` and sizes apply to the synthetic scenes only."""
+
+    kind: Literal["synthetic", "camvid", "lpcvc", "cityscapes", "folder"]
+    root: Path | None = None
+    train_images: Positive = 240
+    val_images: Positive = 60
+    image_height_px: Positive = 96
+    image_width_px: Positive = 128
+
+    @model_validator(mode="after")
+    def _needs_root(self) -> DataSection:
+        if self.kind != "synthetic" and self.root is None:
+            raise ValueError(f"data.kind {self.kind} reads a folder: set data.root to where it lies")
+        return self
+
+
+class LogRange(_Section):
+    low: float = Field(gt=0)
+    high: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> LogRange:
+        if self.low > self.high:
+            raise ValueError(f"low ({self.low}) must not exceed high ({self.high})")
+        return self
+
+
+class SpaceSection(_Section):
+    """What can be tried; a key left out takes the space's own default."""
+
+    name: str = "encoder_decoder"
+    families: list[str] | None = None
+    decoders: list[str] | None = None
+    widths: list[float] | None = None
+    resolutions_px: list[Size] | None = None
+    prune_ratios: list[float] | None = None
+    learning_rate: LogRange | None = None
+    weight_decay: LogRange | None = None
+
+    def options(self) -> dict[str, object]:
+        """The keys that were given, as arguments of the search space."""
+        given = self.model_dump(exclude={"name"}, exclude_none=True)
+        for key in ("learning_rate", "weight_decay"):
+            if key in given:
+                given[key] = (given[key]["low"], given[key]["high"])
+        return given
+
+
+class DeviceSection(_Section):
+    """What is targeted, and what its latency model is."""
+
+    name: str = "local-cpu"
+    latency_model: Path
+    precision: Literal["fp32", "fp16"] = "fp32"
+    latency_budget_ms: float = Field(gt=0)
+    measure_front: bool = True
+
+
+class TrainingSection(_Section):
+    """How each candidate is trained: train, prune after ``prune_after`` of the epochs, fine-tune for the rest."""
+
+    epochs: Positive = 20
+    batch_size: Positive = 8
+    warmup_epochs: float = Field(default=0.5, ge=0)
+    prune_after: Share = 0.4
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    class_weights: Literal["none", "sqrt_inverse"] = "none"
+    gradient_clip_norm: float = Field(default=5.0, gt=0)
+    min_scale: float = Field(default=0.75, gt=0)
+    max_scale: float = Field(default=1.5, gt=0)
+    colour_jitter: float = Field(default=0.2, ge=0, lt=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class EarlyStoppingSection(_Section):
+    """At each rung (in epochs) a trial goes on when it is among the better ``1 / reduction_factor`` of those that reached it,
+    by non-dominated rank of (mIoU now, latency). Until ``min_trials`` have reached a rung nobody is stopped there."""
+
+    rungs_epochs: list[Positive] = Field(default_factory=list)
+    reduction_factor: float = Field(default=3.0, gt=1)
+    min_trials: Positive = 4
+
+
+class SearchSection(_Section):
+    """How many candidates are trained, chosen by whom. Refused and repeated proposals do not count as trials."""
+
+    sampler: Literal["tpe", "nsga2", "gp", "random"] = "tpe"
+    trials: Positive = 32
+    startup_trials: Positive = 10
+    time_budget_minutes: float | None = Field(default=None, gt=0)
+    early_stopping: EarlyStoppingSection = EarlyStoppingSection()
+
+
+class ComputeSection(_Section):
+    """Where trials run: ``ray`` (this machine, or a cluster by its address) or ``inprocess`` (one after the other, here)."""
+
+    backend: Literal["ray", "inprocess"] = "ray"
+    ray_address: str | None = None
+    cpus_per_trial: float = Field(default=1, gt=0)
+    gpus_per_trial: float = Field(default=0, ge=0)
+    threads_per_trial: Positive = 1
+    max_failures: int = Field(default=2, ge=0)
+
+
+class ExportSection(_Section):
+    """How a member of the front becomes files."""
+
+    opset: int = Field(default=13, ge=11)
+    parity_images: Positive = 8
+
+
+class StudyConfig(_Section):
+    """A whole study. ``schema_version`` rises when an old file would mean something else."""
+
+    schema_version: Literal[1] = 1
+    study: StudySection
+    data: DataSection
+    space: SpaceSection = SpaceSection()
+    device: DeviceSection
+    training: TrainingSection = TrainingSection()
+    search: SearchSection = SearchSection()
+    compute: ComputeSection = ComputeSection()
+    export: ExportSection = ExportSection()
+
+    @model_validator(mode="after")
+    def _rungs_below_epochs(self) -> StudyConfig:
+        late = [rung for rung in self.search.early_stopping.rungs_epochs if rung >= self.training.epochs]
+        if late:
+            raise ValueError(
+                f"search.early_stopping.rungs_epochs {late} must lie below training.epochs ({self.training.epochs})"
+            )
+        return self

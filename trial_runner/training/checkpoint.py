@@ -1,0 +1,55 @@
+"""A trial's state on disk: one file, replaced atomically after every epoch, read back without unpickling code."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from search_spaces.files import atomic_path
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a training stands.
+
+    Attributes:
+        fingerprint: hash of everything that determines the training; another one means the file is of no use.
+        epoch: epochs done.
+        pruned: whether the network has been cut to its final shape.
+        model, optimizer: state dicts.
+        curve: (epoch, val_miou) so far.
+        train_s: seconds of training so far, over all restarts.
+        score: the last `TrialScore` as a dict; None before the first evaluation.
+    """
+
+    fingerprint: str
+    epoch: int
+    pruned: bool
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    curve: tuple[tuple[int, float], ...]
+    train_s: float
+    score: dict[str, Any] | None
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    with atomic_path(path) as temporary:
+        torch.save({**vars(checkpoint), "curve": [list(point) for point in checkpoint.curve]}, temporary)
+
+
+def load_checkpoint(path: Path, fingerprint: str) -> Checkpoint | None:
+    """The checkpoint, or None where there is none, it cannot be read, or it belongs to another training."""
+    if not path.is_file():
+        return None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError):
+        return None
+    if content.get("fingerprint") != fingerprint:
+        return None
+    content["curve"] = tuple((int(epoch), float(value)) for epoch, value in content["curve"])
+    return Checkpoint(**content)

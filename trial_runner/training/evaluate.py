@@ -1,0 +1,45 @@
+"""mIoU of a network on a split, at the labels' own resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from objectives.metrics import ConfusionMatrix
+from search_spaces.networks import upsample_logits
+from trial_runner.training.batches import normalise
+
+
+@torch.inference_mode()
+def confusion(
+    net: nn.Module,
+    images: NDArray[np.uint8],
+    labels: Sequence[NDArray[np.uint8]],
+    num_classes: int,
+    ignore_index: int,
+    *,
+    device: torch.device,
+    batch_size: int = 16,
+) -> ConfusionMatrix:
+    """One confusion matrix over a whole split.
+
+    Args:
+        net: gives low-resolution logits for normalised float32 ``(N, 3, H, W)``.
+        images: uint8 ``(N, H, W, 3)`` at the network's input resolution.
+        labels: N maps of class ids, each at its own resolution; logits are upsampled to it (bilinear), then argmax.
+    """
+    matrix = ConfusionMatrix(num_classes, ignore_index)
+    was_training = net.training
+    net.eval()
+    for start in range(0, len(images), batch_size):
+        logits = net(normalise(images[start : start + batch_size], device))
+        for offset, logit in enumerate(logits):
+            label = np.asarray(labels[start + offset])
+            upsampled = upsample_logits(logit[None], (label.shape[0], label.shape[1]))
+            matrix.update(upsampled.argmax(1)[0].cpu().numpy(), label)
+    net.train(was_training)
+    return matrix

@@ -1,0 +1,184 @@
+"""The training of one candidate, epoch by epoch: train, prune on the way, fine-tune, evaluate; exactly resumable."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from objectives.cost import count_macs, count_params
+from objectives.data import SplitArrays
+from objectives.trial_score import TrialScore
+from search_spaces import SearchSpace
+from search_spaces.networks import upsample_logits
+from trial_runner.training.batches import Augmentation, class_weights, epoch_batches
+from trial_runner.training.checkpoint import Checkpoint
+from trial_runner.training.evaluate import confusion
+from trial_runner.trial_spec import TrialFailed, TrialSpec
+
+
+class Trainer:
+    """A candidate's network, optimizer and curve.
+
+    The learning rate warms up linearly, then follows a cosine to zero over all epochs. After
+    ``prune_after`` of the epochs the network is cut to its final shape and the optimizer starts anew; where the prune ratio
+    is 0 nothing happens. All randomness comes from the study's seed and the epoch: continuing from `state` gives, on a CPU,
+    bit for bit what an uninterrupted training gives.
+    """
+
+    def __init__(
+        self,
+        spec: TrialSpec,
+        space: SearchSpace,
+        train: SplitArrays,
+        val: SplitArrays,
+        *,
+        num_classes: int,
+        ignore_index: int,
+        device: torch.device,
+        resume: Checkpoint | None = None,
+    ) -> None:
+        self._spec, self._space, self._train, self._val = spec, space, train, val
+        self._num_classes, self._ignore_index, self._device = num_classes, ignore_index, device
+        self._config = spec.config.training
+        self._seed = spec.config.study.seed
+        hyper = space.hyperparameters(spec.candidate)
+        self._learning_rate, self._weight_decay = hyper["learning_rate"], hyper["weight_decay"]
+        self._prunes = space.prune_ratio(spec.candidate) > 0
+        self._prune_epoch = round(self._config.epochs * self._config.prune_after) if self._prunes else -1
+        self._weights = (
+            class_weights(train.train_labels, num_classes, ignore_index).to(device)
+            if self._config.class_weights == "sqrt_inverse"
+            else None
+        )
+        self.epoch = resume.epoch if resume else 0
+        self.pruned = resume.pruned if resume else False
+        self.curve = list(resume.curve) if resume else []
+        self.train_s = resume.train_s if resume else 0.0
+        self.score = TrialScore.from_dict(resume.score) if resume and resume.score else None
+        if self.pruned:
+            self.net: nn.Module = space.build_pruned(spec.candidate, num_classes).to(device)
+        else:
+            self.net = space.build(spec.candidate, num_classes, seed=self._seed).to(device)
+        if resume:
+            self.net.load_state_dict(resume.model)
+        self.optimizer = self._new_optimizer()
+        if resume:
+            self.optimizer.load_state_dict(resume.optimizer)
+
+    @property
+    def done(self) -> bool:
+        return self.epoch >= self._config.epochs
+
+    def run_epoch(self) -> TrialScore:
+        """Train one epoch and evaluate.
+
+        Raises:
+            TrialFailed: the loss or the weights are no longer finite, or the memory did not suffice.
+        """
+        started = time.monotonic()
+        try:
+            if self._prunes and not self.pruned and self.epoch >= self._prune_epoch:
+                self.net = self._space.prune(self.net, self._spec.candidate)  # type: ignore[arg-type]
+                self.pruned = True
+                self.optimizer = self._new_optimizer()
+            self._train_epoch()
+            self.epoch += 1
+            self.train_s += time.monotonic() - started
+            self.score = self._evaluate()
+        except MemoryError as error:
+            raise TrialFailed(_OUT_OF_MEMORY) from error
+        except RuntimeError as error:
+            if isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error):
+                raise TrialFailed(_OUT_OF_MEMORY) from error
+            raise
+        self.curve.append((self.epoch, self.score.val_miou))
+        return self.score
+
+    def state(self) -> Checkpoint:
+        return Checkpoint(
+            fingerprint=self._spec.fingerprint,
+            epoch=self.epoch,
+            pruned=self.pruned,
+            model=self.net.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            curve=tuple(self.curve),
+            train_s=self.train_s,
+            score=self.score.to_dict() if self.score else None,
+        )
+
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        decayed = [p for p in self.net.parameters() if p.ndim > 1]
+        others = [p for p in self.net.parameters() if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": self._weight_decay}, {"params": others, "weight_decay": 0.0}]
+        return torch.optim.AdamW(groups, lr=self._learning_rate)
+
+    def _learning_rate_at(self, epochs: float) -> float:
+        warmup = self._config.warmup_epochs
+        if epochs < warmup:
+            return self._learning_rate * (epochs + 0.05) / (warmup + 0.05)
+        share = (epochs - warmup) / max(self._config.epochs - warmup, 1e-9)
+        return self._learning_rate * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+
+    def _train_epoch(self) -> None:
+        config = self._config
+        self.net.train()
+        steps = max(len(self._train.images) // config.batch_size, 1)
+        batches = epoch_batches(
+            self._train.images,
+            self._train.train_labels,
+            config.batch_size,
+            Augmentation(config.min_scale, config.max_scale, config.colour_jitter),
+            seed=self._seed,
+            epoch=self.epoch,
+            ignore_index=self._ignore_index,
+            device=self._device,
+        )
+        for step, (images, labels) in enumerate(batches):
+            rate = self._learning_rate_at(self.epoch + step / steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            loss = self._loss(images, labels)
+            if not math.isfinite(loss.item()):
+                raise TrialFailed(
+                    f"the loss is {loss.item()} in epoch {self.epoch + 1} at learning rate {self._learning_rate:.3g}; "
+                    "lower the upper end of space.learning_rate"
+                )
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(self.net.parameters(), config.gradient_clip_norm)
+            self.optimizer.step()
+
+    def _loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        logits = upsample_logits(self.net(images), (labels.shape[1], labels.shape[2]))
+        return functional.cross_entropy(
+            logits,
+            labels,
+            weight=self._weights,
+            ignore_index=self._ignore_index,
+            label_smoothing=self._config.label_smoothing,
+        )
+
+    def _evaluate(self) -> TrialScore:
+        matrix = confusion(
+            self.net, self._val.images, self._val.labels, self._num_classes, self._ignore_index, device=self._device
+        )
+        miou = matrix.miou()
+        if not math.isfinite(miou):
+            raise TrialFailed("no validation label holds a class to score; check data.root and the ignore index")
+        hw = self._space.input_hw(self._spec.candidate)
+        return TrialScore(
+            val_miou=miou,
+            epoch=self.epoch,
+            epochs_total=self._config.epochs,
+            macs=count_macs(self.net, hw),
+            params=count_params(self.net),
+            train_s=self.train_s,
+            class_iou=tuple(None if math.isnan(value) else float(value) for value in matrix.iou()),
+        )
+
+
+_OUT_OF_MEMORY = "out of memory; lower training.batch_size or space.resolutions_px, or give each trial more memory"

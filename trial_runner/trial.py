@@ -1,0 +1,80 @@
+"""One trial from order to last epoch, the same under Ray and in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from objectives.data import DatasetInfo, SegmentationData, SplitArrays, load_arrays, open_dataset
+from search_spaces import get_space
+from trial_runner.study_config import DataSection
+from trial_runner.training.checkpoint import load_checkpoint, save_checkpoint
+from trial_runner.training.trainer import Trainer
+from trial_runner.trial_spec import Progress, TrialSpec
+
+
+def open_split(data: DataSection, split: str, seed: int) -> SegmentationData:
+    """The split of the study's data set; for the synthetic scenes ``seed`` decides which."""
+    if data.kind == "synthetic":
+        count = data.train_images if split == "train" else data.val_images
+        size = {"height_px": data.image_height_px, "width_px": data.image_width_px}
+        return open_dataset("synthetic", root=None, split=split, images=count, seed=seed, **size)
+    return open_dataset(data.kind, root=data.root, split=split)
+
+
+def torch_device(name: str) -> torch.device:
+    """``auto`` is CUDA where there is a device, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def load_splits(spec: TrialSpec, hw: tuple[int, int]) -> tuple[DatasetInfo, SplitArrays, SplitArrays]:
+    seed = spec.config.study.seed
+    train, val = (open_split(spec.config.data, split, seed) for split in ("train", "val"))
+    arrays = [load_arrays(data, hw, cache_dir=spec.cache_dir) for data in (train, val)]
+    return train.info, arrays[0], arrays[1]
+
+
+def run_trial(spec: TrialSpec, report: Callable[[Progress], bool]) -> bool:
+    """Train the candidate, continuing from its checkpoint where there is one.
+
+    Args:
+        spec: the order.
+        report: called after every epoch, once the checkpoint is on disk; True stops the trial.
+
+    Returns:
+        Whether it was trained to the end.
+
+    Raises:
+        TrialFailed: for a reason of the trial's own.
+        UserError: the data cannot be read, or nothing can be written.
+    """
+    torch.set_num_threads(spec.config.compute.threads_per_trial)
+    space = get_space(spec.config.space.name, spec.config.space.options())
+    info, train, val = load_splits(spec, space.input_hw(spec.candidate))
+    trainer = Trainer(
+        spec,
+        space,
+        train,
+        val,
+        num_classes=len(info.class_names),
+        ignore_index=info.ignore_index,
+        device=torch_device(spec.config.training.device),
+        resume=load_checkpoint(spec.checkpoint_path, spec.fingerprint),
+    )
+    if trainer.score and report(_progress(trainer)):
+        return trainer.done
+    while not trainer.done:
+        trainer.run_epoch()
+        save_checkpoint(spec.checkpoint_path, trainer.state())
+        if report(_progress(trainer)):
+            return trainer.done
+    return True
+
+
+def _progress(trainer: Trainer) -> Progress:
+    if trainer.score is None:
+        raise AssertionError("reported before the first evaluation")
+    return Progress(trainer.epoch, trainer.score.val_miou, tuple(trainer.curve), trainer.score)
