@@ -3,80 +3,26 @@
 from __future__ import annotations
 
 import html
-import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from dashboards import text
+from dashboards.figure_parts import (
+    BUDGET,
+    FAINT,
+    FRONT,
+    GREY,
+    MEASURED,
+    axis_ranges,
+    hover_text,
+    interval_bars,
+    points,
+    staircase,
+    style,
+    wrapped,
+)
 from objectives.pareto import ParetoFront, hypervolume_history
 from objectives.trial_record import REFUSED, STOPPED, TrialRecord
-
-FRONT, MEASURED, GREY, FAINT, BUDGET, INK, GRID = (
-    "#2457d6",
-    "#e4690b",
-    "#8a94a6",
-    "#c3cad5",
-    "#c02c3a",
-    "#1f2937",
-    "#e8ebf0",
-)
-
-
-def hover_text(record: TrialRecord) -> str:
-    """All there is to know of a trial, in plotly's subset of HTML, with what came from outside escaped."""
-    lines = [f"<b>Trial {record.number}</b>", *_escaped(text.network(record).split(" · "))]
-    lines += _escaped(
-        f"{name} {text.value_text(record.params[name])}"
-        for name in ("learning_rate", "weight_decay")
-        if name in record.params
-    )
-    if record.score is not None:
-        score = record.score
-        lines.append(f"mIoU {text.miou(score.val_miou)} at epoch {score.epoch} of {score.epochs_total}")
-    if record.latency_ms is not None:
-        lines.append(f"predicted {text.milliseconds(record.latency_ms)} ms {text.interval(record)}")
-    if record.measured_ms is not None:
-        lines.append(f"measured {text.milliseconds(record.measured_ms)} ms")
-    if record.score is not None:
-        lines.append(f"{text.count(record.score.macs)} MACs, {text.count(record.score.params)} parameters")
-    return "<br>".join(lines)
-
-
-def axis_ranges(
-    records: Sequence[TrialRecord], latency_budget_ms: float | None
-) -> tuple[tuple[float, float], tuple[float, float]] | None:
-    """Latency and mIoU ranges that show every complete trial, its measurement and the budget; None without one.
-
-    Latency starts at 0, so that a ratio of speeds can be seen.
-    """
-    shown = [record for record in records if record.complete]
-    if not shown:
-        return None
-    latencies = [value for r in shown for value in (r.latency_ms, r.measured_ms) if value is not None]
-    widest = max(latencies)
-    # A very wide interval may leave the picture; a point may not.
-    highs = [min(r.latency_high_ms, 1.5 * widest) for r in shown if r.latency_high_ms is not None]
-    right = max([*latencies, *highs])
-    if latency_budget_ms is not None and latency_budget_ms <= 3 * right:
-        right = max(right, latency_budget_ms)
-    scores = [record.val_miou for record in shown if record.val_miou is not None]
-    low, high = min(scores), max(scores)
-    pad = max(0.1 * (high - low), 0.01)
-    return (0.0, 1.08 * right), (max(0.0, low - pad), min(1.0, high + 1.5 * pad))
-
-
-def staircase(front: ParetoFront, right: float, bottom: float) -> list[tuple[float, float]]:
-    """Corners of the border of what the front dominates, from the fastest member's foot to the right edge."""
-    corners: list[tuple[float, float]] = []
-    for record in front.records:
-        if record.latency_ms is None or record.val_miou is None:
-            continue
-        corners.append((record.latency_ms, corners[-1][1] if corners else bottom))
-        corners.append((record.latency_ms, record.val_miou))
-    if corners:
-        corners.append((max(right, corners[-1][0]), corners[-1][1]))
-    return corners
 
 
 def pareto_figure(
@@ -93,12 +39,12 @@ def pareto_figure(
         r for r in records if r.outcome == STOPPED and r.val_miou is not None and (r.latency_ms or right) < right
     ]
     if stopped:
-        figure.add_trace(_points(stopped, "stopped early (mIoU when stopped)", GREY, "x-thin-open", 7, hidden=True))
+        figure.add_trace(points(stopped, "stopped early (mIoU when stopped)", GREY, "x-thin-open", 7, hidden=True))
     if off_front:
-        figure.add_trace(_points(off_front, "trained to the end", GREY, "circle", 8, opacity=0.65))
+        figure.add_trace(points(off_front, "trained to the end", GREY, "circle", 8, opacity=0.65))
     refused = [r for r in records if r.outcome == REFUSED and r.latency_ms is not None and r.latency_ms < right]
     if refused:
-        rug = _points(refused, "refused for latency, not trained", BUDGET, "line-ns-open", 9, opacity=0.7)
+        rug = points(refused, "refused for latency, not trained", BUDGET, "line-ns-open", 9, opacity=0.7)
         rug.y = [bottom + 0.012 * (top - bottom)] * len(refused)
         figure.add_trace(rug)
     steps = staircase(front, right, bottom)
@@ -126,15 +72,15 @@ def pareto_figure(
         )
     on_front = list(front.records)
     if on_front:
-        trace = _points(on_front, "Pareto front, predicted", FRONT, "circle", 11)
-        trace.error_x = _interval_bars(on_front, FRONT)
+        trace = points(on_front, "Pareto front, predicted", FRONT, "circle", 11)
+        trace.error_x = interval_bars(on_front, FRONT)
         trace.mode = "markers+text"
         trace.text = [f"{record.number}" for record in on_front]
         trace.textposition = _label_places(on_front, right - left, top - bottom)
         trace.textfont = {"color": FRONT, "size": 12}
         figure.add_trace(trace)
     if measured:
-        trace = _points(measured, "measured on the device", MEASURED, "diamond-open", 10)
+        trace = points(measured, "measured on the device", MEASURED, "diamond-open", 10)
         trace.marker.line.width = 2
         trace.x = [record.measured_ms for record in measured]
         figure.add_trace(trace)
@@ -152,7 +98,7 @@ def pareto_figure(
             xshift=-5,
             font={"color": BUDGET, "size": 12},
         )
-    _style(figure, "latency, ms (predicted, with its interval)", "validation mIoU", height=520)
+    style(figure, "latency, ms (predicted, with its interval)", "validation mIoU", height=520)
     figure.update_xaxes(range=[left, right])
     figure.update_yaxes(range=[bottom, top])
     return figure
@@ -183,7 +129,7 @@ def learning_curves_figure(
                 y=[record.curve[-1][1] for record in stopped],
                 mode="markers",
                 marker={"symbol": "x-thin-open", "size": 7, "color": GREY},
-                text=[f"<b>Trial {r.number}</b> stopped<br>{_wrapped(r.reason)}" for r in stopped],
+                text=[f"<b>Trial {r.number}</b> stopped<br>{wrapped(r.reason)}" for r in stopped],
                 hovertemplate="%{text}<extra></extra>",
                 name="where it was stopped",
             )
@@ -225,94 +171,8 @@ def learning_curves_figure(
                 yanchor="bottom",
                 font={"size": 10, "color": GREY},
             )
-    _style(figure, "epoch", "validation mIoU")
+    style(figure, "epoch", "validation mIoU")
     figure.update_yaxes(rangemode="tozero")
-    return figure
-
-
-def predicted_vs_measured_figure(records: Sequence[TrialRecord]) -> go.Figure | None:
-    """Predicted latency with its interval against the measured one, with the diagonal and a band of 10 %."""
-    known = [r for r in records if r.measured_ms is not None and r.latency_ms is not None and r.reused_from is None]
-    if not known:
-        return None
-    highs = [value for r in known for value in (r.latency_ms, r.measured_ms, r.latency_high_ms) if value is not None]
-    end = 1.08 * max(highs)
-    figure = go.Figure()
-    figure.add_trace(
-        go.Scatter(
-            x=[0, end, end, 0],
-            y=[0, 0.9 * end, 1.1 * end, 0],
-            fill="toself",
-            fillcolor="rgba(31,41,55,0.06)",
-            mode="lines",
-            line={"width": 0},
-            hoverinfo="skip",
-            name="within 10%",
-        )
-    )
-    figure.add_trace(
-        go.Scatter(
-            x=[0, end],
-            y=[0, end],
-            mode="lines",
-            line={"color": GREY, "width": 1, "dash": "dash"},
-            hoverinfo="skip",
-            name="predicted = measured",
-        )
-    )
-    for inside, name, colour in (
-        (True, "measured inside the interval", FRONT),
-        (False, "measured outside the interval", BUDGET),
-        (None, "no interval", GREY),
-    ):
-        group = [record for record in known if text.inside_interval(record) is inside]
-        if group:
-            trace = _points(group, name, colour, "circle", 9)
-            trace.x = [record.measured_ms for record in group]
-            trace.y = [record.latency_ms for record in group]
-            trace.error_y = _interval_bars(group, colour)
-            figure.add_trace(trace)
-    _style(figure, "measured latency, ms", "predicted latency, ms")
-    figure.update_xaxes(range=[0, end])
-    figure.update_yaxes(range=[0, end])
-    return figure
-
-
-def relative_error_figure(records: Sequence[TrialRecord]) -> go.Figure | None:
-    """(predicted - measured) / measured by trial, and the interval on the same scale."""
-    known = [r for r in records if text.relative_error(r) is not None and r.reused_from is None]
-    if not known:
-        return None
-    known.sort(key=lambda record: record.measured_ms or 0.0)
-    names = [f"trial {record.number}" for record in known]
-    errors = [100 * (text.relative_error(record) or 0.0) for record in known]
-    scale = [100 / (record.measured_ms or 1.0) for record in known]
-    below, above = _interval_lengths(known)
-    colours = [BUDGET if text.inside_interval(record) is False else FRONT for record in known]
-    figure = go.Figure(
-        go.Scatter(
-            x=errors,
-            y=names,
-            mode="markers",
-            marker={"size": 9, "color": colours},
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": [bar * factor for bar, factor in zip(above, scale, strict=True)],
-                "arrayminus": [bar * factor for bar, factor in zip(below, scale, strict=True)],
-                "color": GREY,
-                "thickness": 1.2,
-                "width": 3,
-            },
-            text=[hover_text(record) for record in known],
-            hovertemplate="prediction %{x:+.1f} %<br>%{text}<extra></extra>",
-            showlegend=False,
-        )
-    )
-    figure.add_vrect(x0=-10, x1=10, fillcolor=INK, opacity=0.06, line_width=0)
-    figure.add_vline(x=0, line={"color": GREY, "width": 1, "dash": "dash"})
-    _style(figure, "prediction error, % of measured", None, height=max(260, 110 + 26 * len(known)))
-    figure.update_yaxes(type="category", autorange="reversed")
     return figure
 
 
@@ -339,7 +199,7 @@ def class_iou_figure(front: ParetoFront, class_names: Sequence[str]) -> go.Figur
             ygap=2,
         )
     )
-    _style(figure, None, None, height=150 + 34 * len(members))
+    style(figure, None, None, height=150 + 34 * len(members))
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False)
     figure.update_xaxes(type="category", tickangle=-35, showgrid=False)
     return figure
@@ -365,46 +225,9 @@ def hypervolume_figure(records: Sequence[TrialRecord], reference: tuple[float, f
             showlegend=False,
         )
     )
-    _style(figure, "trial", "hypervolume, mIoU × ms")
+    style(figure, "trial", "hypervolume, mIoU × ms")
     figure.update_yaxes(rangemode="tozero")
     return figure
-
-
-def _escaped(lines: Iterable[str]) -> list[str]:
-    # Plotly's labels know only a few entities, &quot; is not one of them.
-    return [html.escape(line, quote=False) for line in lines]
-
-
-def _wrapped(reason: str | None, width: int = 60) -> str:
-    return "<br>".join(_escaped(textwrap.wrap(reason or "", width)))
-
-
-def _points(
-    records: Sequence[TrialRecord],
-    name: str,
-    colour: str,
-    symbol: str,
-    size: int,
-    *,
-    opacity: float = 1.0,
-    hidden: bool = False,
-) -> go.Scatter:
-    return go.Scatter(
-        x=[record.latency_ms for record in records],
-        y=[record.val_miou for record in records],
-        mode="markers",
-        name=name,
-        marker={
-            "color": colour,
-            "symbol": symbol,
-            "size": size,
-            "opacity": opacity,
-            "line": {"color": colour if symbol.endswith("open") else "white", "width": 1},
-        },
-        hovertext=[hover_text(record) for record in records],
-        hovertemplate="%{hovertext}<extra></extra>",
-        visible="legendonly" if hidden else True,
-    )
 
 
 def _with_room(ends: Sequence[tuple[int, float]]) -> set[int]:
@@ -431,27 +254,6 @@ def _label_places(records: Sequence[TrialRecord], width: float, height: float) -
     return places
 
 
-def _interval_lengths(records: Sequence[TrialRecord]) -> tuple[list[float], list[float]]:
-    """How far the interval reaches below and above the estimate, in ms; 0 without one."""
-    known = [(r.latency_ms or 0.0, r.latency_low_ms, r.latency_high_ms) for r in records]
-    below = [0.0 if low is None else max(0.0, middle - low) for middle, low, _ in known]
-    above = [0.0 if high is None else max(0.0, high - middle) for middle, _, high in known]
-    return below, above
-
-
-def _interval_bars(records: Sequence[TrialRecord], colour: str) -> dict[str, object]:
-    below, above = _interval_lengths(records)
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": above,
-        "arrayminus": below,
-        "color": colour,
-        "thickness": 1.3,
-        "width": 4,
-    }
-
-
 def _joined_curves(records: Sequence[TrialRecord], name: str, colour: str, dash: str) -> go.Scatter:
     """Many curves as one trace with gaps: a thousand traces would make a browser crawl."""
     x: list[int | None] = []
@@ -471,20 +273,3 @@ def _joined_curves(records: Sequence[TrialRecord], name: str, colour: str, dash:
         hovertemplate="%{text}: epoch %{x}, mIoU %{y:.3f}<extra></extra>",
         name=name,
     )
-
-
-def _style(figure: go.Figure, x_title: str | None, y_title: str | None, *, height: int = 400) -> None:
-    figure.update_layout(
-        template="none",
-        height=height,
-        margin={"l": 62, "r": 24, "t": 34, "b": 60},
-        font={"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 13, "color": INK},
-        paper_bgcolor="white",
-        plot_bgcolor="white",
-        legend={"orientation": "h", "x": 0, "yref": "container", "y": 0, "yanchor": "bottom", "font": {"size": 12}},
-        hoverlabel={"bgcolor": "white", "bordercolor": FAINT, "font": {"color": INK, "size": 12}, "align": "left"},
-        hovermode="closest",
-    )
-    axis = {"gridcolor": GRID, "zeroline": False, "linecolor": FAINT, "ticks": "outside", "tickcolor": FAINT}
-    figure.update_xaxes(**axis, title={"text": x_title}, automargin=True)
-    figure.update_yaxes(**axis, title={"text": y_title}, automargin=True)

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 
 from dashboards import text
-from dashboards.figures import BUDGET, FAINT, FRONT, GREY, GRID, INK, MEASURED, axis_ranges, staircase
+from dashboards.figure_parts import BUDGET, FAINT, FRONT, GREY, GRID, INK, MEASURED, axis_ranges, staircase
 from objectives.pareto import ParetoFront
 from objectives.trial_record import TrialRecord
 from search_spaces.files import atomic_path

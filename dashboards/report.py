@@ -14,7 +14,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from dashboards import figures, tables, text
+from dashboards import figures, latency_figures, tables, text
 from dashboards.picture import front_svg
 from objectives.pareto import MEASURED_LATENCY, MIOU, ParetoFront, pareto_front
 from objectives.storage_url import redact_url
@@ -185,7 +185,10 @@ def _latency_section(
     records: Sequence[TrialRecord], calibration: Mapping[str, Any] | None, drawn: dict[str, go.Figure]
 ) -> str:
     parts = ["<section><h2>Predicted against measured latency</h2>"]
-    parity, errors = figures.predicted_vs_measured_figure(records), figures.relative_error_figure(records)
+    parity, errors = (
+        latency_figures.predicted_vs_measured_figure(records),
+        latency_figures.relative_error_figure(records),
+    )
     if parity is None or errors is None:
         parts.append(
             tables.empty("Nothing has been measured on the device after training, so predictions stand unchecked here.")

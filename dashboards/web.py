@@ -23,7 +23,7 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna_dashboard import save_plotly_graph_object, wsgi
 from optuna_dashboard._note import get_note_from_system_attrs, save_note_with_version
 
-from dashboards import figures, notes
+from dashboards import figures, latency_figures, notes
 from objectives.pareto import ParetoFront
 from objectives.storage_url import redact_url
 from objectives.trial_record import TrialRecord
@@ -118,13 +118,15 @@ def update_study_page(
     drawn = (
         figures.pareto_figure(records, front, latency_budget_ms=latency_budget_ms),
         figures.learning_curves_figure(records, front, rungs=rungs),
-        figures.predicted_vs_measured_figure(records),
+        latency_figures.predicted_vs_measured_figure(records),
     )
     for name, title, figure in zip(
         FIGURES, ("Pareto front", "Learning curves", "Predicted against measured"), drawn, strict=True
     ):
         if figure is not None:
-            figure.update_layout(title={"text": title, "x": 0.02}, margin={"t": 60})
+            figure.update_layout(
+                title={"text": title, "x": 0.02}, margin={"t": 60}, height=430
+            )  # its panel is 450 high
             save_plotly_graph_object(study, figure, graph_object_id=name)
     _save_note(study, None, notes.study_note(study.study_name, records, front, latency_budget_ms, device))
 

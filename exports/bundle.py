@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,7 +16,7 @@ from torch import nn
 from exports.bundle_check import SCHEMA_VERSION, read_manifest, sha256_of, verify_files
 from exports.bundle_readme import bundle_readme
 from exports.errors import ExportError
-from exports.folder_lock import locked_parent
+from exports.folder_lock import locked_parent, replaced_folder
 from exports.graph import count_graph_params, load_graph
 from exports.lint import lint_onnx, lint_summary
 from exports.onnx_export import OnnxFile, cpu_copy, export_onnx
@@ -26,7 +25,7 @@ from exports.preview import Palette, default_palette, write_preview
 from exports.profiles import DeviceProfile
 from exports.runtime import FloatArray, OnnxSession
 from search_spaces.candidate import Candidate
-from search_spaces.files import atomic_folder, write_json
+from search_spaces.files import write_json
 from search_spaces.registry import get_space
 
 _RULE = (
@@ -122,9 +121,7 @@ def write_bundle(
     json.dumps(facts, allow_nan=False)
     origin = None if checkpoint is None else {"name": checkpoint.name, "sha256": sha256_of(checkpoint)}
     subject = _describe(candidate)
-    with ExitStack() as stack:
-        commit = stack.enter_context(ExitStack())
-        staging = stack.enter_context(atomic_folder(folder))
+    with replaced_folder(folder) as staging:
         onnx_file = export_onnx(net, input_hw, staging / "model.onnx", opset=profile.opset, subject=subject)
         if onnx_file.output_shape[1] != len(class_names):
             raise ValueError(f"the network has {onnx_file.output_shape[1]} classes, class_names {len(class_names)}")
@@ -173,8 +170,6 @@ def write_bundle(
             path.name: {"sha256": sha256_of(path), "bytes": path.stat().st_size} for path in sorted(staging.iterdir())
         }
         write_json(staging / "manifest.json", manifest)
-        # taken last and released after the rename: exporting itself may run in several processes
-        commit.enter_context(locked_parent(folder))
     return ExportBundle(folder, manifest)
 
 

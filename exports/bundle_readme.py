@@ -28,7 +28,7 @@ _FILES = {
     "model.onnx": "the network: float32, batch 1, static shapes",
     "model.pt": 'the same weights for torch: `torch.load("model.pt", weights_only=True)` gives '
     "`state_dict`, `candidate`, `num_classes`, `input_hw`",
-    "manifest.json": "everything below for programs, with a SHA-256 of each file",
+    "manifest.json": "everything here for programs, with a SHA-256 of each file",
     "study.yaml": "the study's configuration that led here",
     "preview.png": "validation images with prediction and label",
 }
@@ -59,7 +59,7 @@ def bundle_readme(manifest: Mapping[str, Any]) -> str:
         f"- `{target['name']}`: float32 {_shape(target['shape'])}: logits at 1/{target['stride']} of the input. "
         f"{target['rule']}",
         f"- Classes: {', '.join(f'{i} {name}' for i, name in enumerate(manifest['classes']['names']))}. "
-        f"Label value {manifest['classes']['ignore_index']} means not labelled; the network never gives it.",
+        f"Label value {manifest['classes']['ignore_index']} means not labelled.",
         "",
         "## What is known about it",
         "",

@@ -6,8 +6,10 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from search_spaces.files import atomic_folder
 
 
 @contextmanager
@@ -23,3 +25,17 @@ def locked_parent(folder: Path, *, shared: bool = False) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """``atomic_folder`` that several processes may use on the same ``folder``: one complete result stays.
+
+    Only the final renames are locked, so that the content may be made in parallel.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    with ExitStack() as lock, atomic_folder(folder) as staging:
+        yield staging
+        lock.enter_context(locked_parent(folder))

@@ -184,7 +184,8 @@ def measure_candidate(
     export_onnx(net, space.input_hw(candidate), path, subject=f"candidate {candidate.id}")
     try:
         measurement = device.measure(path, subject=subject, settings=settings)
-        return measurement.with_kernels(kernels_from_onnx(path, runtime=device.runtime))
+        kernels = kernels_from_onnx(path, runtime=device.runtime)
+        return measurement.with_kernels(kernels, device.kernel_shares(path, kernels))
     finally:
         path.unlink(missing_ok=True)
 

@@ -8,14 +8,16 @@ import os
 import platform
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
 from hw_latency_model.protocol import ProtocolSettings, time_network
-from hw_latency_model.types import Measurement
+from hw_latency_model.types import KernelSpec, Measurement
 from search_spaces.errors import UserError
+
+PROFILE_RUNS = 15
 
 
 class Device(ABC):
@@ -42,6 +44,10 @@ class Device(ABC):
         Raises:
             UserError: the file is missing or the runtime cannot run it.
         """
+
+    def kernel_shares(self, onnx_path: Path, kernels: Sequence[KernelSpec]) -> tuple[float, ...]:
+        """Share of the network's time that each kernel takes; empty where the device cannot look inside."""
+        return ()
 
 
 class LocalCpuDevice(Device):
@@ -97,6 +103,11 @@ class LocalCpuDevice(Device):
             noisy=timing.noisy,
             repeats=timing.repeats,
         )
+
+    def kernel_shares(self, onnx_path: Path, kernels: Sequence[KernelSpec]) -> tuple[float, ...]:
+        from hw_latency_model.ort_profile import kernel_shares
+
+        return kernel_shares(onnx_path, kernels, runs=PROFILE_RUNS, threads=self.threads)
 
     def _runner(self, onnx_path: Path) -> Callable[[], object]:
         import numpy as np

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -28,9 +28,17 @@ UNKNOWN_LOG_STD = 1.0
 
 @dataclass(frozen=True)
 class Observation:
-    """A network with all its measurements: kernels, median latency in ms, and how far that may be off (relative)."""
+    """A network with all its measurements.
+
+    Attributes:
+        kernels: of the network.
+        kernel_shares: share of the time of each kernel; empty where unknown.
+        latency_ms: at the machine's median speed; raw_ms: as measured.
+        noise_rel: how far the latency may be off; noisy: every measurement was marked so.
+    """
 
     kernels: tuple[KernelSpec, ...]
+    kernel_shares: tuple[float, ...]
     latency_ms: float
     raw_ms: tuple[float, ...]
     noise_rel: float
@@ -99,10 +107,12 @@ def observe(measurements: Sequence[Measurement]) -> tuple[list[Observation], flo
         groups[tuple(sorted(map(_anonymous, item.kernels), key=repr))].append(item)
     observations = []
     for items in groups.values():
+        first = next((item for item in items if item.kernel_shares), items[0])
         level = [item.latency_ms_p50 * base_ms / item.reference_ms for item in items]
         observations.append(
             Observation(
-                kernels=items[0].kernels,
+                kernels=first.kernels,
+                kernel_shares=first.kernel_shares,
                 latency_ms=float(np.exp(np.mean(np.log(level)))),
                 raw_ms=tuple(item.latency_ms_p50 for item in items),
                 noise_rel=min(item.noise_rel for item in items),
@@ -114,12 +124,6 @@ def observe(measurements: Sequence[Measurement]) -> tuple[list[Observation], flo
 
 def _anonymous(kernel: KernelSpec) -> KernelSpec:
     return KernelSpec.from_dict({**kernel.to_dict(), "name": ""})
-
-
-def known_kinds(observations: Sequence[Observation]) -> tuple[str, ...]:
-    """Kinds that occur in enough networks to be told apart from the rest."""
-    counts = Counter(kind for item in observations for kind in {kernel.kind for kernel in item.kernels})
-    return tuple(sorted(kind for kind, count in counts.items() if count >= MIN_NETWORKS_PER_KIND and kind != "view"))
 
 
 class Fitter:
@@ -134,6 +138,7 @@ class Fitter:
             align: np.stack([network_terms(item.kernels, self.kinds, align) for item in self.observations])
             for align in ALIGNMENTS
         }
+        self.kind_ms = np.stack([_kind_ms(item, self.kinds) for item in self.observations])
 
     def choose(self) -> tuple[int, float]:
         """Alignment and pull strength with the least cross-validated error of the prior alone."""
@@ -175,7 +180,8 @@ class Fitter:
         present = [index for index, kind in enumerate(self.kinds) if kind in self._known(chosen)]
         kinds = [self.kinds[index] for index in present]
         terms = self.terms[align][chosen][:, present]
-        return Roofline.fit(terms, self.latency_ms[chosen], self.weights[chosen], kinds, align, strength)
+        kind_ms = self.kind_ms[chosen][:, present]
+        return Roofline.fit(terms, self.latency_ms[chosen], self.weights[chosen], kind_ms, kinds, align, strength)
 
     def _known(self, chosen: Indices) -> set[str]:
         counts = (self.terms[ALIGNMENTS[0]][chosen][:, :, -1] > 0).sum(axis=0)
@@ -184,6 +190,15 @@ class Fitter:
     def _folds(self, count: int) -> list[Indices]:
         order = np.random.default_rng(0).permutation(len(self.observations))
         return [fold for fold in np.array_split(order, min(count, len(order))) if len(fold)]
+
+
+def _kind_ms(item: Observation, kinds: Sequence[str]) -> Array:
+    if not item.kernel_shares:
+        return np.full(len(kinds), np.nan)
+    shares: dict[str, float] = defaultdict(float)
+    for kernel, share in zip(item.kernels, item.kernel_shares, strict=True):
+        shares[kernel.kind] += share
+    return np.array([shares[kind] * item.latency_ms for kind in kinds])
 
 
 def _weight(item: Observation) -> float:

@@ -109,8 +109,8 @@ class LatencyModel:
         observations, base_ms = observe(measurements) if measurements else ([], 0.0)
         if len(observations) < MIN_MEASUREMENTS:
             raise UserError(
-                f"a latency model needs at least {MIN_MEASUREMENTS} different networks, "
-                f"{len(observations)} were measured on {device}; run `paretoseg calibrate --device {device}` again with more time."
+                f"a latency model needs at least {MIN_MEASUREMENTS} different networks, {len(observations)} measured so far; "
+                f"run `paretoseg calibrate --device {device}` again with more time."
             )
         fitter = Fitter(observations)
         align, strength = fitter.choose()

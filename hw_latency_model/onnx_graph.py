@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import helper, shape_inference
 
 from hw_latency_model.op_graph import FREE, Op, OpGraph, Shape
@@ -103,7 +104,7 @@ def _load(path: Path) -> onnx.ModelProto:
         return onnx.load(path)
     except FileNotFoundError as error:
         raise UserError(f"there is no ONNX file {path}; give the path of an exported model.onnx.") from error
-    except (onnx.checker.ValidationError, ValueError, TypeError) as error:
+    except (DecodeError, OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as an ONNX model ({error}); export it again.") from error
 
 

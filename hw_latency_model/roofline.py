@@ -26,6 +26,16 @@ _CLASSES = {
     "depthwise": "depthwise",
 }
 _OTHER = "moving"
+CLASSES = ("dense", "depthwise", "moving")
+_TERMS_OF = {
+    "dense": (True, True, True, True),
+    "depthwise": (True, True, False, True),
+    "moving": (False, True, False, True),
+}
+"""What a class can cost at all: nothing is multiplied by a kernel that moves data."""
+
+_SHARE_WEIGHT = 0.5
+"""How much a kind's time within one network counts beside that network's total."""
 
 
 def class_of(kind: str) -> str:
@@ -34,11 +44,21 @@ def class_of(kind: str) -> str:
 
 
 def kernel_terms(kernel: KernelSpec, align: int) -> tuple[float, float, float, float]:
-    """(MMACs with channels rounded up to ``align``, 100 kB of activations, 100 kB of weights, 1)."""
-    macs = float(kernel.macs)
-    if align > 1 and kernel.out_channels and macs:
-        macs *= -(-kernel.out_channels // align) * align / kernel.out_channels
-    return (macs / 1e6, kernel.activation_bytes / 1e5, kernel.weight_bytes / 1e5, 1.0)
+    """(MMACs, 100 kB of activations, 100 kB of weights, 1), channels of convolutions rounded up to ``align``."""
+    macs, read, written = float(kernel.macs), float(kernel.input_bytes), float(kernel.output_bytes)
+    weights = float(kernel.weight_bytes)
+    if align > 1 and macs and kernel.out_channels:
+        outer = _rounded(kernel.out_channels, align)
+        inner = 1.0 if kernel.groups > 1 else _rounded(kernel.in_channels, align) if kernel.in_channels > align else 1.0
+        macs *= outer * inner
+        weights *= outer * inner
+        written *= outer
+        read *= outer if kernel.groups > 1 else inner
+    return (macs / 1e6, (read + written) / 1e5, weights / 1e5, 1.0)
+
+
+def _rounded(channels: int, align: int) -> float:
+    return -(-channels // align) * align / channels
 
 
 def network_terms(kernels: Sequence[KernelSpec], kinds: Sequence[str], align: int) -> Array:
@@ -60,7 +80,7 @@ class Roofline:
         kinds: the kinds that were fitted.
         cost_ms: (kinds, 4), not negative.
         class_cost_ms: class to (4,): what a kind that was never measured is taken to cost.
-        align: channels are rounded up to a multiple of this for the MACs; chosen by fit.
+        align: channels are rounded up to a multiple of this; chosen by fit.
     """
 
     kinds: tuple[str, ...]
@@ -70,7 +90,14 @@ class Roofline:
 
     @classmethod
     def fit(
-        cls, terms: Array, latency_ms: Array, weights: Array, kinds: Sequence[str], align: int, strength: float
+        cls,
+        terms: Array,
+        latency_ms: Array,
+        weights: Array,
+        kind_ms: Array,
+        kinds: Sequence[str],
+        align: int,
+        strength: float,
     ) -> Roofline:
         """Fit relative errors, weighted.
 
@@ -78,35 +105,34 @@ class Roofline:
             terms: (n, kinds, 4) of each network.
             latency_ms: (n,).
             weights: (n,) how much each measurement counts.
+            kind_ms: (n, kinds) time of each kind inside each network; NaN where the device could not tell.
             strength: of the pull towards the class's costs.
         """
-        classes = sorted({class_of(kind) for kind in kinds})
-        member = np.array([[class_of(kind) == name for kind in kinds] for name in classes], dtype=np.float64)
-        pooled = np.einsum("ck,nkt->nct", member, terms)
-        pooled_cost = _pooled_costs(pooled, latency_ms, weights)
-        start = member.T @ pooled_cost
-        n, kind_count, term_count = terms.shape
-        design = terms.reshape(n, -1) * (weights / latency_ms)[:, None]
-        # Where the pooled fit gives a term nothing, a kind may still spend a tenth of the network on it.
-        typical = 0.1 * np.median(latency_ms) / np.maximum(np.median(pooled, axis=0), 1e-9)
-        reach = np.maximum(member.T @ np.minimum(typical, 10.0), start).reshape(-1)
-        prior_rows = np.diag(strength / reach)
-        matrix = np.vstack([design, prior_rows])
-        target = np.concatenate([weights, strength * start.reshape(-1) / reach])
-        cost, _ = nnls(matrix, target, maxiter=50 * matrix.shape[1])
-        return cls(
-            tuple(kinds),
-            cost.reshape(kind_count, term_count),
-            {name: pooled_cost[row] for row, name in enumerate(classes)},
-            align,
-        )
+        kind_count = len(kinds)
+        allowed = np.array([_TERMS_OF[class_of(kind)] for kind in kinds])
+        design, target = _equations(terms * allowed, latency_ms, weights, kind_ms)
+        pooling = _pooling(kinds) * allowed.reshape(-1)[:, None]
+        pooled = _faintly_pulled(design @ pooling, target)
+        start = pooling @ pooled
+        # Where the pooled fit gives a term nothing, a kind may still spend a part of the network on it.
+        sums = (terms * allowed).reshape(len(terms), -1)
+        typical = [
+            0.05 * np.median(latency_ms) / np.median(column[column > 0]) if column.any() else 0.0 for column in sums.T
+        ]
+        reach = np.maximum(np.maximum(start, typical), 1e-9)
+        matrix = np.vstack([design, strength * np.diag(1.0 / reach)])
+        cost, _ = nnls(matrix, np.concatenate([target, strength * start / reach]), maxiter=50 * matrix.shape[1])
+        class_cost = {name: (_pooling([kind]) @ pooled) * _TERMS_OF[name] for name, kind in _EXAMPLES.items()}
+        return cls(tuple(kinds), cost.reshape(kind_count, len(TERMS)), class_cost, align)
 
     def cost_of(self, kind: str) -> Array:
-        """(4,) costs of a kind; of its class, or the dearest class, when it was never measured."""
+        """(4,) costs of a kind; when it was never measured, the dearest of its class, as nothing vouches for less."""
         if kind in self.kinds:
             return np.asarray(self.cost_ms[self.kinds.index(kind)], dtype=np.float64)
-        known = self.class_cost_ms.get(class_of(kind))
-        return np.max(list(self.class_cost_ms.values()), axis=0) if known is None else known
+        alike = [
+            cost for known, cost in zip(self.kinds, self.cost_ms, strict=True) if class_of(known) == class_of(kind)
+        ]
+        return np.asarray(np.max([self.class_cost_ms[class_of(kind)], *alike], axis=0), dtype=np.float64)
 
     def kernel_ms(self, kernels: Sequence[KernelSpec]) -> Array:
         """(n,) prior milliseconds of each kernel; views cost nothing."""
@@ -137,14 +163,42 @@ class Roofline:
         )
 
 
-def _pooled_costs(pooled: Array, latency_ms: Array, weights: Array) -> Array:
-    """(classes, 4) costs; a faint pull to equal shares keeps collinear terms from taking all or nothing."""
-    n, class_count, term_count = pooled.shape
-    design = pooled.reshape(n, -1) * (weights / latency_ms)[:, None]
+_EXAMPLES = {"dense": "conv", "depthwise": "depthwise", "moving": "copy"}
+
+
+def _pooling(kinds: Sequence[str]) -> Array:
+    """(kinds * 4, 5): which pooled cost each kind's term starts from: MACs by class, then bytes, weights and launches."""
+    matrix = np.zeros((len(kinds), len(TERMS), 5))
+    for row, kind in enumerate(kinds):
+        matrix[row, 0, 1 if class_of(kind) == "depthwise" else 0] = 1.0
+        for term in (1, 2, 3):
+            matrix[row, term, term + 1] = 1.0
+    return matrix.reshape(len(kinds) * len(TERMS), 5)
+
+
+def _equations(terms: Array, latency_ms: Array, weights: Array, kind_ms: Array) -> tuple[Array, Array]:
+    """One row per network and one per known time of a kind in it: errors relative to the network, to both for a kind."""
+    n, kind_count, term_count = terms.shape
+    rows = [terms.reshape(n, -1) * (weights / latency_ms)[:, None]]
+    targets = [weights]
+    for kind in range(kind_count):
+        known = np.flatnonzero(kind_ms[:, kind] > 0)
+        if not len(known):
+            continue
+        spent = kind_ms[known, kind]
+        scale = _SHARE_WEIGHT * weights[known] / np.sqrt(spent * latency_ms[known])
+        row = np.zeros((len(known), kind_count, term_count))
+        row[:, kind] = terms[known, kind] * scale[:, None]
+        rows.append(row.reshape(len(known), -1))
+        targets.append(spent * scale)
+    return np.vstack(rows), np.concatenate(targets)
+
+
+def _faintly_pulled(design: Array, target: Array) -> Array:
+    """Non-negative least squares with a faint pull to equal shares, so that collinear terms do not take all or nothing."""
+    faint = 0.05 * np.sqrt(len(target))
     share = design.mean(axis=0)
     share = np.where(share > 1e-12, share, 1.0)
-    faint = 0.02
-    rows = faint * np.diag(share)
-    goal = np.full(design.shape[1], faint * float(weights.mean()) / design.shape[1])
-    cost, _ = nnls(np.vstack([design, rows]), np.concatenate([weights, goal]), maxiter=50 * design.shape[1])
-    return np.asarray(cost, dtype=np.float64).reshape(class_count, term_count)
+    goal = np.full(design.shape[1], faint * float(target.mean()) / design.shape[1])
+    cost, _ = nnls(np.vstack([design, faint * np.diag(share)]), np.concatenate([target, goal]))
+    return np.asarray(cost, dtype=np.float64)

@@ -51,6 +51,7 @@ _MEASUREMENTS = Table(
     Column("latency_ms_p50", Float, nullable=False),
     Column("facts", Text, nullable=False),
     Column("kernels", Text, nullable=False),
+    Column("kernel_shares", Text, nullable=False),
 )
 
 
@@ -75,12 +76,13 @@ class MeasurementStore:
             raise self._error("opened", error) from error
 
     def add(self, measurement: Measurement, kernels: Sequence[KernelSpec] | None = None) -> int:
-        """Append one measurement and return its number. Its own kernels are kept unless others are given.
+        """Append one measurement and return its number. Its own kernels are kept where none are given.
 
         Raises:
             UserError: the file cannot be written.
         """
-        specs = measurement.kernels if kernels is None else kernels
+        if kernels is not None:
+            measurement = measurement.with_kernels(kernels)
         facts = measurement.to_dict()
         del facts["fingerprint"]
         row = {
@@ -90,7 +92,8 @@ class MeasurementStore:
             "precision": measurement.precision,
             "latency_ms_p50": measurement.latency_ms_p50,
             "facts": json.dumps(facts, allow_nan=False),
-            "kernels": json.dumps([kernel.to_dict() for kernel in specs], allow_nan=False),
+            "kernels": json.dumps([kernel.to_dict() for kernel in measurement.kernels], allow_nan=False),
+            "kernel_shares": json.dumps(measurement.kernel_shares, allow_nan=False),
         }
         try:
             self._know(measurement)
@@ -102,7 +105,7 @@ class MeasurementStore:
     def all(self, device: str, fingerprint: Mapping[str, Any]) -> list[Measurement]:
         """All measurements of ``device`` taken under exactly this fingerprint, oldest first, with their kernels."""
         query = (
-            select(_MEASUREMENTS.c.facts, _MEASUREMENTS.c.kernels)
+            select(_MEASUREMENTS.c.facts, _MEASUREMENTS.c.kernels, _MEASUREMENTS.c.kernel_shares)
             .join(_FINGERPRINTS)
             .where(_FINGERPRINTS.c.device == device, _FINGERPRINTS.c.id == fingerprint_id(fingerprint))
             .order_by(_MEASUREMENTS.c.id)
@@ -114,9 +117,9 @@ class MeasurementStore:
             raise self._error("read", error) from error
         return [
             Measurement.from_dict({**json.loads(facts), "fingerprint": dict(fingerprint)}).with_kernels(
-                [KernelSpec.from_dict(kernel) for kernel in json.loads(kernels)]
+                [KernelSpec.from_dict(kernel) for kernel in json.loads(kernels)], json.loads(shares)
             )
-            for facts, kernels in rows
+            for facts, kernels, shares in rows
         ]
 
     def fingerprints(self, device: str | None = None) -> list[dict[str, Any]]:

@@ -85,6 +85,7 @@ class Measurement:
         fingerprint: what the machine was; measurements of different fingerprints are never mixed.
         started_at: ISO 8601, UTC.
         kernels: the network's kernels, where known.
+        kernel_shares: share of the time that each of them took inside the network, where the device can tell.
     """
 
     subject: str
@@ -103,17 +104,21 @@ class Measurement:
     repeats: int = 0
     precision: str = "fp32"
     kernels: tuple[KernelSpec, ...] = ()
+    kernel_shares: tuple[float, ...] = ()
 
     @property
     def fingerprint_id(self) -> str:
         return fingerprint_id(self.fingerprint)
 
-    def with_kernels(self, kernels: Sequence[KernelSpec]) -> Measurement:
-        return replace(self, kernels=tuple(kernels))
+    def with_kernels(self, kernels: Sequence[KernelSpec], shares: Sequence[float] = ()) -> Measurement:
+        """The same, with its kernels and, where known, the share of the time of each."""
+        if shares and len(shares) != len(kernels):
+            raise ValueError(f"{len(shares)} shares do not belong to {len(kernels)} kernels")
+        return replace(self, kernels=tuple(kernels), kernel_shares=tuple(shares))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready facts, without the kernels."""
-        value = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "kernels"}
+        value = {item.name: getattr(self, item.name) for item in fields(self) if not item.name.startswith("kernel")}
         value["fingerprint"] = dict(self.fingerprint)
         return value
 

@@ -51,7 +51,7 @@ def non_dominated_rank(values: npt.ArrayLike) -> npt.NDArray[np.int64]:
     Returns:
         (n,): 0 for the front, 1 for the front of what remains without it, and so on. A row dominates another when it is
         no worse in every column and better in one, so equal rows share a rank. Rows with NaN all share the rank after
-        the last one given to a row without.
+        the last one given to a row without, and never 0.
     """
     points = np.asarray(values, dtype=np.float64)
     if points.ndim != 2:
@@ -74,7 +74,7 @@ def non_dominated_rank(values: npt.ArrayLike) -> npt.NDArray[np.int64]:
         open_rows &= ~front
         dominators = dominators - dominates[front].sum(axis=0)
         rank += 1
-    ranks = np.full(len(points), rank, dtype=np.int64)
+    ranks = np.full(len(points), max(rank, 1), dtype=np.int64)
     ranks[known] = rank_of_known
     return ranks
 

@@ -6,8 +6,9 @@ import re
 
 # Up to the last @ of the word, because a password may hold "/" and "@"; one with blanks ends at the next @.
 _PASSWORD = re.compile(r"(?P<keep>[A-Za-z][\w+.-]*://[^:/?#\s]*:)(?:\S*|(?!\d+(?:/|\s|$))[^@\n]*)@")
+_BARE_PASSWORD = re.compile(r"(?<![^\s'\"(])(?P<keep>[^:/?#@\s'\"]+:)[^\s/]\S*@")
 _SECRET_OPTION = re.compile(
-    r"(?P<key>(?:^|[?&;\s])(?:password|passwd|pwd|sslpassword|token|secret)=)[^&;#\s]*", re.IGNORECASE
+    r"(?P<keep>(?:^|[?&;\s])(?:password|passwd|pwd|sslpassword|token|secret)=)[^&;#\s]*", re.IGNORECASE
 )
 HIDDEN = "***"
 
@@ -16,6 +17,9 @@ def redact_url(text: str) -> str:
     """``text`` with the password of every URL in it replaced by ``***``.
 
     Works on a bare URL and on a message that quotes one, so that a database driver's exception can be shown too. User,
-    host and database stay readable; a password given as an option (``?password=...``) is hidden as well.
+    host and database stay readable; a password given as an option (``?password=...``) is hidden as
+    well, and so is one in a URL whose scheme was forgotten.
     """
-    return _SECRET_OPTION.sub(rf"\g<key>{HIDDEN}", _PASSWORD.sub(rf"\g<keep>{HIDDEN}@", text))
+    for pattern in (_PASSWORD, _BARE_PASSWORD):
+        text = pattern.sub(rf"\g<keep>{HIDDEN}@", text)
+    return _SECRET_OPTION.sub(rf"\g<keep>{HIDDEN}", text)

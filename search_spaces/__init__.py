@@ -13,7 +13,7 @@ from search_spaces.registry import SPACES, get_space
 from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
-    from search_spaces.networks import SegmentationNet, upsample_logits
+    from search_spaces.networks import SegmentationNet, deployable, upsample_logits
 
 __all__ = [
     "SPACES",
@@ -22,11 +22,12 @@ __all__ = [
     "SearchSpace",
     "SegmentationNet",
     "UserError",
+    "deployable",
     "get_space",
     "upsample_logits",
 ]
 
-_FROM_NETWORKS = ("SegmentationNet", "upsample_logits")
+_FROM_NETWORKS = ("SegmentationNet", "deployable", "upsample_logits")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Decoders as data: which encoder features each takes and at which stride it answers. The modules are in decoders.py."""
+"""Decoders as data: which encoder features each takes, and at which stride it answers (modules: ``decoders.py``)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class DecoderSpec:
 
     Attributes:
         name: what a study calls it.
-        factory: ``"module:class"``, called with ``(encoder_channels, channels, num_classes)``.
+        factory: ``"module:class"``, called with ``(encoder_channels, reductions, channels, num_classes)``.
         reductions: strides of the encoder features it takes, finest first; stages beyond the last are not built.
         output_stride: input pixels per logit, along each side.
         channels: its inner width at width 1; scaled with the encoder's.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -15,10 +16,12 @@ class LRASPP(nn.Module):
     classified and added.
     """
 
-    def __init__(self, encoder_channels: Sequence[int], channels: int, num_classes: int) -> None:
+    def __init__(
+        self, encoder_channels: Sequence[int], reductions: Sequence[int], channels: int, num_classes: int
+    ) -> None:
         super().__init__()
         fine, coarse = encoder_channels
-        self.upscale = 4.0
+        self.upscale = reductions[1] / reductions[0]
         self.project = _conv_bn_relu(coarse, channels, 1)
         self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(coarse, channels, 1, bias=False), nn.Sigmoid())
         self.fine_classifier = nn.Conv2d(fine, num_classes, 1)
@@ -41,8 +44,11 @@ class LRASPP(nn.Module):
 class LightFPN(nn.Module):
     """Feature pyramid (arXiv 1612.03144) with additive merges, each refined by one depthwise-separable convolution."""
 
-    def __init__(self, encoder_channels: Sequence[int], channels: int, num_classes: int) -> None:
+    def __init__(
+        self, encoder_channels: Sequence[int], reductions: Sequence[int], channels: int, num_classes: int
+    ) -> None:
         super().__init__()
+        self.upscales = [coarse / fine for fine, coarse in itertools.pairwise(reductions)]
         self.laterals = nn.ModuleList(_conv_bn_relu(count, channels, 1) for count in encoder_channels)
         self.refines = nn.ModuleList(_separable(channels) for _ in encoder_channels[:-1])
         self.classifier = nn.Conv2d(channels, num_classes, 1)
@@ -56,8 +62,8 @@ class LightFPN(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         merged = [lateral(feature) for lateral, feature in zip(self.laterals, features, strict=True)]
         top = merged.pop()
-        for refine in reversed(self.refines):
-            top = functional.interpolate(top, scale_factor=2.0, mode="bilinear", align_corners=False)
+        for refine, upscale in zip(reversed(self.refines), reversed(self.upscales), strict=True):
+            top = functional.interpolate(top, scale_factor=upscale, mode="bilinear", align_corners=False)
             top = refine(top + merged.pop())
         logits: Tensor = self.classifier(top)
         return logits

@@ -50,7 +50,9 @@ class Categorical:
 
     def __post_init__(self) -> None:
         if not self.choices or len(set(self.choices)) != len(self.choices):
-            raise ValueError(f"dimension {self.name!r}: choices must be distinct and at least one, got {self.choices!r}")
+            raise ValueError(
+                f"dimension {self.name!r}: choices must be distinct and at least one, got {self.choices!r}"
+            )
 
     def suggest(self, trial: Suggester) -> ParamValue:
         value: ParamValue = trial.suggest_categorical(self.name, self.choices)

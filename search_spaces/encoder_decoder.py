@@ -96,9 +96,7 @@ class EncoderDecoderSpace(SearchSpace):
         params = candidate.params
         family = FAMILIES[str(params["family"])]
         decoder = DECODERS[str(params["decoder"])]
-        return build_network(
-            family, decoder, float(params["width"]), num_classes, self.input_hw(candidate), seed=seed
-        )
+        return build_network(family, decoder, float(params["width"]), num_classes, self.input_hw(candidate), seed=seed)
 
     def prune(self, net: SegmentationNet, candidate: Candidate) -> SegmentationNet:
         from search_spaces.pruning import prune_network
@@ -124,17 +122,20 @@ def _known_names(option: str, given: Sequence[str] | None, what: str, known: lis
 
 
 def _numbers(option: str, given: Sequence[float], *, low: float, high: float) -> tuple[float, ...]:
+    numbers = []
     for value in _listed(option, given):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        number = _number(value)
+        if not low <= number <= high:
             raise UserError(f"search space option {option}: each must be a number from {low} to {high}, got {value!r}.")
-    return _distinct(option, [float(value) for value in given])
+        numbers.append(number)
+    return _distinct(option, numbers)
 
 
 def _resolutions(given: Sequence[Sequence[int]]) -> tuple[str, ...]:
     for pair in _listed("resolutions_px", given):
-        sides = list(pair) if isinstance(pair, Sequence) and not isinstance(pair, str) else []
+        sides: list[object] = list(pair) if isinstance(pair, list | tuple) else []
         whole = len(sides) == 2 and all(isinstance(side, int) and not isinstance(side, bool) for side in sides)
-        if not whole or any(side <= 0 or side % RESOLUTION_MULTIPLE_PX for side in sides):
+        if not whole or any(side <= 0 or side % RESOLUTION_MULTIPLE_PX for side in pair):
             raise UserError(
                 f"search space option resolutions_px: each must be [height, width], both multiples of "
                 f"{RESOLUTION_MULTIPLE_PX}, such as [96, 128], got {pair!r}."
@@ -144,10 +145,20 @@ def _resolutions(given: Sequence[Sequence[int]]) -> tuple[str, ...]:
 
 def _log_range(option: str, given: Sequence[float]) -> LogUniform:
     pair = _listed(option, given)
-    numbers = [float(end) for end in pair if isinstance(end, int | float) and not isinstance(end, bool)]
-    if len(pair) != 2 or len(numbers) != 2 or not 0.0 < numbers[0] <= numbers[1] < math.inf:
+    numbers = [_number(end) for end in pair]
+    if len(numbers) != 2 or not 0.0 < numbers[0] <= numbers[1] < math.inf:
         raise UserError(f"search space option {option}: must be [lowest, highest], both above 0, got {given!r}.")
     return LogUniform(option, *numbers)
+
+
+def _number(value: object) -> float:
+    """``value`` as a float, NaN where it is none. YAML reads ``1e-3``, without a dot, as text: that is taken too."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return math.nan
+    try:
+        return float(value)
+    except ValueError:
+        return math.nan
 
 
 def _listed(option: str, given: Sequence[_T]) -> list[_T]:

@@ -71,19 +71,27 @@ _SPECS = (
     FamilySpec("mobilenetv2", f"{_EFFICIENTNET}:_gen_mobilenet_v2", "mobilenetv2_100", "channel_multiplier"),
     FamilySpec("mobilenetv3_small", f"{_MOBILENETV3}:_gen_mobilenet_v3", "mobilenetv3_small_100", "channel_multiplier"),
     FamilySpec("mobilenetv3_large", f"{_MOBILENETV3}:_gen_mobilenet_v3", "mobilenetv3_large_100", "channel_multiplier"),
-    FamilySpec("mobilenetv4_conv_small", f"{_MOBILENETV3}:_gen_mobilenet_v4", "mobilenetv4_conv_small", "channel_multiplier"),
+    FamilySpec(
+        "mobilenetv4_conv_small", f"{_MOBILENETV3}:_gen_mobilenet_v4", "mobilenetv4_conv_small", "channel_multiplier"
+    ),
     FamilySpec("mnasnet", f"{_EFFICIENTNET}:_gen_mnasnet_b1", "mnasnet_100", "channel_multiplier"),
     FamilySpec("lcnet", f"{_MOBILENETV3}:_gen_lcnet", "lcnet_100", "channel_multiplier"),
-    FamilySpec("efficientnet_lite0", f"{_EFFICIENTNET}:_gen_efficientnet_lite", "efficientnet_lite0", "channel_multiplier"),
+    FamilySpec(
+        "efficientnet_lite0", f"{_EFFICIENTNET}:_gen_efficientnet_lite", "efficientnet_lite0", "channel_multiplier"
+    ),
     FamilySpec(
         "resnet10t",
         "timm:create_model",
         "resnet10t",
         scaled_channels={"channels": (64, 128, 256, 512), "stem_width": 32},
-        keywords_when_scaled={"stem_type": "deep"},  # the tiered stem's first layer has 3/4 of these channels: no multiple of 8
+        # The first layer of its tiered stem has 3/4 of stem_width's channels: rarely a multiple of 8.
+        keywords_when_scaled={"stem_type": "deep"},
     ),
     FamilySpec(
-        "resnet18d", "timm:create_model", "resnet18d", scaled_channels={"channels": (64, 128, 256, 512), "stem_width": 32}
+        "resnet18d",
+        "timm:create_model",
+        "resnet18d",
+        scaled_channels={"channels": (64, 128, 256, 512), "stem_width": 32},
     ),
     FamilySpec(
         "repvgg_a0",

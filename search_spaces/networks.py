@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from collections.abc import Callable
 from typing import Any, cast
@@ -30,6 +31,7 @@ class SegmentationNet(nn.Module):
         num_classes: channels of the logits.
         output_stride: input pixels per logit along each side.
         input_hw: height and width in pixels that it is meant for; any multiple of 32 works.
+        prune_ratio: what it has been pruned by so far; 0 until then.
     """
 
     def __init__(
@@ -41,9 +43,10 @@ class SegmentationNet(nn.Module):
         self.num_classes = num_classes
         self.output_stride = output_stride
         self.input_hw = input_hw
+        self.prune_ratio = 0.0
 
     def forward(self, images: Tensor) -> Tensor:
-        """``images`` (N, 3, H, W), normalised floats, to logits (N, num_classes, H / output_stride, W / output_stride)."""
+        """Normalised float images (N, 3, H, W) to logits (N, num_classes, H / output_stride, W / output_stride)."""
         logits: Tensor = self.decoder(self.encoder(images))
         return logits
 
@@ -74,10 +77,21 @@ def build_network(
         torch.default_generator.manual_seed(seed)
         encoder = _build_encoder(family, width, decoder.reductions)
         channels = scale_channels(decoder.channels, width, minimum=decoder.min_channels)
-        head = _resolve(decoder.factory)(encoder.feature_info.channels(), channels, num_classes)
+        head = _resolve(decoder.factory)(encoder.feature_info.channels(), decoder.reductions, channels, num_classes)
         return SegmentationNet(
             encoder, head, num_classes=num_classes, output_stride=decoder.output_stride, input_hw=input_hw
         )
+
+
+def deployable(net: SegmentationNet) -> SegmentationNet:
+    """A copy in evaluation mode with training-time branches (RepVGG) merged into single convolutions.
+
+    Computes what ``net`` does in evaluation mode, to rounding; this is what should be exported and timed.
+    """
+    from timm.utils.model import reparameterize_model
+
+    merged: SegmentationNet = reparameterize_model(copy.deepcopy(net).eval(), inplace=True)
+    return merged
 
 
 def _build_encoder(family: FamilySpec, width: float, reductions: tuple[int, ...]) -> Any:

@@ -61,12 +61,14 @@ def prune_network(net: SegmentationNet, ratio: float) -> SegmentationNet:
     """Remove channels from ``net`` in place; returns it. Ratio 0 leaves it untouched.
 
     Raises:
-        ValueError: the ratio is not in [0, 1).
+        ValueError: the ratio is not in [0, 1), or the network was pruned before (its shape would depend on how often).
     """
+    if not 0.0 <= ratio < 1.0:
+        raise ValueError(f"a prune ratio is at least 0 and below 1, got {ratio}")
     if ratio == 0.0:
         return net
-    if not 0.0 < ratio < 1.0:
-        raise ValueError(f"a prune ratio is at least 0 and below 1, got {ratio}")
+    if net.prune_ratio:
+        raise ValueError(f"the network was pruned by {net.prune_ratio} already; prune a network as built, once")
     with _traced(net) as graph:
         modules = dict(net.named_modules())
         # Chosen before anything is removed, so that no choice depends on the order of the groups.
@@ -79,6 +81,7 @@ def prune_network(net: SegmentationNet, ratio: float) -> SegmentationNet:
                 raise RuntimeError(f"pruning {selection.root} left {root.out_channels} channels, wanted {wanted}")
     for parameter in net.parameters():
         parameter.grad = None
+    net.prune_ratio = ratio
     return net
 
 
@@ -104,10 +107,13 @@ def _select(net: SegmentationNet, graph: Any, ratio: float) -> tuple[GroupSelect
         count = channels - kept_channels(channels, ratio)
         if count == 0:
             continue
-        order = torch.argsort(_l1_importance(group, channels), stable=True)
+        order = torch.argsort(_l1_importance(graph, group, channels), stable=True)
         removed = frozenset(order[:count].tolist())
         members = tuple(
-            (names[item.dep.target.module], tuple(sorted(i for i, r in zip(item.idxs, item.root_idxs, strict=True) if r in removed)))
+            (
+                names[item.dep.target.module],
+                tuple(sorted(i for i, r in zip(item.idxs, item.root_idxs, strict=True) if r in removed)),
+            )
             for item in group.items
             if item.dep.target.module in names and graph.is_out_channel_pruning_fn(item.dep.handler)
         )
@@ -115,17 +121,13 @@ def _select(net: SegmentationNet, graph: Any, ratio: float) -> tuple[GroupSelect
     return tuple(selections)
 
 
-def _l1_importance(group: Any, channels: int) -> Tensor:
+def _l1_importance(graph: Any, group: Any, channels: int) -> Tensor:
     """L1 norm of each channel's filter, averaged over the coupled convolutions after dividing each by its own mean."""
     total = torch.zeros(channels, dtype=torch.float64)
     for item in group.items:
         module = item.dep.target.module
-        if not isinstance(module, nn.Conv2d) or not _prunes_outputs(item.dep.handler):
+        if not isinstance(module, nn.Conv2d) or not graph.is_out_channel_pruning_fn(item.dep.handler):
             continue
         norms = module.weight.detach().abs().flatten(1).sum(1).to("cpu", torch.float64)[list(item.idxs)]
         total.index_add_(0, torch.tensor(item.root_idxs), norms / norms.mean().clamp_min(1e-12))
     return total
-
-
-def _prunes_outputs(handler: Any) -> bool:
-    return str(handler.__name__).endswith("out_channels")

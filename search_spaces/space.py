@@ -65,8 +65,8 @@ class SearchSpace(ABC):
         """Refuse a candidate of another space, or of another version of this one, with ``UserError``."""
         if (candidate.space, candidate.space_version) != (self.name, self.version):
             raise UserError(
-                f"candidate {candidate.id} belongs to search space {candidate.space!r} version {candidate.space_version}, "
-                f"but this study uses {self.name!r} version {self.version}; "
+                f"candidate {candidate.id} belongs to search space {candidate.space!r} version "
+                f"{candidate.space_version}, but this study uses {self.name!r} version {self.version}; "
                 "start a study under a new name, or use the release that made the old one."
             )
 

@@ -1,8 +1,8 @@
 """Lets torchvision (which timm imports) work where a CPU-only torch sits beside a CUDA-linked torchvision.
 
 Such a pair is what some package registries hand out: torchvision's compiled library cannot be loaded, and its import
-then stops at ``operator torchvision::nms does not exist``. No network of ours uses that operator, nor its quantized twin;
-declaring the schemas of the two is enough for the import to go on (torch 2.13.0+cpu with torchvision 0.28.0).
+then stops at ``operator torchvision::nms does not exist``. No network of ours uses that operator, nor its quantized
+twin; declaring the schemas of the two is enough for the import to go on (torch 2.13.0+cpu, torchvision 0.28.0).
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def ensure_torchvision() -> None:
         return
     _load_compiled(Path(spec.origin).parent)
     if not _has_nms():
-        library = torch.library.Library("torchvision", "DEF")
+        library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
         for schema in _SCHEMAS:
-            library.define(schema)
+            library.define(schema)  # type: ignore[no-untyped-call]
         _kept_alive.append(library)
 
 
@@ -47,6 +47,6 @@ def _load_compiled(folder: Path) -> None:
     """Try what torchvision itself would load; a library that does not load is the case this module is for."""
     for library in sorted([*folder.glob("_C*.so"), *folder.glob("_C*.pyd"), *folder.glob("_C*.dylib")]):
         try:
-            torch.ops.load_library(str(library))
+            torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
         except OSError:
             continue

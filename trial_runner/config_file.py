@@ -38,8 +38,9 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> StudyConfig:
     except OSError as error:
         raise ConfigError(f"cannot read the study file {path}: {error.strerror}. Give the path of a YAML file.") from error
     try:
-        tree = yaml.compose(_substitute(text, path), Loader=yaml.SafeLoader)
-        values = yaml.safe_load(_substitute(text, path))
+        text = _substitute(text, path)
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
@@ -56,22 +57,25 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> StudyConfig:
 def dump_config(config: StudyConfig) -> str:
     """The resolved configuration as YAML, which `load_config` reads back. Passwords in the storage URL are left out."""
     values = config.model_dump(mode="json")
-    values["study"]["storage"] = make_url(config.study.storage).set(password=None).render_as_string()
+    values["study"]["storage"] = make_url(config.study.storage)._replace(password=None).render_as_string()
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def _substitute(text: str, path: Path) -> str:
-    def value(match: re.Match[str]) -> str:
+    def value(match: re.Match[str], line: int) -> str:
         name, default = match["name"], match["default"]
         if name in os.environ:
             return os.environ[name]
         if default is None:
-            line = text[: match.start()].count("\n") + 1
-            raise ConfigError(f"{path}, line {line}: the environment variable {name} is not set. Run with {name}=… before the command.")
+            raise ConfigError(
+                f"{path}, line {line}: the environment variable {name} is not set. Run with {name}=… before the command."
+            )
         return default
 
-    lines = (line if line.lstrip().startswith("#") else _VARIABLE.sub(value, line) for line in text.splitlines())
-    return "\n".join(lines)
+    return "\n".join(
+        text_line if text_line.lstrip().startswith("#") else _VARIABLE.sub(lambda match, n=number: value(match, n), text_line)
+        for number, text_line in enumerate(text.splitlines(), start=1)
+    )
 
 
 def _override(values: dict[str, Any], override: str) -> None:

@@ -115,10 +115,7 @@ class StudyDriver:
         estimate = self._gate.estimate(candidate)
         self._latency_ms[number] = estimate.latency_ms
         self._write(number, tr.ESTIMATE, estimate.to_dict())
-        excess = estimate.latency_ms - self._gate.budget_ms
-        trial.set_constraint(tr.LATENCY_CONSTRAINT, excess)
-        # optuna-dashboard reads the constraint only under its old name.
-        self._study._storage.set_trial_system_attr(self._ids[number], "constraints", [excess])
+        tr.set_constraint(trial, estimate.latency_ms - self._gate.budget_ms)
         reason = self._gate.refusal(estimate)
         if reason is None:
             return False

@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 
 from dashboards import update_study_page, upload_bundle, write_report
+from dashboards.web import open_artifact_store
 from objectives.pareto import pareto_front
 from objectives.trial_record import read_study
 from trial_runner.config_file import dump_config
@@ -30,9 +31,10 @@ def write_study_report(config: StudyConfig, study: optuna.Study, paths: StudyPat
         class_names=open_split(config.data, "val", config.study.seed).info.class_names,
         config_yaml=dump_config(config),
         calibration=_calibration(config.device.latency_model),
-        device_name=config.device.name,
+        device=config.device.name,
         latency_budget_ms=budget,
-        rungs_epochs=tuple(config.search.early_stopping.rungs_epochs),
+        rungs=config.search.early_stopping.rungs_epochs,
+        data_name=config.data.kind,
     )
 
 
@@ -46,8 +48,18 @@ def fill_dashboard(config: StudyConfig) -> StudyPaths:
     """Put figures, notes and bundles where optuna-dashboard shows them; the study's folders."""
     paths = StudyPaths(config.study.output_dir)
     study = open_study(config.study.storage, config.study.name, create=False)
-    update_study_page(study, latency_budget_ms=config.device.latency_budget_ms)
-    for record in read_study(study):
+    records = read_study(study)
+    budget = config.device.latency_budget_ms
+    update_study_page(
+        study,
+        records,
+        pareto_front(records, reference=(0.0, budget)),
+        latency_budget_ms=budget,
+        device=config.device.name,
+        rungs=config.search.early_stopping.rungs_epochs,
+    )
+    store = open_artifact_store(paths.artifacts)
+    for record in records:
         if record.bundle and Path(record.bundle).is_dir():
-            upload_bundle(study, record, Path(record.bundle), paths.artifacts)
+            upload_bundle(study, record, Path(record.bundle), store)
     return paths

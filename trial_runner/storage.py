@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,7 +92,9 @@ def open_study(url: str, name: str, *, create: bool, sampler: optuna.samplers.Ba
                     f"{redact_url(url)} holds no study {name}; it holds: {known}. Start it with: paretoseg launch STUDY.yaml"
                 ) from None
             study = optuna.create_study(storage=storage, study_name=name, directions=DIRECTIONS, sampler=sampler, load_if_exists=True)
-            study.set_metric_names(list(METRIC_NAMES))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.set_metric_names(list(METRIC_NAMES))
     if study.directions != [StudyDirection[direction.upper()] for direction in DIRECTIONS]:
         raise StorageError(f"the study {name} has other objectives than mIoU and latency. Choose another study.name.")
     return study

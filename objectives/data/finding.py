@@ -127,8 +127,8 @@ def hold_out(kind: str, split: str, pairs: list[FilePair], val_fraction: float) 
     Raises:
         DatasetError: the fraction is not between 0 and 1, there is one image only, or another split is asked for.
     """
-    if not 0 < val_fraction < 1:
-        raise DatasetError(f"val_fraction must lie between 0 and 1, but is {val_fraction}; 0.2 is usual.")
+    if not isinstance(val_fraction, int | float) or not 0 < val_fraction < 1:
+        raise DatasetError(f"val_fraction must be a number between 0 and 1, but is {val_fraction!r}; 0.2 is usual.")
     if split not in ("train", "val"):
         raise DatasetError(
             f"data set {kind} has no folder for split {split}, and only train and val are made by holding images out; "

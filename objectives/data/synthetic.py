@@ -83,6 +83,8 @@ def open_synthetic(
         ("width_px", width_px, MIN_SIDE_PX),
         ("seed", seed, 0),
     ):
-        if value < least:
-            raise DatasetError(f"{name} of data set synthetic must be at least {least}, but is {value}; raise it.")
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise DatasetError(
+                f"{name} of data set synthetic must be a whole number from {least} up, but is {value!r}; correct it."
+            )
     return SyntheticData(split, images, height_px, width_px, seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -31,7 +32,9 @@ def build_study(
     study = optuna.create_study(
         storage=storage, study_name=name, directions=list(tr.DIRECTIONS), sampler=optuna.samplers.RandomSampler(seed=1)
     )
-    study.set_metric_names(list(tr.METRIC_NAMES))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(list(tr.METRIC_NAMES))
     for number in range(trials):
         trial = study.ask()
         params = {

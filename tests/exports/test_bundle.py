@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -235,34 +237,39 @@ def test_checkpoint_origin_palette_and_missing_labels(tmp_path):
 
 
 WRITER = """
-import sys; sys.path.insert(0, 'tests/exports')
-import torch; torch.set_num_threads(1)
+import sys
 from pathlib import Path
-from test_bundle import arguments
-from exports import add_measurement, read_bundle, write_bundle
-folder, name = Path(sys.argv[1]), sys.argv[2]
-for turn in range(2):
-    write_bundle(folder, **arguments(facts={"writer": name, "turn": turn}, labels=None))
-    read_bundle(folder)
-for turn in range(8):
-    add_measurement(folder.parent / "shared", {"writer": name, "turn": turn})
+from exports.folder_lock import replaced_folder
+for turn in range(100):
+    with replaced_folder(Path(sys.argv[1])) as staging:
+        for part in ("a", "b"):
+            (staging / part).write_text(f"{sys.argv[2]} {turn}")
 """
 
 
-def test_two_processes_may_write_the_same_folder(original, tmp_path, repo_root):
-    shutil.copytree(original, tmp_path / "shared")
+def test_processes_may_replace_a_folder_at_once(tmp_path, repo_root):
     command = [sys.executable, "-c", WRITER, str(tmp_path / "bundle")]
-    writers = [
-        subprocess.Popen([*command, name], cwd=repo_root, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for name in ("a", "b")
-    ]
+    writers = [subprocess.Popen([*command, name], cwd=repo_root, stderr=subprocess.PIPE, text=True) for name in "xyz"]
     for writer in writers:
-        output, errors = writer.communicate(timeout=240)
-        assert writer.returncode == 0, errors
-        assert output == ""
-    assert read_bundle(tmp_path / "bundle").manifest["facts"]["turn"] == 1
-    assert len(read_bundle(tmp_path / "shared").measurements) == 16
-    assert {path.name for path in tmp_path.iterdir()} == {"bundle", "shared"}
+        _, errors = writer.communicate(timeout=240)
+        assert (writer.returncode, errors) == (0, "")
+    assert (tmp_path / "bundle" / "a").read_text() == (tmp_path / "bundle" / "b").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def together(*works):
+    with ThreadPoolExecutor(len(works)) as threads:
+        for future in [threads.submit(work) for work in works]:
+            future.result()
+
+
+def test_measurements_added_at_once_all_stay(folder):
+    def add(name):
+        for turn in range(15):
+            add_measurement(folder, {"writer": name, "turn": turn})
+
+    together(*(partial(add, name) for name in "xyz"))
+    assert len(read_bundle(folder).measurements) == 45
 
 
 @pytest.mark.parametrize(

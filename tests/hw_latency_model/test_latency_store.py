@@ -19,7 +19,17 @@ KERNEL = KernelSpec("conv", "c", 100, 10, 20, 30, kernel=(3, 3), fused=("relu",)
 
 def measurement(subject: str, fingerprint: dict[str, object] = FAST) -> Measurement:
     return Measurement(
-        subject, "local-cpu", 1.5, 1.625, 2.0, 40, 0.02, 1.1, fingerprint, "2026-11-23T10:00:00+00:00", kernels=(KERNEL,)
+        subject,
+        "local-cpu",
+        1.5,
+        1.625,
+        2.0,
+        40,
+        0.02,
+        1.1,
+        fingerprint,
+        "2026-11-23T10:00:00+00:00",
+        kernels=(KERNEL,),
     )
 
 

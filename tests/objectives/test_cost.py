@@ -22,7 +22,7 @@ class Small(nn.Module):
         return self.head(x.mean(dim=(2, 3)))
 
 
-# conv: 8x12 outputs x 8 x 27; depth-wise: 8x12 x 8 x 9; head: 8 x 5. Normalising and resizing are not multiply-accumulates.
+# conv: 8x12 outputs x 8 x 27; depth-wise: 8x12 x 8 x 9; head: 8 x 5. Normalising and resizing do not count.
 MACS = 8 * 12 * 8 * 27 + 8 * 12 * 8 * 9 + 8 * 5
 
 

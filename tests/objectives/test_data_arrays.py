@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,27 @@ def test_cache_dir_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     data = open_dataset("synthetic", root=None, split="train", images=1, height_px=32, width_px=32)
     with pytest.raises(UserError, match="file"):
         load_arrays(data, (32, 32), cache_dir=tmp_path / "file" / "cache")
+
+
+def _load_with_little_room(root: Path, cache: Path, results: object) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+    try:
+        load_arrays(open_dataset("folder", root=root, split="val"), INPUT, cache_dir=cache)
+    except UserError as error:
+        results.put(str(error))  # type: ignore[attr-defined]
+
+
+def test_no_room_for_the_cache_is_a_sentence_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    make_folder(tmp_path / "data", [(64, 96)] * 20)
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    process = context.Process(target=_load_with_little_room, args=(tmp_path / "data", tmp_path / "cache", results))
+    process.start()
+    assert str(tmp_path / "cache") in results.get(timeout=60)
+    process.join()
+    assert process.exitcode == 0
+    assert not list((tmp_path / "cache").glob("*-images.npy"))
+    assert not list((tmp_path / "cache").glob(".*"))
 
 
 def test_nothing_is_written_into_the_data_set(tmp_path: Path) -> None:

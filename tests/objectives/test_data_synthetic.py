@@ -9,7 +9,7 @@ from objectives.data import DatasetError, SegmentationData, open_dataset
 from objectives.data.scenes import THEMES
 
 
-def scenes(split: str = "train", **options: int) -> SegmentationData:
+def scenes(split: str = "train", **options: object) -> SegmentationData:
     return open_dataset(
         "synthetic", root=None, split=split, **{"images": 60, "height_px": 48, "width_px": 64, **options}
     )
@@ -47,7 +47,7 @@ def test_sixty_scenes_hold_all_classes_and_each_holds_several() -> None:
 
 
 def test_options_that_make_no_sense() -> None:
-    for options in ({"images": 0}, {"height_px": 8}, {"seed": -1}):
+    for options in ({"images": 0}, {"height_px": 8}, {"seed": -1}, {"images": "ten"}):
         with pytest.raises(DatasetError, match=next(iter(options))):
             scenes(**options)
     with pytest.raises(IndexError):

@@ -57,7 +57,7 @@ def test_ranks_agree_with_a_brute_force(values):
 def test_equal_rows_share_a_rank_and_unknown_ones_come_last():
     values = [[1, 1], [1, 1], [2, 2], [math.nan, 0], [0, math.nan], [math.inf, 0.5]]
     assert non_dominated_rank(values).tolist() == [0, 0, 1, 2, 2, 0]
-    assert non_dominated_rank([[math.nan, 1.0]]).tolist() == [0]
+    assert non_dominated_rank([[math.nan, 1.0]]).tolist() == [1]
     assert non_dominated_rank(np.empty((0, 2))).tolist() == []
     with pytest.raises(ValueError, match=r"\(n, m\)"):
         non_dominated_rank([1.0, 2.0])

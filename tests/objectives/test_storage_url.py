@@ -14,8 +14,10 @@ from objectives.storage_url import redact_url
         ("postgresql+psycopg2://me:SECRET/with@all:of?it@host/db", "postgresql+psycopg2://me:***@host/db"),
         ("postgresql://me:SECRET with blanks@host/db", "postgresql://me:***@host/db"),
         ("redis://:SECRET@host", "redis://:***@host"),
-        ("postgresql://me@host/db?sslmode=require&password=SECRET&x=1", "postgresql://me@host/db?sslmode=require&password=***&x=1"),  # noqa: E501
+        ("postgresql://me@host/db?sslmode=require&password=SECRET&x=1", "postgresql://me@host/db?sslmode=require&password=***&x=1"),
         ("connecting to mysql://a:SECRET@h/d failed, also mysql://b:SECRET@h/d", "connecting to mysql://a:***@h/d failed, also mysql://b:***@h/d"),  # noqa: E501
+        ("me:SECRET@host/db", "me:***@host/db"),
+        ("error: ask admin@example.org at 12:30", "error: ask admin@example.org at 12:30"),
         ("user=me password=SECRET host=h", "user=me password=*** host=h"),
         ("sqlite:////data/a@b/study.db", "sqlite:////data/a@b/study.db"),
         ("postgresql://me@host/db", "postgresql://me@host/db"),

@@ -26,7 +26,7 @@ class Augmentation:
 
 def normalise(images: NDArray[np.uint8] | Tensor, device: torch.device) -> Tensor:
     """uint8 ``(N, H, W, 3)`` RGB to float32 ``(N, 3, H, W)``, ImageNet mean and standard deviation."""
-    batch = torch.as_tensor(np.ascontiguousarray(images) if isinstance(images, np.ndarray) else images, device=device)
+    batch = torch.tensor(images, device=device) if isinstance(images, np.ndarray) else images.to(device)
     batch = batch.permute(0, 3, 1, 2).float().div_(255)
     mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
     std = torch.tensor(STD, device=device).view(1, 3, 1, 1)

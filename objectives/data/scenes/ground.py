@@ -43,7 +43,7 @@ def forest(canvas: Canvas, shape: tuple[int, int], *pools: str) -> Field:
     distance, _, tone = cells(rng, shape, unit * rng.uniform(2.5, 4.0))
     first, second = material(rng, *(pools or ("green",))), material(rng, *(pools or ("green",)))
     light = relief(np.sqrt(np.maximum(0.0, 0.64 - distance**2)), canvas.sun, 2.2 * unit)
-    return tint(mix(first, second, tone), 0.45 * light - 0.5 * distance + 0.15)
+    return tint(mix(first, second, tone), np.asarray(0.45 * light - 0.5 * distance + 0.15, np.float32))
 
 
 def grass(canvas: Canvas, shape: tuple[int, int]) -> Field:
@@ -129,13 +129,13 @@ def tracks(canvas: Canvas, count: int) -> None:
 
 
 def water_texture(canvas: Canvas, shape: tuple[int, int], *pools: str) -> Field:
-    """Ripples, slow mottling and glitter on a tint that may be blue, brown, green or grey."""
+    """Ripples, slow mottling and glitter on a tint that may be blue, brown, grey or nearly black."""
     rng, unit = canvas.rng, canvas.unit
-    base = material(rng, *(pools or ("blue", "blue", "brown", "green", "grey")))
+    base = material(rng, *(pools or ("blue", "blue", "blue", "brown", "grey", "dark")))
     angle = rng.uniform(0, np.pi)
     ripple = waves(rng, shape, unit * rng.uniform(2.0, 3.2), angle, 0.35)
     ripple = ripple * np.clip(0.55 + noise(rng, shape, 10 * unit), 0.1, 1.0)
-    rgb = tint(base, 0.16 * ripple + 0.12 * noise(rng, shape, 25 * unit))
+    rgb = tint(base, 0.20 * ripple + 0.12 * noise(rng, shape, 25 * unit))
     glitter = (noise(rng, shape, 1.2 * unit) + 0.6 * ripple > rng.uniform(0.9, 1.2)) * np.clip(
         0.6 + noise(rng, shape, 40 * unit), 0, 1
     )

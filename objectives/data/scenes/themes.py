@@ -34,8 +34,8 @@ def _road_with_traffic(canvas: Canvas, vehicles: tuple[int, int], bend: float = 
     path = _crossing(canvas, bend)
     if canvas.rng.random() < 0.12:
         railway(canvas, path)
-    else:
-        road(canvas, path)
+        return path
+    road(canvas, path)
     traffic(canvas, path, int(canvas.rng.integers(*vehicles)))
     return path
 

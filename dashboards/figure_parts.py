@@ -1,0 +1,154 @@
+"""What all figures share: colours, ranges, hover texts, intervals, and the look of axes and legends."""
+
+from __future__ import annotations
+
+import html
+import textwrap
+from collections.abc import Iterable, Sequence
+
+import plotly.graph_objects as go
+
+from dashboards import text
+from objectives.pareto import ParetoFront
+from objectives.trial_record import TrialRecord
+
+FRONT, MEASURED, GREY, FAINT, BUDGET, INK, GRID = (
+    "#2457d6",
+    "#e4690b",
+    "#8a94a6",
+    "#c3cad5",
+    "#c02c3a",
+    "#1f2937",
+    "#e8ebf0",
+)
+
+
+def hover_text(record: TrialRecord) -> str:
+    """All there is to know of a trial, in plotly's subset of HTML, with what came from outside escaped."""
+    lines = [f"<b>Trial {record.number}</b>", *escaped(text.network(record).split(" · "))]
+    lines += escaped(
+        f"{name} {text.value_text(record.params[name])}"
+        for name in ("learning_rate", "weight_decay")
+        if name in record.params
+    )
+    if record.score is not None:
+        score = record.score
+        lines.append(f"mIoU {text.miou(score.val_miou)} at epoch {score.epoch} of {score.epochs_total}")
+    if record.latency_ms is not None:
+        lines.append(f"predicted {text.milliseconds(record.latency_ms)} ms {text.interval(record)}")
+    if record.measured_ms is not None:
+        lines.append(f"measured {text.milliseconds(record.measured_ms)} ms")
+    if record.score is not None:
+        lines.append(f"{text.count(record.score.macs)} MACs, {text.count(record.score.params)} parameters")
+    return "<br>".join(lines)
+
+
+def axis_ranges(
+    records: Sequence[TrialRecord], latency_budget_ms: float | None
+) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    """Latency and mIoU ranges that show every complete trial, its measurement and the budget; None without one.
+
+    Latency starts at 0, so that a ratio of speeds can be seen.
+    """
+    shown = [record for record in records if record.complete]
+    if not shown:
+        return None
+    latencies = [value for r in shown for value in (r.latency_ms, r.measured_ms) if value is not None]
+    widest = max(latencies)
+    # A very wide interval may leave the picture; a point may not.
+    highs = [min(r.latency_high_ms, 1.5 * widest) for r in shown if r.latency_high_ms is not None]
+    right = max([*latencies, *highs])
+    if latency_budget_ms is not None and latency_budget_ms <= 3 * right:
+        right = max(right, latency_budget_ms)
+    scores = [record.val_miou for record in shown if record.val_miou is not None]
+    low, high = min(scores), max(scores)
+    pad = max(0.1 * (high - low), 0.01)
+    return (0.0, 1.08 * right), (max(0.0, low - pad), min(1.0, high + 1.5 * pad))
+
+
+def staircase(front: ParetoFront, right: float, bottom: float) -> list[tuple[float, float]]:
+    """Corners of the border of what the front dominates, from the fastest member's foot to the right edge."""
+    corners: list[tuple[float, float]] = []
+    for record in front.records:
+        if record.latency_ms is None or record.val_miou is None:
+            continue
+        corners.append((record.latency_ms, corners[-1][1] if corners else bottom))
+        corners.append((record.latency_ms, record.val_miou))
+    if corners:
+        corners.append((max(right, corners[-1][0]), corners[-1][1]))
+    return corners
+
+
+def escaped(lines: Iterable[str]) -> list[str]:
+    # Plotly's labels know only a few entities, &quot; is not one of them.
+    return [html.escape(line, quote=False) for line in lines]
+
+
+def wrapped(reason: str | None, width: int = 60) -> str:
+    return "<br>".join(escaped(textwrap.wrap(reason or "", width)))
+
+
+def points(
+    records: Sequence[TrialRecord],
+    name: str,
+    colour: str,
+    symbol: str,
+    size: int,
+    *,
+    opacity: float = 1.0,
+    hidden: bool = False,
+) -> go.Scatter:
+    return go.Scatter(
+        x=[record.latency_ms for record in records],
+        y=[record.val_miou for record in records],
+        mode="markers",
+        name=name,
+        marker={
+            "color": colour,
+            "symbol": symbol,
+            "size": size,
+            "opacity": opacity,
+            "line": {"color": colour if symbol.endswith("open") else "white", "width": 1},
+        },
+        hovertext=[hover_text(record) for record in records],
+        hovertemplate="%{hovertext}<extra></extra>",
+        visible="legendonly" if hidden else True,
+    )
+
+
+def interval_lengths(records: Sequence[TrialRecord]) -> tuple[list[float], list[float]]:
+    """How far the interval reaches below and above the estimate, in ms; 0 without one."""
+    known = [(r.latency_ms or 0.0, r.latency_low_ms, r.latency_high_ms) for r in records]
+    below = [0.0 if low is None else max(0.0, middle - low) for middle, low, _ in known]
+    above = [0.0 if high is None else max(0.0, high - middle) for middle, _, high in known]
+    return below, above
+
+
+def interval_bars(records: Sequence[TrialRecord], colour: str) -> dict[str, object]:
+    below, above = interval_lengths(records)
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": above,
+        "arrayminus": below,
+        "color": colour,
+        "thickness": 1.3,
+        "width": 4,
+    }
+
+
+def style(figure: go.Figure, x_title: str | None, y_title: str | None, *, height: int = 400) -> None:
+    figure.update_layout(
+        template="none",
+        height=height,
+        margin={"l": 62, "r": 24, "t": 34, "b": 60},
+        font={"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 13, "color": INK},
+        paper_bgcolor="white",
+        plot_bgcolor="white",
+        legend={"orientation": "h", "x": 0, "yref": "container", "y": 0, "yanchor": "bottom", "font": {"size": 12}},
+        hoverlabel={"bgcolor": "white", "bordercolor": FAINT, "font": {"color": INK, "size": 12}, "align": "left"},
+        hovermode="closest",
+    )
+    axis = {"gridcolor": GRID, "zeroline": False, "linecolor": FAINT, "ticks": "outside", "tickcolor": FAINT}
+    figure.update_xaxes(**axis, title={"text": x_title}, automargin=True)
+    figure.update_yaxes(**axis, title={"text": y_title}, automargin=True)

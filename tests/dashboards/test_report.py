@@ -1,0 +1,265 @@
+"""The report: one file, whole for every state of a study, and harmless whatever the study holds."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from dashboards import text
+from dashboards.report import write_report
+from objectives import trial_record as tr
+from objectives.pareto import pareto_front
+from search_spaces.candidate import Candidate
+from search_spaces.errors import UserError
+
+
+class Page(HTMLParser):
+    """Words, table rows, links, ids and scripts of a page."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.links: list[str] = []
+        self.scripts: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self._words: list[str] = []
+        self._inside: str | None = None
+        self._cell = False
+        self.feed(source)
+        self.text = " ".join(" ".join(self._words).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag in ("script", "style"):
+            self._inside = tag
+            self.scripts += [""] if tag == "script" else []
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+            self._cell = True
+        if tag == "a":
+            self.links.append(dict(attrs)["href"])
+
+    def handle_endtag(self, tag):
+        if tag == self._inside:
+            self._inside = None
+        if tag in ("td", "th"):
+            self._cell = False
+
+    def handle_data(self, data):
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif self._inside is None:
+            self._words.append(data)
+            if self._cell:
+                self.rows[-1][-1] += data
+
+    @property
+    def figures(self):
+        return {attrs["id"] for tag, attrs in self.tags if tag == "div" and attrs.get("class") == "figure"}
+
+
+def report(path: Path, study: optuna.Study, **options) -> tuple[str, Page]:
+    records = tr.read_study(study)
+    front = pareto_front(records, reference=(0.0, 12.0))
+    write_report(path, study_name=study.study_name, records=records, front=front, **options)
+    source = path.read_text(encoding="utf-8")
+    return source, Page(source)
+
+
+def test_a_real_study(tmp_path, make_study, class_names):
+    study = make_study()
+    (tmp_path / "out" / "exports").mkdir(parents=True)
+    chosen = pareto_front(tr.read_study(study)).records[0]
+    tr.note_afterwards(study, chosen.number, bundle=str(tmp_path / "out" / "exports" / "a b"))
+    source, page = report(
+        tmp_path / "out" / "report.html",
+        study,
+        class_names=class_names,
+        device="local-cpu",
+        latency_budget_ms=12.0,
+        rungs=(1, 3),
+        calibration={"summary": "24 networks in 78 s.", "noise_rel": 0.013, "other": {"x": 1}},
+        config_yaml="storage: postgresql://me:SECRET@db/x\n",
+    )
+    records = tr.read_study(study)
+    front = pareto_front(records, reference=(0.0, 12.0))
+    assert page.figures == {"front", "curves", "progress", "parity", "errors", "classes"}
+    # The front's table holds each member with what the records say of it.
+    header = next(row for row in page.rows if "mIoU" in row and "bundle" in row)
+    start = page.rows.index(header) + 1
+    for record, row in zip(front.records, page.rows[start : start + len(front)], strict=True):
+        cells = dict(zip(header, row, strict=True))
+        assert cells["trial"] == str(record.number)
+        assert cells["family"] == record.params["family"]
+        assert cells["mIoU"] == f"{record.val_miou:.3f}"
+        assert cells["predicted, ms"].endswith(text.interval(record))
+        assert cells["measured, ms"] == text.milliseconds(record.measured_ms)
+        assert cells["interval holds"].startswith("inside" if text.inside_interval(record) else "outside")
+    ended = text.by_outcome(records)
+    for outcome in (tr.FINISHED, tr.STOPPED, tr.REFUSED, tr.DIED):
+        assert f"{ended[outcome]} {text.OUTCOMES[outcome]}" in page.text
+    assert f"{front.hypervolume:.3f}" in page.text
+    assert "is over 12 ms" in page.text
+    assert "the loss became NaN" in page.text
+    assert "24 networks in 78 s." in page.text
+    assert "1.3%" in page.text
+    assert "neither labels nor predictions hold them: ice" in page.text
+    assert "exports/a%20b" in page.links
+    # Nothing is fetched from elsewhere, plotly is there once, and no password.
+    assert not [attrs for tag, attrs in page.tags if attrs.get("src") or tag == "link"]
+    assert source.count("plotly.js v") == 1
+    assert "SECRET" not in source
+    assert "postgresql://me:***@db/x" in page.text
+    assert list((tmp_path / "out").iterdir()) != []
+    assert not [p for p in (tmp_path / "out").iterdir() if p.name.startswith(".")]
+
+
+def test_figures_carry_the_records(tmp_path, make_study):
+    study = make_study(trials=20)
+    _, page = report(tmp_path / "r.html", study, latency_budget_ms=12.0)
+    drawn = json.loads(next(script for script in page.scripts if script.startswith("{")))
+    traces = {trace["name"]: trace for trace in drawn["front"]["data"] if "name" in trace}
+    records = tr.read_study(study)
+    front = pareto_front(records, reference=(0.0, 12.0))
+    shown = traces["Pareto front, predicted"]
+    assert shown["x"] == [r.latency_ms for r in front.records]
+    assert shown["y"] == [r.val_miou for r in front.records]
+    assert shown["error_x"]["array"] == pytest.approx([r.latency_high_ms - r.latency_ms for r in front.records])
+    assert shown["error_x"]["arrayminus"] == pytest.approx([r.latency_ms - r.latency_low_ms for r in front.records])
+    assert traces["measured on the device"]["x"] == [r.measured_ms for r in records if r in front]
+    off = [r for r in records if r.complete and r not in front]
+    assert traces["trained to the end"]["x"] == [r.latency_ms for r in off]
+
+
+def make_refused(study: optuna.Study) -> None:
+    trial = study.ask()
+    trial.set_user_attr(tr.CANDIDATE, Candidate("encoder_decoder", 1, {"family": "resnet18"}).to_dict())
+    trial.set_user_attr(tr.ESTIMATE, {"latency_ms": 50.0, "low_ms": 40.0, "high_ms": 60.0, "coverage": 1.0})
+    trial.set_user_attr(tr.OUTCOME, tr.REFUSED)
+    trial.set_user_attr(tr.REASON, "over budget")
+    study.tell(trial, state=TrialState.PRUNED)
+
+
+def test_an_empty_study_says_what_to_do(tmp_path):
+    study = optuna.create_study(study_name="new", directions=list(tr.DIRECTIONS))
+    _, page = report(tmp_path / "r.html", study)
+    assert page.figures == set()
+    assert "paretoseg launch" in page.text
+    assert "No trial failed." in page.text
+    assert "No calibration was recorded" in page.text
+
+
+def test_only_refused_trials(tmp_path):
+    study = optuna.create_study(directions=list(tr.DIRECTIONS))
+    make_refused(study)
+    make_refused(study)
+    _, page = report(tmp_path / "r.html", study, latency_budget_ms=12.0)
+    assert page.figures == set()
+    assert "raise the budget" in page.text
+    assert sum(row[-1] == "over budget" for row in page.rows if row) == 2
+
+
+def test_nothing_measured_and_a_trial_still_running(tmp_path, make_study, class_names):
+    study = make_study(trials=8, measured=False)
+    study.ask()
+    _, page = report(tmp_path / "r.html", study, class_names=class_names)
+    assert page.figures == {"front", "curves", "progress", "classes"}
+    assert "Nothing has been measured on the device" in page.text
+    assert "1 running" in page.text
+    assert "not measured" in page.text
+
+
+def test_a_front_member_that_falls_off_when_measured_is_named(tmp_path, make_study):
+    study = make_study(trials=12, measured=False)
+    first, second = pareto_front(tr.read_study(study)).records[:2]
+    tr.note_afterwards(study, first.number, measurement={"latency_ms_p50": 9.0})
+    tr.note_afterwards(study, second.number, measurement={"latency_ms_p50": 3.0})
+    _, page = report(tmp_path / "r.html", study)
+    assert f"By what was measured, trial {first.number} would not stand" in page.text
+    assert "outside" in page.text
+
+
+EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
+
+
+def test_text_from_outside_stays_text(tmp_path):
+    study = optuna.create_study(
+        study_name=EVIL, directions=list(tr.DIRECTIONS), sampler=optuna.samplers.RandomSampler()
+    )
+    make_refused(study)
+    for state in (TrialState.COMPLETE, TrialState.FAIL):
+        trial = study.ask()
+        trial.set_user_attr(tr.CANDIDATE, Candidate(EVIL, 1, {"family": EVIL, EVIL: EVIL, "width": EVIL}).to_dict())
+        trial.set_user_attr(tr.ESTIMATE, {"latency_ms": 5.0, "low_ms": 4.0, "high_ms": 6.0, "unknown_kinds": [EVIL]})
+        trial.set_user_attr(
+            tr.SCORE,
+            {
+                "val_miou": 0.5,
+                "epoch": 1,
+                "epochs_total": 1,
+                "macs": 1,
+                "params": 1,
+                "train_s": 1.0,
+                "class_iou": [0.5],
+            },
+        )
+        study._storage.set_trial_intermediate_value(trial._trial_id, 1, 0.5)
+        trial.set_user_attr(tr.OUTCOME, tr.FINISHED if state is TrialState.COMPLETE else tr.DIED)
+        trial.set_user_attr(tr.REASON, EVIL)
+        study.tell(trial, [0.5, 5.0] if state is TrialState.COMPLETE else None, state)
+    tr.note_afterwards(study, 1, bundle=EVIL, measurement={"latency_ms_p50": 5.0})
+    _, page = report(
+        tmp_path / "r.html",
+        study,
+        class_names=[EVIL],
+        device=EVIL,
+        data_name=EVIL,
+        config_yaml=EVIL,
+        calibration={EVIL: EVIL, "summary": EVIL},
+    )
+    scripts = [attrs for tag, attrs in page.tags if tag == "script"]
+    assert len(scripts) == 3
+    assert not [attrs for tag, attrs in page.tags if "onerror" in attrs or tag == "img"]
+    assert page.text.count("alert(1)") > 8
+    figures = json.loads(next(script for script in page.scripts if script.startswith("{")))
+    labels = json.dumps(figures)
+    assert "<script" not in labels
+    assert "<img" not in labels
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):
+    study = optuna.create_study(directions=list(tr.DIRECTIONS))
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="cannot write"):
+        report(tmp_path / "file" / "r.html", study)
+
+
+def test_a_failed_write_leaves_the_old_report(tmp_path, monkeypatch):
+    study = optuna.create_study(directions=list(tr.DIRECTIONS))
+    report(tmp_path / "r.html", study)
+    old = (tmp_path / "r.html").read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="No space left"):
+        report(tmp_path / "r.html", study)
+    assert (tmp_path / "r.html").read_bytes() == old
+    assert [p.name for p in tmp_path.iterdir()] == ["r.html"]
+
+
+def test_hundreds_of_trials_stay_one_small_file(tmp_path, make_study):
+    study = make_study(trials=300)
+    source, _ = report(tmp_path / "r.html", study, latency_budget_ms=12.0)
+    assert len(source) < 6e6
+    assert re.search(r"All 300 trials", source)

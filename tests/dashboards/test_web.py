@@ -1,0 +1,187 @@
+"""optuna-dashboard with what belongs to finished trials, asked for through its own API."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from optuna_dashboard import get_note, save_note
+
+from dashboards.web import (
+    FIGURES,
+    make_server,
+    open_artifact_store,
+    serve,
+    set_constraint,
+    update_study_page,
+    upload_bundle,
+)
+from objectives import trial_record as tr
+from objectives.pareto import pareto_front
+from search_spaces.errors import UserError
+
+PNG = bytes.fromhex("89504e470d0a1a0a0000000d49484452")
+
+
+def get(address: str) -> bytes:
+    with urllib.request.urlopen(address, timeout=30) as answer:
+        return answer.read()
+
+
+@pytest.fixture
+def site(request, tmp_path, make_study):
+    """A study, in a file where a test asks for it, its artifact folder, a bundle, and the records and front."""
+    url = f"sqlite:///{tmp_path / 'study.db'}" if getattr(request, "param", "") == "file" else None
+    study = make_study(url, trials=8)
+    bundle = tmp_path / "trial-bundle"
+    bundle.mkdir()
+    (bundle / "preview.png").write_bytes(PNG)
+    (bundle / "model.onnx").write_bytes(b"onnx one")
+    (bundle / "manifest.json").write_text("{}")
+    records = tr.read_study(study)
+    return url, study, tmp_path / "artifacts", bundle, records, pareto_front(records, reference=(0.0, 12.0))
+
+
+@pytest.mark.parametrize("site", ["file"], indirect=True)
+def test_a_finished_trial_shows_bundle_note_and_figures(site):
+    url, study, artifact_dir, bundle, records, front = site
+    member = front.records[0]
+    store = open_artifact_store(artifact_dir)
+    upload_bundle(study, member, bundle, store)
+    update_study_page(study, records, front, latency_budget_ms=12.0, device="local-cpu", rungs=(1, 3))
+    before = study._storage.get_study_system_attrs(study._study_id)
+
+    # Again, with another model: nothing twice, and the new file is served.
+    (bundle / "model.onnx").write_bytes(b"onnx two")
+    upload_bundle(study, member, bundle, store)
+    update_study_page(study, records, front, latency_budget_ms=12.0, device="local-cpu", rungs=(1, 3))
+    assert study._storage.get_study_system_attrs(study._study_id) == before
+
+    source = (
+        "import sys; from pathlib import Path; from dashboards.web import serve\n"
+        "serve(sys.argv[1], Path(sys.argv[2]), port=0, on_ready=lambda address: print(address, flush=True))"
+    )
+    command = [sys.executable, "-c", source, url, str(artifact_dir)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        base = process.stdout.readline().strip().removesuffix("/dashboard")
+        assert b"<html" in get(f"{base}/dashboard").lower()
+        detail = json.loads(get(f"{base}/api/studies/{study._study_id}"))
+        shown = next(trial for trial in detail["trials"] if trial["number"] == member.number)
+        artifacts = {artifact["filename"]: artifact for artifact in shown["artifacts"]}
+        assert sorted(artifacts) == ["manifest.json", "model.onnx", "preview.png"]
+        assert len(shown["artifacts"]) == 3
+        address = f"{base}/artifacts/{study._study_id}/{shown['trial_id']}/"
+        assert get(address + artifacts["model.onnx"]["artifact_id"]) == b"onnx two"
+        assert get(address + artifacts["preview.png"]["artifact_id"]) == PNG
+        note = shown["note"]["body"]
+        assert f"## Trial {member.number}" in note
+        assert f"| mIoU | {member.val_miou:.3f} |" in note
+        assert f"![preview](/artifacts/{study._study_id}/{shown['trial_id']}/" in note
+        assert [t for t in detail["trials"] if t["artifacts"] and t["number"] != member.number] == []
+        graphs = {graph["id"]: json.loads(graph["graph_object"]) for graph in detail["plotly_graph_objects"]}
+        assert sorted(graphs) == sorted(FIGURES)
+        assert all(graph["data"] for graph in graphs.values())
+        assert "### The front" in detail["note"]["body"]
+        assert "local-cpu" in detail["note"]["body"]
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert errors == ""
+
+
+def test_a_file_that_left_the_bundle_leaves_the_dashboard(site):
+    _, study, artifact_dir, bundle, _, front = site
+    store = open_artifact_store(artifact_dir)
+    assert upload_bundle(study, front.records[0], bundle, store) == ("preview.png", "model.onnx", "manifest.json")
+    (bundle / "preview.png").unlink()
+    assert upload_bundle(study, front.records[0], bundle, store) == ("model.onnx", "manifest.json")
+    attrs = study._storage.get_study_system_attrs(study._study_id)
+    kept = [json.loads(value) for key, value in attrs.items() if key.startswith("dashboard:artifacts:")]
+    assert sorted(meta["filename"] for meta in kept if meta) == ["manifest.json", "model.onnx"]
+
+
+def test_what_a_person_wrote_is_kept(site):
+    _, study, _, _, records, front = site
+    save_note(study, "my own thoughts")
+    update_study_page(study, records, front)
+    assert get_note(study).endswith("my own thoughts\n")
+    save_note(study, get_note(study) + "and a second thought")
+    update_study_page(study, records, front, device="jetson-nano")
+    body = get_note(study)
+    assert body.endswith("my own thoughts\nand a second thought\n")
+    assert body.count("my own thoughts") == 1
+    assert body.count("## Your words") == 1
+    assert "jetson-nano" in body
+
+
+def test_markup_in_a_note_is_shown_as_it_is(site):
+    _, study, _, _, records, front = site
+    update_study_page(study, records, front, device="<img src=x onerror=alert(1)> | [a](javascript:b)\nc")
+    row = next(line for line in get_note(study).splitlines() if "device" in line)
+    assert row == r"| device | \<img src=x onerror=alert(1)\> \| \[a\](javascript:b) c |"
+
+
+def test_the_constraint_is_read_by_the_dashboard_and_by_every_sampler(tmp_path):
+    for sampler in (
+        optuna.samplers.GPSampler(seed=0, n_startup_trials=3),
+        optuna.samplers.TPESampler(seed=0, n_startup_trials=3),
+        optuna.samplers.NSGAIISampler(seed=0, population_size=3),
+    ):
+        study = optuna.create_study(directions=list(tr.DIRECTIONS), sampler=sampler)
+        for number in range(7):
+            trial = study.ask()
+            x = trial.suggest_float("x", 0, 1)
+            set_constraint(trial, 3.5 if number == 2 else -1.0)
+            study.tell(trial, [x + number, x])
+        assert [list(trial.constraints.values()) for trial in study.trials][1:3] == [[-1.0], [3.5]]
+        server = make_server(study._storage, tmp_path, port=0)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            base = server.address.removesuffix("/dashboard")
+            trials = json.loads(get(f"{base}/api/studies/{study._study_id}"))["trials"]
+        finally:
+            server.shutdown()
+            server.server_close()
+        assert [trial["constraints"] for trial in trials][1:3] == [[-1.0], [3.5]]
+    trial = study.ask()
+    with pytest.raises(ValueError, match="NaN"):
+        set_constraint(trial, float("nan"))
+    study.tell(trial, state=TrialState.FAIL)
+
+
+def test_clear_sentences(site, tmp_path):
+    _, study, artifact_dir, _, _, front = site
+    with pytest.raises(UserError, match="paretoseg export"):
+        upload_bundle(study, front.records[0], tmp_path / "nowhere", open_artifact_store(artifact_dir))
+    with pytest.raises(UserError, match="paretoseg launch"):
+        serve(f"sqlite:///{tmp_path / 'absent.db'}", artifact_dir)
+    assert not (tmp_path / "absent.db").exists()
+    (tmp_path / "broken.db").write_bytes(b"not a database, but long enough to be read as one" * 100)
+    with pytest.raises(UserError, match="cannot be opened"):
+        serve(f"sqlite:///{tmp_path / 'broken.db'}", artifact_dir)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(UserError, match="--port"):
+            serve(study._storage, artifact_dir, port=taken.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://me:SECRET@127.0.0.1:9/db", "nonsense://me:SECRET@host/db", "me:SECRET@host"]
+)
+def test_an_unreachable_storage_keeps_its_password(url, tmp_path):
+    with pytest.raises(UserError) as caught:
+        make_server(url, tmp_path, port=0)
+    assert "SECRET" not in str(caught.value)
+    assert "cannot be opened" in str(caught.value)
+    assert caught.value.__cause__ is None
