@@ -18,6 +18,7 @@ from torch import nn
 from exports.errors import ExportError
 from exports.graph import count_graph_macs, opset_of, tensor_shape
 from exports.quiet import quiet_exporter
+from search_spaces import SegmentationNet, deployable
 from search_spaces.files import atomic_path
 
 INPUT_NAME = "image"
@@ -56,6 +57,7 @@ def export_onnx(
 ) -> OnnxFile:
     """Write ``net`` as ONNX: float32, batch 1, static shapes, batch norms folded, simplified by onnxslim.
 
+    Branches that only training needs (RepVGG) are merged.
     The same weights give the same bytes. ``net`` is copied to the CPU and switched to evaluation there: its own
     mode, device, gradients, and the global random state stay as they were. The file appears complete or not at all.
 
@@ -75,6 +77,8 @@ def export_onnx(
         raise ValueError(f"opset must be between 11 and 20, not {opset}")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         copied = cpu_copy(net)
+        if isinstance(copied, SegmentationNet):
+            copied = deployable(copied)
         example = torch.zeros(1, 3, *input_hw)
         logits = copied(example)
         if not isinstance(logits, torch.Tensor) or logits.dim() != 4 or logits.shape[0] != 1:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw_latency_model.gaussian_process import GaussianProcess
-from hw_latency_model.roofline import Roofline, class_of, network_terms
+from hw_latency_model.roofline import Roofline, class_of, inside_equations, network_terms
 from hw_latency_model.types import KernelSpec, Measurement
 
 Array = NDArray[np.float64]
@@ -19,6 +19,7 @@ Indices = NDArray[np.intp]
 
 ALIGNMENTS = (1, 8, 16)
 STRENGTHS = (0.03, 0.1, 0.3)
+SPEED_EXPONENTS = (1.0, 0.0, 0.5, 1.5, 2.0, 3.0)
 MIN_NETWORKS_PER_KIND = 2
 EXTRAPOLATION_LOG_STD = 0.25
 """Added to the log standard deviation per e-fold outside the measured sizes."""
@@ -95,11 +96,15 @@ def network_features(kernels: Sequence[KernelSpec], kernel_ms: Array) -> Array:
     )
 
 
-def observe(measurements: Sequence[Measurement]) -> tuple[list[Observation], float]:
+def observe(measurements: Sequence[Measurement], exponent: float = 1.0) -> tuple[list[Observation], float]:
     """One observation per network, and the reference's median in ms.
 
     Measurements of one network are averaged, so that a network measured twice cannot vouch for itself. Each latency is
     brought to the median speed of the machine by the reference that ran around it; the raw values are kept beside it.
+
+    Args:
+        measurements: with their kernels; at least one.
+        exponent: how much harder than the reference a network is hit when the machine slows down: 1 means alike.
     """
     base_ms = float(np.median([item.reference_ms for item in measurements]))
     groups: dict[tuple[KernelSpec, ...], list[Measurement]] = defaultdict(list)
@@ -108,7 +113,7 @@ def observe(measurements: Sequence[Measurement]) -> tuple[list[Observation], flo
     observations = []
     for items in groups.values():
         first = next((item for item in items if item.kernel_shares), items[0])
-        level = [item.latency_ms_p50 * base_ms / item.reference_ms for item in items]
+        level = [item.latency_ms_p50 * (base_ms / item.reference_ms) ** exponent for item in items]
         observations.append(
             Observation(
                 kernels=first.kernels,
@@ -126,6 +131,20 @@ def _anonymous(kernel: KernelSpec) -> KernelSpec:
     return KernelSpec.from_dict({**kernel.to_dict(), "name": ""})
 
 
+def observe_best(measurements: Sequence[Measurement]) -> tuple[list[Observation], float, float]:
+    """``observe`` with the exponent that makes the networks best predictable from one another: (..., ..., exponent)."""
+    observations, base_ms = observe(measurements)
+    if len(observations) < 2 * MIN_NETWORKS_PER_KIND:
+        return observations, base_ms, 1.0
+    align, strength = Fitter(observations).choose()
+    best = (float("inf"), SPEED_EXPONENTS[0])
+    for exponent in SPEED_EXPONENTS:
+        error = Fitter(observe(measurements, exponent)[0]).prior_error(align, strength)
+        if error < 0.97 * best[0]:
+            best = (error, exponent)
+    return observe(measurements, best[1])[0], base_ms, best[1]
+
+
 class Fitter:
     """Fits on any subset of the observations; terms are computed once per alignment."""
 
@@ -138,22 +157,23 @@ class Fitter:
             align: np.stack([network_terms(item.kernels, self.kinds, align) for item in self.observations])
             for align in ALIGNMENTS
         }
-        self.kind_ms = np.stack([_kind_ms(item, self.kinds) for item in self.observations])
+        self.inside = {
+            align: np.stack([_inside(item, self.kinds, align) for item in self.observations]) for align in ALIGNMENTS
+        }
 
     def choose(self) -> tuple[int, float]:
         """Alignment and pull strength with the least cross-validated error of the prior alone."""
         best = (float("inf"), ALIGNMENTS[0], STRENGTHS[1])
         for align, strength in product(ALIGNMENTS, STRENGTHS):
-            errors = []
-            for held in self._folds(10):
-                prior = self._prior(np.setdiff1d(np.arange(len(self.observations)), held), align, strength)
-                for index in held:
-                    predicted = float(prior.kernel_ms(self.observations[index].kernels).sum())
-                    errors.append(abs(np.log(predicted / self.latency_ms[index])) * self.weights[index])
-            error = float(np.mean(errors))
+            error = self.prior_error(align, strength)
             if error < 0.99 * best[0]:
                 best = (error, align, strength)
         return best[1], best[2]
+
+    def prior_error(self, align: int, strength: float) -> float:
+        """Mean absolute log error of the prior alone, ten-fold cross-validated, better measurements counting more."""
+        logs = self._honest_prior(np.arange(len(self.observations)), align, strength, folds=10)
+        return float(np.average(np.abs(logs - np.log(self.latency_ms)), weights=self.weights))
 
     def fit(self, chosen: Indices, align: int, strength: float) -> Fit:
         """Prior and correction from the observations with these indices."""
@@ -161,10 +181,18 @@ class Fitter:
         networks = [self.observations[index].kernels for index in chosen]
         costs = [prior.kernel_ms(kernels) for kernels in networks]
         features = np.stack([network_features(kernels, cost) for kernels, cost in zip(networks, costs, strict=True)])
-        residuals = np.log(self.latency_ms[chosen]) - np.log([cost.sum() for cost in costs])
+        residuals = np.log(self.latency_ms[chosen]) - self._honest_prior(chosen, align, strength)
         correction = GaussianProcess.fit(features, residuals, 1.0 / self.weights[chosen] ** 2)
         sizes = features[:, :SIZE_FEATURES]
         return Fit(prior, correction, np.stack([sizes.min(axis=0), sizes.max(axis=0)]))
+
+    def _honest_prior(self, chosen: Indices, align: int, strength: float, *, folds: int = 5) -> Array:
+        """(n,) logs of what priors that did not see a network say of it: its own residual would be too small."""
+        logs = np.zeros(len(chosen))
+        for held in self._folds(folds, len(chosen)):
+            prior = self._prior(np.delete(chosen, held), align, strength)
+            logs[held] = [np.log(prior.kernel_ms(self.observations[chosen[index]].kernels).sum()) for index in held]
+        return logs
 
     def leave_one_out(self, align: int, strength: float) -> tuple[Array, Array]:
         """(n,) log predictions and log standard deviations of each network by a model that never saw it."""
@@ -180,25 +208,22 @@ class Fitter:
         present = [index for index, kind in enumerate(self.kinds) if kind in self._known(chosen)]
         kinds = [self.kinds[index] for index in present]
         terms = self.terms[align][chosen][:, present]
-        kind_ms = self.kind_ms[chosen][:, present]
-        return Roofline.fit(terms, self.latency_ms[chosen], self.weights[chosen], kind_ms, kinds, align, strength)
+        inside = self.inside[align][chosen][:, present]
+        return Roofline.fit(terms, self.latency_ms[chosen], self.weights[chosen], inside, kinds, align, strength)
 
     def _known(self, chosen: Indices) -> set[str]:
         counts = (self.terms[ALIGNMENTS[0]][chosen][:, :, -1] > 0).sum(axis=0)
         return {kind for kind, count in zip(self.kinds, counts, strict=True) if count >= MIN_NETWORKS_PER_KIND}
 
-    def _folds(self, count: int) -> list[Indices]:
-        order = np.random.default_rng(0).permutation(len(self.observations))
-        return [fold for fold in np.array_split(order, min(count, len(order))) if len(fold)]
+    @staticmethod
+    def _folds(count: int, size: int) -> list[Indices]:
+        order = np.random.default_rng(0).permutation(size)
+        return [fold for fold in np.array_split(order, min(count, size)) if len(fold)]
 
 
-def _kind_ms(item: Observation, kinds: Sequence[str]) -> Array:
-    if not item.kernel_shares:
-        return np.full(len(kinds), np.nan)
-    shares: dict[str, float] = defaultdict(float)
-    for kernel, share in zip(item.kernels, item.kernel_shares, strict=True):
-        shares[kernel.kind] += share
-    return np.array([shares[kind] * item.latency_ms for kind in kinds])
+def _inside(item: Observation, kinds: Sequence[str], align: int) -> Array:
+    shares = np.array(item.kernel_shares) if item.kernel_shares else np.zeros(len(item.kernels))
+    return inside_equations(item.kernels, shares * item.latency_ms, item.latency_ms, kinds, align)
 
 
 def _weight(item: Observation) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from hw_latency_model.op_graph import CONVOLUTIONS, FREE, Op, OpGraph, without_compounds
+from hw_latency_model.op_graph import CONVOLUTIONS, FREE, Op, OpGraph, Shape, without_compounds
 from hw_latency_model.types import KernelSpec
 
 
@@ -22,12 +22,15 @@ class FusionRules:
         activations: operations that an anchor takes in after itself.
         anchors: kinds of operation that can take something in.
         residual_add: a convolution also takes in the addition of another activation.
+        narrow_below: a dense convolution that reads fewer channels than one block of the runtime's layout takes
+            another, slower path, and so is a kind of its own.
     """
 
     runtime: str
     activations: frozenset[str]
     anchors: frozenset[str] = CONVOLUTIONS | {"gemm"}
     residual_add: bool = True
+    narrow_below: int = 16
 
 
 RULES: dict[str, FusionRules] = {
@@ -60,19 +63,22 @@ KIND_OF = {
 }
 """Kind of a kernel by its anchor's operation; convolutions are told apart by shape, and what is missing is unknown."""
 
-STEM_CHANNELS = 4
-"""A convolution reading at most this many channels runs another code path in every runtime than the rest."""
 
+def kind_of(op: Op, in_shape: Shape, rules: FusionRules) -> str:
+    """The kind a kernel anchored at ``op`` is known by; ``op:NAME`` when there is none.
 
-def kind_of(op: Op, in_channels: int, out_channels: int) -> str:
-    """The kind a kernel anchored at ``op`` is known by; ``op:NAME`` when there is none."""
+    Dense convolutions: ``vector`` on 1×1 maps (a matrix times a vector), ``narrow_conv`` and ``narrow_pointwise`` from few channels,
+    ``pointwise`` with a 1×1 kernel, ``conv`` otherwise.
+    """
     if op.op == "transposed_conv":
         return "transposed_conv"
     if op.op == "conv":
         if op.groups > 1:
-            return "depthwise" if op.groups == in_channels else "grouped_conv"
-        if in_channels <= STEM_CHANNELS:
-            return "stem_conv"
+            return "depthwise" if op.groups == in_shape[1] else "grouped_conv"
+        if math.prod(in_shape[2:]) == 1:
+            return "vector"
+        if in_shape[1] < rules.narrow_below:
+            return "narrow_pointwise" if op.kernel == (1, 1) else "narrow_conv"
         return "pointwise" if op.kernel == (1, 1) else "conv"
     return KIND_OF.get(op.op, op.op if op.op.startswith("op:") else f"op:{op.op}")
 
@@ -121,7 +127,7 @@ def fuse(graph: OpGraph, rules: FusionRules) -> list[KernelSpec]:
             kernels.append(host)
         for value in op.outputs:
             producer[value] = host
-    return [_spec(kernel, graph) for kernel in kernels]
+    return [_spec(kernel, graph, rules) for kernel in kernels]
 
 
 def _host(op: Op, sources: list[_Kernel | None], graph: OpGraph, rules: FusionRules) -> _Kernel | None:
@@ -151,7 +157,7 @@ def _has_bias(op: Op) -> bool:
     return any(len(shape) == 1 for shape in op.weight_shapes)
 
 
-def _spec(kernel: _Kernel, graph: OpGraph) -> KernelSpec:
+def _spec(kernel: _Kernel, graph: OpGraph, rules: FusionRules) -> KernelSpec:
     op = kernel.anchor
     out_shape = graph.shapes[op.outputs[0]]
     in_shape = graph.shapes[op.inputs[0]] if op.inputs else out_shape
@@ -160,7 +166,7 @@ def _spec(kernel: _Kernel, graph: OpGraph) -> KernelSpec:
     free = op.op == FREE
     outputs = op.outputs if kernel.output in op.outputs else (kernel.output,)
     return KernelSpec(
-        kind="view" if free else kind_of(op, in_channels, out_channels),
+        kind="view" if free else kind_of(op, in_shape, rules),
         name=op.name,
         macs=_macs(op, in_shape, out_shape),
         input_bytes=0 if free else sum(graph.bytes_of(value) for value in kernel.input_values),

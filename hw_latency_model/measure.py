@@ -9,7 +9,7 @@ from hw_latency_model.kernels import kernels_from_onnx
 from hw_latency_model.protocol import ProtocolSettings
 from hw_latency_model.types import Measurement
 
-FRONT_SETTINGS = ProtocolSettings(min_runs=40, max_runs=400, max_s=1.5, reference_runs=30)
+FRONT_SETTINGS = ProtocolSettings(min_runs=40, max_runs=500, max_s=1.5)
 """Longer than in a calibration: there are few winners, and each number is shown to people."""
 
 

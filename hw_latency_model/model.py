@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hw_latency_model.fitting import Fit, Fitter, observe
+from hw_latency_model.fitting import Fit, Fitter, observe_best
 from hw_latency_model.gaussian_process import GaussianProcess
 from hw_latency_model.roofline import Roofline
 from hw_latency_model.types import KernelSpec, LatencyEstimate, Measurement, fingerprint_id
@@ -36,6 +36,7 @@ class FitQuality:
             is close to the level by construction.
         noise_rel: median relative noise of the measurements.
         reference_ms: median of the reference network.
+        speed_exponent: by which power of the reference's slowdown the networks slowed down.
         reference_drift_rel: spread of the reference over the calibration, (90th - 10th percentile) / median.
     """
 
@@ -45,6 +46,7 @@ class FitQuality:
     coverage: float
     noise_rel: float
     reference_ms: float
+    speed_exponent: float
     reference_drift_rel: float
 
 
@@ -106,10 +108,10 @@ class LatencyModel:
                 raise ValueError(
                     f"{item.subject} is {item.precision}, others are {measurements[0].precision}; fit them apart"
                 )
-        observations, base_ms = observe(measurements) if measurements else ([], 0.0)
+        observations, base_ms, exponent = observe_best(measurements) if measurements else ([], 0.0, 1.0)
         if len(observations) < MIN_MEASUREMENTS:
             raise UserError(
-                f"a latency model needs at least {MIN_MEASUREMENTS} different networks, {len(observations)} measured so far; "
+                f"a latency model needs at least {MIN_MEASUREMENTS} networks, {len(observations)} were measured; "
                 f"run `paretoseg calibrate --device {device}` again with more time."
             )
         fitter = Fitter(observations)
@@ -128,6 +130,7 @@ class LatencyModel:
             coverage=float(np.mean(scores <= margin)),
             noise_rel=float(np.median([item.noise_rel for item in measurements])),
             reference_ms=base_ms,
+            speed_exponent=exponent,
             reference_drift_rel=float((high - low) / base_ms),
         )
         result = fitter.fit(np.arange(len(observations)), align, strength)

@@ -99,6 +99,11 @@ def graph_from_onnx(model: onnx.ModelProto | Path) -> OpGraph:
     return OpGraph(tuple(ops), shapes, results)
 
 
+def node_name(node: onnx.NodeProto, index: int) -> str:
+    """Its own name, or one from its place in the graph: names are optional in ONNX."""
+    return node.name or f"{node.op_type}_{index}"
+
+
 def _load(path: Path) -> onnx.ModelProto:
     try:
         return onnx.load(path)
@@ -146,7 +151,7 @@ def _op(node: onnx.NodeProto, index: int, constants: dict[str, Shape], shapes: d
         if name and name in constants and math.prod(constants[name]) > 1 and _is_weight(node.op_type)
     )
     op, details = _describe(node, constants, shapes, inputs[0], outputs[0])
-    return Op(op, node.name or f"{node.op_type}_{index}", inputs, outputs, weights, **details)
+    return Op(op, node_name(node, index), inputs, outputs, weights, **details)
 
 
 def _is_weight(op_type: str) -> bool:

@@ -16,37 +16,42 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from hw_latency_model.onnx_graph import node_name
 from hw_latency_model.types import KernelSpec
 
 _SUFFIX = "_kernel_time"
 _RENAMED = ("_bn_nchwc", "_nchwc")
-_LAYOUT_BEFORE = "ReorderInput"
+_TO_PLAIN = "ReorderOutput"
+_BLOCKED = frozenset({"conv", "pointwise", "depthwise", "grouped_conv", "vector"})
+"""Kinds that run in the blocked layout, and so are not what a change of layout is made for."""
 
 
 def kernel_shares(onnx_path: Path, kernels: Sequence[KernelSpec], *, runs: int, threads: int) -> tuple[float, ...]:
     """Share of the time that each kernel takes, adding up to 1; medians over ``runs`` runs.
 
-    Events that are no node of the file, the changes of layout that the runtime inserts, count to the kernel they serve.
+    Events that are no node of the file are changes of layout that the runtime inserts; they count to the neighbour that
+    cannot work in the blocked layout.
     """
     events = _events(onnx_path, runs, threads)
     owner = {part: index for index, kernel in enumerate(kernels) for name in kernel.nodes for part in name.split("+")}
     owner.update(
         {
-            output: owner[node.name]
-            for node in onnx.load(onnx_path, load_external_data=False).graph.node
+            output: owner[node_name(node, index)]
+            for index, node in enumerate(onnx.load(onnx_path, load_external_data=False).graph.node)
             for output in node.output
-            if node.name in owner
+            if node_name(node, index) in owner
         }
     )
     samples: dict[int, list[float]] = defaultdict(list)
     for run in events:
         owners = [_owner(name, owner) for name, _, _ in run]
         total: dict[int, float] = defaultdict(float)
-        for position, (_, kind, duration) in enumerate(run):
-            nearest = owners[position:] if kind == _LAYOUT_BEFORE else owners[position::-1]
-            known = next((item for item in nearest if item is not None), None)
-            if known is not None:
-                total[known] += duration
+        for position, (_, operation, duration) in enumerate(run):
+            index = owners[position]
+            if index is None:
+                index = _served(operation, owners, position, kernels)
+            if index is not None:
+                total[index] += duration
         for index, duration in total.items():
             samples[index].append(duration)
     medians = np.array([np.median(samples[index]) if index in samples else 0.0 for index in range(len(kernels))])
@@ -83,3 +88,12 @@ def _owner(name: str, owner: dict[str, int]) -> int | None:
             name = name.removesuffix(suffix)
             break
     return owner.get(name)
+
+
+def _served(operation: str, owners: list[int | None], position: int, kernels: Sequence[KernelSpec]) -> int | None:
+    before = next((item for item in owners[position::-1] if item is not None), None)
+    after = next((item for item in owners[position:] if item is not None), None)
+    first, second = (after, before) if operation == _TO_PLAIN else (before, after)
+    if first is not None and (second is None or kernels[first].kind not in _BLOCKED):
+        return first
+    return second

@@ -1,4 +1,4 @@
-"""How one network is timed: warm-up, runs between two rounds of a fixed reference network, repeats when that drifts.
+"""How one network is timed: warm-up, runs interleaved with a fixed reference network, repeats when that drifts.
 
 Nothing here knows what runs; a device hands in two callables. On a shared machine the operating system takes the core
 away now and then. A run that this happened to says nothing about the network, so with one thread its time on the core
@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -22,17 +23,19 @@ class ProtocolSettings:
     Attributes:
         min_runs, max_runs, max_s: at least ``min_runs``, then until ``max_runs`` or ``max_s``, whichever is first.
         warmup_runs, warmup_max_s: warm until two rounds of this many runs have medians within 3 %, or so long.
-        reference_runs: runs of the reference, before and after.
-        max_drift_rel: above this change of the reference a measurement is repeated.
+        round_s: the network runs for about so long between two turns of the reference.
+        reference_runs: runs of the reference at each turn.
+        max_drift_rel: above this change of the reference, first half to second, a measurement is repeated.
         max_repeats: after so many repeats it is kept and marked noisy.
     """
 
     min_runs: int = 20
-    max_runs: int = 200
+    max_runs: int = 250
     max_s: float = 0.6
     warmup_runs: int = 3
     warmup_max_s: float = 0.3
-    reference_runs: int = 15
+    round_s: float = 0.02
+    reference_runs: int = 3
     max_drift_rel: float = 0.05
     max_repeats: int = 2
 
@@ -82,30 +85,36 @@ def _time_once(
     one_thread: bool,
     repeat: int,
 ) -> Timing:
-    _warm_up(run, settings)
+    typical_ms = _warm_up(run, settings)
+    per_round = min(20, max(1, round(settings.round_s * 1e3 / max(typical_ms, 1e-3))))
     reference()
-    before = statistics.median(_samples(reference, settings.reference_runs, one_thread)[0])
-    first = time.perf_counter()
     times: list[float] = []
+    ratios: list[float] = []
     waited = 0.0
+    begun = time.perf_counter()
+    references = [_samples(reference, settings.reference_runs, one_thread)[0]]
     while len(times) < settings.min_runs or (
-        len(times) < settings.max_runs and time.perf_counter() - first < settings.max_s
+        len(times) < settings.max_runs and time.perf_counter() - begun < settings.max_s
     ):
-        more, more_waited = _samples(run, 5, one_thread)
+        more, more_waited = _samples(run, per_round, one_thread)
         times += more
         waited += more_waited
-    total = time.perf_counter() - first
-    reference()
-    after = statistics.median(_samples(reference, settings.reference_runs, one_thread)[0])
-    p25, p50, p75, p90, p99 = (float(value) for value in np.percentile(times, [25, 50, 75, 90, 99]))
+        reference()
+        references.append(_samples(reference, settings.reference_runs, one_thread)[0])
+        ratios.append(statistics.median(more) / statistics.median([*references[-2], *references[-1]]))
+    total = time.perf_counter() - begun
+    half = (len(references) + 1) // 2
+    before, after = (statistics.median(chain.from_iterable(part)) for part in (references[:half], references[-half:]))
     drift = abs(after - before) / min(after, before)
+    low, middle, high = (float(value) for value in np.percentile(ratios, [25, 50, 75]))
+    p50, p90, p99 = (float(value) for value in np.percentile(times, [50, 90, 99]))
     return Timing(
         p50_ms=p50,
         p90_ms=p90,
         p99_ms=p99,
         runs=len(times),
-        noise_rel=max((p75 - p25) / 2 / p50, drift),
-        reference_ms=(before + after) / 2,
+        noise_rel=max((high - low) / 2 / middle, drift),
+        reference_ms=statistics.median(chain.from_iterable(references)),
         drift_rel=drift,
         waited_rel=min(1.0, waited / total),
         noisy=drift > settings.max_drift_rel,
@@ -113,13 +122,14 @@ def _time_once(
     )
 
 
-def _warm_up(run: Callable[[], object], settings: ProtocolSettings) -> None:
+def _warm_up(run: Callable[[], object], settings: ProtocolSettings) -> float:
+    """Run until the time is steady; returns the last median in ms."""
     start = time.perf_counter()
     last = float("inf")
     while True:
         now = statistics.median(_samples(run, settings.warmup_runs, True)[0])
         if abs(now - last) <= 0.03 * now or time.perf_counter() - start > settings.warmup_max_s:
-            return
+            return now
         last = now
 
 

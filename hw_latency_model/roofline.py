@@ -22,7 +22,10 @@ Array = NDArray[np.float64]
 TERMS = ("macs", "activation_bytes", "weight_bytes", "launches")
 
 _CLASSES = {
-    **dict.fromkeys(("conv", "pointwise", "stem_conv", "grouped_conv", "transposed_conv", "gemm"), "dense"),
+    **dict.fromkeys(
+        ("conv", "pointwise", "vector", "narrow_conv", "narrow_pointwise", "grouped_conv", "transposed_conv", "gemm"),
+        "dense",
+    ),
     "depthwise": "depthwise",
 }
 _OTHER = "moving"
@@ -34,8 +37,8 @@ _TERMS_OF = {
 }
 """What a class can cost at all: nothing is multiplied by a kernel that moves data."""
 
-_SHARE_WEIGHT = 0.5
-"""How much a kind's time within one network counts beside that network's total."""
+_INSIDE_WEIGHT = 0.5
+"""How much the times of single kernels inside a network count beside that network's total."""
 
 
 def class_of(kind: str) -> str:
@@ -43,33 +46,35 @@ def class_of(kind: str) -> str:
     return _CLASSES.get(kind, _OTHER)
 
 
-def kernel_terms(kernel: KernelSpec, align: int) -> tuple[float, float, float, float]:
-    """(MMACs, 100 kB of activations, 100 kB of weights, 1), channels of convolutions rounded up to ``align``."""
-    macs, read, written = float(kernel.macs), float(kernel.input_bytes), float(kernel.output_bytes)
-    weights = float(kernel.weight_bytes)
-    if align > 1 and macs and kernel.out_channels:
-        outer = _rounded(kernel.out_channels, align)
-        inner = 1.0 if kernel.groups > 1 else _rounded(kernel.in_channels, align) if kernel.in_channels > align else 1.0
-        macs *= outer * inner
-        weights *= outer * inner
-        written *= outer
-        read *= outer if kernel.groups > 1 else inner
-    return (macs / 1e6, (read + written) / 1e5, weights / 1e5, 1.0)
+def kernel_terms(kernels: Sequence[KernelSpec], align: int) -> Array:
+    """(n, 4) of each kernel: MMACs, 100 kB of activations, 100 kB of weights, 1 launch; a view has none of them.
+
+    The channels of convolutions are rounded up to ``align``: runtimes compute, read and write whole blocks of them.
+    """
+    facts = np.array(
+        [(k.macs, k.input_bytes, k.output_bytes, k.weight_bytes, *_channels(k), k.kind != "view") for k in kernels],
+        dtype=np.float64,
+    ).reshape(-1, 8)
+    macs, read, written, weights, inner, outer, groups, launch = facts.T
+    blocks = (macs > 0) & (outer > 0)
+    more_out = np.where(blocks, np.ceil(outer / align) * align / np.maximum(outer, 1.0), 1.0)
+    wide = blocks & (groups <= 1) & (inner > align)
+    more_in = np.where(wide, np.ceil(inner / align) * align / np.maximum(inner, 1.0), 1.0)
+    read = read * np.where(groups > 1, more_out, more_in)
+    both = more_in * more_out
+    return np.stack([macs * both / 1e6, (read + written * more_out) / 1e5, weights * both / 1e5, launch], axis=1)
 
 
-def _rounded(channels: int, align: int) -> float:
-    return -(-channels // align) * align / channels
+def _channels(kernel: KernelSpec) -> tuple[int, int, int]:
+    return kernel.in_channels, kernel.out_channels, kernel.groups
 
 
 def network_terms(kernels: Sequence[KernelSpec], kinds: Sequence[str], align: int) -> Array:
     """(kinds, 4) sums over the kernels of each kind; views, which cost nothing, are left out."""
     index = {kind: row for row, kind in enumerate(kinds)}
-    total = np.zeros((len(kinds), len(TERMS)))
-    for kernel in kernels:
-        row = index.get(kernel.kind)
-        if row is not None:
-            total[row] += kernel_terms(kernel, align)
-    return total
+    total = np.zeros((len(kinds) + 1, len(TERMS)))
+    np.add.at(total, [index.get(kernel.kind, len(kinds)) for kernel in kernels], kernel_terms(kernels, align))
+    return total[:-1]
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ class Roofline:
         terms: Array,
         latency_ms: Array,
         weights: Array,
-        kind_ms: Array,
+        inside: Array,
         kinds: Sequence[str],
         align: int,
         strength: float,
@@ -105,14 +110,15 @@ class Roofline:
             terms: (n, kinds, 4) of each network.
             latency_ms: (n,).
             weights: (n,) how much each measurement counts.
-            kind_ms: (n, kinds) time of each kind inside each network; NaN where the device could not tell.
+            inside: (n, kinds, 5, 5) what ``inside_equations`` says of each network's single kernels; zeros if nothing.
             strength: of the pull towards the class's costs.
         """
         kind_count = len(kinds)
         allowed = np.array([_TERMS_OF[class_of(kind)] for kind in kinds])
-        design, target = _equations(terms * allowed, latency_ms, weights, kind_ms)
+        design, target = _equations(terms, latency_ms, weights, inside)
+        design = design * allowed.reshape(-1)
         pooling = _pooling(kinds) * allowed.reshape(-1)[:, None]
-        pooled = _faintly_pulled(design @ pooling, target)
+        pooled = _faintly_pulled(design @ pooling, target, len(terms))
         start = pooling @ pooled
         # Where the pooled fit gives a term nothing, a kind may still spend a part of the network on it.
         sums = (terms * allowed).reshape(len(terms), -1)
@@ -129,20 +135,18 @@ class Roofline:
         """(4,) costs of a kind; when it was never measured, the dearest of its class, as nothing vouches for less."""
         if kind in self.kinds:
             return np.asarray(self.cost_ms[self.kinds.index(kind)], dtype=np.float64)
-        alike = [
-            cost for known, cost in zip(self.kinds, self.cost_ms, strict=True) if class_of(known) == class_of(kind)
-        ]
-        return np.asarray(np.max([self.class_cost_ms[class_of(kind)], *alike], axis=0), dtype=np.float64)
+        group = class_of(kind)
+        alike = [cost for known, cost in zip(self.kinds, self.cost_ms, strict=True) if class_of(known) == group]
+        return np.asarray(np.max([self.class_cost_ms[group], *alike], axis=0), dtype=np.float64)
 
     def kernel_ms(self, kernels: Sequence[KernelSpec]) -> Array:
         """(n,) prior milliseconds of each kernel; views cost nothing."""
         if not kernels:
             return np.zeros(0)
-        terms = np.array([kernel_terms(kernel, self.align) for kernel in kernels])
-        table = {kind: self.cost_of(kind) for kind in {kernel.kind for kernel in kernels} - {"view"}}
-        free = np.zeros(len(TERMS))
-        costs = np.array([table.get(kernel.kind, free) for kernel in kernels])
-        return np.asarray((terms * costs).sum(axis=1), dtype=np.float64)
+        kinds = {kernel.kind for kernel in kernels}
+        rows = {kind: row for row, kind in enumerate(kinds)}
+        costs = np.array([self.cost_of(kind) for kind in kinds])[[rows[kernel.kind] for kernel in kernels]]
+        return np.asarray((kernel_terms(kernels, self.align) * costs).sum(axis=1), dtype=np.float64)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -167,7 +171,7 @@ _EXAMPLES = {"dense": "conv", "depthwise": "depthwise", "moving": "copy"}
 
 
 def _pooling(kinds: Sequence[str]) -> Array:
-    """(kinds * 4, 5): which pooled cost each kind's term starts from: MACs by class, then bytes, weights and launches."""
+    """(kinds * 4, 5): the pooled cost each kind's term starts from: MACs by class, then bytes, weights, launches."""
     matrix = np.zeros((len(kinds), len(TERMS), 5))
     for row, kind in enumerate(kinds):
         matrix[row, 0, 1 if class_of(kind) == "depthwise" else 0] = 1.0
@@ -176,29 +180,45 @@ def _pooling(kinds: Sequence[str]) -> Array:
     return matrix.reshape(len(kinds) * len(TERMS), 5)
 
 
-def _equations(terms: Array, latency_ms: Array, weights: Array, kind_ms: Array) -> tuple[Array, Array]:
-    """One row per network and one per known time of a kind in it: errors relative to the network, to both for a kind."""
+def inside_equations(
+    kernels: Sequence[KernelSpec], kernel_ms: Array, latency_ms: float, kinds: Sequence[str], align: int
+) -> Array:
+    """(kinds, 5, 5): the squared equations ``terms · cost = ms`` of a network's single kernels, summed by kind.
+
+    Each equation is scaled so that an error counts relative to the kernel and to the network, half and half; kernels
+    that the profiler gave no time are left out.
+    """
+    index = {kind: row for row, kind in enumerate(kinds)}
+    total = np.zeros((len(kinds) + 1, len(TERMS) + 1, len(TERMS) + 1))
+    rows = np.column_stack([kernel_terms(kernels, align), kernel_ms])
+    scale = np.where(kernel_ms > 0, 1.0 / np.sqrt(np.maximum(kernel_ms, 1e-6) * latency_ms), 0.0)
+    rows = rows * scale[:, None]
+    np.add.at(total, [index.get(kernel.kind, len(kinds)) for kernel in kernels], rows[:, :, None] * rows[:, None, :])
+    return total[:-1]
+
+
+def _equations(terms: Array, latency_ms: Array, weights: Array, inside: Array) -> tuple[Array, Array]:
+    """One row per network, relative to its time, and five per kind that stand for all single kernels of that kind."""
     n, kind_count, term_count = terms.shape
     rows = [terms.reshape(n, -1) * (weights / latency_ms)[:, None]]
     targets = [weights]
-    for kind in range(kind_count):
-        known = np.flatnonzero(kind_ms[:, kind] > 0)
-        if not len(known):
-            continue
-        spent = kind_ms[known, kind]
-        scale = _SHARE_WEIGHT * weights[known] / np.sqrt(spent * latency_ms[known])
-        row = np.zeros((len(known), kind_count, term_count))
-        row[:, kind] = terms[known, kind] * scale[:, None]
-        rows.append(row.reshape(len(known), -1))
-        targets.append(spent * scale)
+    gram = _INSIDE_WEIGHT**2 * np.einsum("n,nkij->kij", weights**2, inside)
+    for kind in np.flatnonzero(gram[:, -1, -1] > 0):
+        # Any square root of the summed squares gives the same least squares; this one exists for singular sums too.
+        values, vectors = np.linalg.eigh(gram[kind])
+        root = np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T
+        row = np.zeros((term_count + 1, kind_count, term_count))
+        row[:, kind] = root[:, :-1]
+        rows.append(row.reshape(term_count + 1, -1))
+        targets.append(root[:, -1])
     return np.vstack(rows), np.concatenate(targets)
 
 
-def _faintly_pulled(design: Array, target: Array) -> Array:
-    """Non-negative least squares with a faint pull to equal shares, so that collinear terms do not take all or nothing."""
-    faint = 0.05 * np.sqrt(len(target))
-    share = design.mean(axis=0)
+def _faintly_pulled(design: Array, target: Array, networks: int) -> Array:
+    """Non-negative least squares with a faint pull to equal shares: collinear terms shall not take all or nothing."""
+    faint = 0.05 * np.sqrt(networks)
+    share = design[:networks].mean(axis=0)
     share = np.where(share > 1e-12, share, 1.0)
-    goal = np.full(design.shape[1], faint * float(target.mean()) / design.shape[1])
+    goal = np.full(design.shape[1], faint * float(target[:networks].mean()) / design.shape[1])
     cost, _ = nnls(np.vstack([design, faint * np.diag(share)]), np.concatenate([target, goal]))
     return np.asarray(cost, dtype=np.float64)

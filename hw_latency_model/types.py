@@ -74,10 +74,10 @@ class Measurement:
         subject: what was measured: a candidate's architecture id or a file name.
         device: name of the device, e.g. ``local-cpu``.
         latency_ms_p50, latency_ms_p90, latency_ms_p99: percentiles over ``runs`` runs at batch 1.
-        noise_rel: half the spread between the 25th and 75th percentile over the median, and the drift of the
-            reference, whichever is larger: how far the median may be off, relative.
-        reference_ms: median of the fixed reference network, run before and after.
-        drift_rel: the reference's relative change from before to after.
+        noise_rel: how far the median may be off, relative: half the interquartile range of the rounds, each over the
+            reference around it, or the reference's drift, whichever is larger.
+        reference_ms: median of the fixed reference network, which runs between the rounds.
+        drift_rel: the reference's relative change from the first half of the rounds to the second.
         waited_rel: share of wall time during which other processes held the core; left out of the latencies.
         noisy: the reference still drifted after the repeats that the protocol allows.
         repeats: how often the measurement was repeated because the reference drifted.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -24,7 +24,7 @@ REASON = "reason"
 REUSED_FROM = "reused_from"
 _AFTERWARDS = "trial:{number}"
 
-DIRECTIONS = ("maximize", "minimize")
+DIRECTIONS: tuple[Literal["maximize"], Literal["minimize"]] = ("maximize", "minimize")
 METRIC_NAMES = ("val_miou", "latency_ms")
 
 REFUSED = "refused"
@@ -83,7 +83,10 @@ class TrialRecord:
     def complete(self) -> bool:
         """Trained to the end, within budget, with both objectives known: what may stand on the front."""
         return (
-            self.state == "COMPLETE" and self.score is not None and self.latency_ms is not None and self.reused_from is None
+            self.state == "COMPLETE"
+            and self.score is not None
+            and self.latency_ms is not None
+            and self.reused_from is None
         )
 
     @property

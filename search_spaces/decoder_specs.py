@@ -26,8 +26,11 @@ class DecoderSpec:
     min_channels: int
 
 
+# LR-ASPP ends at stride 16, as in its paper (by dilation there, by leaving the last stage out here): on CamVid, 96x128,
+# 10 epochs, one seed, mIoU .356 against .288 at a stride-32 end (mobilenetv2), .391-.333 (v3_small), .329-.317 (lcnet),
+# .389-.436 (resnet10t), and it is cheaper. Seeds differ by about .03.
 _SPECS = (
-    DecoderSpec("lraspp", "search_spaces.decoders:LRASPP", (8, 32), 8, channels=128, min_channels=64),
+    DecoderSpec("lraspp", "search_spaces.decoders:LRASPP", (8, 16), 8, channels=128, min_channels=64),
     DecoderSpec("fpn", "search_spaces.decoders:LightFPN", (4, 8, 16, 32), 4, channels=64, min_channels=32),
 )
 

@@ -22,12 +22,21 @@ def build_parser() -> argparse.ArgumentParser:
         return commands.add_parser(name, help=text, description=text)
 
     def study_argument(sub: argparse.ArgumentParser, *, optional: bool = False) -> None:
-        sub.add_argument("study", type=Path, metavar="STUDY.yaml", nargs="?" if optional else None, help="the study's YAML file")
         sub.add_argument(
-            "--set", dest="overrides", action="append", default=[], metavar="section.key=value", help="change a key of the YAML for this run"
+            "study", type=Path, metavar="STUDY.yaml", nargs="?" if optional else None, help="the study's YAML file"
+        )
+        sub.add_argument(
+            "--set",
+            dest="overrides",
+            action="append",
+            default=[],
+            metavar="section.key=value",
+            help="change a key of the YAML for this run",
         )
 
-    doctor = command("doctor", "Check this machine, and a study's data, storage and latency model where a YAML is given.")
+    doctor = command(
+        "doctor", "Check this machine, and a study's data, storage and latency model where a YAML is given."
+    )
     study_argument(doctor, optional=True)
 
     calibrate = command("calibrate", "Measure a device and fit its latency model.")
@@ -43,7 +52,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     dashboard = command("dashboard", "Open optuna-dashboard on a study, with its exported networks.")
     study_argument(dashboard)
-    dashboard.add_argument("--host", default="127.0.0.1", help="address to bind to (default: %(default)s, this machine only)")
+    dashboard.add_argument(
+        "--host", default="127.0.0.1", help="address to bind to (default: %(default)s, this machine only)"
+    )
     dashboard.add_argument("--port", type=int, default=8080)
 
     predict = command("predict", "Predict the latency of an ONNX file on a device, with its interval.")

@@ -157,14 +157,18 @@ def export(arguments: argparse.Namespace) -> int:
     if arguments.trial is None:
         chosen = front_records(records, config.device.latency_budget_ms)
         if not chosen:
-            raise UserError("no finished trial keeps the latency budget: there is nothing to export. Launch the study first.")
+            raise UserError(
+                "no finished trial keeps the latency budget: there is nothing to export. Launch the study first."
+            )
     else:
         chosen = [record for record in records if record.number == arguments.trial]
         if not chosen:
             raise UserError(f"the study has no trial {arguments.trial}; it has {len(records)}, counted from 0.")
         if not chosen[0].complete:
             state = chosen[0].outcome or chosen[0].state
-            raise UserError(f"trial {arguments.trial} was not trained to the end ({state}). Choose one of `paretoseg front`.")
+            raise UserError(
+                f"trial {arguments.trial} was not trained to the end ({state}). Choose one of `paretoseg front`."
+            )
     for record in chosen:
         folder = arguments.out / paths.bundle(record.number).name if arguments.out else None
         bundle = export_trial(export_order(config, paths, record, folder))

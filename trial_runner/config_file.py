@@ -36,7 +36,9 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> StudyConfig:
     try:
         text = path.read_text()
     except OSError as error:
-        raise ConfigError(f"cannot read the study file {path}: {error.strerror}. Give the path of a YAML file.") from error
+        raise ConfigError(
+            f"cannot read the study file {path}: {error.strerror}. Give the path of a YAML file."
+        ) from error
     try:
         text = _substitute(text, path)
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -62,20 +64,20 @@ def dump_config(config: StudyConfig) -> str:
 
 
 def _substitute(text: str, path: Path) -> str:
-    def value(match: re.Match[str], line: int) -> str:
-        name, default = match["name"], match["default"]
-        if name in os.environ:
-            return os.environ[name]
-        if default is None:
-            raise ConfigError(
-                f"{path}, line {line}: the environment variable {name} is not set. Run with {name}=… before the command."
-            )
-        return default
-
-    return "\n".join(
-        text_line if text_line.lstrip().startswith("#") else _VARIABLE.sub(lambda match, n=number: value(match, n), text_line)
-        for number, text_line in enumerate(text.splitlines(), start=1)
-    )
+    lines = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.lstrip().startswith("#"):
+            for match in reversed(list(_VARIABLE.finditer(line))):
+                name = match["name"]
+                value = os.environ.get(name, match["default"])
+                if value is None:
+                    raise ConfigError(
+                        f"{path}, line {number}: the environment variable {name} is not set. "
+                        f"Run with {name}=… before the command."
+                    )
+                line = line[: match.start()] + value + line[match.end() :]
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def _override(values: dict[str, Any], override: str) -> None:

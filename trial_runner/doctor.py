@@ -16,7 +16,17 @@ from search_spaces.errors import UserError
 from trial_runner.study_config import StudyConfig
 
 Verdict = Literal["ok", "note", "FAIL"]
-_PACKAGES = ("torch", "torchvision", "timm", "torch-pruning", "onnx", "onnxruntime", "optuna", "ray", "optuna-dashboard")
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "torch-pruning",
+    "onnx",
+    "onnxruntime",
+    "optuna",
+    "ray",
+    "optuna-dashboard",
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,11 @@ def _networks() -> Finding:
         space = importlib.import_module("search_spaces").get_space("encoder_decoder", {})
         space.build(space.default(), 2)
     except (ImportError, RuntimeError, OSError) as error:
-        return Finding("FAIL", "torch and timm together", f"{str(error).splitlines()[0]}; install torch and torchvision of one build")
+        return Finding(
+            "FAIL",
+            "torch and timm together",
+            f"{str(error).splitlines()[0]}; install torch and torchvision of one build",
+        )
     return Finding("ok", "torch and timm together", "a network was built")
 
 
@@ -87,7 +101,9 @@ def _tensorrt() -> Finding:
     try:
         return Finding("ok", "tensorrt", importlib.metadata.version("tensorrt"))
     except importlib.metadata.PackageNotFoundError:
-        return Finding("note", "tensorrt", "not installed: engines are built on the device itself; ONNX is exported here")
+        return Finding(
+            "note", "tensorrt", "not installed: engines are built on the device itself; ONNX is exported here"
+        )
 
 
 def _room(folder: Path) -> Finding:
@@ -99,7 +115,9 @@ def _output(config: StudyConfig) -> str:
     from trial_runner.launch import check_room
 
     check_room(config.study.output_dir)
-    return f"{config.study.output_dir} can be written, {shutil.disk_usage(config.study.output_dir).free / 1e9:.0f} GB free"
+    return (
+        f"{config.study.output_dir} can be written, {shutil.disk_usage(config.study.output_dir).free / 1e9:.0f} GB free"
+    )
 
 
 def _data(config: StudyConfig) -> str:

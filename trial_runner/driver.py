@@ -6,7 +6,6 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -128,7 +127,11 @@ class StudyDriver:
             return False
         self._write(number, tr.REUSED_FROM, known.number)
         if known.latency_ms is not None:
-            estimate = {"latency_ms": known.latency_ms, "low_ms": known.latency_low_ms, "high_ms": known.latency_high_ms}
+            estimate = {
+                "latency_ms": known.latency_ms,
+                "low_ms": known.latency_low_ms,
+                "high_ms": known.latency_high_ms,
+            }
             self._write(number, tr.ESTIMATE, {**estimate, "coverage": known.coverage})
         if known.score:
             self._write(number, tr.SCORE, known.score.to_dict())
@@ -201,7 +204,12 @@ class StudyDriver:
     # -- plumbing
 
     def _end(
-        self, number: int, state: TrialState, outcome: str, reason: str | None, values: tuple[float, float] | None = None
+        self,
+        number: int,
+        state: TrialState,
+        outcome: str,
+        reason: str | None,
+        values: tuple[float, float] | None = None,
     ) -> None:
         if reason is not None:
             self._write(number, tr.REASON, reason)

@@ -14,9 +14,9 @@ import torch
 from exports import get_profile, write_bundle
 from search_spaces import SegmentationNet, get_space
 from search_spaces.errors import UserError
-from trial_runner.trial import load_splits
 from trial_runner.training.batches import MEAN, STD, normalise
 from trial_runner.training.checkpoint import load_checkpoint
+from trial_runner.trial import load_splits
 from trial_runner.trial_spec import TrialSpec
 
 

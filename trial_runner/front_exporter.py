@@ -26,7 +26,9 @@ from trial_runner.trial_spec import TrialSpec
 logger = logging.getLogger("paretoseg")
 
 
-def export_order(config: StudyConfig, paths: StudyPaths, record: TrialRecord, folder: Path | None = None) -> ExportOrder:
+def export_order(
+    config: StudyConfig, paths: StudyPaths, record: TrialRecord, folder: Path | None = None
+) -> ExportOrder:
     """The order that exports a complete trial. ValueError for a trial that is not."""
     if record.candidate is None or record.score is None:
         raise ValueError(f"trial {record.number} has no candidate or no score")

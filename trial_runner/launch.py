@@ -23,7 +23,7 @@ from objectives.trial_record import TrialRecord, read_study
 from search_spaces import get_space
 from search_spaces.errors import UserError
 from search_spaces.files import atomic_path, write_error
-from trial_runner import inprocess_backend
+from trial_runner import inprocess_backend, ray_environment
 from trial_runner.config_file import dump_config
 from trial_runner.driver import StudyDriver
 from trial_runner.front_exporter import FrontExporter, measure_front
@@ -72,9 +72,7 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     model = LatencyModel.load(config.device.latency_model)
     existing = open_study(config.study.storage, config.study.name, create=True)
     seed = config.study.seed + 1009 * len(existing.get_trials(deepcopy=False))
-    study = open_study(
-        config.study.storage, config.study.name, create=False, sampler=make_sampler(config.search, seed)
-    )
+    study = open_study(config.study.storage, config.study.name, create=False, sampler=make_sampler(config.search, seed))
     exporter = FrontExporter(config, study, paths, inline=config.compute.backend == "inprocess")
     with DriverLease(study), _terminable():
         _keep_config(config, study, paths)
@@ -140,7 +138,9 @@ def describe(record: TrialRecord) -> str:
     if record.latency_ms is not None:
         facts.append(f"{record.latency_ms:.2f} ms [{record.latency_low_ms:.2f}, {record.latency_high_ms:.2f}]")
     if record.score is not None and record.outcome != tr.REUSED:
-        facts.append(f"mIoU {record.score.val_miou:.3f} after {record.score.epoch} of {record.score.epochs_total} epochs")
+        facts.append(
+            f"mIoU {record.score.val_miou:.3f} after {record.score.epoch} of {record.score.epochs_total} epochs"
+        )
     if record.reason and record.outcome in (tr.DIED, tr.REUSED):
         facts.append(record.reason)
     return ": ".join([name, ", ".join(facts)])
@@ -150,6 +150,7 @@ def _run(driver: StudyDriver, config: StudyConfig) -> None:
     if config.compute.backend == "inprocess":
         inprocess_backend.run(driver)
         return
+    ray_environment.prepare(local=config.compute.ray_address is None)
     from trial_runner import ray_backend
 
     ray_backend.run(driver, config.compute)
@@ -173,7 +174,11 @@ def _keep_config(config: StudyConfig, study: optuna.Study, paths: StudyPaths) ->
 
 def _incomparable(previous: dict[str, object], config: StudyConfig) -> str | None:
     now = config.model_dump(mode="json")
-    for section, ignored in (("data", {"root"}), ("training", {"device"}), ("device", {"latency_model", "measure_front"})):
+    for section, ignored in (
+        ("data", {"root"}),
+        ("training", {"device"}),
+        ("device", {"latency_model", "measure_front"}),
+    ):
         old = previous.get(section)
         if not isinstance(old, dict):
             continue

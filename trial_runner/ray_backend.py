@@ -10,12 +10,14 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
+from ray.tune.callback import Callback
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
@@ -27,18 +29,7 @@ from trial_runner.driver import StudyDriver
 from trial_runner.study_config import ComputeSection
 from trial_runner.trial_spec import Progress, TrialFailed, TrialSpec
 
-logger = logging.getLogger("paretoseg")
-
-_QUIET = {
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_FORCE_TRIAL_CLEANUP_S": "5",
-    "TUNE_WARN_THRESHOLD_S": "60",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_TRAIN_V2_ENABLED": "0",
-    "RAY_DISABLE_IMPORT_WARNING": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-}
+_WATCH_S = 5.0
 
 
 def train(config: dict[str, Any]) -> None:
@@ -46,7 +37,9 @@ def train(config: dict[str, Any]) -> None:
     from trial_runner.trial import run_trial
 
     def report(progress: Progress) -> bool:
-        tune.report({"epoch": progress.epoch, "val_miou": progress.val_miou, "progress": json.dumps(progress.to_dict())})
+        tune.report(
+            {"epoch": progress.epoch, "val_miou": progress.val_miou, "progress": json.dumps(progress.to_dict())}
+        )
         return False
 
     try:
@@ -71,7 +64,7 @@ class _Searcher(Searcher):
         super().__init__(metric=None, mode=None)
         self._bridge, self._compute = bridge, compute
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if len(self._bridge.numbers) >= slots(self._compute):
             return None
         spec = self._bridge.driver.propose()
@@ -135,6 +128,23 @@ def _why(trial: Trial) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0] if error else "the worker died without a message"
 
 
+class _Watch(Callback):
+    """Ends the run when Ray's own processes on this machine have died: Tune would wait for another node for ever."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _WATCH_S
+        if not any(node["Alive"] for node in ray.nodes()):
+            raise UserError(
+                "Ray's own processes on this machine have died, most often for want of memory. "
+                "The study is kept; free some memory and run the same command again."
+            )
+
+
 def slots(compute: ComputeSection) -> int:
     """Trials that can run side by side on what the cluster has now."""
     resources = ray.cluster_resources()
@@ -153,7 +163,6 @@ def run(driver: StudyDriver, compute: ComputeSection) -> None:
         UserError: the cluster cannot be reached or lacks what one trial needs.
         KeyboardInterrupt: passed on after Ray was shut down.
     """
-    os.environ.update({key: value for key, value in _QUIET.items() if key not in os.environ})
     scratch = Path(tempfile.mkdtemp(prefix="paretoseg-tune-"))
     try:
         _start(compute)
@@ -171,6 +180,7 @@ def run(driver: StudyDriver, compute: ComputeSection) -> None:
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=compute.max_failures),
                 log_to_file=False,
+                callbacks=[_Watch()] if compute.ray_address is None else [],
             ),
         )
         tuner.fit()
@@ -187,7 +197,6 @@ def _start(compute: ComputeSection) -> None:
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            _node_ip_address="127.0.0.1",
         )
     else:
         try:

@@ -36,7 +36,9 @@ def _explained(url: str) -> Iterator[None]:
     try:
         yield
     except (ArgumentError, NoSuchModuleError) as error:
-        raise StorageError(f"{redact_url(url)} is not a database URL that SQLAlchemy knows. Write sqlite:///study.db.") from error
+        raise StorageError(
+            f"{redact_url(url)} is not a database URL that SQLAlchemy knows. Write sqlite:///study.db."
+        ) from error
     except ModuleNotFoundError as error:
         raise StorageError(
             f"the driver {error.name} for {redact_url(url)} is not installed. Run: pip install 'paretoseg[postgres]'"
@@ -73,7 +75,9 @@ def open_storage(url: str, *, create: bool) -> BaseStorage:
         return RDBStorage(url, engine_kwargs=arguments)
 
 
-def open_study(url: str, name: str, *, create: bool, sampler: optuna.samplers.BaseSampler | None = None) -> optuna.Study:
+def open_study(
+    url: str, name: str, *, create: bool, sampler: optuna.samplers.BaseSampler | None = None
+) -> optuna.Study:
     """The study; created where ``create`` is given and it does not exist.
 
     Raises:
@@ -91,7 +95,9 @@ def open_study(url: str, name: str, *, create: bool, sampler: optuna.samplers.Ba
                 raise StorageError(
                     f"{redact_url(url)} holds no study {name}; it holds: {known}. Start it with: paretoseg launch STUDY.yaml"
                 ) from None
-            study = optuna.create_study(storage=storage, study_name=name, directions=DIRECTIONS, sampler=sampler, load_if_exists=True)
+            study = optuna.create_study(
+                storage=storage, study_name=name, directions=list(DIRECTIONS), sampler=sampler, load_if_exists=True
+            )
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 study.set_metric_names(list(METRIC_NAMES))
@@ -124,13 +130,17 @@ class DriverLease:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stop.set()
         self._thread.join()
         try:
             self._write(0.0)
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError):
-            optuna.logging.get_logger("paretoseg").warning("could not give the study free; it is free in %.0f s", LEASE_S)
+            optuna.logging.get_logger("paretoseg").warning(
+                "could not give the study free; it is free in %.0f s", LEASE_S
+            )
 
     def _write(self, until: float) -> None:
         self._study.set_user_attr(_LEASE, {**self._mine, "until": until})
@@ -145,7 +155,7 @@ class DriverLease:
     def _gone(self, held: dict[str, Any]) -> bool:
         if held["host"] != self._mine["host"]:
             return False
-        return _start_time(int(held["pid"])) != held["started"] or held["pid"] == self._mine["pid"]
+        return held["pid"] == self._mine["pid"] or _start_time(int(held["pid"])) != str(held["started"])
 
 
 def _start_time(pid: int) -> str | None:

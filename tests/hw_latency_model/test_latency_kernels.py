@@ -60,9 +60,9 @@ class Block(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(8, 8, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(8)
-        self.stem = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.conv = nn.Conv2d(16, 16, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(16)
+        self.stem = nn.Conv2d(3, 16, 3, stride=2, padding=1)
         self.drop = nn.Dropout(0.5)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -73,13 +73,13 @@ class Block(nn.Module):
 
 def test_a_residual_block_is_one_kernel_with_its_folded_bias() -> None:
     stem, block, resize = kernels_from_module(Block(), (32, 32))
-    assert (stem.kind, stem.fused, stem.stride) == ("stem_conv", ("relu",), (2, 2))
+    assert (stem.kind, stem.fused, stem.stride) == ("narrow_conv", ("relu",), (2, 2))
     assert (block.kind, block.fused) == ("conv", ("add", "relu"))
-    assert block.macs == 16 * 16 * 8 * 8 * 9
-    assert block.weight_bytes == 4 * (8 * 8 * 9 + 8)
-    assert block.input_bytes == 2 * 4 * 8 * 16 * 16
-    assert block.output_bytes == 4 * 8 * 16 * 16
-    assert (resize.kind, resize.output_bytes) == ("resize_linear", 4 * 8 * 32 * 32)
+    assert block.macs == 16 * 16 * 16 * 16 * 9
+    assert block.weight_bytes == 4 * (16 * 16 * 9 + 16)
+    assert block.input_bytes == 2 * 4 * 16 * 16 * 16
+    assert block.output_bytes == 4 * 16 * 16 * 16
+    assert (resize.kind, resize.output_bytes) == ("resize_linear", 4 * 16 * 32 * 32)
 
 
 def test_reading_a_module_leaves_it_and_the_random_state_alone() -> None:
@@ -138,7 +138,7 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path) -> None:
 
 def test_tensorrt_fuses_what_onnx_runtime_leaves_apart() -> None:
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Hardswish())
-    assert [kernel.kind for kernel in kernels_from_module(net, (16, 16))] == ["stem_conv", "hard_swish"]
+    assert [kernel.kind for kernel in kernels_from_module(net, (16, 16))] == ["narrow_conv", "hard_swish"]
     assert [kernel.fused for kernel in kernels_from_module(net, (16, 16), runtime="tensorrt")] == [("hard_swish",)]
 
 

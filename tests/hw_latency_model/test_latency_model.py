@@ -1,4 +1,4 @@
-"""The model on measurements made up from a known law of cost: it finds the law again, and its interval means what it says."""
+"""The model on measurements made up from a known law of cost: it finds the law, and its interval means what it says."""
 
 from __future__ import annotations
 
@@ -304,7 +304,7 @@ def test_measurements_of_different_machines_are_never_mixed() -> None:
 def test_too_few_networks_are_refused_even_when_measured_often() -> None:
     rng = np.random.default_rng(0)
     kernels = network(rng)
-    with pytest.raises(UserError, match="at least 5 different networks, 1 "):
+    with pytest.raises(UserError, match="at least 5 networks, 1 "):
         fitted([measurement(kernels, rng) for _ in range(20)])
     with pytest.raises(UserError, match="at least 5"):
         fitted([])

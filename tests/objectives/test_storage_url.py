@@ -15,7 +15,7 @@ from objectives.storage_url import redact_url
         ("postgresql://me:SECRET with blanks@host/db", "postgresql://me:***@host/db"),
         ("redis://:SECRET@host", "redis://:***@host"),
         ("postgresql://me@host/db?sslmode=require&password=SECRET&x=1", "postgresql://me@host/db?sslmode=require&password=***&x=1"),
-        ("connecting to mysql://a:SECRET@h/d failed, also mysql://b:SECRET@h/d", "connecting to mysql://a:***@h/d failed, also mysql://b:***@h/d"),  # noqa: E501
+        ("connecting to mysql://a:SECRET@h/d failed, also mysql://b:SECRET@h/d", "connecting to mysql://a:***@h/d failed, also mysql://b:***@h/d"),
         ("me:SECRET@host/db", "me:***@host/db"),
         ("error: ask admin@example.org at 12:30", "error: ask admin@example.org at 12:30"),
         ("user=me password=SECRET host=h", "user=me password=*** host=h"),

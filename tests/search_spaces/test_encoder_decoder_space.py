@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+
 from search_spaces import Candidate, UserError, get_space
 from search_spaces.families import FAMILIES
 

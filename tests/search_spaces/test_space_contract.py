@@ -9,9 +9,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
+
 from search_spaces import SPACES, get_space, upsample_logits
 from search_spaces.networks import SegmentationNet
-from torch.nn import functional
 
 CLASSES = 4
 

@@ -7,7 +7,11 @@ from trial_runner.study_config import EarlyStoppingSection
 
 
 def rule(**changes: object) -> RankRule:
-    return RankRule(EarlyStoppingSection.model_validate({"rungs_epochs": [1, 3], "reduction_factor": 2.0, "min_trials": 3, **changes}))
+    return RankRule(
+        EarlyStoppingSection.model_validate(
+            {"rungs_epochs": [1, 3], "reduction_factor": 2.0, "min_trials": 3, **changes}
+        )
+    )
 
 
 def test_nobody_is_stopped_before_enough_trials_reached_the_rung():

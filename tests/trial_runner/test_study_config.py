@@ -30,8 +30,12 @@ def study_file(tmp_path: Path):
     return write
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "configs").glob("*.yaml")), ids=lambda path: path.name)
-def test_every_committed_study_loads_and_survives_a_round_trip(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "configs").glob("*.yaml")), ids=lambda path: path.name
+)
+def test_every_committed_study_loads_and_survives_a_round_trip(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     for name in ("CAMVID", "CITYSCAPES", "LPCVC"):
         monkeypatch.setenv(name, "/data")
     config = load_config(path)
@@ -73,7 +77,7 @@ def test_a_rung_at_or_after_the_last_epoch_is_refused(study_file):
 
 
 def test_a_data_set_on_disk_needs_a_root(study_file):
-    with pytest.raises(ConfigError, match="set data.root"):
+    with pytest.raises(ConfigError, match=r"set data\.root"):
         load_config(study_file(MINIMAL.replace("kind: synthetic", "kind: camvid")))
 
 
@@ -88,7 +92,9 @@ def test_a_missing_file_is_named(tmp_path: Path):
         load_config(tmp_path / "nowhere.yaml")
 
 
-def test_relative_paths_are_taken_from_the_folder_of_the_yaml(study_file, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_relative_paths_are_taken_from_the_folder_of_the_yaml(
+    study_file, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     path = study_file()
     monkeypatch.chdir("/")
     config = load_config(path)

@@ -78,12 +78,16 @@ def _augment(
     grid = functional.affine_grid(torch.from_numpy(theta).to(images), [count, 1, height, width], align_corners=False)
     images = functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     shifted = (labels + 1).masked_fill(labels == ignore_index, 0).to(images.dtype)[:, None]
-    moved = functional.grid_sample(shifted, grid, mode="nearest", padding_mode="zeros", align_corners=False)[:, 0].long()
+    moved = functional.grid_sample(shifted, grid, mode="nearest", padding_mode="zeros", align_corners=False)[
+        :, 0
+    ].long()
     labels = torch.where(moved == 0, torch.full_like(moved, ignore_index), moved - 1)
     if augmentation.colour_jitter:
         low, high = 1 - augmentation.colour_jitter, 1 + augmentation.colour_jitter
         contrast = torch.from_numpy(rng.uniform(low, high, (count, 1, 1, 1)).astype(np.float32)).to(images)
-        brightness = torch.from_numpy(rng.normal(0, augmentation.colour_jitter, (count, 3, 1, 1)).astype(np.float32)).to(images)
+        brightness = torch.from_numpy(
+            rng.normal(0, augmentation.colour_jitter, (count, 3, 1, 1)).astype(np.float32)
+        ).to(images)
         images = images * contrast + brightness
     return images, labels
 

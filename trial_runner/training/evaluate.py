@@ -18,7 +18,7 @@ from trial_runner.training.batches import normalise
 def confusion(
     net: nn.Module,
     images: NDArray[np.uint8],
-    labels: Sequence[NDArray[np.uint8]],
+    labels: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
     num_classes: int,
     ignore_index: int,
     *,

@@ -1,0 +1,117 @@
+"""Launching a study as a user does, in a process of its own, and killing parts of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+
+from objectives.trial_record import TrialRecord, read_study
+from search_spaces.errors import UserError
+from trial_runner.config_file import load_config
+from trial_runner.storage import open_study
+
+
+def start(study: Path, *arguments: str) -> subprocess.Popen[str]:
+    """`paretoseg launch` in a session of its own; its output goes to launch.log beside the YAML."""
+    log = study.with_name("launch.log").open("a")
+    return subprocess.Popen(
+        [sys.executable, "-m", "trial_runner.cli", "launch", str(study), *arguments],
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def finish(study: Path, *arguments: str, timeout_s: float = 240) -> str:
+    """Launch and wait for the end; the log. Fails where the exit status is not 0."""
+    process = start(study, *arguments)
+    try:
+        status = process.wait(timeout_s)
+    finally:
+        kill_tree(process.pid)
+    text = study.with_name("launch.log").read_text()
+    assert status == 0, text
+    return text
+
+
+def records(study: Path) -> list[TrialRecord]:
+    config = load_config(study)
+    return read_study(open_study(config.study.storage, config.study.name, create=False))
+
+
+def wait_until(
+    study: Path, process: subprocess.Popen[str], condition: Callable[[list[TrialRecord]], bool], timeout_s: float = 150
+) -> list[TrialRecord]:
+    """The study's records as soon as the condition holds. Fails when the process ends or the time is over first."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        try:
+            now = records(study)
+        except (UserError, optuna.exceptions.OptunaError):
+            now = []
+        if now and condition(now):
+            return now
+        assert process.poll() is None, study.with_name("launch.log").read_text()
+        time.sleep(0.2)
+    raise AssertionError(f"it did not come to that in {timeout_s} s:\n" + study.with_name("launch.log").read_text())
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Living processes below ``pid``, with their command lines."""
+    parents: dict[int, int] = {}
+    names: dict[int, str] = {}
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            names[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if fields[0] != "Z":
+            parents[int(folder.name)] = int(fields[1])
+    found: dict[int, str] = {}
+    grown = True
+    while grown:
+        new = {p: names[p] for p, parent in parents.items() if p not in found and (parent == pid or parent in found)}
+        found.update(new)
+        grown = bool(new)
+    return found
+
+
+def kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def kill_tree(pid: int) -> None:
+    """SIGKILL to a process and all below it, by pid."""
+    below = descendants(pid)
+    kill(pid)
+    for child in below:
+        kill(child)
+
+
+def assert_whole(found: list[TrialRecord], trials: int, epochs: int) -> None:
+    """Nothing left running, nothing twice, no hole in a curve, as many trials as were ordered."""
+    states = {record.number: record.state for record in found}
+    assert set(states.values()) <= {"COMPLETE", "PRUNED"}, states
+    assert [record.number for record in found] == list(range(len(found)))
+    trained = [record for record in found if record.outcome in ("finished", "stopped")]
+    assert len(trained) == trials, {record.number: record.outcome for record in found}
+    assert len({record.candidate.id for record in trained if record.candidate}) == trials
+    for record in trained:
+        last = epochs if record.outcome == "finished" else len(record.curve)
+        assert [epoch for epoch, _ in record.curve] == list(range(1, last + 1)), (record.number, record.curve)
+        assert record.score is not None and record.score.val_miou == record.curve[-1][1]

@@ -1,0 +1,138 @@
+"""What really dies, and what the study looks like afterwards. Real processes, real SIGKILLs, a real Ray on loopback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import launching
+import pytest
+
+from objectives.trial_record import TrialRecord
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+EPOCHS = 6
+TRIALS = 3
+
+
+@pytest.fixture
+def study(write_study: Callable[..., Path]) -> Path:
+    return write_study(trials=TRIALS, epochs=EPOCHS, backend="ray")
+
+
+def halfway(records: list[TrialRecord]) -> bool:
+    return any(record.state == "RUNNING" and 1 <= len(record.curve) < EPOCHS - 1 for record in records)
+
+
+def slow_down(study: Path) -> None:
+    """More images, so that there is a middle in which to kill."""
+    study.write_text(study.read_text().replace("train_images: 12", "train_images: 160"))
+
+
+def test_a_killed_worker_is_replaced_and_its_trial_goes_on_from_its_checkpoint(study: Path):
+    slow_down(study)
+    process = launching.start(study)
+    try:
+        launching.wait_until(study, process, halfway)
+        workers = [
+            pid for pid, name in launching.descendants(process.pid).items() if name.startswith("ray::ImplicitFunc")
+        ]
+        assert workers
+        for pid in workers:
+            launching.kill(pid)
+        assert process.wait(300) == 0, study.with_name("launch.log").read_text()
+    finally:
+        launching.kill_tree(process.pid)
+    launching.assert_whole(launching.records(study), TRIALS, EPOCHS)
+
+
+def test_when_ray_itself_dies_the_launch_ends_with_a_sentence_and_the_next_one_goes_on(study: Path):
+    slow_down(study)
+    process = launching.start(study)
+    try:
+        launching.wait_until(study, process, halfway)
+        raylets = [pid for pid, name in launching.descendants(process.pid).items() if "raylet/raylet " in name]
+        assert raylets
+        for pid in raylets:
+            launching.kill(pid)
+        assert process.wait(120) == 2
+    finally:
+        launching.kill_tree(process.pid)
+    assert "Ray's own processes on this machine have died" in study.with_name("launch.log").read_text()
+    launching.finish(study)
+    launching.assert_whole(launching.records(study), TRIALS, EPOCHS)
+
+
+def test_after_a_killed_driver_the_next_launch_adopts_its_trials(study: Path):
+    slow_down(study)
+    process = launching.start(study)
+    below = {}
+    try:
+        before = launching.wait_until(study, process, halfway)
+        below = launching.descendants(process.pid)
+        launching.kill(process.pid)
+        process.wait(10)
+    finally:
+        launching.kill_tree(process.pid)
+    log = launching.finish(study)
+    for pid in below:
+        launching.kill(pid)
+    after = launching.records(study)
+    launching.assert_whole(after, TRIALS, EPOCHS)
+    for record in before:
+        assert after[record.number].candidate == record.candidate, log
+        assert after[record.number].curve[: len(record.curve)] == record.curve
+
+
+def test_after_everything_was_killed_the_next_launch_goes_on(study: Path):
+    slow_down(study)
+    process = launching.start(study)
+    try:
+        before = launching.wait_until(study, process, halfway)
+    finally:
+        launching.kill_tree(process.pid)
+        process.wait(10)
+    launching.finish(study)
+    after = launching.records(study)
+    launching.assert_whole(after, TRIALS, EPOCHS)
+    assert after[0].curve[: len(before[0].curve)] == before[0].curve
+
+
+@pytest.mark.parametrize("stop_signal", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_signal_ends_within_seconds_and_leaves_nothing_running(study: Path, stop_signal: signal.Signals):
+    slow_down(study)
+    process = launching.start(study)
+    try:
+        launching.wait_until(study, process, halfway)
+        below = launching.descendants(process.pid)
+        if stop_signal == signal.SIGINT:
+            os.killpg(process.pid, stop_signal)  # what a terminal does
+        else:
+            process.send_signal(stop_signal)
+        assert process.wait(30) == 130, study.with_name("launch.log").read_text()
+    finally:
+        launching.kill_tree(process.pid)
+    text = study.with_name("launch.log").read_text()
+    assert "Nothing is lost" in text and "Traceback" not in text
+    assert not [record for record in launching.records(study) if record.state == "RUNNING"]
+    deadline = time.monotonic() + 20
+    while left := [name for pid, name in below.items() if Path(f"/proc/{pid}").exists() and "ray" in name]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.5)
+    launching.finish(study)
+    launching.assert_whole(launching.records(study), TRIALS, EPOCHS)
+
+
+def test_a_second_driver_is_kept_off_a_running_study(study: Path):
+    slow_down(study)
+    process = launching.start(study)
+    try:
+        launching.wait_until(study, process, halfway)
+        second = launching.start(study)
+        assert second.wait(120) == 2
+    finally:
+        launching.kill_tree(process.pid)
+    assert "is being driven by process" in study.with_name("launch.log").read_text()
