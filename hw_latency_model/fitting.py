@@ -139,7 +139,7 @@ def observe_best(measurements: Sequence[Measurement]) -> tuple[list[Observation]
     align, strength = Fitter(observations).choose()
     best = (float("inf"), SPEED_EXPONENTS[0])
     for exponent in SPEED_EXPONENTS:
-        error = Fitter(observe(measurements, exponent)[0]).prior_error(align, strength)
+        error = Fitter(observe(measurements, exponent)[0], [align]).prior_error(align, strength)
         if error < 0.97 * best[0]:
             best = (error, exponent)
     return observe(measurements, best[1])[0], base_ms, best[1]
@@ -148,23 +148,23 @@ def observe_best(measurements: Sequence[Measurement]) -> tuple[list[Observation]
 class Fitter:
     """Fits on any subset of the observations; terms are computed once per alignment."""
 
-    def __init__(self, observations: Sequence[Observation]) -> None:
+    def __init__(self, observations: Sequence[Observation], alignments: Sequence[int] = ALIGNMENTS) -> None:
         self.observations = list(observations)
         self.latency_ms = np.array([item.latency_ms for item in self.observations])
         self.weights = np.array([_weight(item) for item in self.observations])
         self.kinds = tuple(sorted({k.kind for item in self.observations for k in item.kernels} - {"view"}))
         self.terms = {
             align: np.stack([network_terms(item.kernels, self.kinds, align) for item in self.observations])
-            for align in ALIGNMENTS
+            for align in alignments
         }
         self.inside = {
-            align: np.stack([_inside(item, self.kinds, align) for item in self.observations]) for align in ALIGNMENTS
+            align: np.stack([_inside(item, self.kinds, align) for item in self.observations]) for align in alignments
         }
 
     def choose(self) -> tuple[int, float]:
         """Alignment and pull strength with the least cross-validated error of the prior alone."""
-        best = (float("inf"), ALIGNMENTS[0], STRENGTHS[1])
-        for align, strength in product(ALIGNMENTS, STRENGTHS):
+        best = (float("inf"), next(iter(self.terms)), STRENGTHS[1])
+        for align, strength in product(self.terms, STRENGTHS):
             error = self.prior_error(align, strength)
             if error < 0.99 * best[0]:
                 best = (error, align, strength)
@@ -212,7 +212,7 @@ class Fitter:
         return Roofline.fit(terms, self.latency_ms[chosen], self.weights[chosen], inside, kinds, align, strength)
 
     def _known(self, chosen: Indices) -> set[str]:
-        counts = (self.terms[ALIGNMENTS[0]][chosen][:, :, -1] > 0).sum(axis=0)
+        counts = (next(iter(self.terms.values()))[chosen][:, :, -1] > 0).sum(axis=0)
         return {kind for kind, count in zip(self.kinds, counts, strict=True) if count >= MIN_NETWORKS_PER_KIND}
 
     @staticmethod

@@ -25,6 +25,7 @@ class ProtocolSettings:
         warmup_runs, warmup_max_s: warm until two rounds of this many runs have medians within 3 %, or so long.
         round_s: the network runs for about so long between two turns of the reference.
         reference_runs: runs of the reference at each turn.
+        cap_s: a network too slow for ``min_runs`` in this time ends here, with three rounds at least.
         max_drift_rel: above this change of the reference, first half to second, a measurement is repeated.
         max_repeats: after so many repeats it is kept and marked noisy.
     """
@@ -36,6 +37,7 @@ class ProtocolSettings:
     warmup_max_s: float = 0.3
     round_s: float = 0.02
     reference_runs: int = 3
+    cap_s: float = 5.0
     max_drift_rel: float = 0.05
     max_repeats: int = 2
 
@@ -85,7 +87,7 @@ def _time_once(
     one_thread: bool,
     repeat: int,
 ) -> Timing:
-    typical_ms = _warm_up(run, settings)
+    typical_ms = _warm_up(run, settings, one_thread)
     per_round = min(20, max(1, round(settings.round_s * 1e3 / max(typical_ms, 1e-3))))
     reference()
     times: list[float] = []
@@ -93,9 +95,7 @@ def _time_once(
     waited = 0.0
     begun = time.perf_counter()
     references = [_samples(reference, settings.reference_runs, one_thread)[0]]
-    while len(times) < settings.min_runs or (
-        len(times) < settings.max_runs and time.perf_counter() - begun < settings.max_s
-    ):
+    while _goes_on(len(times), len(ratios), time.perf_counter() - begun, settings):
         more, more_waited = _samples(run, per_round, one_thread)
         times += more
         waited += more_waited
@@ -122,12 +122,18 @@ def _time_once(
     )
 
 
-def _warm_up(run: Callable[[], object], settings: ProtocolSettings) -> float:
+def _goes_on(runs: int, rounds: int, elapsed_s: float, settings: ProtocolSettings) -> bool:
+    if runs < settings.min_runs:
+        return elapsed_s < settings.cap_s or rounds < 3
+    return runs < settings.max_runs and elapsed_s < settings.max_s
+
+
+def _warm_up(run: Callable[[], object], settings: ProtocolSettings, one_thread: bool) -> float:
     """Run until the time is steady; returns the last median in ms."""
     start = time.perf_counter()
     last = float("inf")
     while True:
-        now = statistics.median(_samples(run, settings.warmup_runs, True)[0])
+        now = statistics.median(_samples(run, settings.warmup_runs, one_thread)[0])
         if abs(now - last) <= 0.03 * now or time.perf_counter() - start > settings.warmup_max_s:
             return now
         last = now

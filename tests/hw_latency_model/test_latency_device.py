@@ -100,6 +100,12 @@ def test_a_reference_that_slows_down_is_noticed_repeated_and_marked() -> None:
     assert result.noise_rel >= result.drift_rel
 
 
+def test_a_network_too_slow_for_the_runs_asked_for_ends_at_the_cap() -> None:
+    settings = ProtocolSettings(min_runs=1000, cap_s=0.0, warmup_max_s=0.0, round_s=0.0, max_repeats=0)
+    result = time_network(drifting([1.0]), drifting([1.0]), settings, one_thread=True)
+    assert result.runs == 3
+
+
 def test_the_sample_covers_families_decoders_and_sizes_early() -> None:
     space = get_space("encoder_decoder")
     order = covering_order(space, 40, seed=0)
