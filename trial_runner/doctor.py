@@ -141,9 +141,9 @@ def _device(config: StudyConfig) -> str:
 
 
 def _latency_model(config: StudyConfig) -> str:
-    from hw_latency_model import LatencyModel
+    from trial_runner.launch import load_latency_model
 
-    LatencyModel.load(config.device.latency_model)
+    load_latency_model(config)
     return str(config.device.latency_model)
 
 

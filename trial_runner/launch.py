@@ -16,7 +16,7 @@ from typing import NoReturn
 import optuna
 
 from exports import get_profile
-from hw_latency_model import LatencyModel
+from hw_latency_model import LatencyModel, LocalCpuDevice
 from objectives import trial_record as tr
 from objectives.data import DatasetInfo
 from objectives.trial_record import TrialRecord, read_study
@@ -69,7 +69,7 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     info = check_data(config)
     space = get_space(config.space.name, config.space.options())
     get_profile(config.device.name)
-    model = LatencyModel.load(config.device.latency_model)
+    model = load_latency_model(config)
     existing = open_study(config.study.storage, config.study.name, create=True)
     seed = config.study.seed + 1009 * len(existing.get_trials(deepcopy=False))
     study = open_study(config.study.storage, config.study.name, create=False, sampler=make_sampler(config.search, seed))
@@ -125,6 +125,24 @@ def check_data(config: StudyConfig) -> DatasetInfo:
     for split in splits:
         split.check()
     return splits[0].info
+
+
+def load_latency_model(config: StudyConfig) -> LatencyModel:
+    """The device's latency model. Where the device is this machine, it must have been calibrated on this machine.
+
+    Raises:
+        UserError: there is none, it is damaged, or it speaks for another machine or precision.
+    """
+    here = config.device.name == LocalCpuDevice.name
+    model = LatencyModel.load(
+        config.device.latency_model, fingerprint=LocalCpuDevice().fingerprint() if here else None
+    )
+    if model.precision != config.device.precision:
+        raise UserError(
+            f"device.precision is {config.device.precision} but the latency model {config.device.latency_model} was "
+            f"calibrated for {model.precision}. Calibrate that precision, or change device.precision."
+        )
+    return model
 
 
 def describe(record: TrialRecord) -> str:
