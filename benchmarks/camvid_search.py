@@ -25,6 +25,7 @@ from exports import export_onnx
 from hw_latency_model import LatencyModel, calibrate, get_device, measure_bundle
 from objectives.pareto import hypervolume_2d, pareto_front
 from search_spaces import get_space
+from search_spaces.errors import UserError
 from search_spaces.files import write_json
 from trial_runner.config_file import load_config
 from trial_runner.export_job import trained_net
@@ -90,6 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def study_row(name: str, result: LaunchResult, budget_ms: float) -> dict[str, Any]:
     """A study's best network within the budget, and its hypervolume."""
+    if not result.front:
+        raise UserError(f"{name} finished no trial: give it more --minutes")
     best = max(result.front, key=lambda record: record.val_miou or 0.0)
     outcomes = [record.outcome for record in result.records]
     return {
@@ -158,14 +161,14 @@ def default_row(config: StudyConfig, minutes: float, classes: int) -> dict[str, 
 
 
 def describe(params: Any) -> str:
-    return (
-        f"{params['family']} ×{params['width']} + {params['decoder']} {params['resolution']} prune {params['prune_ratio']}"
-    )
+    return f"{params['family']} ×{params['width']} + {params['decoder']} {params['resolution']} prune {params['prune_ratio']}"
 
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
     base = rows[-1]
-    print(f"\n{'method':<9}{'trained':>8}{'mIoU':>8}{'pred ms':>9}{'meas ms':>9}{'hypervolume':>13}{'/ default':>11}  best network")
+    print(
+        f"\n{'method':<9}{'trained':>8}{'mIoU':>8}{'pred ms':>9}{'meas ms':>9}{'hypervolume':>13}{'/ default':>11}  best network"
+    )
     for row in rows:
         ratio = row["hypervolume"] / base["hypervolume"] if base["hypervolume"] else float("nan")
         print(

@@ -31,27 +31,9 @@ from search_spaces.errors import UserError
 from search_spaces.files import write_error
 
 UPLOADED = ("preview.png", "model.onnx", "manifest.json")
-CONSTRAINTS_KEY = "constraints"
 _ARTIFACT_KEY = "dashboard:artifacts:{trial_id}:{artifact_id}"
 _NAMESPACE = uuid.UUID("6f1a5f1e-7a43-5d0e-9c6b-2d1f5f0b9a11")
 FIGURES = ("paretoseg-front", "paretoseg-curves", "paretoseg-latency")
-
-
-def set_constraint(trial: optuna.Trial, violation: float) -> None:
-    """Say by how much a trial breaks its constraint, so that Optuna's samplers and the dashboard both read it.
-
-    Instead of ``Trial.set_constraint``, not beside it: Optuna 5 writes one key a constraint there, which the dashboard
-    (0.21) does not know; the list under the old key is read by both. Writing both would count the violation twice, and
-    writing the list for infeasible trials only leaves rows of unequal length, on which ``GPSampler`` stumbles: call it
-    for every trial, before it is told, because Optuna refuses to write to a finished one.
-
-    Args:
-        trial: still running.
-        violation: positive where the constraint is broken, zero or negative where it holds; not NaN.
-    """
-    if violation != violation:
-        raise ValueError("a constraint's violation must not be NaN")
-    trial.storage.set_trial_system_attr(trial._trial_id, CONSTRAINTS_KEY, [float(violation)])
 
 
 def upload_bundle(

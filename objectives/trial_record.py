@@ -81,7 +81,7 @@ class TrialRecord:
 
     @property
     def complete(self) -> bool:
-        """Trained to the end, within budget, with both objectives known: what may stand on the front."""
+        """Trained to the end, by itself, with both objectives known: what may stand on the front."""
         return (
             self.state == "COMPLETE"
             and self.score is not None
@@ -144,4 +144,6 @@ def set_constraint(trial: optuna.Trial, violation: float) -> None:
     Written as Optuna's older list: ``Trial.set_constraint`` writes a key that optuna-dashboard 0.21 does not read, and writing both
     would count the violation twice. For every trial, before it is told: `GPSampler` wants rows of one length.
     """
-    trial.storage.set_trial_system_attr(trial._trial_id, "constraints", [violation])
+    if violation != violation:
+        raise ValueError("a constraint's violation must not be NaN")
+    trial.storage.set_trial_system_attr(trial._trial_id, "constraints", [float(violation)])

@@ -15,7 +15,12 @@ from pathlib import Path
 import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-SMALL = {"train_images: 240": "train_images: 24", "val_images: 60": "val_images: 8", "epochs: 9": "epochs: 5", "trials: 16": "trials: 4"}
+SMALL = {
+    "train_images: 240": "train_images: 24",
+    "val_images: 60": "val_images: 8",
+    "epochs: 12": "epochs: 7",
+    "trials: 16": "trials: 4",
+}
 
 
 def commands(readme: str) -> list[str]:
@@ -75,7 +80,9 @@ def test_make_demo_and_then_every_command_of_the_readme(copy: Path, repo_root: P
 
 def serves(command: str, folder: Path) -> None:
     """A server is started, must say where it listens, and is ended as Ctrl-C ends it."""
-    process = subprocess.Popen(shlex.split(command), cwd=folder, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        shlex.split(command), cwd=folder, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
     assert process.stdout is not None
     try:
         assert "http://127.0.0.1:" in process.stdout.readline()

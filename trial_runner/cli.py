@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     study_argument(doctor, optional=True)
 
     calibrate = command("calibrate", "Measure a device and fit its latency model.")
-    calibrate.add_argument("--device", default="local-cpu", help="what to measure (default: %(default)s)")
+    calibrate.add_argument("--device", help="what to measure (default: the study's device, else local-cpu)")
     calibrate.add_argument("--minutes", type=float, default=1.5, help="time to spend (default: %(default)s)")
     calibrate.add_argument("--out", type=Path, help="folder for the model (default: the study's, else runs/DEVICE)")
     calibrate.add_argument("--seed", type=int, default=0)

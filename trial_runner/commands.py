@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -49,10 +50,16 @@ def calibrate(arguments: argparse.Namespace) -> int:
     from trial_runner.launch import check_room
     from trial_runner.trial import open_split
 
-    out = arguments.out or Path("runs") / arguments.device
+    name = arguments.device or "local-cpu"
+    out = arguments.out or Path("runs") / name
     space, classes = get_space("encoder_decoder", {}), 14
     if arguments.study:
         config = _config(arguments)
+        name = arguments.device or config.device.name
+        if name != config.device.name:
+            raise UserError(
+                f"{arguments.study} is a study for {config.device.name}, not for {name}. Leave --device or the YAML out."
+            )
         out = arguments.out or config.device.latency_model.parent
         space = get_space(config.space.name, config.space.options())
         classes = len(open_split(config.data, "val", config.study.seed).info.class_names)
@@ -60,7 +67,7 @@ def calibrate(arguments: argparse.Namespace) -> int:
     if arguments.if_missing and model.is_file():
         _say(f"the latency model {model} is there already")
         return 0
-    device = get_device(arguments.device)
+    device = get_device(name)
     check_room(out)
     report = run_calibration(
         device, space, classes, out, budget_s=60 * arguments.minutes, seed=arguments.seed, progress=_say
@@ -85,7 +92,8 @@ def launch(arguments: argparse.Namespace) -> int:
     paths = StudyPaths(config.study.output_dir)
     _say(f"bundles:  {paths.bundle(0).parent}")
     _say(f"table:    {paths.front_csv}")
-    _say(f"watch it: paretoseg dashboard {arguments.study}")
+    overrides = "".join(f" --set {shlex.quote(override)}" for override in arguments.overrides)
+    _say(f"watch it: paretoseg dashboard {arguments.study}{overrides}")
     _say(f"report:   {result.report.as_uri()}")
     return 0
 
@@ -96,8 +104,11 @@ def dashboard(arguments: argparse.Namespace) -> int:
 
     config = _config(arguments)
     paths = fill_dashboard(config)
-    _say(f"optuna-dashboard on http://{arguments.host}:{arguments.port}/ (Ctrl-C ends it)")
-    serve(config.study.storage, paths.artifacts, host=arguments.host, port=arguments.port)
+
+    def ready(address: str) -> None:
+        _say(f"optuna-dashboard on {address} (Ctrl-C ends it)")
+
+    serve(config.study.storage, paths.artifacts, host=arguments.host, port=arguments.port, on_ready=ready)
     return 0
 
 

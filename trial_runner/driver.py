@@ -123,7 +123,7 @@ class StudyDriver:
 
     def _reuse(self, number: int, candidate: Candidate) -> bool:
         known = self._known.get(candidate.id)
-        if known is None or known.outcome == tr.DIED:
+        if known is None or known.outcome in (tr.DIED, tr.REFUSED):  # a refused one is weighed against today's budget
             return False
         self._write(number, tr.REUSED_FROM, known.number)
         if known.latency_ms is not None:

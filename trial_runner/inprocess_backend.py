@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from search_spaces.errors import UserError
 from trial_runner.driver import StudyDriver
 from trial_runner.trial_spec import Progress, TrialFailed
 
 
 def run(driver: StudyDriver) -> None:
-    """Run trials until the driver has no more. Exceptions that are not the trial's own come out unchanged."""
+    """Run trials until the driver has no more. Exceptions that are not the trial's own come out unchanged.
+
+    Raises:
+        UserError: a trial cannot read its data or write its files; it stays with the study, to be gone on with.
+    """
     from trial_runner.trial import run_trial
 
     while (spec := driver.propose()) is not None:
@@ -20,6 +23,6 @@ def run(driver: StudyDriver) -> None:
         failure = None
         try:
             run_trial(spec, report)
-        except (TrialFailed, UserError) as error:
+        except TrialFailed as error:
             failure = str(error)
         driver.finish(number, failure)

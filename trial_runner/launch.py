@@ -134,9 +134,12 @@ def load_latency_model(config: StudyConfig) -> LatencyModel:
         UserError: there is none, it is damaged, or it speaks for another machine or precision.
     """
     here = config.device.name == LocalCpuDevice.name
-    model = LatencyModel.load(
-        config.device.latency_model, fingerprint=LocalCpuDevice().fingerprint() if here else None
-    )
+    model = LatencyModel.load(config.device.latency_model, fingerprint=LocalCpuDevice().fingerprint() if here else None)
+    if model.device != config.device.name:
+        raise UserError(
+            f"{config.device.latency_model} is a latency model of {model.device}, but device.name is {config.device.name}. "
+            "Set device.latency_model to a model of that device."
+        )
     if model.precision != config.device.precision:
         raise UserError(
             f"device.precision is {config.device.precision} but the latency model {config.device.latency_model} was "
@@ -195,7 +198,7 @@ def _incomparable(previous: dict[str, object], config: StudyConfig) -> str | Non
     for section, ignored in (
         ("data", {"root"}),
         ("training", {"device"}),
-        ("device", {"latency_model", "measure_front"}),
+        ("device", {"latency_model", "latency_budget_ms", "measure_front"}),
     ):
         old = previous.get(section)
         if not isinstance(old, dict):

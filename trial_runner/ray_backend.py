@@ -44,8 +44,10 @@ def train(config: dict[str, Any]) -> None:
 
     try:
         run_trial(TrialSpec.from_dict(json.loads(config["spec"])), report)
-    except (TrialFailed, UserError) as error:
+    except TrialFailed as error:
         tune.report({"failure": str(error)})
+    except UserError as error:
+        tune.report({"fatal": str(error)})
 
 
 class _Bridge:
@@ -55,6 +57,7 @@ class _Bridge:
         self.driver = driver
         self.numbers: dict[str, int] = {}
         self.failures: dict[str, str] = {}
+        self.fatal: UserError | None = None
 
 
 class _Searcher(Searcher):
@@ -65,9 +68,13 @@ class _Searcher(Searcher):
         self._bridge, self._compute = bridge, compute
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if len(self._bridge.numbers) >= slots(self._compute):
+        if self._bridge.fatal or len(self._bridge.numbers) >= slots(self._compute):
             return None
-        spec = self._bridge.driver.propose()
+        try:
+            spec = self._bridge.driver.propose()
+        except UserError as error:
+            self._bridge.fatal = error
+            return None
         if spec is None:
             return Searcher.FINISHED
         self._bridge.numbers[trial_id] = spec.number
@@ -75,9 +82,12 @@ class _Searcher(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         number = self._bridge.numbers.pop(trial_id, None)
-        if number is not None:
+        if number is not None and not self._bridge.fatal:
             failure = self._bridge.failures.pop(trial_id, "the worker died without a message" if error else None)
-            self._bridge.driver.finish(number, failure)
+            try:
+                self._bridge.driver.finish(number, failure)
+            except UserError as error:
+                self._bridge.fatal = error
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study's database is the truth, and a storage URL must not be written into Tune's files."""
@@ -100,6 +110,9 @@ class _Scheduler(FIFOScheduler):
         self._bridge = bridge
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
+        if "fatal" in result:
+            self._bridge.fatal = UserError(result["fatal"])
+            return TrialScheduler.CONTINUE
         if "failure" in result:
             self._bridge.failures[trial.trial_id] = result["failure"]
             return TrialScheduler.STOP
@@ -129,13 +142,19 @@ def _why(trial: Trial) -> str:
 
 
 class _Watch(Callback):
-    """Ends the run when Ray's own processes on this machine have died: Tune would wait for another node for ever."""
+    """Ends the run for a reason that concerns all trials: from a callback, because Tune keeps what its other hooks raise.
 
-    def __init__(self) -> None:
+    On a cluster of this machine alone that is also the death of Ray's own processes: Tune would wait for a node for ever.
+    """
+
+    def __init__(self, bridge: _Bridge, *, local: bool) -> None:
+        self._bridge, self._local = bridge, local
         self._next = 0.0
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        if time.monotonic() < self._next:
+        if self._bridge.fatal:
+            raise self._bridge.fatal
+        if not self._local or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + _WATCH_S
         if not any(node["Alive"] for node in ray.nodes()):
@@ -166,10 +185,11 @@ def run(driver: StudyDriver, compute: ComputeSection) -> None:
     scratch = Path(tempfile.mkdtemp(prefix="paretoseg-tune-"))
     try:
         _start(compute)
+        bridge = _Bridge(driver)
         tuner = tune.Tuner(
             tune.with_resources(train, {"cpu": compute.cpus_per_trial, "gpu": compute.gpus_per_trial}),
             tune_config=tune.TuneConfig(
-                search_alg=_Searcher(bridge := _Bridge(driver), compute),
+                search_alg=_Searcher(bridge, compute),
                 scheduler=_Scheduler(bridge),
                 num_samples=-1,
                 reuse_actors=True,
@@ -180,7 +200,7 @@ def run(driver: StudyDriver, compute: ComputeSection) -> None:
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=compute.max_failures),
                 log_to_file=False,
-                callbacks=[_Watch()] if compute.ray_address is None else [],
+                callbacks=[_Watch(bridge, local=compute.ray_address is None)],
             ),
         )
         tuner.fit()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,10 @@ import optuna
 
 from dashboards import update_study_page, upload_bundle, write_report
 from dashboards.web import open_artifact_store
+from hw_latency_model import LatencyModel
 from objectives.pareto import pareto_front
 from objectives.trial_record import read_study
+from search_spaces.errors import UserError
 from trial_runner.config_file import dump_config
 from trial_runner.paths import StudyPaths
 from trial_runner.storage import open_study
@@ -38,10 +40,13 @@ def write_study_report(config: StudyConfig, study: optuna.Study, paths: StudyPat
     )
 
 
-def _calibration(model: Path) -> dict[str, Any] | None:
-    """The calibration's summary, kept beside the latency model."""
-    path = model.with_name("calibration.json")
-    return json.loads(path.read_text()) if path.is_file() else None
+def _calibration(path: Path) -> dict[str, Any] | None:
+    """What cross-validation found when the latency model was fitted; None where there is no model (any more)."""
+    try:
+        model = LatencyModel.load(path)
+    except UserError:
+        return None
+    return {**asdict(model.quality), "model_path": str(path)}
 
 
 def fill_dashboard(config: StudyConfig) -> StudyPaths:

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
 Size = tuple[Positive, Positive]
 
 
@@ -26,7 +25,8 @@ class StudySection(_Section):
 
 
 class DataSection(_Section):
-    """What is learnt. ``images`` and sizes apply to the synthetic scenes only."""
+    """What is learnt. Numbers of images and sizes apply to the synthetic scenes; ``val_fraction`` holds that share of the training
+    images out where a data set of kind lpcvc or folder has no validation split."""
 
     kind: Literal["synthetic", "camvid", "lpcvc", "cityscapes", "folder"]
     root: Path | None = None
@@ -34,9 +34,14 @@ class DataSection(_Section):
     val_images: Positive = 60
     image_height_px: Positive = 96
     image_width_px: Positive = 128
+    val_fraction: float | None = Field(default=None, gt=0, lt=1)
 
     @model_validator(mode="after")
     def _needs_root(self) -> DataSection:
+        if self.val_fraction is not None and self.kind not in ("lpcvc", "folder"):
+            raise ValueError(
+                f"data.val_fraction is for the kinds lpcvc and folder; {self.kind} has a split of its own: leave it out"
+            )
         if self.kind != "synthetic" and self.root is None:
             raise ValueError(f"data.kind {self.kind} reads a folder: set data.root to where it lies")
         return self
@@ -90,7 +95,7 @@ class TrainingSection(_Section):
     epochs: Positive = 20
     batch_size: Positive = 8
     warmup_epochs: float = Field(default=0.5, ge=0)
-    prune_after: Share = 0.4
+    prune_after: float = Field(default=0.25, ge=0, le=0.9)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     class_weights: Literal["none", "sqrt_inverse"] = "none"
     gradient_clip_norm: float = Field(default=5.0, gt=0)
@@ -98,6 +103,14 @@ class TrainingSection(_Section):
     max_scale: float = Field(default=1.5, gt=0)
     colour_jitter: float = Field(default=0.2, ge=0, lt=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def _scales_ordered(self) -> TrainingSection:
+        if self.min_scale > self.max_scale:
+            raise ValueError(
+                f"training.min_scale ({self.min_scale}) must not exceed training.max_scale ({self.max_scale})"
+            )
+        return self
 
 
 class EarlyStoppingSection(_Section):
@@ -133,7 +146,6 @@ class ComputeSection(_Section):
 class ExportSection(_Section):
     """How a member of the front becomes files."""
 
-    opset: int = Field(default=13, ge=11)
     parity_images: Positive = 8
 
 

@@ -20,7 +20,8 @@ def open_split(data: DataSection, split: str, seed: int) -> SegmentationData:
         count = data.train_images if split == "train" else data.val_images
         size = {"height_px": data.image_height_px, "width_px": data.image_width_px}
         return open_dataset("synthetic", root=None, split=split, images=count, seed=seed, **size)
-    return open_dataset(data.kind, root=data.root, split=split)
+    options = {} if data.val_fraction is None else {"val_fraction": data.val_fraction}
+    return open_dataset(data.kind, root=data.root, split=split, **options)
 
 
 def torch_device(name: str) -> torch.device:
@@ -33,8 +34,8 @@ def torch_device(name: str) -> torch.device:
 def load_splits(spec: TrialSpec, hw: tuple[int, int]) -> tuple[DatasetInfo, SplitArrays, SplitArrays]:
     seed = spec.config.study.seed
     train, val = (open_split(spec.config.data, split, seed) for split in ("train", "val"))
-    arrays = [load_arrays(data, hw, cache_dir=spec.cache_dir) for data in (train, val)]
-    return train.info, arrays[0], arrays[1]
+    train_arrays = load_arrays(train, hw, cache_dir=spec.cache_dir, with_labels=False)
+    return train.info, train_arrays, load_arrays(val, hw, cache_dir=spec.cache_dir)
 
 
 def run_trial(spec: TrialSpec, report: Callable[[Progress], bool]) -> bool:

@@ -45,7 +45,7 @@ class TrialSpec:
         """Hash of all that determines the training: a checkpoint with another one is not resumed."""
         parts = [
             self.candidate.id,
-            self.config.data.model_dump(mode="json"),
+            self.config.data.model_dump(mode="json", exclude={"root"}),
             self.config.training.model_dump(mode="json", exclude={"device"}),
             self.config.study.seed,
         ]

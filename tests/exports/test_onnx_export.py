@@ -118,13 +118,6 @@ def test_wrong_use_is_a_value_error(tmp_path):
         export_onnx(TinyNet(), (32, 32), tmp_path / "model.onnx", opset=7)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_network_on_a_gpu_stays_there(tmp_path):
-    net = TinyNet().cuda()
-    export_onnx(net, (32, 32), tmp_path / "model.onnx")
-    assert all(parameter.is_cuda for parameter in net.parameters())
-
-
 def test_session_errors_say_what_to_do(tmp_path):
     with pytest.raises(ExportError, match="no ONNX model at"):
         OnnxSession(tmp_path / "none.onnx")

@@ -83,14 +83,3 @@ def test_a_repeated_proposal_and_a_trial_of_others_are_not_complete(study):
     repeated, foreign = tr.read_study(study)
     assert (repeated.reused_from, repeated.complete) == (0, False)
     assert (foreign.candidate, foreign.params, foreign.complete) == (None, {}, False)
-
-
-def test_running_and_waiting_trials_are_unfinished(study):
-    study.enqueue_trial({})
-    running = study.ask()
-    study.enqueue_trial({})
-    done = study.ask()
-    study.tell(done, state=TrialState.FAIL)
-    unfinished = [tr.is_unfinished(trial) for trial in study.get_trials()]
-    assert unfinished == [True, False]
-    assert tr.read_study(study)[running.number].duration_s is None

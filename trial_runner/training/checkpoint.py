@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +38,11 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Replace the file. Raises UserError where it cannot be written; the old one is kept then."""
+    buffer = io.BytesIO()  # torch's own file writer hides a full disk behind a RuntimeError
+    torch.save({**vars(checkpoint), "curve": [list(point) for point in checkpoint.curve]}, buffer)
     with atomic_path(path) as temporary:
-        torch.save({**vars(checkpoint), "curve": [list(point) for point in checkpoint.curve]}, temporary)
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_checkpoint(path: Path, fingerprint: str) -> Checkpoint | None:

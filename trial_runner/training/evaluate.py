@@ -40,6 +40,7 @@ def confusion(
         for offset, logit in enumerate(logits):
             label = np.asarray(labels[start + offset])
             upsampled = upsample_logits(logit[None], (label.shape[0], label.shape[1]))
-            matrix.update(upsampled.argmax(1)[0].cpu().numpy(), label)
+            # Not argmax: six times slower here, on a CPU.
+            matrix.update(upsampled.max(1).indices[0].cpu().numpy(), label)
     net.train(was_training)
     return matrix

@@ -48,7 +48,7 @@ class Trainer:
         hyper = space.hyperparameters(spec.candidate)
         self._learning_rate, self._weight_decay = hyper["learning_rate"], hyper["weight_decay"]
         self._prunes = space.prune_ratio(spec.candidate) > 0
-        self._prune_epoch = round(self._config.epochs * self._config.prune_after) if self._prunes else -1
+        self._prune_epoch = min(round(self._config.epochs * self._config.prune_after), self._config.epochs - 1)
         self._weights = (
             class_weights(train.train_labels, num_classes, ignore_index).to(device)
             if self._config.class_weights == "sqrt_inverse"
