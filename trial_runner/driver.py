@@ -165,10 +165,10 @@ class StudyDriver:
         progress = self._last.get(number)
         if progress is not None:
             self._write(number, tr.SCORE, progress.score.to_dict())
-        if failure is None and progress is not None and progress.score.final:
+        if progress is not None and progress.score.final:  # whatever became of the worker afterwards
             self._failures = 0
             self._end(number, TrialState.COMPLETE, tr.FINISHED, None, (progress.val_miou, self._latency_ms[number]))
-        elif failure is None and number in self._stop_reason:
+        elif number in self._stop_reason:
             self._failures = 0
             self._end(number, TrialState.PRUNED, tr.STOPPED, self._stop_reason[number])
         else:

@@ -9,7 +9,9 @@ import json
 import logging
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -210,6 +212,7 @@ def run(driver: StudyDriver, compute: ComputeSection) -> None:
 
 
 def _start(compute: ComputeSection) -> None:
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     if compute.ray_address is None:
         ray.init(
             address="local",
@@ -226,6 +229,8 @@ def _start(compute: ComputeSection) -> None:
                 f"cannot reach the Ray cluster at {compute.ray_address}: {str(error).splitlines()[0]}. "
                 "Start it with `ray start --head`, or leave compute.ray_address out to use this machine."
             ) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own there, which aborts the process
     have = ray.cluster_resources()
     for kind, need in (("CPU", compute.cpus_per_trial), ("GPU", compute.gpus_per_trial)):
         if need > have.get(kind, 0):
