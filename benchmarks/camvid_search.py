@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"\n{name}: {options.minutes:g} minutes", flush=True)
         results[name] = launch(configure(name, *overrides), print)
         rows.append(study_row(name, results[name], search.device.latency_budget_ms))
+        write_json(options.json, rows)
     print(f"\ndefault: {options.minutes:g} minutes", flush=True)
     rows.append(default_row(configure("default"), options.minutes, classes))
     print_table(rows)
@@ -124,6 +126,8 @@ def default_row(config: StudyConfig, minutes: float, classes: int) -> dict[str, 
         changed = config.model_copy(update={"training": training, "compute": compute})
         return TrialSpec(0, candidate, changed, folder / name, folder / "cache")
 
+    for name in ("timed", "whole"):
+        shutil.rmtree(folder / name, ignore_errors=True)  # an earlier run's checkpoints would be gone on with
     times: list[float] = []
     run_trial(spec(3, "timed"), lambda progress: bool(times.append(time.monotonic())))
     epochs = max(int(60 * minutes / (times[2] - times[1])), 1)
@@ -173,7 +177,7 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
         ratio = row["hypervolume"] / base["hypervolume"] if base["hypervolume"] else float("nan")
         print(
             f"{row['method']:<9}{row['finished'] + row['stopped']:>8}{row['best_miou']:>8.3f}{row['latency_ms']:>9.2f}"
-            f"{row['measured_ms']:>9.2f}{row['hypervolume']:>13.3f}{ratio:>11.2f}  {row['network']}"
+            f"{row['measured_ms'] or float('nan'):>9.2f}{row['hypervolume']:>13.3f}{ratio:>11.2f}  {row['network']}"
         )
 
 

@@ -230,3 +230,4 @@ def quiet_libraries() -> None:
     """Optuna's and Ray's own logging off the terminal; warnings and errors stay."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)  # each failure is told by us

@@ -31,6 +31,7 @@ from trial_runner.driver import StudyDriver
 from trial_runner.study_config import ComputeSection
 from trial_runner.trial_spec import Progress, TrialFailed, TrialSpec
 
+logger = logging.getLogger("paretoseg")
 _WATCH_S = 5.0
 
 
@@ -152,6 +153,10 @@ class _Watch(Callback):
     def __init__(self, bridge: _Bridge, *, local: bool) -> None:
         self._bridge, self._local = bridge, local
         self._next = 0.0
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        number = self._bridge.numbers.get(trial.trial_id)
+        logger.warning("the worker of trial %s died; the trial goes on from its checkpoint on another", number)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         if self._bridge.fatal:

@@ -17,7 +17,7 @@ import optuna
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 
 from objectives.storage_url import redact_url
 from objectives.trial_record import DIRECTIONS, METRIC_NAMES
@@ -25,6 +25,7 @@ from search_spaces.errors import UserError
 
 _LEASE = "driver"
 LEASE_S = 20.0
+_SCHEMA_TRIES = 5
 
 
 class StorageError(UserError):
@@ -72,6 +73,12 @@ def open_storage(url: str, *, create: bool) -> BaseStorage:
                     raise StorageError(f"there is no study at {path}. Start one with: paretoseg launch STUDY.yaml")
         else:
             arguments = {"pool_pre_ping": True}
+        for _ in range(_SCHEMA_TRIES):
+            try:
+                # Only who starts a study makes the tables: a reader that came first would make them at the same time.
+                return RDBStorage(url, engine_kwargs=arguments, skip_table_creation=not create)
+            except IntegrityError:
+                time.sleep(0.5)  # another process made the tables just now
         return RDBStorage(url, engine_kwargs=arguments)
 
 
