@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import launching
-from trial_runner.cli import main
 import pytest
+
+from trial_runner.cli import main
 
 HEAVY = ("torch", "ray", "timm", "optuna", "onnx", "onnxruntime", "tensorrt", "plotly", "sklearn")
 
