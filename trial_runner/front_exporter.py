@@ -51,7 +51,7 @@ def export_order(
 class FrontExporter:
     """Exports each new member of the front in a helper process, so that neither the driver nor a worker waits.
 
-    An export that fails is noted at its trial and logged; it never ends the search.
+    An export that fails is noted at its trial and logged, and tried again by the next launch; it never ends the search.
     """
 
     def __init__(self, config: StudyConfig, study: optuna.Study, paths: StudyPaths, *, inline: bool = False) -> None:
@@ -59,19 +59,21 @@ class FrontExporter:
         self._pool: ProcessPoolExecutor | None = None
         self._inline = inline
         self._open: dict[int, Future[Path]] = {}
+        self._failed: set[int] = set()
 
     def consider(self) -> None:
         """Order what stands on the front and has no bundle yet; collect what is done."""
         self._collect(wait=False)
         for record in pareto_front(read_study(self._study)).records:
             missing = record.bundle is None or not Path(record.bundle).is_dir()
-            if missing and record.export_error is None and record.number not in self._open:
+            if missing and record.number not in self._failed and record.number not in self._open:
                 self._order(record)
 
     def drain(self) -> None:
-        """Wait for all orders, and for those that the last ones left over."""
-        self.consider()
-        self._collect(wait=True)
+        """Wait for all orders; those whose helper process died get one more try."""
+        for _ in range(2):
+            self.consider()
+            self._collect(wait=True)
 
     def close(self) -> None:
         """Give up what is still open: the next start orders it again."""
@@ -96,23 +98,26 @@ class FrontExporter:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=settle_as_helper)
-        self._open[record.number] = self._pool.submit(export_trial, order)
+        try:
+            self._open[record.number] = self._pool.submit(export_trial, order)
+        except BrokenProcessPool:
+            self._pool = None  # ordered again at the next look
 
     def _collect(self, *, wait: bool) -> None:
         for number, future in list(self._open.items()):
             if not wait and not future.done():
                 continue
-            error: BaseException | None
-            try:
-                error = future.exception()
-            except BrokenProcessPool as broken:
-                error = broken
+            error = future.exception()
             if error is None:
                 note_afterwards(self._study, number, bundle=str(future.result()), export_error=None)
+            elif isinstance(error, BrokenProcessPool):
+                logger.warning("the helper process died while it exported trial %d; it is exported again", number)
+                self._pool = None
             else:
                 reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
                 logger.warning("trial %d could not be exported: %s", number, reason)
                 note_afterwards(self._study, number, export_error=reason)
+                self._failed.add(number)
             del self._open[number]
 
 

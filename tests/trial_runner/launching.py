@@ -17,6 +17,27 @@ from search_spaces.errors import UserError
 from trial_runner.config_file import load_config
 from trial_runner.storage import open_study
 
+# A study small enough for a test, to be filled in by `write_study`.
+TINY = """
+study: {{name: tiny, storage: "sqlite:///study.db", output_dir: out, seed: 3}}
+data: {{kind: synthetic, train_images: 12, val_images: 6, image_height_px: 32, image_width_px: 64}}
+space:
+  name: encoder_decoder
+  families: [lcnet, mobilenetv3_small, resnet10t]
+  widths: [0.25, 0.5]
+  resolutions_px: [[32, 64]]
+  prune_ratios: [0.0, 0.5]
+  learning_rate: {{low: 0.001, high: 0.01}}
+device: {{name: local-cpu, latency_model: {model}, latency_budget_ms: {budget_ms}, measure_front: {measure}}}
+training: {{epochs: {epochs}, batch_size: 4}}
+search:
+  trials: {trials}
+  startup_trials: 4
+  early_stopping: {{rungs_epochs: {rungs}, reduction_factor: 2.0, min_trials: 2}}
+compute: {{backend: {backend}}}
+export: {{parity_images: 2}}
+"""
+
 
 def start(study: Path, *arguments: str) -> subprocess.Popen[str]:
     """`paretoseg launch` in a session of its own; its output goes to launch.log beside the YAML."""

@@ -40,12 +40,10 @@ def assert_sentence(done: subprocess.CompletedProcess[str], *parts: str) -> None
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, latency_model_path: Path) -> tuple[Path, str]:
     """A tiny study run to its end in this process's backend, with its front measured; and what launch printed."""
-    from conftest import TINY  # the one of this folder
-
     folder = tmp_path_factory.mktemp("finished")
     study = folder / "study.yaml"
     study.write_text(
-        TINY.format(
+        launching.TINY.format(
             model=latency_model_path,
             budget_ms=1000.0,
             measure="true",

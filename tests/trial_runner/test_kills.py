@@ -29,7 +29,7 @@ def halfway(records: list[TrialRecord]) -> bool:
 
 def slow_down(study: Path) -> None:
     """More images, so that there is a middle in which to kill."""
-    study.write_text(study.read_text().replace("train_images: 12", "train_images: 160"))
+    study.write_text(study.read_text().replace("train_images: 12", "train_images: 240"))
 
 
 def test_a_killed_worker_is_replaced_and_its_trial_goes_on_from_its_checkpoint(study: Path):
