@@ -40,12 +40,12 @@ def _explained(url: str) -> Iterator[None]:
         raise StorageError(
             f"{redact_url(url)} is not a database URL that SQLAlchemy knows. Write sqlite:///study.db."
         ) from error
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise StorageError(
-            f"the driver {error.name} for {redact_url(url)} is not installed. Run: pip install 'paretoseg[postgres]'"
+            f"the Python driver for {redact_url(url)} is not installed. Run: pip install 'paretoseg[postgres]'"
         ) from error
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        cause = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0]
+        cause = redact_url(str(getattr(error, "orig", None) or error.__cause__ or error)).splitlines()[0]
         raise StorageError(
             f"cannot use the study's database {redact_url(url)}: {cause}. "
             "Check that the server runs, that the folder can be written and that its disk has room; then run the same command again."

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from exports import read_bundle
+from objectives.trial_record import read_study
+from trial_runner.config_file import load_config
+from trial_runner.front_exporter import FrontExporter
+from trial_runner.launch import launch
+from trial_runner.paths import StudyPaths
+from trial_runner.storage import open_study
+
+
+@pytest.fixture
+def finished(write_study: Callable[..., Path]):
+    """A finished study whose bundles are then forgotten: what a launch finds that was killed before it exported."""
+    config = load_config(write_study(trials=2))
+    launch(config, lambda line: None)
+    study = open_study(config.study.storage, config.study.name, create=False)
+    for record in read_study(study):
+        if record.bundle:
+            study.set_user_attr(f"trial:{record.number}", {})
+    return config, study, StudyPaths(config.study.output_dir)
+
+
+def bundles(study) -> list[str]:
+    return [record.bundle for record in read_study(study) if record.bundle]
+
+
+def test_a_front_without_bundles_is_exported_by_the_helper_process(finished):
+    config, study, paths = finished
+    assert not bundles(study)
+    exporter = FrontExporter(config, study, paths)
+    try:
+        exporter.drain()
+    finally:
+        exporter.close()
+    assert bundles(study) and all(read_bundle(Path(folder)) for folder in bundles(study))
+
+
+def test_a_killed_helper_costs_nothing_but_time(finished):
+    config, study, paths = finished
+    exporter = FrontExporter(config, study, paths)
+    try:
+        exporter.consider()
+        assert exporter._pool is not None
+        for pid in list(exporter._pool._processes):
+            os.kill(pid, signal.SIGKILL)
+        exporter.drain()
+    finally:
+        exporter.close()
+    assert bundles(study)
+    assert not [record for record in read_study(study) if record.export_error]
+
+
+def test_an_export_that_cannot_be_made_is_noted_and_made_by_the_next_launch(finished):
+    config, study, paths = finished
+    checkpoints = list(paths.root.glob("trials/*/last.pt"))
+    for path in checkpoints:
+        path.rename(path.with_suffix(".away"))
+    exporter = FrontExporter(config, study, paths, inline=True)
+    exporter.drain()
+    failed = [record for record in read_study(study) if record.export_error]
+    assert failed and "has no usable checkpoint" in failed[0].export_error and not bundles(study)
+    for path in checkpoints:
+        path.with_suffix(".away").rename(path)
+    result = launch(config, lambda line: None)
+    assert all(record.bundle and record.export_error is None for record in result.front)
