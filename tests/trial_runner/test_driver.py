@@ -258,7 +258,7 @@ def test_storage_that_cannot_be_used_is_a_sentence_without_the_password(tmp_path
     with pytest.raises(StorageError) as caught:
         open_study("postgresql+psycopg2://me:s3cret@127.0.0.1:1/db", "s", create=True)
     assert "s3cret" not in str(caught.value) and "127.0.0.1:1" in str(caught.value)
-    with pytest.raises(StorageError, match="Python driver for oracle.* is not installed"):
+    with pytest.raises(StorageError, match=r"Python driver for oracle.* is not installed"):
         open_study("oracle+cx_oracle://me:s3cret@127.0.0.1/db", "s", create=True)
     with pytest.raises(StorageError, match="is not a database URL"):
         open_study("nonsense://x", "s", create=True)
