@@ -91,7 +91,7 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
             exporter.close()
             driver.leave()
         if config.device.measure_front:
-            measure_front(config, study, front_records(read_study(study), float("inf")), say)
+            measure_front(config, study, front_records(read_study(study), float("inf")), model, say)
         records = read_study(study)
         front = front_records(records, config.device.latency_budget_ms)
         write_csv(front, paths.front_csv)
