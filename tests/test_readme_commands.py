@@ -49,7 +49,11 @@ def copy(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Path:
 
 
 def run(command: str, folder: Path, timeout_s: float = 400) -> str:
-    done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, timeout=timeout_s)
+    # The tests may themselves run under make, which would tell this one to announce the folders it enters and leaves.
+    environment = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    done = subprocess.run(
+        command, shell=True, cwd=folder, capture_output=True, text=True, timeout=timeout_s, env=environment
+    )
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     return done.stdout
 
