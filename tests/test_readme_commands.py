@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SMALL = {
     "train_images: 240": "train_images: 24",
     "val_images: 60": "val_images: 8",
-    "epochs: 12": "epochs: 7",
+    "epochs: 10": "epochs: 7",
     "trials: 16": "trials: 4",
 }
 
