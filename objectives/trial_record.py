@@ -22,6 +22,8 @@ SCORE = "score"
 OUTCOME = "outcome"
 REASON = "reason"
 REUSED_FROM = "reused_from"
+CONTINUES = "continues"
+CONTINUES_EPOCHS = "continues_epochs"
 _AFTERWARDS = "trial:{number}"
 
 DIRECTIONS: tuple[Literal["maximize"], Literal["minimize"]] = ("maximize", "minimize")
@@ -53,6 +55,8 @@ class TrialRecord:
         bundle: folder of the export; None where not exported.
         export_error: why the export failed.
         reused_from: number of the trial whose result was taken over, for a repeated proposal.
+        continues: number of the finished trial whose network this one trains on, for its final training.
+        continues_epochs: for so many epochs.
         duration_s: wall seconds from start to end; None while it runs.
     """
 
@@ -73,6 +77,8 @@ class TrialRecord:
     bundle: str | None
     export_error: str | None
     reused_from: int | None
+    continues: int | None
+    continues_epochs: int | None
     duration_s: float | None
 
     @property
@@ -119,6 +125,8 @@ def read_trial(trial: FrozenTrial, study_attrs: Mapping[str, Any]) -> TrialRecor
         bundle=after.get("bundle"),
         export_error=after.get("export_error"),
         reused_from=attrs.get(REUSED_FROM),
+        continues=attrs.get(CONTINUES),
+        continues_epochs=attrs.get(CONTINUES_EPOCHS),
         duration_s=trial.duration.total_seconds() if trial.duration else None,
     )
 

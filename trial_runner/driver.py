@@ -17,6 +17,7 @@ from search_spaces import SearchSpace
 from search_spaces.candidate import Candidate
 from search_spaces.errors import UserError
 from trial_runner.early_stopping import RankRule
+from trial_runner.final_training import LEAST_EPOCHS, epochs_that_fit, next_to_continue, spec_of
 from trial_runner.gate import LatencyGate
 from trial_runner.paths import StudyPaths
 from trial_runner.study_config import StudyConfig
@@ -47,9 +48,10 @@ class StudyDriver:
         self._config, self._study, self._space, self._gate, self._paths = config, study, space, gate, paths
         self._on_finished = on_finished
         self._rule = RankRule(config.search.early_stopping)
-        self._deadline = (
-            time.monotonic() + 60 * config.search.time_budget_minutes if config.search.time_budget_minutes else math.inf
-        )
+        budget_s = 60 * config.search.time_budget_minutes if config.search.time_budget_minutes else math.inf
+        kept = config.search.final_training.time_share if config.search.final_training.members else 0.0
+        self._deadline = time.monotonic() + budget_s
+        self._search_deadline = time.monotonic() + budget_s * (1 - kept)
         self._ids: dict[int, int] = {}
         self._last: dict[int, Progress] = {}
         self._stored: dict[int, set[int]] = {}
@@ -60,7 +62,9 @@ class StudyDriver:
         self._adopt_orphans()
         records = tr.read_study(study)
         self._rule.recall(records)
-        self._known = {r.candidate.id: r for r in records if r.candidate and r.outcome and r.reused_from is None}
+        self._known = {r.candidate.id: r for r in records if r.candidate and r.outcome and _searched(r)}
+        if config.search.start_with_default and not records:
+            study.enqueue_trial(dict(space.default().params))
 
     # -- proposals
 
@@ -74,7 +78,7 @@ class StudyDriver:
             UserError: nothing within the budget can be found, or every trial fails.
         """
         for _ in range(_FREE_PROPOSALS):
-            if self._over():
+            if self._over() and not self._enqueue_final():
                 return None
             trial = self._study.ask()
             candidate = self._space.suggest(trial)
@@ -84,10 +88,13 @@ class StudyDriver:
             self._stored[number] = {epoch for epoch, _ in stored.curve}
             if stored.curve and stored.latency_ms is not None:
                 self._latency_ms[number] = stored.latency_ms
-                return self._spec(number, candidate)
+                return self._spec(number)
             self._write(number, tr.CANDIDATE, candidate.to_dict())
+            if stored.continues is not None:
+                self._take_over_estimate(trial, stored.continues)
+                return self._spec(number)
             if not self._reuse(number, candidate) and not self._refuse(trial, candidate):
-                return self._spec(number, candidate)
+                return self._spec(number)
         raise UserError(
             f"{_FREE_PROPOSALS} proposals in a row were refused or had been tried before: hardly a network of this space keeps "
             f"{self._gate.budget_ms:g} ms. Raise device.latency_budget_ms, or offer smaller space.widths and space.resolutions_px."
@@ -97,17 +104,37 @@ class StudyDriver:
         trials = self._study.get_trials(deepcopy=False)
         if any(trial.state == TrialState.WAITING for trial in trials):
             return False
-        if time.monotonic() > self._deadline:
+        if time.monotonic() > self._search_deadline:
             self.ended = f"the time budget of {self._config.search.time_budget_minutes:g} minutes is spent"
             return True
         counted = sum(
             trial.state == TrialState.RUNNING or trial.user_attrs.get(tr.OUTCOME) in (tr.FINISHED, tr.STOPPED, tr.DIED)
             for trial in trials
+            if tr.CONTINUES not in trial.user_attrs
         )
         if counted >= self._config.search.trials:
             self.ended = f"all {self._config.search.trials} trials are done"
             return True
         return False
+
+    def _enqueue_final(self) -> bool:
+        """Order the next final training; False when there is none, or no time for it."""
+        final = self._config.search.final_training
+        base = next_to_continue(tr.read_study(self._study), self._gate.budget_ms, final)
+        if base is None or base.candidate is None:
+            return False
+        epochs = epochs_that_fit(base, final, self._deadline - time.monotonic())
+        if epochs < LEAST_EPOCHS:
+            return False
+        attrs = {tr.CONTINUES: base.number, tr.CONTINUES_EPOCHS: epochs}
+        self._study.enqueue_trial(dict(base.candidate.params), user_attrs=attrs)
+        return True
+
+    def _take_over_estimate(self, trial: optuna.Trial, base: int) -> None:
+        estimate = self._study.get_trials(deepcopy=False)[base].user_attrs[tr.ESTIMATE]
+        self._latency_ms[trial.number] = estimate["latency_ms"]
+        self._write(trial.number, tr.ESTIMATE, estimate)
+        tr.set_constraint(trial, estimate["latency_ms"] - self._gate.budget_ms)
 
     def _refuse(self, trial: optuna.Trial, candidate: Candidate) -> bool:
         number = trial.number
@@ -151,10 +178,10 @@ class StudyDriver:
             if epoch not in self._stored[number]:
                 self._study._storage.set_trial_intermediate_value(self._ids[number], epoch, miou)
                 self._stored[number].add(epoch)
-        if progress.score.final:
+        if progress.score.final or self._continues(number):
             return False
         reason = self._rule.stop(number, progress.epoch, progress.val_miou, self._latency_ms[number])
-        if reason is None and time.monotonic() > self._deadline:
+        if reason is None and time.monotonic() > self._search_deadline:
             reason = "the study's time budget was spent"
         if reason is not None:
             self._stop_reason[number] = reason
@@ -220,15 +247,23 @@ class StudyDriver:
         else:
             self._study.tell(number, values=values, state=state)
         record = tr.read_trial(self._frozen(number), {})
-        if record.candidate and record.reused_from is None:
+        if record.candidate and _searched(record):
             self._known[record.candidate.id] = record
         self._on_finished(record)
 
-    def _spec(self, number: int, candidate: Candidate) -> TrialSpec:
-        return TrialSpec(number, candidate, self._config, self._paths.trial(number), self._paths.cache)
+    def _spec(self, number: int) -> TrialSpec:
+        return spec_of(self._config, self._paths, tr.read_trial(self._frozen(number), {}))
+
+    def _continues(self, number: int) -> bool:
+        return tr.CONTINUES in self._frozen(number).user_attrs
 
     def _write(self, number: int, key: str, value: Any) -> None:
         self._study._storage.set_trial_user_attr(self._ids[number], key, value)
 
     def _frozen(self, number: int) -> FrozenTrial:
         return self._study._storage.get_trial(self._ids[number])
+
+
+def _searched(record: TrialRecord) -> bool:
+    """Whether a trial's result is that of a proposal trained from the start, by itself."""
+    return record.reused_from is None and record.continues is None

@@ -30,7 +30,7 @@ class RankRule:
     def recall(self, records: Iterable[TrialRecord]) -> None:
         """Fill the rungs with what a study already knows, as after a restart."""
         for record in records:
-            if record.latency_ms is None or record.reused_from is not None:
+            if record.latency_ms is None or record.reused_from is not None or record.continues is not None:
                 continue
             for epoch, miou in record.curve:
                 self._enter(record.number, epoch, miou, record.latency_ms)

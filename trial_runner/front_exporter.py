@@ -20,9 +20,9 @@ from objectives.trial_record import TrialRecord, note_afterwards, read_study
 from search_spaces.errors import UserError
 from trial_runner.config_file import dump_config
 from trial_runner.export_job import ExportOrder, export_trial, settle_as_helper
+from trial_runner.final_training import spec_of
 from trial_runner.paths import StudyPaths
 from trial_runner.study_config import StudyConfig
-from trial_runner.trial_spec import TrialSpec
 
 logger = logging.getLogger("paretoseg")
 
@@ -48,9 +48,8 @@ def export_order(
         "device": config.device.name,
         "score": record.score.to_dict(),
     }
-    number = record.number
-    spec = TrialSpec(number, record.candidate, config, paths.trial(number), paths.cache)
-    return ExportOrder(spec, folder or paths.bundle(number), facts, dump_config(config))
+    spec = spec_of(config, paths, record)
+    return ExportOrder(spec, folder or paths.bundle(record.number), facts, dump_config(config))
 
 
 class FrontExporter:

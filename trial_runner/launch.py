@@ -162,6 +162,8 @@ def describe(record: TrialRecord) -> str:
         facts.append(
             f"mIoU {record.score.val_miou:.3f} after {record.score.epoch} of {record.score.epochs_total} epochs"
         )
+    if record.continues is not None:
+        facts.append(f"trained on from trial {record.continues}")
     if record.reason and record.outcome in (tr.DIED, tr.REUSED):
         facts.append(record.reason)
     return ": ".join([name, ", ".join(facts)])

@@ -11,11 +11,15 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
+from objectives.trial_record import CONTINUES
 from trial_runner.study_config import SearchSection
 
 
 class _StudyWithoutCurves(optuna.Study):
-    """A study whose stopped trials show no intermediate values: TPE ranks them by a single direction and would raise."""
+    """A study whose stopped trials show no intermediate values: TPE ranks them by a single direction and would raise.
+
+    Final trainings are not in it: they were trained for longer than the proposals they would be compared with.
+    """
 
     @classmethod
     def of(cls, study: optuna.Study) -> _StudyWithoutCurves:
@@ -28,7 +32,11 @@ class _StudyWithoutCurves(optuna.Study):
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
         trials = super()._get_trials(deepcopy, states, use_cache)
-        return [_without_curve(trial) if trial.state == TrialState.PRUNED else trial for trial in trials]
+        return [
+            _without_curve(trial) if trial.state == TrialState.PRUNED else trial
+            for trial in trials
+            if CONTINUES not in trial.user_attrs
+        ]
 
 
 def _without_curve(trial: FrozenTrial) -> FrozenTrial:

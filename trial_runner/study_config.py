@@ -122,14 +122,26 @@ class EarlyStoppingSection(_Section):
     min_trials: Positive = 4
 
 
+class FinalTrainingSection(_Section):
+    """After the search the best ``members`` of its front are trained on, each for ``epochs`` or what the time allows. They are
+    trials of their own, which do not count among ``search.trials``. Of a time budget the share ``time_share`` is kept for them."""
+
+    members: int = Field(default=0, ge=0)
+    epochs: Positive = 60
+    time_share: float = Field(default=0.4, gt=0, lt=1)
+
+
 class SearchSection(_Section):
-    """How many candidates are trained, chosen by whom. Refused and repeated proposals do not count as trials."""
+    """How many candidates are trained, chosen by whom. Refused and repeated proposals do not count as trials.
+    ``start_with_default`` makes the space's default network the first of them."""
 
     sampler: Literal["tpe", "nsga2", "gp", "random"] = "tpe"
     trials: Positive = 32
     startup_trials: Positive = 10
+    start_with_default: bool = False
     time_budget_minutes: float | None = Field(default=None, gt=0)
     early_stopping: EarlyStoppingSection = EarlyStoppingSection()
+    final_training: FinalTrainingSection = FinalTrainingSection()
 
 
 class ComputeSection(_Section):

@@ -13,9 +13,26 @@ from objectives.trial_score import TrialScore
 from search_spaces.candidate import Candidate
 from trial_runner.study_config import StudyConfig
 
+CHECKPOINT = "last.pt"
+
 
 class TrialFailed(Exception):
     """A trial that cannot go on for a reason of its own (loss not finite, out of memory): not worth a retry."""
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """A final training: the network of a finished trial, trained on with a learning rate that starts anew.
+
+    Attributes:
+        number: of the finished trial.
+        folder: the finished trial's, with its checkpoint.
+        epochs: to train on.
+    """
+
+    number: int
+    folder: Path
+    epochs: int
 
 
 @dataclass(frozen=True)
@@ -28,6 +45,7 @@ class TrialSpec:
         config: the study's configuration.
         folder: the trial's own folder, on a file system that every node sees; holds its checkpoint.
         cache_dir: decoded data, shared by all trials.
+        continues: what it goes on from; None for a training from the start.
     """
 
     number: int
@@ -35,10 +53,16 @@ class TrialSpec:
     config: StudyConfig
     folder: Path
     cache_dir: Path
+    continues: Continuation | None = None
 
     @property
     def checkpoint_path(self) -> Path:
-        return self.folder / "last.pt"
+        return self.folder / CHECKPOINT
+
+    @property
+    def epochs(self) -> int:
+        """Of this training."""
+        return self.continues.epochs if self.continues else self.config.training.epochs
 
     @property
     def fingerprint(self) -> str:
@@ -48,6 +72,7 @@ class TrialSpec:
             self.config.data.model_dump(mode="json", exclude={"root"}),
             self.config.training.model_dump(mode="json", exclude={"device"}),
             self.config.study.seed,
+            *([self.continues.number, self.continues.epochs] if self.continues else []),
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -61,6 +86,7 @@ class TrialSpec:
             "config": config,
             "folder": str(self.folder),
             "cache_dir": str(self.cache_dir),
+            "continues": {**vars(self.continues), "folder": str(self.continues.folder)} if self.continues else None,
         }
 
     @classmethod
@@ -71,7 +97,12 @@ class TrialSpec:
             config=StudyConfig.model_validate(value["config"]),
             folder=Path(value["folder"]),
             cache_dir=Path(value["cache_dir"]),
+            continues=_continuation(value.get("continues")),
         )
+
+
+def _continuation(value: Mapping[str, Any] | None) -> Continuation | None:
+    return Continuation(**{**value, "folder": Path(value["folder"])}) if value else None
 
 
 @dataclass(frozen=True)

@@ -45,15 +45,16 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         temporary.write_bytes(buffer.getbuffer())
 
 
-def load_checkpoint(path: Path, fingerprint: str) -> Checkpoint | None:
-    """The checkpoint, or None where there is none, it cannot be read, or it belongs to another training."""
+def load_checkpoint(path: Path, fingerprint: str | None = None) -> Checkpoint | None:
+    """The checkpoint, or None where there is none, it cannot be read, or it belongs to another training than that of
+    ``fingerprint``."""
     if not path.is_file():
         return None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError):
         return None
-    if content.get("fingerprint") != fingerprint:
+    if fingerprint is not None and content.get("fingerprint") != fingerprint:
         return None
     content["curve"] = tuple((int(epoch), float(value)) for epoch, value in content["curve"])
     return Checkpoint(**content)

@@ -15,9 +15,9 @@ from objectives.trial_score import TrialScore
 from search_spaces import SearchSpace
 from search_spaces.networks import upsample_logits
 from trial_runner.training.batches import Augmentation, class_weights, epoch_batches
-from trial_runner.training.checkpoint import Checkpoint
+from trial_runner.training.checkpoint import Checkpoint, load_checkpoint
 from trial_runner.training.evaluate import confusion
-from trial_runner.trial_spec import TrialFailed, TrialSpec
+from trial_runner.trial_spec import CHECKPOINT, Continuation, TrialFailed, TrialSpec
 
 
 class Trainer:
@@ -25,7 +25,8 @@ class Trainer:
 
     The learning rate warms up linearly, then follows a cosine to zero over all epochs. After
     ``prune_after`` of the epochs the network is cut to its final shape and the optimizer starts anew; where the prune ratio
-    is 0 nothing happens. All randomness comes from the study's seed and the epoch: continuing from `state` gives, on a CPU,
+    is 0 nothing happens. A final training starts from a finished trial's weights and shape.
+    All randomness comes from the study's seed and the epoch: continuing from `state` gives, on a CPU,
     bit for bit what an uninterrupted training gives.
     """
 
@@ -48,14 +49,16 @@ class Trainer:
         hyper = space.hyperparameters(spec.candidate)
         self._learning_rate, self._weight_decay = hyper["learning_rate"], hyper["weight_decay"]
         self._prunes = space.prune_ratio(spec.candidate) > 0
-        self._prune_epoch = min(round(self._config.epochs * self._config.prune_after), self._config.epochs - 1)
+        self._epochs = spec.epochs
+        self._prune_epoch = min(round(self._epochs * self._config.prune_after), self._epochs - 1)
         self._weights = (
             class_weights(train.train_labels, num_classes, ignore_index).to(device)
             if self._config.class_weights == "sqrt_inverse"
             else None
         )
+        start = resume or (load_finished(spec.continues) if spec.continues else None)
         self.epoch = resume.epoch if resume else 0
-        self.pruned = resume.pruned if resume else False
+        self.pruned = start.pruned if start else False
         self.curve = list(resume.curve) if resume else []
         self.train_s = resume.train_s if resume else 0.0
         self.score = TrialScore.from_dict(resume.score) if resume and resume.score else None
@@ -63,15 +66,15 @@ class Trainer:
             self.net: nn.Module = space.build_pruned(spec.candidate, num_classes).to(device)
         else:
             self.net = space.build(spec.candidate, num_classes, seed=self._seed).to(device)
-        if resume:
-            self.net.load_state_dict(resume.model)
+        if start:
+            self.net.load_state_dict(start.model)
         self.optimizer = self._new_optimizer()
         if resume:
             self.optimizer.load_state_dict(resume.optimizer)
 
     @property
     def done(self) -> bool:
-        return self.epoch >= self._config.epochs
+        return self.epoch >= self._epochs
 
     def run_epoch(self) -> TrialScore:
         """Train one epoch and evaluate.
@@ -120,7 +123,7 @@ class Trainer:
         warmup = self._config.warmup_epochs
         if epochs < warmup:
             return self._learning_rate * (epochs + 0.05) / (warmup + 0.05)
-        share = (epochs - warmup) / max(self._config.epochs - warmup, 1e-9)
+        share = (epochs - warmup) / max(self._epochs - warmup, 1e-9)
         return self._learning_rate * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 
     def _train_epoch(self) -> None:
@@ -173,12 +176,21 @@ class Trainer:
         return TrialScore(
             val_miou=miou,
             epoch=self.epoch,
-            epochs_total=self._config.epochs,
+            epochs_total=self._epochs,
             macs=count_macs(self.net, hw),
             params=count_params(self.net),
             train_s=self.train_s,
             class_iou=tuple(None if math.isnan(value) else float(value) for value in matrix.iou()),
         )
+
+
+def load_finished(continues: Continuation) -> Checkpoint:
+    """The checkpoint that a final training starts from. Raises TrialFailed where it is gone."""
+    path = continues.folder / CHECKPOINT
+    checkpoint = load_checkpoint(path)
+    if checkpoint is None:
+        raise TrialFailed(f"it was to go on from trial {continues.number}, which has no usable checkpoint at {path}")
+    return checkpoint
 
 
 _OUT_OF_MEMORY = "out of memory; lower training.batch_size or space.resolutions_px, or give each trial more memory"

@@ -1,0 +1,214 @@
+"""After the search its best networks are trained on: which, for how long, and that nothing is lost or mixed up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import launching
+import numpy as np
+import pytest
+import torch
+
+from exports import read_bundle
+from hw_latency_model import LatencyEstimate
+from objectives.trial_record import read_study
+from objectives.trial_score import TrialScore
+from search_spaces import get_space
+from search_spaces.candidate import Candidate
+from trial_runner.config_file import load_config
+from trial_runner.driver import StudyDriver
+from trial_runner.export_job import trained_net
+from trial_runner.final_training import epochs_that_fit, next_to_continue
+from trial_runner.front_table import front_records
+from trial_runner.paths import StudyPaths
+from trial_runner.samplers import make_sampler
+from trial_runner.storage import open_study
+from trial_runner.study_config import FinalTrainingSection, StudyConfig
+from trial_runner.training.checkpoint import load_checkpoint
+from trial_runner.trial import run_trial
+from trial_runner.trial_spec import Continuation, Progress, TrialFailed, TrialSpec
+
+EPOCHS, TRAIN_S = 3, 6.0
+
+
+class CostByWidth:
+    """A gate whose latency is 10 ms times the width."""
+
+    budget_ms = 20.0
+
+    def estimate(self, candidate: Candidate) -> LatencyEstimate:
+        ms = 10.0 * float(candidate.params["width"])
+        return LatencyEstimate(latency_ms=ms, low_ms=0.9 * ms, high_ms=1.1 * ms, coverage=1.0)
+
+    def refusal(self, estimate: LatencyEstimate) -> str | None:
+        return None
+
+
+@pytest.fixture
+def config(write_study: Callable[..., Path]) -> StudyConfig:
+    overrides = [
+        "search.trials=5",
+        "search.sampler=random",
+        "search.final_training.members=2",
+        "search.final_training.epochs=9",
+        "search.start_with_default=true",
+    ]
+    return load_config(write_study(epochs=EPOCHS, rungs=[1]), overrides)
+
+
+def start(config: StudyConfig) -> StudyDriver:
+    study = open_study(config.study.storage, config.study.name, create=True, sampler=make_sampler(config.search, 0))
+    space = get_space(config.space.name, config.space.options())
+    return StudyDriver(config, study, space, CostByWidth(), StudyPaths(config.study.output_dir))  # type: ignore[arg-type]
+
+
+def report(driver: StudyDriver, spec: TrialSpec, epoch: int) -> bool:
+    """A reading whose mIoU grows with the width, so that every width is on the front."""
+    miou = 0.1 + 0.5 * float(spec.candidate.params["width"]) + 0.01 * epoch
+    score = TrialScore(miou, epoch, spec.epochs, 1000, 100, TRAIN_S * epoch / EPOCHS, (miou,))
+    return driver.progress(spec.number, Progress(epoch, miou, tuple((e, miou) for e in range(1, epoch + 1)), score))
+
+
+def run_all(driver: StudyDriver) -> list[TrialSpec]:
+    specs = []
+    while (spec := driver.propose()) is not None:
+        specs.append(spec)
+        for epoch in range(1, spec.epochs + 1):
+            if report(driver, spec, epoch):
+                break
+        driver.finish(spec.number)
+    return specs
+
+
+def records(config: StudyConfig):
+    return read_study(open_study(config.study.storage, config.study.name, create=False))
+
+
+def test_the_most_accurate_network_is_trained_on_first_and_each_once(config: StudyConfig):
+    specs = run_all(start(config))
+    assert [spec.continues is not None for spec in specs] == [False] * 5 + [True] * 2
+    found = records(config)
+    searched = [r for r in found if r.complete and r.continues is None]
+    finals = [r for r in found if r.continues is not None]
+    best = max(searched, key=lambda r: r.val_miou)
+    assert finals[0].continues == best.number and finals[0].params == best.params
+    assert len({r.continues for r in finals}) == 2
+    for final in finals:
+        base = found[final.continues]
+        assert final.complete and final.score.epochs_total == 9 and len(final.curve) == 9
+        assert (final.latency_ms, final.latency_high_ms) == (base.latency_ms, base.latency_high_ms)
+    front = front_records(found, 20.0)
+    assert {r.number for r in finals} <= {r.number for r in front}
+    assert not {r.continues for r in finals} & {r.number for r in front}
+
+
+def test_the_default_network_is_the_first_proposal(config: StudyConfig):
+    spec = start(config).propose()
+    assert spec is not None
+    default = get_space(config.space.name, config.space.options()).default()
+    assert spec.candidate.id == default.id
+
+
+def test_a_final_training_is_neither_stopped_at_a_rung_nor_a_bar_for_later_trials(config: StudyConfig):
+    run_all(start(config))
+    more = config.model_copy(update={"search": config.search.model_copy(update={"trials": 6})})
+    driver = start(more)
+    rule = driver._rule
+    assert not {r.number for r in records(config) if r.continues is not None} & set(rule._seen[1])
+
+
+def test_a_launch_cut_off_in_a_final_training_goes_on_with_it(config: StudyConfig):
+    driver = start(config)
+    while (spec := driver.propose()) is not None and spec.continues is None:
+        for epoch in range(1, EPOCHS + 1):
+            if report(driver, spec, epoch):
+                break
+        driver.finish(spec.number)
+    assert spec is not None
+    report(driver, spec, 4)
+    again = start(config).propose()
+    assert again is not None
+    assert (again.number, again.continues, again.fingerprint) == (spec.number, spec.continues, spec.fingerprint)
+
+
+def test_a_time_budget_keeps_its_share_and_the_epochs_fit_into_it(config: StudyConfig, monkeypatch: pytest.MonkeyPatch):
+    now = 1000.0
+    monkeypatch.setattr("trial_runner.driver.time.monotonic", lambda: now)
+    search = config.search.model_copy(update={"time_budget_minutes": 1.0, "trials": 50})
+    driver = start(config.model_copy(update={"search": search}))
+    for _ in range(3):
+        spec = driver.propose()
+        assert spec is not None and spec.continues is None
+        for epoch in range(1, EPOCHS + 1):
+            if report(driver, spec, epoch):
+                break
+        driver.finish(spec.number)
+    now += 40.0  # 0.6 of the minute is the search's
+    spec = driver.propose()
+    assert spec is not None and spec.continues is not None
+    epoch_s = TRAIN_S / EPOCHS
+    assert 3 <= spec.epochs < 9 and spec.epochs * epoch_s <= 20.0
+    assert not report(driver, spec, 1)
+    now += 30.0
+    assert not report(driver, spec, 2), "a final training runs to its end"
+
+
+def test_without_time_for_three_epochs_nothing_is_started(config: StudyConfig):
+    run_all(start(config))
+    base = next(r for r in records(config) if r.complete and r.continues is None)
+    settings = FinalTrainingSection(members=1, epochs=60)
+    assert epochs_that_fit(base, settings, float("inf")) == 60
+    assert epochs_that_fit(base, settings, 2 * TRAIN_S / EPOCHS) < 3
+    assert next_to_continue([base], 0.0, settings) is None, "over the latency budget"
+
+
+def test_it_goes_on_from_the_finished_network_and_is_bit_exact_when_interrupted(config: StudyConfig, tmp_path: Path):
+    space = get_space(config.space.name, config.space.options())
+    candidate = space.sample(np.random.default_rng(0))
+    candidate = Candidate(candidate.space, candidate.space_version, {**candidate.params, "prune_ratio": 0.5})
+    base = TrialSpec(0, candidate, config, tmp_path / "base", tmp_path / "cache")
+    assert run_trial(base, lambda progress: False)
+    # Without steps of any size the weights stay those of the finished trial.
+    still = Candidate(candidate.space, candidate.space_version, {**candidate.params, "learning_rate": 1e-30})
+    order = replace(base, number=1, folder=tmp_path / "on", continues=Continuation(0, base.folder, 2))
+    run_trial(replace(order, candidate=still, folder=tmp_path / "still"), lambda progress: True)
+    before = load_checkpoint(base.checkpoint_path)
+    after = load_checkpoint(tmp_path / "still" / "last.pt")
+    assert before is not None and after is not None and after.pruned
+    parameters = {name for name, _ in trained_net(base, 14).named_parameters()}
+    assert all(torch.allclose(after.model[name], before.model[name], atol=1e-6) for name in parameters)
+
+    assert run_trial(order, lambda progress: False)
+    parts = replace(order, folder=tmp_path / "parts")
+    assert not run_trial(parts, lambda progress: progress.epoch >= 1)
+    assert run_trial(parts, lambda progress: False)
+    left, right = (load_checkpoint(item.checkpoint_path, item.fingerprint) for item in (order, parts))
+    assert left is not None and right is not None and left.curve == right.curve
+    assert all(torch.equal(left.model[key], right.model[key]) for key in left.model)
+    assert TrialSpec.from_dict(order.to_dict()).continues == order.continues
+
+
+def test_a_checkpoint_that_is_gone_fails_the_final_training_with_its_name(config: StudyConfig, tmp_path: Path):
+    candidate = get_space(config.space.name, config.space.options()).default()
+    gone = Continuation(7, tmp_path / "gone", 2)
+    with pytest.raises(TrialFailed, match=r"trial 7.*no usable checkpoint"):
+        run_trial(TrialSpec(8, candidate, config, tmp_path / "x", tmp_path / "cache", gone), lambda progress: False)
+
+
+@pytest.mark.slow
+def test_a_launch_ends_in_final_trainings_that_are_exported(write_study: Callable[..., Path]):
+    study = write_study(epochs=2, trials=2, rungs=[])
+    study.write_text(
+        study.read_text().replace("startup_trials: 4", "startup_trials: 4\n  final_training: {members: 1, epochs: 4}")
+    )
+    text = launching.finish(study)
+    found = launching.records(study)
+    final = next(record for record in found if record.continues is not None)
+    assert final.complete and f"trained on from trial {final.continues}" in text
+    assert final.score.epochs_total == 4
+    if final.bundle:  # it joined the front
+        assert read_bundle(Path(final.bundle)).manifest["facts"]["trial"] == final.number
+    again = launching.finish(study)
+    assert again.startswith(text) and again.count("trained on from") == 1, "a second launch does not repeat it"

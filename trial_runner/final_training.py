@@ -1,0 +1,59 @@
+"""After the search: which members of the front are trained on, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from objectives.pareto import hypervolume_2d, pareto_front
+from objectives.trial_record import DIED, TrialRecord
+from trial_runner.paths import StudyPaths
+from trial_runner.study_config import FinalTrainingSection, StudyConfig
+from trial_runner.trial_spec import Continuation, TrialSpec
+
+LEAST_EPOCHS = 3
+"""Fewer do not make up for the learning rate that starts anew."""
+_SLACK = 1.35
+"""Of the time of an epoch, for its evaluation, its checkpoint, and the end of the launch."""
+
+
+def next_to_continue(
+    records: Sequence[TrialRecord], budget_ms: float, config: FinalTrainingSection
+) -> TrialRecord | None:
+    """The finished trial to train on next, or None when enough are: first the most accurate member of the search's front,
+    then whoever adds most to its hypervolume."""
+    continued = {record.continues for record in records if record.continues is not None and record.outcome != DIED}
+    if len(continued) >= config.members:
+        return None
+    searched = [r for r in records if r.complete and r.continues is None and (r.latency_ms or 0.0) <= budget_ms]
+    front = list(pareto_front(searched).records)
+    left = [record for record in front if record.number not in continued]
+    if not left:
+        return None
+    best = max(front, key=lambda record: record.val_miou or 0.0)
+    if best in left:
+        return best
+    whole = _hypervolume(front, budget_ms)
+    return max(left, key=lambda member: whole - _hypervolume([r for r in front if r is not member], budget_ms))
+
+
+def epochs_that_fit(record: TrialRecord, config: FinalTrainingSection, seconds: float) -> int:
+    """How many epochs to train on, of ``config.epochs`` at most; fewer than ``LEAST_EPOCHS`` are not worth the start."""
+    if record.score is None or record.score.epoch < 1:
+        return 0
+    epoch_s = _SLACK * record.score.train_s / record.score.epoch
+    return config.epochs if epoch_s * config.epochs <= seconds else int(seconds / epoch_s)
+
+
+def spec_of(config: StudyConfig, paths: StudyPaths, record: TrialRecord) -> TrialSpec:
+    """The order that a trial was, or is to be, trained by. ValueError for a trial without a candidate."""
+    if record.candidate is None:
+        raise ValueError(f"trial {record.number} has no candidate")
+    continues = None
+    if record.continues is not None and record.continues_epochs is not None:
+        continues = Continuation(record.continues, paths.trial(record.continues), record.continues_epochs)
+    return TrialSpec(record.number, record.candidate, config, paths.trial(record.number), paths.cache, continues)
+
+
+def _hypervolume(members: Sequence[TrialRecord], budget_ms: float) -> float:
+    points = [[-(record.val_miou or 0.0), record.latency_ms or 0.0] for record in members]
+    return hypervolume_2d(points, (0.0, budget_ms)) if points else 0.0
