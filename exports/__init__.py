@@ -11,6 +11,7 @@ from exports.profiles import PROFILES, DeviceProfile, get_profile
 if TYPE_CHECKING:
     from exports.bundle import ExportBundle, add_measurement, load_network, read_bundle, write_bundle
     from exports.lint import LintFinding, lint_onnx, lint_summary
+    from exports.network_file import TrainedNetwork, read_network, write_network
     from exports.onnx_export import OnnxFile, export_onnx
     from exports.parity import ParityReport, check_parity
     from exports.runtime import OnnxSession
@@ -23,6 +24,7 @@ _LAZY = {
     "OnnxFile": "exports.onnx_export",
     "OnnxSession": "exports.runtime",
     "ParityReport": "exports.parity",
+    "TrainedNetwork": "exports.network_file",
     "add_measurement": "exports.bundle",
     "build_engine": "exports.tensorrt_engine",
     "check_parity": "exports.parity",
@@ -31,7 +33,9 @@ _LAZY = {
     "lint_summary": "exports.lint",
     "load_network": "exports.bundle",
     "read_bundle": "exports.bundle",
+    "read_network": "exports.network_file",
     "write_bundle": "exports.bundle",
+    "write_network": "exports.network_file",
 }
 
 __all__ = [
@@ -43,6 +47,7 @@ __all__ = [
     "OnnxFile",
     "OnnxSession",
     "ParityReport",
+    "TrainedNetwork",
     "add_measurement",
     "build_engine",
     "check_parity",
@@ -52,7 +57,9 @@ __all__ = [
     "lint_summary",
     "load_network",
     "read_bundle",
+    "read_network",
     "write_bundle",
+    "write_network",
 ]
 
 

@@ -10,7 +10,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from exports.bundle_check import SCHEMA_VERSION, read_manifest, sha256_of, verify_files
@@ -19,14 +18,14 @@ from exports.errors import ExportError
 from exports.folder_lock import locked_parent, replaced_folder
 from exports.graph import count_graph_params, load_graph
 from exports.lint import lint_onnx, lint_summary
-from exports.onnx_export import OnnxFile, cpu_copy, export_onnx
+from exports.network_file import read_network, write_network
+from exports.onnx_export import OnnxFile, export_onnx
 from exports.parity import LabelArray, check_parity
 from exports.preview import Palette, default_palette, write_preview
 from exports.profiles import DeviceProfile
 from exports.runtime import FloatArray, OnnxSession
 from search_spaces.candidate import Candidate
 from search_spaces.files import write_json
-from search_spaces.registry import get_space
 
 _RULE = (
     "Upsample the logits bilinearly (half-pixel centres, align_corners false) to the size you want, then take the "
@@ -131,7 +130,16 @@ def write_bundle(
                 f"{subject} is not exported: {parity.reason}. Choose another trial, or train this one again with a "
                 "lower learning rate."
             )
-        _write_weights(staging / "model.pt", net, candidate, input_hw, len(class_names))
+        write_network(
+            staging / "model.pt",
+            net,
+            candidate,
+            input_hw=input_hw,
+            class_names=class_names,
+            ignore_index=ignore_index,
+            mean=mean,
+            std=std,
+        )
         (staging / "study.yaml").write_text(config_yaml)
         write_preview(
             staging / "preview.png",
@@ -210,28 +218,12 @@ def load_network(bundle: ExportBundle) -> nn.Module:
     Raises:
         UserError: the search space of the candidate is unknown here or has another version.
     """
-    content = torch.load(bundle.checkpoint_path, weights_only=True, map_location="cpu")
-    candidate = Candidate.from_dict(content["candidate"])
-    net = get_space(candidate.space, {}).build_pruned(candidate, content["num_classes"])
-    net.load_state_dict(content["state_dict"])
-    return net.eval()
+    return read_network(bundle.checkpoint_path).net
 
 
 def _describe(candidate: Candidate) -> str:
     shape = ", ".join(str(candidate.params[key]) for key in ("family", "decoder") if key in candidate.params)
     return f"candidate {candidate.id}" + (f" ({shape})" if shape else "")
-
-
-def _write_weights(
-    path: Path, net: nn.Module, candidate: Candidate, input_hw: tuple[int, int], num_classes: int
-) -> None:
-    content = {
-        "state_dict": dict(cpu_copy(net).state_dict()),
-        "candidate": candidate.to_dict(),
-        "num_classes": num_classes,
-        "input_hw": [int(input_hw[0]), int(input_hw[1])],
-    }
-    torch.save(content, path)
 
 
 def _profile_facts(profile: DeviceProfile) -> dict[str, Any]:

@@ -27,7 +27,7 @@ mask.save(target)
 _FILES = {
     "model.onnx": "the network: float32, batch 1, static shapes",
     "model.pt": 'the same weights for torch: `torch.load("model.pt", weights_only=True)` gives '
-    "`state_dict`, `candidate`, `num_classes`, `input_hw`",
+    "`state_dict`, `candidate`, `input_hw`, `class_names`, `ignore_index`, `mean`, `std`",
     "manifest.json": "everything here for programs, with a SHA-256 of each file",
     "study.yaml": "the study's configuration that led here",
     "preview.png": "validation images with prediction and label",

@@ -69,6 +69,7 @@ def test_make_demo_and_then_every_command_of_the_readme(copy: Path, repo_root: P
 
     ran = []
     for command in commands((repo_root / "README.md").read_text()):
+        command = command.replace("BUNDLE", front[-1]["bundle"]).replace("NUMBER", str(front[-1]["trial"]))
         words = shlex.split(command)
         if ".venv/bin/paretoseg" not in words[0]:
             continue
@@ -77,7 +78,7 @@ def test_make_demo_and_then_every_command_of_the_readme(copy: Path, repo_root: P
         else:
             run(command, copy)
         ran.append(words[1])
-    assert {"doctor", "calibrate", "launch", "dashboard", "front", "export", "report"} <= set(ran)
+    assert {"doctor", "calibrate", "launch", "dashboard", "front", "export", "evaluate", "refit", "report"} <= set(ran)
     answer = json.loads(run(f".venv/bin/paretoseg predict {front[0]['bundle']}/model.onnx --json", copy))
     assert answer["low_ms"] <= answer["latency_ms"] <= answer["high_ms"] and answer["kernels"]
 

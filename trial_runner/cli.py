@@ -73,6 +73,20 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--trial", type=int, help="this trial only, on the front or not")
     export.add_argument("--out", type=Path, help="folder for the bundles (default: the study's)")
 
+    evaluate = command("evaluate", "Score an exported network on a split, outside its study.")
+    evaluate.add_argument("network", type=Path, metavar="BUNDLE|FILE.pt", help="a bundle's folder, or a network file")
+    evaluate.add_argument("--data", type=Path, help="folder of the data (default: the study's)")
+    evaluate.add_argument("--kind", help="kind of the data, e.g. camvid (default: the study's)")
+    evaluate.add_argument("--split", default="val", choices=("train", "val", "test"))
+    evaluate.add_argument("--json", action="store_true")
+
+    refit = command("refit", "Train one trial's candidate again on several seeds, and report mean and spread.")
+    study_argument(refit)
+    refit.add_argument("--trial", type=int, required=True, metavar="N")
+    refit.add_argument("--seeds", type=int, default=3, help="how many (default: %(default)s)")
+    refit.add_argument("--epochs", type=int, help="of each training (default: the study's)")
+    refit.add_argument("--json", action="store_true")
+
     report = command("report", "Write the HTML report of a study.")
     study_argument(report)
     return parser

@@ -6,7 +6,9 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -14,6 +16,9 @@ from search_spaces.errors import UserError
 from trial_runner.config_file import load_config
 from trial_runner.paths import StudyPaths
 from trial_runner.study_config import StudyConfig
+
+if TYPE_CHECKING:
+    from objectives.trial_record import TrialRecord
 
 _MODEL_FILE = "latency_model.json"
 
@@ -28,8 +33,19 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
+def _mutter(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
 def _config(arguments: argparse.Namespace) -> StudyConfig:
     return load_config(arguments.study, arguments.overrides)
+
+
+def _trial(records: Sequence[TrialRecord], number: int) -> TrialRecord:
+    for record in records:
+        if record.number == number:
+            return record
+    raise UserError(f"the study has no trial {number}; it has {len(records)}, counted from 0.")
 
 
 def doctor(arguments: argparse.Namespace) -> int:
@@ -172,9 +188,7 @@ def export(arguments: argparse.Namespace) -> int:
                 "no finished trial keeps the latency budget: there is nothing to export. Launch the study first."
             )
     else:
-        chosen = [record for record in records if record.number == arguments.trial]
-        if not chosen:
-            raise UserError(f"the study has no trial {arguments.trial}; it has {len(records)}, counted from 0.")
+        chosen = [_trial(records, arguments.trial)]
         if not chosen[0].complete:
             state = chosen[0].outcome or chosen[0].state
             raise UserError(
@@ -186,6 +200,42 @@ def export(arguments: argparse.Namespace) -> int:
         if folder is None:
             note_afterwards(study, record.number, bundle=str(bundle), export_error=None)
         _say(str(bundle))
+    return 0
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    from trial_runner.evaluation import evaluate as run_evaluation
+
+    result = run_evaluation(arguments.network, split=arguments.split, root=arguments.data, kind=arguments.kind)
+    if arguments.json:
+        _say(json.dumps(result.to_dict(), indent=2))
+        return 0
+    for name, iou in result.class_iou.items():
+        _say(f"{name:<24} {'absent' if iou is None else format(iou, '.3f')}")
+    _say(
+        f"mIoU {result.miou:.4f}, Dice by image {result.dice:.4f}, pixel accuracy {result.pixel_accuracy:.4f} "
+        f"on {result.images} images of {result.data} {result.split}"
+    )
+    return 0
+
+
+def refit(arguments: argparse.Namespace) -> int:
+    from objectives.trial_record import read_study
+    from trial_runner.refit import refit as run_refit
+    from trial_runner.storage import open_study
+
+    config = _config(arguments)
+    study = open_study(config.study.storage, config.study.name, create=False)
+    record = _trial(read_study(study), arguments.trial)
+    result = run_refit(
+        config,
+        StudyPaths(config.study.output_dir),
+        record,
+        seeds=arguments.seeds,
+        epochs=arguments.epochs,
+        say=_mutter if arguments.json else _say,
+    )
+    _say(json.dumps(result.to_dict(), indent=2) if arguments.json else result.summary)
     return 0
 
 

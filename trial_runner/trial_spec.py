@@ -46,6 +46,7 @@ class TrialSpec:
         folder: the trial's own folder, on a file system that every node sees; holds its checkpoint.
         cache_dir: decoded data, shared by all trials.
         continues: what it goes on from; None for a training from the start.
+        seed: of initial weights, order and augmentation; None takes the study's. The data are the study's in any case.
     """
 
     number: int
@@ -54,6 +55,7 @@ class TrialSpec:
     folder: Path
     cache_dir: Path
     continues: Continuation | None = None
+    seed: int | None = None
 
     @property
     def checkpoint_path(self) -> Path:
@@ -73,6 +75,7 @@ class TrialSpec:
             self.config.training.model_dump(mode="json", exclude={"device"}),
             self.config.study.seed,
             *([self.continues.number, self.continues.epochs] if self.continues else []),
+            *([] if self.seed is None else [f"seed {self.seed}"]),
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -87,6 +90,7 @@ class TrialSpec:
             "folder": str(self.folder),
             "cache_dir": str(self.cache_dir),
             "continues": {**vars(self.continues), "folder": str(self.continues.folder)} if self.continues else None,
+            "seed": self.seed,
         }
 
     @classmethod
@@ -98,6 +102,7 @@ class TrialSpec:
             folder=Path(value["folder"]),
             cache_dir=Path(value["cache_dir"]),
             continues=_continuation(value.get("continues")),
+            seed=value.get("seed"),
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,13 +24,17 @@ class Augmentation:
     colour_jitter: float
 
 
-def normalise(images: NDArray[np.uint8] | Tensor, device: torch.device) -> Tensor:
-    """uint8 ``(N, H, W, 3)`` RGB to float32 ``(N, 3, H, W)``, ImageNet mean and standard deviation."""
+def normalise(
+    images: NDArray[np.uint8] | Tensor,
+    device: torch.device,
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
+) -> Tensor:
+    """uint8 ``(N, H, W, 3)`` RGB to float32 ``(N, 3, H, W)``; ImageNet's mean and standard deviation by default."""
     batch = torch.tensor(images, device=device) if isinstance(images, np.ndarray) else images.to(device)
     batch = batch.permute(0, 3, 1, 2).float().div_(255)
-    mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
-    std = torch.tensor(STD, device=device).view(1, 3, 1, 1)
-    return (batch - mean) / std
+    centre, spread = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (mean, std))
+    return (batch - centre) / spread
 
 
 def epoch_batches(

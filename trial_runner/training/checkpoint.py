@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from exports.network_file import UNREADABLE
 from search_spaces.files import atomic_path
 
 
@@ -52,7 +52,7 @@ def load_checkpoint(path: Path, fingerprint: str | None = None) -> Checkpoint | 
         return None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError):
+    except UNREADABLE:
         return None
     if fingerprint is not None and content.get("fingerprint") != fingerprint:
         return None

@@ -45,7 +45,7 @@ class Trainer:
         self._spec, self._space, self._train, self._val = spec, space, train, val
         self._num_classes, self._ignore_index, self._device = num_classes, ignore_index, device
         self._config = spec.config.training
-        self._seed = spec.config.study.seed
+        self._seed = spec.config.study.seed if spec.seed is None else spec.seed
         hyper = space.hyperparameters(spec.candidate)
         self._learning_rate, self._weight_decay = hyper["learning_rate"], hyper["weight_decay"]
         self._prunes = space.prune_ratio(spec.candidate) > 0

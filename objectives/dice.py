@@ -1,0 +1,59 @@
+"""Dice and score of LPCVC 2023, by the referee's own maths: one confusion matrix an image, not one for the whole split."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from objectives.metrics import ConfusionMatrix
+
+
+class MeanImageDice:
+    """Mean over images of the mean Dice over classes.
+
+    Per image and class Dice is 2 TP / (labelled + predicted pixels). A class that an image neither holds nor predicts is
+    left out of that image's mean; one that is only predicted counts with 0, if only by a single pixel. Label values that
+    are no class are masked out (nano_code of lpcvai/2023-LPCVC-Referee).
+    """
+
+    def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
+        """Raises ValueError as `ConfusionMatrix` does."""
+        ConfusionMatrix(num_classes, ignore_index)
+        self._num_classes, self._ignore_index = num_classes, ignore_index
+        self._dice: list[float] = []
+
+    def update(self, pred: npt.NDArray[np.integer[Any]], label: npt.NDArray[np.integer[Any]]) -> None:
+        """Add one image: class ids (H, W) each, of the same shape. Raises as `ConfusionMatrix.update` does."""
+        matrix = ConfusionMatrix(self._num_classes, self._ignore_index)
+        matrix.update(pred, label)
+        counts = matrix.counts
+        both = (counts.sum(axis=0) + counts.sum(axis=1)).astype(np.float64)
+        present = both > 0
+        if present.any():
+            self._dice.append(float(np.mean(2.0 * np.diag(counts)[present] / both[present])))
+
+    @property
+    def images(self) -> int:
+        """Images with at least one counted pixel."""
+        return len(self._dice)
+
+    @property
+    def value(self) -> float:
+        """0 to 1; NaN before the first image."""
+        return float(np.mean(self._dice)) if self._dice else float("nan")
+
+
+def lpcvc_score(mean_dice: float, seconds: float, images: int) -> float:
+    """``mean_dice / (seconds / images)``: accuracy over mean seconds an image.
+
+    The referee divides by 600 whatever the number of images is, which is the size of its test set; over another number of
+    images its formula would mistake the speed.
+
+    Raises:
+        ValueError: no image, or no time.
+    """
+    if images < 1 or not seconds > 0:
+        raise ValueError(f"a score needs images and seconds, got {images} images in {seconds} s")
+    return mean_dice / (seconds / images)

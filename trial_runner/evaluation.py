@@ -1,0 +1,138 @@
+"""A trained network's accuracy outside its study: the same images, the same resize, the same confusion matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+
+from exports import TrainedNetwork, read_bundle, read_network
+from objectives.data import SegmentationData, load_arrays, open_dataset
+from objectives.dice import MeanImageDice
+from objectives.metrics import ConfusionMatrix
+from search_spaces.errors import UserError
+from search_spaces.networks import upsample_logits
+from trial_runner.study_config import DataSection
+from trial_runner.training.batches import normalise
+from trial_runner.trial import open_split, torch_device
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network reaches on one split.
+
+    Attributes:
+        miou: class mean from one confusion matrix over the split, at the labels' own resolution.
+        class_iou: by class name; None for a class that neither labels nor predictions hold, which the mean leaves out.
+        pixel_accuracy: share of counted pixels.
+        dice: mean over images of each image's class-mean Dice, as LPCVC takes it.
+        images: of the split.
+    """
+
+    miou: float
+    class_iou: dict[str, float | None]
+    pixel_accuracy: float
+    dice: float
+    images: int
+    split: str
+    data: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "miou": self.miou,
+            "per_class": self.class_iou,
+            "pixel_accuracy": self.pixel_accuracy,
+            "dice": self.dice,
+            "images": self.images,
+            "split": self.split,
+            "data": self.data,
+        }
+
+
+def open_network(source: Path) -> tuple[TrainedNetwork, DataSection | None, int]:
+    """The network of a bundle's folder or of a network file, and what data its study names, with the study's seed.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if not source.is_dir():
+        return read_network(source), None, 0
+    bundle = read_bundle(source)
+    config = yaml.safe_load((bundle.dir / "study.yaml").read_text())
+    section = DataSection.model_validate(config["data"]) if isinstance(config, dict) and "data" in config else None
+    return read_network(bundle.checkpoint_path), section, int(config["study"]["seed"]) if section else 0
+
+
+def evaluate(
+    source: Path, *, split: str = "val", root: Path | None = None, kind: str | None = None, device: str = "auto"
+) -> Evaluation:
+    """Score a bundle or a network file on a split.
+
+    Args:
+        source: a bundle's folder, or a network file.
+        split: train, val or test.
+        root: folder of the data; by default the study's.
+        kind: of the data; by default the study's.
+
+    Raises:
+        UserError: no network there, no data there, or data of other classes than the network's.
+    """
+    trained, section, seed = open_network(source)
+    data = _open(trained, section, seed, split, root, kind)
+    if tuple(data.info.class_names) != trained.class_names:
+        raise UserError(
+            f"the network tells {len(trained.class_names)} classes apart ({', '.join(trained.class_names[:4])}, ...), the data "
+            f"{len(data.info.class_names)} ({', '.join(data.info.class_names[:4])}, ...). Give the data that it was trained for."
+        )
+    data.check()
+    arrays = load_arrays(data, trained.input_hw, cache_dir=None)
+    matrix, dice = score(trained, arrays.images, arrays.labels, torch_device(device))
+    report = matrix.report(trained.class_names)
+    return Evaluation(
+        miou=report.miou,
+        class_iou=dict(zip(trained.class_names, report.class_iou, strict=True)),
+        pixel_accuracy=report.pixel_accuracy,
+        dice=dice.value,
+        images=len(arrays.images),
+        split=split,
+        data=data.info.name,
+    )
+
+
+@torch.inference_mode()
+def score(
+    trained: TrainedNetwork,
+    images: NDArray[np.uint8],
+    labels: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
+    device: torch.device,
+) -> tuple[ConfusionMatrix, MeanImageDice]:
+    """Confusion matrix of the split and Dice by image. Images uint8 (N, H, W, 3) at the network's input resolution."""
+    classes = len(trained.class_names)
+    matrix, dice = ConfusionMatrix(classes, trained.ignore_index), MeanImageDice(classes, trained.ignore_index)
+    net, norm = trained.net.to(device), (trained.mean, trained.std)
+    for start in range(0, len(images), 8):
+        for offset, logit in enumerate(net(normalise(images[start : start + 8], device, *norm))):
+            label = np.asarray(labels[start + offset])
+            pred = upsample_logits(logit[None], (label.shape[0], label.shape[1])).max(1).indices[0].cpu().numpy()
+            matrix.update(pred, label)
+            dice.update(pred, label)
+    return matrix, dice
+
+
+def _open(
+    trained: TrainedNetwork, section: DataSection | None, seed: int, split: str, root: Path | None, kind: str | None
+) -> SegmentationData:
+    kind = kind or (section.kind if section else trained.data_kind)
+    if kind is None:
+        raise UserError("the file does not say what data the network was trained on. Add --kind, e.g. --kind camvid.")
+    if section is not None and section.kind == kind:
+        return open_split(section.model_copy(update={"root": root}) if root else section, split, seed)
+    if kind != "synthetic" and root is None:
+        raise UserError(f"data of kind {kind} lie in a folder. Add --data and the folder.")
+    return open_dataset(kind, root=root, split=split)

@@ -1,0 +1,137 @@
+"""One candidate trained again on several seeds: a front of single short runs is partly luck."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from exports import write_network
+from objectives.trial_record import TrialRecord
+from search_spaces import get_space
+from search_spaces.errors import UserError
+from trial_runner.export_job import trained_net
+from trial_runner.final_training import spec_of
+from trial_runner.paths import StudyPaths
+from trial_runner.study_config import StudyConfig
+from trial_runner.training.batches import MEAN, STD
+from trial_runner.trial import open_split, run_trial
+from trial_runner.trial_spec import Progress, TrialFailed, TrialSpec
+
+
+@dataclass(frozen=True)
+class Refit:
+    """What several seeds of one candidate reached.
+
+    Attributes:
+        trial: the study's trial.
+        epochs: of each training.
+        val_miou: by seed, in order.
+        search_miou: what the trial itself had reached; None for one without a score.
+        networks: network file of each seed, for `paretoseg evaluate`.
+    """
+
+    trial: int
+    epochs: int
+    val_miou: tuple[float, ...]
+    search_miou: float | None
+    networks: tuple[Path, ...]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.val_miou)
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation of a single run (n - 1); 0 with one seed, which tells nothing of it."""
+        return statistics.stdev(self.val_miou) if len(self.val_miou) > 1 else 0.0
+
+    @property
+    def summary(self) -> str:
+        found = "" if self.search_miou is None else f"; the search had read {self.search_miou:.3f}"
+        lines = [
+            f"trial {self.trial}, {len(self.val_miou)} seeds of {self.epochs} epochs: mIoU {self.mean:.3f} ± {self.sd:.3f}{found}"
+        ]
+        return "\n".join([*lines, *(str(path) for path in self.networks)])
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "trial": self.trial,
+            "epochs": self.epochs,
+            "val_miou": list(self.val_miou),
+            "mean": self.mean,
+            "sd": self.sd,
+            "search_miou": self.search_miou,
+            "networks": [str(path) for path in self.networks],
+        }
+
+
+def refit(
+    config: StudyConfig,
+    paths: StudyPaths,
+    record: TrialRecord,
+    *,
+    seeds: int,
+    epochs: int | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Refit:
+    """Train a trial's candidate from the start on ``seeds`` seeds, one after the other, and keep each network.
+
+    The data and their split are the study's. Run again, it goes on from the checkpoints, and repeats nothing that is done.
+
+    Args:
+        epochs: of each training; the study's by default.
+        say: called with a line after each seed.
+
+    Raises:
+        UserError: no seed or epoch asked for, no candidate, or a training that fails.
+    """
+    if seeds < 1 or (epochs is not None and epochs < 1):
+        raise UserError(f"a refit needs at least one seed and one epoch, not {seeds} and {epochs}.")
+    if record.candidate is None:
+        raise UserError(f"trial {record.number} has no candidate to train again. Choose one of `paretoseg front`.")
+    epochs = epochs or (record.score.epochs_total if record.score else config.training.epochs)
+    changed = config.model_copy(update={"training": config.training.model_copy(update={"epochs": epochs})})
+    first = config.study.seed
+    mious, networks = [], []
+    for seed in range(first, first + seeds):
+        folder = paths.root / "refits" / f"trial-{record.number:05d}" / f"{epochs}-epochs-seed-{seed}"
+        order = replace(spec_of(changed, paths, record), folder=folder, continues=None, seed=seed)
+        mious.append(_train(order))
+        networks.append(_keep(order))
+        say(f"seed {seed}: mIoU {mious[-1]:.3f} after {epochs} epochs")
+    return Refit(record.number, epochs, tuple(mious), record.val_miou, tuple(networks))
+
+
+def _train(order: TrialSpec) -> float:
+    last: list[Progress] = []
+
+    def report(progress: Progress) -> bool:
+        last[:] = [progress]
+        return False
+
+    try:
+        run_trial(order, report)
+    except TrialFailed as error:
+        raise UserError(f"the training on seed {order.seed} failed: {error}.") from error
+    return last[0].val_miou
+
+
+def _keep(order: TrialSpec) -> Path:
+    info = open_split(order.config.data, "val", order.config.study.seed).info
+    space = get_space(order.config.space.name, order.config.space.options())
+    path = order.folder / "network.pt"
+    write_network(
+        path,
+        trained_net(order, info.num_classes),
+        order.candidate,
+        input_hw=space.input_hw(order.candidate),
+        class_names=info.class_names,
+        ignore_index=info.ignore_index,
+        mean=MEAN,
+        std=STD,
+        data_kind=info.name,
+    )
+    return path
