@@ -19,6 +19,7 @@ class TrialScore:
         params: parameters of the network in the shape it was read in.
         train_s: seconds spent training up to this reading, over all restarts.
         class_iou: IoU per class in the data set's order; None for a class absent from labels and predictions.
+        initial_weights: what the encoder was started from, in words.
     """
 
     val_miou: float
@@ -28,6 +29,7 @@ class TrialScore:
     params: int
     train_s: float
     class_iou: tuple[float | None, ...]
+    initial_weights: str = "random"
 
     @property
     def fidelity(self) -> float:

@@ -80,6 +80,9 @@ class EncoderDecoderSpace(SearchSpace):
             }
         )
 
+    def operations_id(self, candidate: Candidate) -> str | None:
+        return ":".join(str(candidate.params[name]) for name in ("family", "decoder", "width"))
+
     def input_hw(self, candidate: Candidate) -> tuple[int, int]:
         return parse_resolution(str(candidate.params["resolution"]))
 
@@ -97,6 +100,13 @@ class EncoderDecoderSpace(SearchSpace):
         family = FAMILIES[str(params["family"])]
         decoder = DECODERS[str(params["decoder"])]
         return build_network(family, decoder, float(params["width"]), num_classes, self.input_hw(candidate), seed=seed)
+
+    def load_pretrained(self, net: SegmentationNet, candidate: Candidate, source: str) -> str:
+        from search_spaces.pretrained import load_pretrained
+
+        params = candidate.params
+        family, decoder = FAMILIES[str(params["family"])], DECODERS[str(params["decoder"])]
+        return load_pretrained(net, family, float(params["width"]), decoder.reductions, source)
 
     def prune(self, net: SegmentationNet, candidate: Candidate) -> SegmentationNet:
         from search_spaces.pruning import prune_network

@@ -75,7 +75,7 @@ def build_network(
         raise ValueError(f"a segmentation network needs at least 2 classes, got {num_classes}")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        encoder = _build_encoder(family, width, decoder.reductions)
+        encoder = build_encoder(family, width, decoder.reductions)
         channels = scale_channels(decoder.channels, width, minimum=decoder.min_channels)
         head = _resolve(decoder.factory)(encoder.feature_info.channels(), decoder.reductions, channels, num_classes)
         return SegmentationNet(
@@ -94,7 +94,8 @@ def deployable(net: SegmentationNet) -> SegmentationNet:
     return merged
 
 
-def _build_encoder(family: FamilySpec, width: float, reductions: tuple[int, ...]) -> Any:
+def build_encoder(family: FamilySpec, width: float, reductions: tuple[int, ...]) -> Any:
+    """timm's encoder with features at ``reductions``, its random weights from torch's global random state."""
     indices = tuple(TIMM_REDUCTIONS.index(reduction) for reduction in reductions)
     factory = _resolve(family.factory)
     encoder = factory(

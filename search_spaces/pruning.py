@@ -107,7 +107,7 @@ def _select(net: SegmentationNet, graph: Any, ratio: float) -> tuple[GroupSelect
         count = channels - kept_channels(channels, ratio)
         if count == 0:
             continue
-        order = torch.argsort(_l1_importance(graph, group, channels), stable=True)
+        order = torch.argsort(l1_importance(graph, group, channels), stable=True)
         removed = frozenset(order[:count].tolist())
         members = tuple(
             (
@@ -121,7 +121,7 @@ def _select(net: SegmentationNet, graph: Any, ratio: float) -> tuple[GroupSelect
     return tuple(selections)
 
 
-def _l1_importance(graph: Any, group: Any, channels: int) -> Tensor:
+def l1_importance(graph: Any, group: Any, channels: int) -> Tensor:
     """L1 norm of each channel's filter, averaged over the coupled convolutions after dividing each by its own mean."""
     total = torch.zeros(channels, dtype=torch.float64)
     for item in group.items:

@@ -61,6 +61,13 @@ class SearchSpace(ABC):
         text = json.dumps([self.name, self.version, params], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def operations_id(self, candidate: Candidate) -> str | None:
+        """The same for candidates whose networks differ in nothing but the image's size and the share of pruned channels.
+
+        One of them then tells the operations of all. None, unless a space says otherwise: that cannot be relied on.
+        """
+        return None
+
     def check_origin(self, candidate: Candidate) -> None:
         """Refuse a candidate of another space, or of another version of this one, with ``UserError``."""
         if (candidate.space, candidate.space_version) != (self.name, self.version):
@@ -92,6 +99,16 @@ class SearchSpace(ABC):
 
         The global random state of torch is left as it was found.
         """
+
+    def load_pretrained(self, net: SegmentationNet, candidate: Candidate, source: str) -> str:
+        """Replace random weights of ``net``, as built, by pretrained ones, and say which.
+
+        Raises:
+            UserError: the space has no pretrained weights, or the source cannot be used.
+        """
+        if source == "none":
+            return "random"
+        raise UserError(f"the search space {self.name} takes no pretrained weights; set training.weights to none.")
 
     @abstractmethod
     def prune(self, net: SegmentationNet, candidate: Candidate) -> SegmentationNet:

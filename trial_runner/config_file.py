@@ -111,8 +111,16 @@ def _absolute(config: StudyConfig, folder: Path) -> StudyConfig:
     root = config.data.root
     data = config.data.model_copy(update={"root": (folder / root.expanduser()).resolve() if root else None})
     model = (folder / config.device.latency_model.expanduser()).resolve()
+    weights = config.training.weights
+    if weights not in ("none", "hub"):
+        weights = str((folder / Path(weights).expanduser()).resolve())
     return config.model_copy(
-        update={"study": study, "data": data, "device": config.device.model_copy(update={"latency_model": model})}
+        update={
+            "study": study,
+            "data": data,
+            "device": config.device.model_copy(update={"latency_model": model}),
+            "training": config.training.model_copy(update={"weights": weights}),
+        }
     )
 
 

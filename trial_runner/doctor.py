@@ -45,6 +45,7 @@ def examine(config: StudyConfig | None) -> list[Finding]:
         ("output_dir", _output),
         ("data", _data),
         ("space", _space),
+        ("weights", _weights),
         ("device", _device),
         ("latency model", _latency_model),
         ("storage", _storage),
@@ -132,6 +133,13 @@ def _space(config: StudyConfig) -> str:
 
     space = get_space(config.space.name, config.space.options())
     return f"{config.space.name} with {len(space.dimensions)} dimensions"
+
+
+def _weights(config: StudyConfig) -> str:
+    from search_spaces.pretrained import check_source
+
+    check_source(config.training.weights)
+    return {"none": "every network starts from random weights"}.get(config.training.weights, config.training.weights)
 
 
 def _device(config: StudyConfig) -> str:

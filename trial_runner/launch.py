@@ -23,6 +23,7 @@ from objectives.trial_record import TrialRecord, read_study
 from search_spaces import get_space
 from search_spaces.errors import UserError
 from search_spaces.files import atomic_path, write_error
+from search_spaces.pretrained import check_source
 from trial_runner import inprocess_backend, ray_environment
 from trial_runner.config_file import dump_config
 from trial_runner.driver import StudyDriver
@@ -68,6 +69,7 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     check_room(paths.root)
     info = check_data(config)
     space = get_space(config.space.name, config.space.options())
+    check_source(config.training.weights)
     get_profile(config.device.name)
     model = load_latency_model(config)
     existing = open_study(config.study.storage, config.study.name, create=True)

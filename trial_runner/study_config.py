@@ -90,9 +90,11 @@ class DeviceSection(_Section):
 
 
 class TrainingSection(_Section):
-    """How each candidate is trained: train, prune after ``prune_after`` of the epochs, fine-tune for the rest."""
+    """How each candidate is trained: train, prune after ``prune_after`` of the epochs, fine-tune for the rest. ``weights`` of the
+    encoder to start from: ``none``, ``hub`` (timm's), or a file or folder of state dicts."""
 
     epochs: Positive = 20
+    weights: str = "none"
     batch_size: Positive = 8
     warmup_epochs: float = Field(default=0.5, ge=0)
     prune_after: float = Field(default=0.25, ge=0, le=0.9)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 
 from search_spaces import get_space
@@ -97,6 +98,7 @@ run_trial(spec, lambda progress: True)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 20_000_000, resource.RLIM_INFINITY))
 from trial_runner.training import trainer
+import timm
 import torch
 original = trainer.Trainer._loss
 def greedy(self, images, labels):
@@ -163,3 +165,16 @@ def test_class_weights_favour_rare_classes_and_leave_absent_ones_out():
     weights = class_weights(labels, 3, 255)
     assert weights[1] == pytest.approx(2 * weights[0]) and weights[2] == 0
     assert weights[:2].mean() == pytest.approx(1.0)
+
+
+def test_a_trial_starts_from_pretrained_weights_and_its_score_says_so(spec: Callable[..., TrialSpec], tmp_path: Path):
+    donor = timm.create_model("lcnet_100", pretrained=False)
+    torch.save(donor.state_dict(), tmp_path / "lcnet_100.pth")
+    order = spec("pretrained", family="lcnet", width=0.5)
+    training = order.config.training.model_copy(update={"weights": str(tmp_path)})
+    order = replace(order, config=order.config.model_copy(update={"training": training}))
+    reports: list[Progress] = []
+    assert not run_trial(order, lambda progress: bool(reports.append(progress)) or progress.epoch == 2)
+    assert run_trial(order, lambda progress: bool(reports.append(progress)))
+    said = {report.score.initial_weights for report in reports}
+    assert said == {"lcnet_100.pth, the strongest filters for width 0.5"}

@@ -68,6 +68,7 @@ class Trainer:
             self.net = space.build(spec.candidate, num_classes, seed=self._seed).to(device)
         if start:
             self.net.load_state_dict(start.model)
+        self.initial_weights = self._initial_weights(start)
         self.optimizer = self._new_optimizer()
         if resume:
             self.optimizer.load_state_dict(resume.optimizer)
@@ -112,6 +113,13 @@ class Trainer:
             train_s=self.train_s,
             score=self.score.to_dict() if self.score else None,
         )
+
+    def _initial_weights(self, start: Checkpoint | None) -> str:
+        """Load pretrained weights into a network that has none yet; what its encoder was started from."""
+        if start:
+            known = start.score.get("initial_weights") if start.score else None
+            return str(known or "random")
+        return self._space.load_pretrained(self.net, self._spec.candidate, self._config.weights)  # type: ignore[arg-type]
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         decayed = [p for p in self.net.parameters() if p.ndim > 1]
@@ -180,6 +188,7 @@ class Trainer:
             macs=count_macs(self.net, hw),
             params=count_params(self.net),
             train_s=self.train_s,
+            initial_weights=self.initial_weights,
             class_iou=tuple(None if math.isnan(value) else float(value) for value in matrix.iou()),
         )
 
