@@ -52,7 +52,7 @@ def trained_net(spec: TrialSpec, num_classes: int) -> SegmentationNet:
     space = get_space(spec.config.space.name, spec.config.space.options())
     build = space.build_pruned if checkpoint.pruned else space.build
     net = build(spec.candidate, num_classes)
-    net.load_state_dict(checkpoint.model)
+    net.load_state_dict(checkpoint.weights)
     return net.eval()
 
 

@@ -89,6 +89,23 @@ class DeviceSection(_Section):
     measure_front: bool = True
 
 
+class LossSection(_Section):
+    """Weights of the terms of the loss. Of the cross-entropy only the ``hardest_share`` of a batch's pixels counts."""
+
+    cross_entropy: float = Field(default=1.0, ge=0)
+    dice: float = Field(default=0.0, ge=0)
+    lovasz: float = Field(default=0.0, ge=0)
+    hardest_share: float = Field(default=1.0, gt=0, le=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    class_weights: Literal["none", "sqrt_inverse"] = "none"
+
+    @model_validator(mode="after")
+    def _something_to_minimise(self) -> LossSection:
+        if not self.cross_entropy + self.dice + self.lovasz:
+            raise ValueError("one of cross_entropy, dice and lovasz must be above 0")
+        return self
+
+
 class TrainingSection(_Section):
     """How each candidate is trained: train, prune after ``prune_after`` of the epochs, fine-tune for the rest. ``weights`` of the
     encoder to start from: ``none``, ``hub`` (timm's), or a file or folder of state dicts."""
@@ -98,8 +115,12 @@ class TrainingSection(_Section):
     batch_size: Positive = 8
     warmup_epochs: float = Field(default=0.5, ge=0)
     prune_after: float = Field(default=0.25, ge=0, le=0.9)
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    class_weights: Literal["none", "sqrt_inverse"] = "none"
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    schedule: Literal["cosine", "poly", "one_cycle"] = "cosine"
+    encoder_rate: float = Field(default=1.0, gt=0)
+    loss: LossSection = LossSection()
+    average_decay: float = Field(default=0.0, ge=0, lt=1)
+    mixed_precision: bool = False
     gradient_clip_norm: float = Field(default=5.0, gt=0)
     min_scale: float = Field(default=0.75, gt=0)
     max_scale: float = Field(default=1.5, gt=0)

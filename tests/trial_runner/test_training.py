@@ -15,9 +15,12 @@ import torch
 from search_spaces import get_space
 from search_spaces.candidate import Candidate
 from trial_runner.config_file import load_config
+from trial_runner.export_job import trained_net
+from trial_runner.study_config import LossSection
 from trial_runner.training.batches import Augmentation, class_weights, epoch_batches
 from trial_runner.training.checkpoint import load_checkpoint
-from trial_runner.trial import run_trial
+from trial_runner.training.evaluate import confusion
+from trial_runner.trial import load_splits, run_trial
 from trial_runner.trial_spec import Progress, TrialFailed, TrialSpec
 
 
@@ -36,8 +39,23 @@ def spec(write_study: Callable[..., Path], tmp_path: Path) -> Callable[..., Tria
     return make
 
 
-def test_interrupted_training_gives_bit_for_bit_what_an_uninterrupted_one_gives(spec: Callable[..., TrialSpec]):
-    whole, parts = spec("whole"), spec("parts")
+def with_training(order: TrialSpec, **changes: object) -> TrialSpec:
+    training = order.config.training.model_copy(update=changes)
+    return replace(order, config=order.config.model_copy(update={"training": training}))
+
+
+RECIPES = [
+    {},
+    {"optimizer": "sgd", "schedule": "poly", "encoder_rate": 0.3, "average_decay": 0.9},
+    {"schedule": "one_cycle", "loss": LossSection(dice=0.5, lovasz=0.5, hardest_share=0.3, label_smoothing=0.1)},
+]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_interrupted_training_gives_bit_for_bit_what_an_uninterrupted_one_gives(
+    spec: Callable[..., TrialSpec], recipe: dict[str, object]
+):
+    whole, parts = (with_training(spec(name), **recipe) for name in ("whole", "parts"))
     curve: list[Progress] = []
     assert run_trial(whole, lambda progress: bool(curve.append(progress)))
     for stop_at in (1, 2, 3):
@@ -50,6 +68,23 @@ def test_interrupted_training_gives_bit_for_bit_what_an_uninterrupted_one_gives(
     assert left is not None and right is not None and left.pruned and right.pruned
     assert left.model.keys() == right.model.keys()
     assert all(torch.equal(left.model[key], right.model[key]) for key in left.model)
+    assert all(torch.equal(left.weights[key], right.weights[key]) for key in left.weights)
+    assert (left.average is not None) == ("average_decay" in recipe)
+
+
+def test_the_average_is_what_is_scored_and_exported(spec: Callable[..., TrialSpec]):
+    order = with_training(spec(), average_decay=0.95)
+    reports: list[Progress] = []
+    run_trial(order, lambda progress: bool(reports.append(progress)))
+    checkpoint = load_checkpoint(order.checkpoint_path)
+    assert checkpoint is not None
+    net = trained_net(order, 14)
+    weights = net.state_dict()
+    assert all(torch.equal(weights[key], checkpoint.weights[key]) for key in weights)
+    assert not all(torch.equal(weights[key], checkpoint.model[key]) for key in weights)
+    info, _, val = load_splits(order, (32, 64))
+    matrix = confusion(net, val.images, val.labels, 14, info.ignore_index, device=torch.device("cpu"))
+    assert matrix.miou() == pytest.approx(reports[-1].val_miou)
 
 
 def test_a_finished_trial_that_is_started_again_only_reports(spec: Callable[..., TrialSpec]):
@@ -91,7 +126,8 @@ def test_a_loss_that_is_not_finite_fails_the_trial_with_the_next_step(spec: Call
 
 OUT_OF_MEMORY = """
 import json, resource, sys
-from trial_runner.trial import run_trial
+from trial_runner.training.evaluate import confusion
+from trial_runner.trial import load_splits, run_trial
 from trial_runner.trial_spec import TrialFailed, TrialSpec
 spec = TrialSpec.from_dict(json.loads(sys.argv[1]))
 run_trial(spec, lambda progress: True)
@@ -170,9 +206,7 @@ def test_class_weights_favour_rare_classes_and_leave_absent_ones_out():
 def test_a_trial_starts_from_pretrained_weights_and_its_score_says_so(spec: Callable[..., TrialSpec], tmp_path: Path):
     donor = timm.create_model("lcnet_100", pretrained=False)
     torch.save(donor.state_dict(), tmp_path / "lcnet_100.pth")
-    order = spec("pretrained", family="lcnet", width=0.5)
-    training = order.config.training.model_copy(update={"weights": str(tmp_path)})
-    order = replace(order, config=order.config.model_copy(update={"training": training}))
+    order = with_training(spec("pretrained", family="lcnet", width=0.5), weights=str(tmp_path))
     reports: list[Progress] = []
     assert not run_trial(order, lambda progress: bool(reports.append(progress)) or progress.epoch == 2)
     assert run_trial(order, lambda progress: bool(reports.append(progress)))

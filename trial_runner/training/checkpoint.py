@@ -22,6 +22,7 @@ class Checkpoint:
         epoch: epochs done.
         pruned: whether the network has been cut to its final shape.
         model, optimizer: state dicts.
+        average: state of the weights' moving average; None where there is none.
         curve: (epoch, val_miou) so far.
         train_s: seconds of training so far, over all restarts.
         score: the last `TrialScore` as a dict; None before the first evaluation.
@@ -35,6 +36,12 @@ class Checkpoint:
     curve: tuple[tuple[int, float], ...]
     train_s: float
     score: dict[str, Any] | None
+    average: dict[str, Any] | None = None
+
+    @property
+    def weights(self) -> dict[str, Any]:
+        """State dict of what is evaluated and exported: the average where there is one."""
+        return dict(self.average["model"]) if self.average else self.model
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

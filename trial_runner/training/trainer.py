@@ -7,23 +7,25 @@ import time
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from objectives.cost import count_macs, count_params
 from objectives.data import SplitArrays
 from objectives.trial_score import TrialScore
 from search_spaces import SearchSpace
 from search_spaces.networks import upsample_logits
+from trial_runner.training.averaging import WeightAverage
 from trial_runner.training.batches import Augmentation, class_weights, epoch_batches
 from trial_runner.training.checkpoint import Checkpoint, load_checkpoint
 from trial_runner.training.evaluate import confusion
+from trial_runner.training.losses import segmentation_loss
+from trial_runner.training.optimizers import make_optimizer, rate_factor, set_rate
 from trial_runner.trial_spec import CHECKPOINT, Continuation, TrialFailed, TrialSpec
 
 
 class Trainer:
     """A candidate's network, optimizer and curve.
 
-    The learning rate warms up linearly, then follows a cosine to zero over all epochs. After
+    The learning rate follows `rate_factor` over all epochs; where the weights are averaged, the average is what is evaluated. After
     ``prune_after`` of the epochs the network is cut to its final shape and the optimizer starts anew; where the prune ratio
     is 0 nothing happens. A final training starts from a finished trial's weights and shape.
     All randomness comes from the study's seed and the epoch: continuing from `state` gives, on a CPU,
@@ -48,12 +50,13 @@ class Trainer:
         self._seed = spec.config.study.seed if spec.seed is None else spec.seed
         hyper = space.hyperparameters(spec.candidate)
         self._learning_rate, self._weight_decay = hyper["learning_rate"], hyper["weight_decay"]
+        self._mixed = self._config.mixed_precision and device.type == "cuda"
         self._prunes = space.prune_ratio(spec.candidate) > 0
         self._epochs = spec.epochs
         self._prune_epoch = min(round(self._epochs * self._config.prune_after), self._epochs - 1)
         self._weights = (
             class_weights(train.train_labels, num_classes, ignore_index).to(device)
-            if self._config.class_weights == "sqrt_inverse"
+            if self._config.loss.class_weights == "sqrt_inverse"
             else None
         )
         start = resume or (load_finished(spec.continues) if spec.continues else None)
@@ -67,11 +70,13 @@ class Trainer:
         else:
             self.net = space.build(spec.candidate, num_classes, seed=self._seed).to(device)
         if start:
-            self.net.load_state_dict(start.model)
+            self.net.load_state_dict(resume.model if resume else start.weights)
         self.initial_weights = self._initial_weights(start)
-        self.optimizer = self._new_optimizer()
+        self._start_steps()
         if resume:
             self.optimizer.load_state_dict(resume.optimizer)
+            if self.average and resume.average:
+                self.average.load(resume.average)
 
     @property
     def done(self) -> bool:
@@ -88,7 +93,7 @@ class Trainer:
             if self._prunes and not self.pruned and self.epoch >= self._prune_epoch:
                 self.net = self._space.prune(self.net, self._spec.candidate)  # type: ignore[arg-type]
                 self.pruned = True
-                self.optimizer = self._new_optimizer()
+                self._start_steps()
             self._train_epoch()
             self.epoch += 1
             self.train_s += time.monotonic() - started
@@ -112,6 +117,7 @@ class Trainer:
             curve=tuple(self.curve),
             train_s=self.train_s,
             score=self.score.to_dict() if self.score else None,
+            average=self.average.state() if self.average else None,
         )
 
     def _initial_weights(self, start: Checkpoint | None) -> str:
@@ -121,18 +127,15 @@ class Trainer:
             return str(known or "random")
         return self._space.load_pretrained(self.net, self._spec.candidate, self._config.weights)  # type: ignore[arg-type]
 
-    def _new_optimizer(self) -> torch.optim.Optimizer:
-        decayed = [p for p in self.net.parameters() if p.ndim > 1]
-        others = [p for p in self.net.parameters() if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": self._weight_decay}, {"params": others, "weight_decay": 0.0}]
-        return torch.optim.AdamW(groups, lr=self._learning_rate)
+    def _start_steps(self) -> None:
+        """Make optimizer and average for the network as it is now: their state belongs to its parameters."""
+        self.optimizer = make_optimizer(self.net, self._config, self._learning_rate, self._weight_decay)
+        decay = self._config.average_decay
+        self.average = WeightAverage(self.net, decay) if decay else None
 
-    def _learning_rate_at(self, epochs: float) -> float:
-        warmup = self._config.warmup_epochs
-        if epochs < warmup:
-            return self._learning_rate * (epochs + 0.05) / (warmup + 0.05)
-        share = (epochs - warmup) / max(self._epochs - warmup, 1e-9)
-        return self._learning_rate * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+    @property
+    def _evaluated(self) -> nn.Module:
+        return self.average.net if self.average else self.net
 
     def _train_epoch(self) -> None:
         config = self._config
@@ -149,9 +152,7 @@ class Trainer:
             device=self._device,
         )
         for step, (images, labels) in enumerate(batches):
-            rate = self._learning_rate_at(self.epoch + step / steps)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
+            set_rate(self.optimizer, rate_factor(config, self.epoch + step / steps, self._epochs))
             loss = self._loss(images, labels)
             if not math.isfinite(loss.item()):
                 raise TrialFailed(
@@ -162,20 +163,28 @@ class Trainer:
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self.net.parameters(), config.gradient_clip_norm)
             self.optimizer.step()
+            if self.average:
+                self.average.update(self.net)
 
     def _loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        logits = upsample_logits(self.net(images), (labels.shape[1], labels.shape[2]))
-        return functional.cross_entropy(
-            logits,
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._mixed):
+            logits = upsample_logits(self.net(images), (labels.shape[1], labels.shape[2]))
+        return segmentation_loss(
+            logits.float(),
             labels,
-            weight=self._weights,
+            self._config.loss,
             ignore_index=self._ignore_index,
-            label_smoothing=self._config.label_smoothing,
+            class_weights=self._weights,
         )
 
     def _evaluate(self) -> TrialScore:
         matrix = confusion(
-            self.net, self._val.images, self._val.labels, self._num_classes, self._ignore_index, device=self._device
+            self._evaluated,
+            self._val.images,
+            self._val.labels,
+            self._num_classes,
+            self._ignore_index,
+            device=self._device,
         )
         miou = matrix.miou()
         if not math.isfinite(miou):
@@ -185,8 +194,8 @@ class Trainer:
             val_miou=miou,
             epoch=self.epoch,
             epochs_total=self._epochs,
-            macs=count_macs(self.net, hw),
-            params=count_params(self.net),
+            macs=count_macs(self._evaluated, hw),
+            params=count_params(self._evaluated),
             train_s=self.train_s,
             initial_weights=self.initial_weights,
             class_iou=tuple(None if math.isnan(value) else float(value) for value in matrix.iou()),
