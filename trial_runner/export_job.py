@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from exports import get_profile, write_bundle
+from exports import get_profile, write_bundle, write_network
 from search_spaces import SegmentationNet, get_space
 from search_spaces.errors import UserError
 from trial_runner.training.batches import MEAN, STD, normalise
 from trial_runner.training.checkpoint import load_checkpoint
-from trial_runner.trial import load_splits
+from trial_runner.trial import load_splits, open_split
 from trial_runner.trial_spec import TrialSpec
 
 
@@ -54,6 +54,28 @@ def trained_net(spec: TrialSpec, num_classes: int) -> SegmentationNet:
     net = build(spec.candidate, num_classes)
     net.load_state_dict(checkpoint.weights)
     return net.eval()
+
+
+def write_trained(spec: TrialSpec, path: Path) -> Path:
+    """The finished trial as one network file, which `paretoseg evaluate` reads; its path.
+
+    Raises:
+        UserError: no usable checkpoint, or the file cannot be written.
+    """
+    info = open_split(spec.config.data, "val", spec.config.study.seed).info
+    space = get_space(spec.config.space.name, spec.config.space.options())
+    write_network(
+        path,
+        trained_net(spec, info.num_classes),
+        spec.candidate,
+        input_hw=space.input_hw(spec.candidate),
+        class_names=info.class_names,
+        ignore_index=info.ignore_index,
+        mean=MEAN,
+        std=STD,
+        data_kind=info.name,
+    )
+    return path
 
 
 def export_trial(order: ExportOrder) -> Path:

@@ -8,16 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from exports import write_network
 from objectives.trial_record import TrialRecord
-from search_spaces import get_space
 from search_spaces.errors import UserError
-from trial_runner.export_job import trained_net
+from trial_runner.export_job import write_trained
 from trial_runner.final_training import spec_of
 from trial_runner.paths import StudyPaths
 from trial_runner.study_config import StudyConfig
-from trial_runner.training.batches import MEAN, STD
-from trial_runner.trial import open_split, run_trial
+from trial_runner.trial import run_trial
 from trial_runner.trial_spec import Progress, TrialFailed, TrialSpec
 
 
@@ -100,7 +97,7 @@ def refit(
         folder = paths.root / "refits" / f"trial-{record.number:05d}" / f"{epochs}-epochs-seed-{seed}"
         order = replace(spec_of(changed, paths, record), folder=folder, continues=None, seed=seed)
         mious.append(_train(order))
-        networks.append(_keep(order))
+        networks.append(write_trained(order, order.folder / "network.pt"))
         say(f"seed {seed}: mIoU {mious[-1]:.3f} after {epochs} epochs")
     return Refit(record.number, epochs, tuple(mious), record.val_miou, tuple(networks))
 
@@ -117,21 +114,3 @@ def _train(order: TrialSpec) -> float:
     except TrialFailed as error:
         raise UserError(f"the training on seed {order.seed} failed: {error}.") from error
     return last[0].val_miou
-
-
-def _keep(order: TrialSpec) -> Path:
-    info = open_split(order.config.data, "val", order.config.study.seed).info
-    space = get_space(order.config.space.name, order.config.space.options())
-    path = order.folder / "network.pt"
-    write_network(
-        path,
-        trained_net(order, info.num_classes),
-        order.candidate,
-        input_hw=space.input_hw(order.candidate),
-        class_names=info.class_names,
-        ignore_index=info.ignore_index,
-        mean=MEAN,
-        std=STD,
-        data_kind=info.name,
-    )
-    return path
