@@ -28,7 +28,7 @@ class DataSection(_Section):
     """What is learnt. Numbers of images and sizes apply to the synthetic scenes; ``val_fraction`` holds that share of the training
     images out where a data set of kind lpcvc or folder has no validation split."""
 
-    kind: Literal["synthetic", "camvid", "lpcvc", "cityscapes", "folder"]
+    kind: Literal["synthetic", "camvid", "lpcvc", "cityscapes", "ade20k", "voc", "rellis3d", "folder"]
     root: Path | None = None
     train_images: Positive = 240
     val_images: Positive = 60

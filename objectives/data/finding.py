@@ -119,6 +119,48 @@ def pair_files(
     return [FilePair(name, images[name], labels[name]) for name in sorted(images)]
 
 
+def read_list(kind: str, split: str, path: Path) -> list[str]:
+    """The lines of a split's list, without empty ones.
+
+    Raises:
+        DatasetError: the list is missing, cannot be read, or is empty.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except FileNotFoundError as error:
+        raise DatasetError(
+            f"split {split} of data set {kind} is listed in {path}, which is missing; restore it, correct root or choose another "
+            "split."
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path} must be a readable text file: {error}; restore it.") from error
+    if not lines:
+        raise DatasetError(
+            f"split {split} of data set {kind} needs at least one image, but {path} lists none; restore it."
+        )
+    return lines
+
+
+def listed_pairs(kind: str, split: str, entries: Iterable[tuple[str, Path, Path]]) -> list[FilePair]:
+    """(name, image, label) as pairs sorted by name.
+
+    Raises:
+        DatasetError: a file is missing, or a name is listed twice.
+    """
+    pairs: dict[str, FilePair] = {}
+    for name, image, label in entries:
+        for what, path in (("image", image), ("label", label)):
+            if not path.is_file():
+                raise DatasetError(
+                    f"split {split} of data set {kind} lists {name}, but its {what} {path} is missing (the pair: {image} and "
+                    f"{label}); restore it or correct root."
+                )
+        if name in pairs:
+            raise DatasetError(f"split {split} of data set {kind} lists {name} twice; correct the list.")
+        pairs[name] = FilePair(name, image, label)
+    return [pairs[name] for name in sorted(pairs)]
+
+
 def hold_out(kind: str, split: str, pairs: list[FilePair], val_fraction: float) -> list[FilePair]:
     """The train or val part of ``pairs``: val is the ``val_fraction`` whose hashed names come first, at least one.
 

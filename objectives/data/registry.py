@@ -8,18 +8,24 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from objectives.data.ade20k import open_ade20k
 from objectives.data.base import SPLITS, DatasetError, SegmentationData
 from objectives.data.camvid import open_camvid
 from objectives.data.cityscapes import open_cityscapes
 from objectives.data.folder import open_folder
 from objectives.data.lpcvc import open_lpcvc
+from objectives.data.rellis3d import open_rellis3d
 from objectives.data.synthetic import open_synthetic
+from objectives.data.voc import open_voc
 
 KINDS: dict[str, Callable[..., SegmentationData]] = {
     "synthetic": open_synthetic,
     "camvid": open_camvid,
     "lpcvc": open_lpcvc,
     "cityscapes": open_cityscapes,
+    "ade20k": open_ade20k,
+    "voc": open_voc,
+    "rellis3d": open_rellis3d,
     "folder": open_folder,
 }
 

@@ -17,8 +17,9 @@ NAMES = ("a", "b", "c")
 
 
 def save(path: Path, array: np.ndarray) -> Path:
+    """Lossless whatever the suffix says: readers go by the content."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path)
+    Image.fromarray(array).save(path, format="PNG")
     return path
 
 
@@ -59,6 +60,40 @@ def make_cityscapes(root: Path, label: np.ndarray, ending: str = "labelIds") -> 
     return images / f"{stem}_leftImg8bit.png", labels / f"{stem}_gtFine_{ending}.png"
 
 
+def make_ade20k(root: Path, label: np.ndarray) -> tuple[Path, Path]:
+    top = root / "ADEChallengeData2016"
+    for number, name in enumerate(NAMES):
+        save(top / "images/training" / f"{name}.jpg", image_array(number))
+        save(top / "annotations/training" / f"{name}.png", label)
+    rows = [f"{n}\t0.1\t1\t1\t0\t{'screen' if n in (131, 142) else f'thing {n}, other'}" for n in range(1, 151)]
+    (top / "objectInfo150.txt").write_text("\n".join(["Idx\tRatio\tTrain\tVal\tStuff\tName", *rows]))
+    return top / "images/training/b.jpg", top / "annotations/training/b.png"
+
+
+def make_voc(root: Path, label: np.ndarray) -> tuple[Path, Path]:
+    top = root / "VOCdevkit" / "VOC2012"
+    for number, name in enumerate((*NAMES, "unlisted")):
+        save(top / "JPEGImages" / f"{name}.jpg", image_array(number))
+        save(top / "SegmentationClass" / f"{name}.png", label)
+    (top / "ImageSets/Segmentation").mkdir(parents=True)
+    (top / "ImageSets/Segmentation/train.txt").write_text("b\na\nc\n\n")
+    return top / "JPEGImages/b.jpg", top / "SegmentationClass/b.png"
+
+
+def make_rellis3d(root: Path, label: np.ndarray) -> tuple[Path, Path]:
+    images = root / "Rellis_3D_pylon_camera_node/Rellis-3D"
+    labels = root / "Rellis_3D_pylon_camera_node_label_id/Rellis-3D"
+    lines = []
+    for number, name in enumerate(NAMES):
+        image, annotation = f"00000/pylon_camera_node/{name}.jpg", f"00000/pylon_camera_node_label_id/{name}.png"
+        save(images / image, image_array(number))
+        save(labels / annotation, label)
+        lines.append(f"{image} {annotation}\n")
+    (root / "Rellis_3D_image_split").mkdir()
+    (root / "Rellis_3D_image_split/train.lst").write_text("".join(lines))
+    return images / "00000/pylon_camera_node/b.jpg", labels / "00000/pylon_camera_node_label_id/b.png"
+
+
 def make_folder(root: Path, label: np.ndarray) -> tuple[Path, Path]:
     for number, name in enumerate(NAMES):
         save(root / "images/train" / f"{name}.png", image_array(number))
@@ -71,6 +106,9 @@ MAKERS: dict[str, Callable[[Path, np.ndarray], tuple[Path, Path]]] = {
     "camvid": make_camvid,
     "lpcvc": make_lpcvc,
     "cityscapes": make_cityscapes,
+    "ade20k": make_ade20k,
+    "voc": make_voc,
+    "rellis3d": make_rellis3d,
     "folder": make_folder,
 }
 # (values in the file, what they become)
@@ -78,6 +116,9 @@ CODES = {
     "camvid": ((0, 3, 10, 11, 255), (0, 3, 10, 255, 255)),
     "lpcvc": ((0, 7, 13, 14, 255), (0, 7, 13, 255, 255)),
     "cityscapes": ((0, 7, 11, 26, 33), (255, 0, 2, 13, 18)),
+    "ade20k": ((0, 1, 150, 255), (255, 0, 149, 255)),
+    "voc": ((0, 1, 20, 255), (0, 1, 20, 255)),
+    "rellis3d": ((0, 1, 3, 34), (255, 0, 1, 18)),
     "folder": ((0, 1, 2, 255), (0, 1, 2, 255)),
 }
 GOOD = {kind: label_array(*CODES[kind][0]) for kind in MAKERS}
@@ -302,3 +343,22 @@ def test_real_camvid(shared_dir: Path) -> None:
         image, label = data.pair(0)
         assert image.shape == (360, 480, 3)
         assert set(np.unique(label)) <= {*range(11), 255}
+
+
+def test_ade20k_takes_its_names_from_the_release_and_tells_equal_ones_apart(tmp_path: Path) -> None:
+    make_ade20k(tmp_path, GOOD["ade20k"])
+    names = open_train("ade20k", tmp_path).info.class_names
+    assert names[0] == "thing_1" and (names[130], names[141]) == ("screen_131", "screen_142")
+    (tmp_path / "ADEChallengeData2016/objectInfo150.txt").unlink()
+    assert open_train("ade20k", tmp_path).info.class_names[149] == "class_150"
+
+
+def test_only_listed_images_belong_to_a_split(tmp_path: Path) -> None:
+    make_voc(tmp_path, GOOD["voc"])
+    data = open_train("voc", tmp_path / "VOCdevkit")
+    assert [data.name(index) for index in range(len(data))] == ["a", "b", "c"]
+    listed = tmp_path / "VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt"
+    listed.write_text("a\na\n")
+    assert "lists a twice" in complaint(lambda: open_train("voc", tmp_path))
+    listed.write_text("\n")
+    assert "at least one image" in complaint(lambda: open_train("voc", tmp_path))

@@ -1,0 +1,49 @@
+"""ADE20K's scene parsing benchmark: ``images/{training,validation}`` with ``annotations/{training,validation}``, 150 classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from objectives.data.base import IGNORE_INDEX, DatasetError, DatasetInfo, spread_palette
+from objectives.data.file_data import FileData
+from objectives.data.finding import (
+    IMAGE_SUFFIXES,
+    LABEL_SUFFIXES,
+    first_folder,
+    index_files,
+    pair_files,
+    require_folder,
+    require_root,
+)
+
+CLASSES = 150
+_FOLDERS = {"train": "training", "val": "validation", "test": "testing"}
+_NAMES_FILE = "objectInfo150.txt"
+
+
+def open_ade20k(root: Path | None, split: str) -> FileData:
+    """150 classes, 1 to 150 in the files; 0 there (everything else) is ignored. Names come from the release's
+    ``objectInfo150.txt`` where it is there. ``root`` is the folder ADEChallengeData2016 or one that holds it."""
+    root = require_root("ade20k", root)
+    top = first_folder([root / "ADEChallengeData2016"]) or root
+    image_folder = require_folder("ade20k", split, "images", [top / "images" / _FOLDERS[split]])
+    label_folder = require_folder("ade20k", split, "labels", [top / "annotations" / _FOLDERS[split]])
+    images, labels = index_files(image_folder, IMAGE_SUFFIXES), index_files(label_folder, LABEL_SUFFIXES)
+    pairs = pair_files("ade20k", split, image_folder, images, label_folder, labels)
+    info = DatasetInfo("ade20k", _names(top / _NAMES_FILE), spread_palette(CLASSES))
+    id_map = {value: value - 1 for value in range(1, CLASSES + 1)} | {0: IGNORE_INDEX, IGNORE_INDEX: IGNORE_INDEX}
+    return FileData(info, split, pairs, id_map, "1 to 150, or 0 for what is none of them")
+
+
+def _names(path: Path) -> tuple[str, ...]:
+    """The first of each class's names, with its number where two would be alike; ``class_N`` without the file."""
+    if not path.is_file():
+        return tuple(f"class_{number}" for number in range(1, CLASSES + 1))
+    rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[1:] if line.strip()]
+    names = {int(row[0]): row[-1].split(",")[0].strip().replace(" ", "_") for row in rows if row[0].strip().isdigit()}
+    if sorted(names) != list(range(1, CLASSES + 1)):
+        raise DatasetError(
+            f"{path} must name the classes 1 to {CLASSES}, but names {len(names)}; restore it or remove it."
+        )
+    listed = [names[number] for number in range(1, CLASSES + 1)]
+    return tuple(f"{name}_{n}" if listed.count(name) > 1 else name for n, name in enumerate(listed, start=1))
