@@ -114,12 +114,16 @@ def _absolute(config: StudyConfig, folder: Path) -> StudyConfig:
     weights = config.training.weights
     if weights not in ("none", "hub"):
         weights = str((folder / Path(weights).expanduser()).resolve())
+    distillation = config.training.distillation
+    if distillation.teacher is not None:
+        teacher = (folder / distillation.teacher.expanduser()).resolve()
+        distillation = distillation.model_copy(update={"teacher": teacher})
     return config.model_copy(
         update={
             "study": study,
             "data": data,
             "device": config.device.model_copy(update={"latency_model": model}),
-            "training": config.training.model_copy(update={"weights": weights}),
+            "training": config.training.model_copy(update={"weights": weights, "distillation": distillation}),
         }
     )
 

@@ -106,6 +106,14 @@ class LossSection(_Section):
         return self
 
 
+class DistillationSection(_Section):
+    """A teacher, a bundle's folder or a network file, whose probabilities at ``temperature`` count with ``weight`` in the loss."""
+
+    teacher: Path | None = None
+    weight: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=2.0, gt=0)
+
+
 class TrainingSection(_Section):
     """How each candidate is trained: train, prune after ``prune_after`` of the epochs, fine-tune for the rest. ``weights`` of the
     encoder to start from: ``none``, ``hub`` (timm's), or a file or folder of state dicts."""
@@ -119,6 +127,7 @@ class TrainingSection(_Section):
     schedule: Literal["cosine", "poly", "one_cycle"] = "cosine"
     encoder_rate: float = Field(default=1.0, gt=0)
     loss: LossSection = LossSection()
+    distillation: DistillationSection = DistillationSection()
     average_decay: float = Field(default=0.0, ge=0, lt=1)
     mixed_precision: bool = False
     gradient_clip_norm: float = Field(default=5.0, gt=0)

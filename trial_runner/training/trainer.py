@@ -16,6 +16,7 @@ from search_spaces.networks import upsample_logits
 from trial_runner.training.averaging import WeightAverage
 from trial_runner.training.batches import Augmentation, class_weights, epoch_batches
 from trial_runner.training.checkpoint import Checkpoint, load_checkpoint
+from trial_runner.training.distillation import Teacher
 from trial_runner.training.evaluate import confusion
 from trial_runner.training.losses import segmentation_loss
 from trial_runner.training.optimizers import make_optimizer, rate_factor, set_rate
@@ -50,6 +51,8 @@ class Trainer:
         self._seed = spec.config.study.seed if spec.seed is None else spec.seed
         hyper = space.hyperparameters(spec.candidate)
         self._learning_rate, self._weight_decay = hyper["learning_rate"], hyper["weight_decay"]
+        distillation = self._config.distillation
+        self._teacher = Teacher(distillation, num_classes, device) if distillation.teacher else None
         self._mixed = self._config.mixed_precision and device.type == "cuda"
         self._prunes = space.prune_ratio(spec.candidate) > 0
         self._epochs = spec.epochs
@@ -169,13 +172,14 @@ class Trainer:
     def _loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._mixed):
             logits = upsample_logits(self.net(images), (labels.shape[1], labels.shape[2]))
-        return segmentation_loss(
+        loss = segmentation_loss(
             logits.float(),
             labels,
             self._config.loss,
             ignore_index=self._ignore_index,
             class_weights=self._weights,
         )
+        return loss if self._teacher is None else loss + self._teacher.loss(images, logits)
 
     def _evaluate(self) -> TrialScore:
         matrix = confusion(
