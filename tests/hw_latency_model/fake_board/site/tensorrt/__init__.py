@@ -1,0 +1,426 @@
+"""A stand-in for TensorRT's Python API that has exactly what the version in FAKE_TRT_VERSION has.
+
+What a version lacks raises AttributeError, as there; what it insists on (explicit batch, a parent constructor called,
+every tensor bound to allocated memory) is insisted on. Which version has what: NVIDIA's Python API reference and the table
+in this project's notes on the Jetson Nano. Times are SIMULATED. Importing it also puts a stand-in behind
+``ctypes.CDLL("libcudart.so...")``. An "ONNX" is a JSON text: {"ms": 5.0, "spread": 0.004, "op": "Conv", ...}.
+"""
+
+import ctypes
+import enum
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
+from board_clock import Board
+
+__version__ = os.environ["FAKE_TRT_VERSION"]
+_V = tuple(int(part) for part in __version__.split(".")[:2])
+_BOARD = Board(os.environ["FAKE_BOARD_ROOT"])
+
+
+def _without(owner, *names):
+    for name in names:
+        delattr(owner, name)
+
+
+class _Sealed:
+    """pybind11's classes take no attributes that they do not have."""
+
+    _settable = ()
+
+    def __setattr__(self, name, value):
+        if not name.startswith("_") and name not in self._settable:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        object.__setattr__(self, name, value)
+
+
+class _Severity(enum.IntEnum):
+    INTERNAL_ERROR = 0
+    ERROR = 1
+    WARNING = 2
+    INFO = 3
+    VERBOSE = 4
+
+
+class ILogger:
+    Severity = _Severity
+    INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = _Severity
+
+    def __init__(self):
+        self._constructed = True
+
+
+def _log(logger, severity, text):
+    if not getattr(logger, "_constructed", False):
+        raise TypeError("tensorrt.ILogger.__init__() must be called when overriding __init__")
+    logger.log(severity, text)
+
+
+if _V < (11, 0):
+
+    def init_libnvinfer_plugins(logger, namespace):
+        _log(logger, ILogger.VERBOSE, "Registered plugin creator - ::InstanceNormalization_TRT version 1")
+        return True
+
+
+class IProfiler:
+    def __init__(self):
+        self._constructed = True
+
+
+class NetworkDefinitionCreationFlag(enum.IntEnum):
+    EXPLICIT_BATCH = 0
+    STRONGLY_TYPED = 1
+
+
+class BuilderFlag(enum.IntEnum):
+    FP16 = 0
+    INT8 = 1
+    DEBUG = 2
+
+
+class MemoryPoolType(enum.IntEnum):
+    WORKSPACE = 0
+
+
+class TensorIOMode(enum.IntEnum):
+    NONE = 0
+    INPUT = 1
+    OUTPUT = 2
+
+
+class LayerType(enum.IntEnum):
+    CONVOLUTION = 0
+    QUANTIZE = 1
+
+
+class DataType(enum.IntEnum):
+    FLOAT = 0
+    HALF = 1
+    INT8 = 2
+    INT32 = 3
+
+
+if _V >= (11, 0):
+    NetworkDefinitionCreationFlag = enum.IntEnum("NetworkDefinitionCreationFlag", {"STRONGLY_TYPED": 1})
+    BuilderFlag = enum.IntEnum("BuilderFlag", {"DEBUG": 2})
+if _V < (8, 4):
+    del MemoryPoolType
+if _V < (8, 5):
+    del TensorIOMode
+
+
+class IHostMemory(bytes):
+    pass
+
+
+class ITimingCache:
+    def __init__(self, content):
+        self._content = content
+
+    def serialize(self):
+        return IHostMemory(self._content)
+
+
+class _Layer:
+    def __init__(self, kind):
+        self.type = kind
+
+
+class INetworkDefinition(_Sealed):
+    def __init__(self, explicit):
+        self._explicit = explicit
+        self._model = None
+
+    @property
+    def num_layers(self):
+        return 2
+
+    def get_layer(self, index):
+        return _Layer(LayerType.QUANTIZE if index and "quantize" in self._model else LayerType.CONVOLUTION)
+
+
+class IBuilderConfig(_Sealed):
+    _settable = ("max_workspace_size",) if _V < (10, 0) else ()
+
+    def __init__(self):
+        self._flags = set()
+        self._cache = None
+        self._workspace = None
+
+    def set_flag(self, flag):
+        self._flags.add(BuilderFlag(flag).name)
+
+    def set_memory_pool_limit(self, pool, size):
+        self._workspace = (MemoryPoolType(pool), int(size))
+
+    def create_timing_cache(self, content):
+        return ITimingCache(bytes(content))
+
+    def set_timing_cache(self, cache, ignore_mismatch):
+        self._cache = cache
+        return cache._content in (b"",) or cache._content.startswith(__version__.encode())
+
+    def get_timing_cache(self):
+        return self._cache
+
+
+if _V < (8, 4):
+    _without(IBuilderConfig, "set_memory_pool_limit")
+
+
+class OnnxParser(_Sealed):
+    def __init__(self, network, logger):
+        if not network._explicit:
+            raise RuntimeError("network must be created with the EXPLICIT_BATCH flag to be parsed into")
+        self._network, self._logger, self._errors = network, logger, []
+
+    def parse(self, content):
+        text = bytes(content).decode("latin-1")
+        model = json.loads(text[text.index("{") :].split("#", 1)[0])
+        if model.get("op") == "HardSwish" and _V < (8, 4):
+            _log(
+                self._logger, ILogger.INFO, "No importer registered for op: HardSwish. Attempting to import as plugin."
+            )
+            _log(self._logger, ILogger.ERROR, "3: getPluginCreator could not find plugin: HardSwish version: 1")
+            self._errors.append('ModelImporter.cpp:720: While parsing node number 1 [HardSwish -> "407"]:')
+            return False
+        model["sha"] = hashlib.sha256(bytes(content)).hexdigest()
+        self._network._model = model
+        return True
+
+    def parse_from_file(self, path):
+        return self.parse(Path(path).read_bytes())
+
+    @property
+    def num_errors(self):
+        return len(self._errors)
+
+    def get_error(self, index):
+        return self._errors[index]
+
+
+class Builder(_Sealed):
+    def __init__(self, logger):
+        self._logger = logger
+        _log(logger, ILogger.INFO, "[MemUsageChange] Init CUDA: CPU +229, GPU +0, now: CPU 248, GPU 3325 (MiB)")
+
+    def create_network(self, flags=0):
+        if _V >= (11, 0) and flags & 1:
+            raise TypeError("create_network(): EXPLICIT_BATCH was removed")
+        return INetworkDefinition(bool(flags & 1) or _V >= (10, 0))
+
+    def create_builder_config(self):
+        return IBuilderConfig()
+
+    def build_serialized_network(self, network, config):
+        model = network._model
+        with (_BOARD.root / "builds.log").open("a") as stream:
+            stream.write(model["sha"] + "\n")
+        time.sleep(model.get("build_s", 0.05))
+        fate = model.get("fate")
+        if fate == "abort":
+            _log(
+                self._logger,
+                ILogger.ERROR,
+                "1: [convolutionRunner.cpp::execute::391] Error Code 1: Cask (Cask convolution execution)",
+            )
+            os.abort()
+        if fate == "oom":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if fate == "unbuildable":
+            _log(
+                self._logger,
+                ILogger.ERROR,
+                "10: [optimizer.cpp::computeCosts::1855] Error Code 10: Could not find any implementation for node",
+            )
+            return None
+        if config._cache is not None:
+            config._cache._content = __version__.encode() + b" timings"
+        half = "FP16" in config._flags or model.get("typed") == "fp16"
+        plan = {"trt": __version__, "half": half, "model": model, "weights": "0" * model.get("plan_bytes", 100)}
+        return IHostMemory(json.dumps(plan).encode())
+
+
+class Runtime(_Sealed):
+    def __init__(self, logger):
+        self._logger = logger
+
+    def deserialize_cuda_engine(self, content):
+        plan = json.loads(bytes(content).decode())
+        if plan["trt"] != __version__:
+            _log(self._logger, ILogger.ERROR, "6: The engine plan file is not compatible with this version of TensorRT")
+            return None
+        return ICudaEngine(plan)
+
+
+_TENSORS = (("image", True, (1, 3, 32, 32), DataType.FLOAT), ("logits", False, (1, 2, 8, 8), DataType.FLOAT))
+
+
+class ICudaEngine(_Sealed):
+    def __init__(self, plan):
+        self._plan = plan
+        self._tensors = {tensor[0]: tensor for tensor in _TENSORS}
+
+    num_bindings = property(lambda self: len(_TENSORS))
+    num_io_tensors = property(lambda self: len(_TENSORS))
+
+    def get_binding_name(self, index):
+        return _TENSORS[index][0]
+
+    def binding_is_input(self, index):
+        return _TENSORS[index][1]
+
+    def get_binding_shape(self, index):
+        return _TENSORS[index][2]
+
+    def get_binding_dtype(self, index):
+        return _TENSORS[index][3]
+
+    def get_tensor_name(self, index):
+        return _TENSORS[index][0]
+
+    def get_tensor_mode(self, name):
+        return TensorIOMode.INPUT if self._tensors[name][1] else TensorIOMode.OUTPUT
+
+    def get_tensor_shape(self, name):
+        return self._tensors[name][2]
+
+    def get_tensor_dtype(self, name):
+        return self._tensors[name][3]
+
+    def create_execution_context(self):
+        return IExecutionContext(self._plan)
+
+
+class IExecutionContext(_Sealed):
+    _settable = ("profiler",)
+
+    def __init__(self, plan):
+        self._plan = plan
+        self._addresses = {}
+        self.profiler = None
+
+    def set_tensor_address(self, name, address):
+        self._addresses[name] = address
+        return True
+
+    def execute_async_v3(self, stream_handle):
+        return self._run([self._addresses[tensor[0]] for tensor in _TENSORS])
+
+    def execute_async_v2(self, bindings, stream_handle):
+        return self._run(bindings)
+
+    def execute_v2(self, bindings):
+        return self._run(bindings)
+
+    def _run(self, bindings):
+        if len(bindings) != len(_TENSORS) or any(address not in _CUDART.allocated for address in bindings):
+            raise RuntimeError("a binding is no device memory: illegal memory access")
+        model = self._plan["model"]
+        if model.get("refuses_to_run"):
+            return False
+        ms = model["ms"] * (0.6 if self._plan["half"] else 1.0)
+        taken = _BOARD.launch(ms, model.get("spread", 0.004))
+        if self.profiler is not None:
+            for name, share in (("Conv_0 + Relu_1", 0.75), ("Resize_2", 0.25)):
+                self.profiler.report_layer_time(name, taken * share)
+        return True
+
+
+if _V >= (10, 0):
+    _without(
+        ICudaEngine, "num_bindings", "get_binding_name", "binding_is_input", "get_binding_shape", "get_binding_dtype"
+    )
+    _without(IExecutionContext, "execute_async_v2")
+if _V < (8, 5):
+    _without(
+        ICudaEngine, "num_io_tensors", "get_tensor_name", "get_tensor_mode", "get_tensor_shape", "get_tensor_dtype"
+    )
+    _without(IExecutionContext, "execute_async_v3", "set_tensor_address")
+
+
+class _Function:
+    """What ctypes gives for a symbol: callable, with ``restype`` to set."""
+
+    def __init__(self, function):
+        self._function = function
+
+    def __call__(self, *arguments):
+        return self._function(*arguments)
+
+
+class _Cudart:
+    """libcudart with real host memory behind the addresses and the simulated GPU's clock behind the events."""
+
+    def __init__(self):
+        self.allocated = {}
+        self._events = {}
+        for name in dir(self):
+            if name.startswith("_cuda"):
+                setattr(self, name[1:], _Function(getattr(self, name)))
+
+    def _cudaGetErrorString(self, code):
+        return b"invalid argument"
+
+    def _cudaMalloc(self, pointer, size):
+        block = ctypes.create_string_buffer(size.value)
+        pointer._obj.value = ctypes.addressof(block)
+        self.allocated[pointer._obj.value] = block
+        return 0
+
+    def _cudaHostAlloc(self, pointer, size, flags):
+        return self._cudaMalloc(pointer, size)
+
+    def _cudaStreamCreate(self, pointer):
+        pointer._obj.value = 77
+        return 0
+
+    def _cudaEventCreate(self, pointer):
+        pointer._obj.value = len(self._events) + 100
+        self._events[pointer._obj.value] = None
+        return 0
+
+    def _cudaEventRecord(self, event, stream):
+        self._events[event.value] = _BOARD.gpu_ms
+        return 0 if stream.value == 77 else 1
+
+    def _cudaEventSynchronize(self, event):
+        return 0 if self._events.get(event.value) is not None else 1
+
+    def _cudaEventElapsedTime(self, milliseconds, begin, end):
+        milliseconds._obj.value = self._events[end.value] - self._events[begin.value]
+        return 0
+
+    def _cudaStreamSynchronize(self, stream):
+        return 0
+
+    def _cudaMemcpyAsync(self, target, source, size, kind, stream):
+        if target.value not in self.allocated or source.value not in self.allocated:
+            return 1
+        ctypes.memmove(target.value, source.value, size.value)
+        return 0
+
+    def _cudaMemGetInfo(self, free, total):
+        used = sum(len(block) for block in self.allocated.values())
+        free._obj.value, total._obj.value = (2 << 30) - used, 4 << 30
+        return 0
+
+
+_CUDART = _Cudart()
+_real_cdll = ctypes.CDLL
+
+
+def _cdll(name, *arguments, **options):
+    if isinstance(name, str) and "libcudart" in name:
+        return _CUDART
+    return _real_cdll(name, *arguments, **options)
+
+
+ctypes.CDLL = _cdll
