@@ -1,0 +1,329 @@
+"""Well-known networks by name, without weights: torchvision's, timm's, and the segmentation networks that neither has.
+
+Built only to be read as kernels, so nothing here is trained or kept in step with somebody's checkpoint: shapes count.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import cast
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+NUM_CLASSES = 21
+
+
+def build_network(name: str) -> nn.Module | None:
+    """The network that goes by this name, in whatever spelling (``ResNet-50``, ``resnet50``); None if nobody knows it."""
+    make = _maker(name.rpartition("/")[2])
+    if make is None:
+        return None
+    try:
+        with torch.device("meta"):  # shapes are enough, and drawing 138 million weights takes seconds
+            return make().eval()
+    except (NotImplementedError, RuntimeError):  # a constructor that computes with its tensors
+        return make().eval()
+
+
+def _maker(name: str) -> Callable[[], nn.Module] | None:
+    key = _key(name)
+    key = _ALIASES.get(key, key)
+    if key in _OWN:
+        return _OWN[key]
+    match = re.fullmatch(r"(fcn|deeplabv3plus|unet|pspnet)(resnet(?:18|34)|resnet(?:50|101)|mobilenetv2)", key)
+    if match is not None and not (match[1] == "fcn" and match[2] in ("resnet50", "resnet101")):
+        return partial(_HEADS[match[1]], match[2])
+    import torchvision
+
+    for known in torchvision.models.list_models():
+        if _key(known) == key:
+            options = {"weights_backbone": None} if _has_backbone(known) else {}
+            slow = {"init_weights": False} if known in ("googlenet", "inception_v3") else {}
+            return partial(torchvision.models.get_model, known, weights=None, **options, **slow)
+    import timm
+
+    untagged = _key(name.partition(".")[0])  # timm writes the weights' tag behind a dot
+    for known in timm.list_models():
+        if _key(known) in (key, untagged):
+            return partial(timm.create_model, known, pretrained=False)
+    return None
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", re.sub(r"\(.*?\)", "", name.lower()).replace("+", "plus"))
+
+
+def _has_backbone(name: str) -> bool:
+    return name.startswith(
+        ("fcn_", "deeplabv3_", "lraspp_", "ssd", "fasterrcnn", "maskrcnn", "retinanet", "keypointrcnn", "fcos")
+    )
+
+
+def _conv(inner: int, outer: int, side: int = 3, stride: int = 1, groups: int = 1, dilation: int = 1) -> nn.Sequential:
+    padding = dilation * (side // 2)
+    conv = nn.Conv2d(inner, outer, side, stride, padding, dilation=dilation, groups=groups, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outer), nn.ReLU(inplace=True))
+
+
+def _separable(inner: int, outer: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(_conv(inner, inner, 3, stride, inner), _conv(inner, outer, 1))
+
+
+def _resize(value: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    return functional.interpolate(value, size=size, mode="bilinear", align_corners=False)
+
+
+class _Features(nn.Module):
+    """Feature maps of a torchvision backbone at strides 4, 8, 16 and 32, and its first at stride 2."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        import torchvision
+
+        if name == "mobilenetv2":
+            layers = list(torchvision.models.mobilenet_v2(weights=None).features)
+            self.stages = nn.ModuleList(
+                [
+                    nn.Sequential(*layers[:2]),
+                    nn.Sequential(*layers[2:4]),
+                    nn.Sequential(*layers[4:7]),
+                    nn.Sequential(*layers[7:14]),
+                    nn.Sequential(*layers[14:18]),
+                ]
+            )
+            self.channels = [16, 24, 32, 96, 320]
+            return
+        net = torchvision.models.get_model(name, weights=None)
+        stem = nn.Sequential(net.conv1, net.bn1, net.relu)
+        self.stages = nn.ModuleList([stem, nn.Sequential(net.maxpool, net.layer1), net.layer2, net.layer3, net.layer4])
+        wide = 4 if name in ("resnet50", "resnet101") else 1
+        self.channels = [64, 64 * wide, 128 * wide, 256 * wide, 512 * wide]
+
+    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+        values = []
+        for stage in self.stages:
+            image = stage(image)
+            values.append(image)
+        return values
+
+
+class _Fcn(nn.Module):
+    """jetson-inference's FCN: the backbone at stride 32, torchvision's head, logits left at that resolution."""
+
+    def __init__(self, backbone: str) -> None:
+        super().__init__()
+        self.features = _Features(backbone)
+        inner = self.features.channels[-1]
+        self.head = nn.Sequential(_conv(inner, inner // 4), nn.Conv2d(inner // 4, NUM_CLASSES, 1))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return cast("torch.Tensor", self.head(self.features(image)[-1]))
+
+
+class _DeepLabV3Plus(nn.Module):
+    """Chen et al. 2018, without dilated stages: pyramid of dilated convolutions at stride 16, decoder at stride 4."""
+
+    def __init__(self, backbone: str) -> None:
+        super().__init__()
+        self.features = _Features(backbone)
+        inner, low = self.features.channels[3], self.features.channels[1]
+        self.branches = nn.ModuleList([_conv(inner, 256, 1), *(_conv(inner, 256, 3, dilation=d) for d in (6, 12, 18))])
+        self.pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), _conv(inner, 256, 1))
+        self.project = _conv(5 * 256, 256, 1)
+        self.low = _conv(low, 48, 1)
+        self.head = nn.Sequential(_conv(304, 256), _conv(256, 256), nn.Conv2d(256, NUM_CLASSES, 1))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        maps = self.features(image)
+        deep = maps[3]
+        parts = [branch(deep) for branch in self.branches]
+        parts.append(_resize(self.pooled(deep), deep.shape[2:]))
+        joined = _resize(self.project(torch.cat(parts, 1)), maps[1].shape[2:])
+        return _resize(self.head(torch.cat([joined, self.low(maps[1])], 1)), image.shape[2:])
+
+
+class _PspNet(nn.Module):
+    """Zhao et al. 2017, without dilated stages: pooled context of four sizes beside the last map."""
+
+    def __init__(self, backbone: str) -> None:
+        super().__init__()
+        self.features = _Features(backbone)
+        inner = self.features.channels[-1]
+        self.branches = nn.ModuleList(
+            nn.Sequential(nn.AdaptiveAvgPool2d(size), _conv(inner, inner // 4, 1)) for size in (1, 2, 3, 6)
+        )
+        self.head = nn.Sequential(_conv(2 * inner, inner // 4), nn.Conv2d(inner // 4, NUM_CLASSES, 1))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        deep = self.features(image)[-1]
+        context = [_resize(branch(deep), deep.shape[2:]) for branch in self.branches]
+        return _resize(self.head(torch.cat([deep, *context], 1)), image.shape[2:])
+
+
+class _BackboneUnet(nn.Module):
+    """A U-Net decoder (256, 128, 64, 32, 16 channels) over a classification backbone."""
+
+    def __init__(self, backbone: str) -> None:
+        super().__init__()
+        self.features = _Features(backbone)
+        skips = [*self.features.channels[:4][::-1], 0]
+        inner = self.features.channels[-1]
+        blocks = []
+        for skip, outer in zip(skips, (256, 128, 64, 32, 16), strict=True):
+            blocks.append(nn.Sequential(_conv(inner + skip, outer), _conv(outer, outer)))
+            inner = outer
+        self.blocks = nn.ModuleList(blocks)
+        self.head = nn.Conv2d(inner, NUM_CLASSES, 3, padding=1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        maps = self.features(image)
+        value = maps[-1]
+        for block, skip in zip(self.blocks, [*maps[:4][::-1], None], strict=True):
+            value = functional.interpolate(value, scale_factor=2.0, mode="nearest")
+            value = block(value if skip is None else torch.cat([value, skip], 1))
+        return cast("torch.Tensor", self.head(value))
+
+
+class _Unet(nn.Module):
+    """Ronneberger et al. 2015 with padded convolutions, as it is mostly built today."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (64, 128, 256, 512, 1024)
+        pairs = zip((3, *widths), widths, strict=False)
+        self.down = nn.ModuleList(nn.Sequential(_conv(inner, outer), _conv(outer, outer)) for inner, outer in pairs)
+        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * width, width, 2, 2) for width in widths[3::-1])
+        self.merge = nn.ModuleList(
+            nn.Sequential(_conv(2 * width, width), _conv(width, width)) for width in widths[3::-1]
+        )
+        self.head = nn.Conv2d(64, NUM_CLASSES, 1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        value, skips = image, []
+        for index, stage in enumerate(self.down):
+            value = stage(functional.max_pool2d(value, 2) if index else value)
+            skips.append(value)
+        for up, merge, skip in zip(self.up, self.merge, skips[-2::-1], strict=True):
+            value = merge(torch.cat([up(value), skip], 1))
+        return cast("torch.Tensor", self.head(value))
+
+
+class _Inverted(nn.Module):
+    """MobileNetV2's block with expansion 6."""
+
+    def __init__(self, inner: int, outer: int, stride: int) -> None:
+        super().__init__()
+        wide = 6 * inner
+        last = nn.Sequential(nn.Conv2d(wide, outer, 1, bias=False), nn.BatchNorm2d(outer))
+        self.body = nn.Sequential(_conv(inner, wide, 1), _conv(wide, wide, 3, stride, wide), last)
+        self.residual = stride == 1 and inner == outer
+
+    def forward(self, value: torch.Tensor) -> torch.Tensor:
+        result = self.body(value)
+        return cast("torch.Tensor", value + result if self.residual else result)
+
+
+class _FastScnn(nn.Module):
+    """Poudel et al. 2019; logits at stride 8, resized to the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Sequential(_conv(3, 32, 3, 2), _separable(32, 48, 2), _separable(48, 64, 2))
+        blocks = []
+        for inner, outer, stride in ((64, 64, 2), (64, 96, 2), (96, 128, 1)):
+            blocks += [_Inverted(inner, outer, stride), _Inverted(outer, outer, 1), _Inverted(outer, outer, 1)]
+        self.body = nn.Sequential(*blocks)
+        self.pyramid = nn.ModuleList(
+            nn.Sequential(nn.AdaptiveAvgPool2d(size), _conv(128, 32, 1)) for size in (1, 2, 3, 6)
+        )
+        self.project = _conv(256, 128, 1)
+        self.low = nn.Sequential(nn.Conv2d(64, 128, 1), nn.BatchNorm2d(128))
+        self.high = nn.Sequential(_conv(128, 128, 3, 1, 128), nn.Conv2d(128, 128, 1), nn.BatchNorm2d(128))
+        self.head = nn.Sequential(_separable(128, 128), _separable(128, 128), nn.Conv2d(128, NUM_CLASSES, 1))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        low = self.down(image)
+        deep = self.body(low)
+        deep = self.project(torch.cat([deep, *(_resize(part(deep), deep.shape[2:]) for part in self.pyramid)], 1))
+        fused = torch.relu(self.low(low) + self.high(_resize(deep, low.shape[2:])))
+        return _resize(self.head(fused), image.shape[2:])
+
+
+class _Factorised(nn.Module):
+    """ERFNet's residual block of 3×1 and 1×3 convolutions."""
+
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for reach in (1, dilation):
+            layers += [
+                nn.Conv2d(width, width, (3, 1), padding=(reach, 0), dilation=(reach, 1)),
+                nn.ReLU(),
+                nn.Conv2d(width, width, (1, 3), padding=(0, reach), dilation=(1, reach), bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+            ]
+        self.body = nn.Sequential(*layers[:-1])
+
+    def forward(self, value: torch.Tensor) -> torch.Tensor:
+        return torch.relu(value + self.body(value))
+
+
+class _Downsampler(nn.Module):
+    """ERFNet's and ENet's first step: a strided convolution beside a max-pooling."""
+
+    def __init__(self, inner: int, outer: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inner, outer - inner, 3, 2, 1)
+        self.norm = nn.BatchNorm2d(outer)
+
+    def forward(self, value: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.norm(torch.cat([self.conv(value), functional.max_pool2d(value, 2)], 1)))
+
+
+def _erfnet() -> nn.Module:
+    def up(inner: int, outer: int) -> nn.Sequential:
+        conv = nn.ConvTranspose2d(inner, outer, 3, 2, 1, output_padding=1)
+        return nn.Sequential(conv, nn.BatchNorm2d(outer), nn.ReLU())
+
+    return nn.Sequential(
+        _Downsampler(3, 16),
+        _Downsampler(16, 64),
+        *(_Factorised(64, 1) for _ in range(5)),
+        _Downsampler(64, 128),
+        *(_Factorised(128, dilation) for _ in range(2) for dilation in (2, 4, 8, 16)),
+        up(128, 64),
+        *(_Factorised(64, 1) for _ in range(2)),
+        up(64, 16),
+        *(_Factorised(16, 1) for _ in range(2)),
+        nn.ConvTranspose2d(16, NUM_CLASSES, 2, 2),
+    )
+
+
+_HEADS: dict[str, Callable[[str], nn.Module]] = {
+    "fcn": _Fcn,
+    "deeplabv3plus": _DeepLabV3Plus,
+    "unet": _BackboneUnet,
+    "pspnet": _PspNet,
+}
+_OWN: dict[str, Callable[[], nn.Module]] = {"fastscnn": _FastScnn, "unet": _Unet, "erfnet": _erfnet}
+_ALIASES = {
+    "deeplabv3": "deeplabv3resnet50",
+    "deeplabv3plus": "deeplabv3plusmobilenetv2",
+    "pspnet": "pspnetresnet50",
+    "lraspp": "lrasppmobilenetv3large",
+    "fcn": "fcnresnet18",
+    "inception": "inceptionv3",
+    "shufflenetv2": "shufflenetv2x10",
+    "mobilenet": "mobilenetv1100",
+    "mobilenetv1": "mobilenetv1100",
+    "mobilenetv3": "mobilenetv3large",
+    "efficientnet": "efficientnetb0",
+    "mnasnet": "mnasnet10",
+    "squeezenet": "squeezenet10",
+    "xception": "legacyxception",
+}

@@ -1,0 +1,82 @@
+"""Learning what the prior misses from whole networks, and intervals that know how far away they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.latency_convnets import run
+from hw_latency_model.nano_boosting import BoostedKernels, NetworkTable
+from hw_latency_model.nano_convnets import ConvNet, ConvNets, convnet_kernels
+from hw_latency_model.nano_intervals import DistanceInterval
+from hw_latency_model.nano_prior import NanoPrior
+from hw_latency_model.nano_regression import Source
+from search_spaces.errors import UserError
+
+
+def kernels_of(features: int, side: int, layers: int, size: int):
+    return convnet_kernels(
+        depthwise=False, layers=layers, features=features, sides=[side] * layers, input_side=size, mixed=False
+    )
+
+
+def measured(kernels) -> float:
+    """A device that is half as fast again on odd maps, which the prior knows nothing of."""
+    times = NanoPrior((), "fp32", {}).kernel_ms(kernels)
+    return float(sum(ms * (1.5 if k.out_hw[0] % 2 else 1.0) for ms, k in zip(times, kernels, strict=True)) + 1.0)
+
+
+def campaign(name: str, seed: int, count: int, low: int = 32) -> list[ConvNet]:
+    rng = np.random.default_rng(seed)
+    nets = []
+    for index in range(count):
+        kernels = kernels_of(
+            int(rng.integers(low // 32, 9)) * 32,
+            int(rng.integers(1, 5)),
+            int(rng.integers(2, 6)),
+            int(rng.integers(10, 60)),
+        )
+        nets.append(ConvNet(name, str(index), measured(kernels) * float(np.exp(rng.normal(0, 0.01))), 0.0, kernels))
+    return nets
+
+
+def test_a_step_that_the_prior_does_not_know_is_learned_from_whole_networks():
+    nets = campaign("a", 0, 500)
+    latency_ms = np.array([net.latency_ms for net in nets])
+    networks = [net.kernels for net in nets]
+    source = Source("a", networks[:200], latency_ms[:200], "fp32", overhead_ms=1.0)
+    model = BoostedKernels.fit(NetworkTable.of(networks[:400], "fp32"), [source], latency_ms[:400])
+    fresh = NetworkTable.of(networks[400:], "fp32")
+    error = np.abs(model.predict_ms(fresh) / latency_ms[400:] - 1)
+    plain = fresh.total(NanoPrior((), "fp32", {}).kernel_ms([k for net in networks[400:] for k in net])) + 1.0
+    assert np.mean(error) < 0.05
+    assert np.mean(error) < 0.5 * np.mean(np.abs(plain / latency_ms[400:] - 1))
+
+
+def test_intervals_widen_with_distance_and_cover_what_they_promise():
+    rng = np.random.default_rng(0)
+    distances = [rng.uniform(0, 2, 400) for _ in range(5)]
+    errors = [rng.normal(0, 0.02 + 0.05 * distance) for distance in distances]
+    interval = DistanceInterval.fit(errors[:4], distances[:4])
+    half = interval.half_width(distances[4])
+    assert interval.half_width(np.array([2.0])) > 2 * interval.half_width(np.array([0.0]))
+    assert np.mean(np.abs(errors[4]) <= half) == pytest.approx(0.9, abs=0.05)
+
+
+@pytest.mark.slow
+def test_the_benchmark_predicts_a_campaign_from_the_others():
+    nets = [*campaign("a", 1, 200), *campaign("b", 2, 200), *campaign("c", 3, 150)]
+    row = run(ConvNets(tuple(nets), 0, 0), "c")[0]
+    assert row["networks"] == 150
+    assert row["mape"] < 8.0
+    assert row["coverage90"] > 0.8
+    assert row["inside_range"]
+    assert row["fitted_on"] == "a, b"
+
+
+def test_a_campaign_alone_in_its_file_is_predicted_by_the_boxed_prior():
+    row = run(ConvNets(tuple(campaign("alone", 4, 12)), 0, 0), "alone")[0]
+    assert row["fitted_on"] == "the boxed prior"
+    assert not row["inside_range"]
+    with pytest.raises(UserError, match="alone"):
+        run(ConvNets(tuple(campaign("alone", 4, 3)), 0, 0), "other")
