@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from html import escape
-from importlib import resources
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
 from dashboards import figures, latency_figures, tables, text
+from dashboards.page import figure_box, whole_page
 from dashboards.picture import front_svg
 from objectives.pareto import MEASURED_LATENCY, MIOU, ParetoFront, pareto_front
 from objectives.storage_url import redact_url
 from objectives.trial_record import DIED, FINISHED, REFUSED, REUSED, STOPPED, TrialRecord
 from search_spaces.files import atomic_path
 
-_CONTENT_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 _LONG_TABLE = 12
 
 
@@ -70,7 +67,7 @@ def write_report(
         "</main>",
         _footer(front),
     ]
-    page = _page(study_name, "\n".join(body), drawn)
+    page = whole_page(study_name, "\n".join(body), drawn)
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
@@ -131,7 +128,7 @@ def _front_section(
         "interval of the predicted latency, diamonds what was measured. Numbers are trials: hover for parameters, "
         "drag to zoom, double-click to go back.</p>"
     )
-    parts.append(_figure("front", figure, drawn))
+    parts.append(figure_box("front", figure, drawn))
     parts.append(
         f"<noscript>{front_svg(records, front, title=study_name, latency_budget_ms=latency_budget_ms)}</noscript>"
     )
@@ -167,7 +164,7 @@ def _learning_section(
         )
         words = "1 trial was" if stopped == 1 else f"{stopped} trials were"
         parts.append(f'<p class="soft">{words} stopped early.{saved}</p>')
-        parts.append(_figure("curves", figure, drawn))
+        parts.append(figure_box("curves", figure, drawn))
     parts.append("</div><div><h2>Progress of the search</h2>")
     reference = (front.reference_point[0], front.reference_point[1])
     figure = figures.hypervolume_figure(records, reference)
@@ -177,7 +174,7 @@ def _learning_section(
         parts.append(
             '<p class="soft">Hypervolume of the front as trials came in; where flat, nothing better was found.</p>'
         )
-        parts.append(_figure("progress", figure, drawn))
+        parts.append(figure_box("progress", figure, drawn))
     return "".join([*parts, "</div></div></section>"])
 
 
@@ -195,7 +192,7 @@ def _latency_section(
         )
     else:
         parts.append(f"<p>{escape(_latency_sentence(records))}</p>")
-        pair = f"<div>{_figure('parity', parity, drawn)}</div><div>{_figure('errors', errors, drawn)}</div>"
+        pair = f"<div>{figure_box('parity', parity, drawn)}</div><div>{figure_box('errors', errors, drawn)}</div>"
         parts.append(f'<div class="pair">{pair}</div>')
     unknown = sorted({kind for record in records for kind in record.unknown_kinds})
     if unknown:
@@ -238,7 +235,7 @@ def _class_section(front: ParetoFront, class_names: Sequence[str], drawn: dict[s
         '<p class="soft">Of the front, on the validation split, at the labels\' own resolution. mIoU is the mean over '
         f"the classes that occur.{escape(left_out)}</p>"
     )
-    parts.append(_figure("classes", figure, drawn))
+    parts.append(figure_box("classes", figure, drawn))
     return "".join([*parts, "</section>"])
 
 
@@ -302,30 +299,3 @@ def _next(records: Sequence[TrialRecord]) -> str:
     if ended[text.RUNNING]:
         return "Trials are still running: write the report again when some have ended."
     return "The tables below say how the trials ended."
-
-
-def _figure(name: str, figure: go.Figure, drawn: dict[str, go.Figure]) -> str:
-    drawn[name] = figure
-    return f'<div class="figure" id="{name}" style="min-height:{figure.layout.height}px"></div>'
-
-
-def _page(title: str, body: str, drawn: Mapping[str, go.Figure]) -> str:
-    here = resources.files("dashboards")
-    style = here.joinpath("report.css").read_text(encoding="utf-8")
-    scripts = ""
-    if drawn:
-        data = {name: json.loads(figure.to_json()) for name, figure in drawn.items()}
-        # Only "<" could end the script element, or open a comment; in JSON it may always be written as an escape.
-        source = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-        draw = here.joinpath("report.js").read_text(encoding="utf-8")
-        scripts = (
-            f'<script type="application/json" id="figures">{source}</script>\n'
-            f"<script>{get_plotlyjs()}</script>\n<script>{draw}</script>\n"
-        )
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_CONTENT_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)} · paretoseg</title>\n<style>\n{style}</style></head>\n"
-        f"<body>\n{body}\n{scripts}</body></html>\n"
-    )

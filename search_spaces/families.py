@@ -3,7 +3,8 @@
 All are plain convolutional timm encoders that TensorRT 8.2 runs (opset 13; hard-swish is decomposed on export) and
 for which removing channels is exact: the pruned network computes what the dense one does with those channels zeroed.
 GhostNet and RepGhost are left out: their halves make channel counts that are no multiples of 8, and in GhostNet a
-concatenation couples channels in pairs, so that the pruned shape would depend on the weights.
+concatenation couples channels in pairs, so that the pruned shape would depend on the weights. SEMNASNet and
+EfficientNet-B0 squeeze to channel counts that are no multiples of 8 either.
 """
 
 from __future__ import annotations
@@ -100,6 +101,28 @@ _SPECS = (
         "width_factor",
         unrounded_channels={"stem_chs": 48},
         channels_last_safe=False,
+    ),
+    FamilySpec("fbnetc", f"{_EFFICIENTNET}:_gen_fbnetc", "fbnetc_100", "channel_multiplier"),
+    FamilySpec("spnasnet", f"{_EFFICIENTNET}:_gen_spnasnet", "spnasnet_100", "channel_multiplier"),
+    FamilySpec(
+        "mobilenetv4_conv_medium", f"{_MOBILENETV3}:_gen_mobilenet_v4", "mobilenetv4_conv_medium", "channel_multiplier"
+    ),
+    FamilySpec(
+        "resnet26d",
+        "timm:create_model",
+        "resnet26d",
+        scaled_channels={"channels": (64, 128, 256, 512), "stem_width": 32},
+    ),
+    FamilySpec("efficientnet_es", f"{_EFFICIENTNET}:_gen_efficientnet_edge", "efficientnet_es", "channel_multiplier"),
+    FamilySpec(
+        "ese_vovnet19b_dw",
+        "timm:create_model",
+        "ese_vovnet19b_dw",
+        scaled_channels={
+            "stem_chs": (64, 64, 64),
+            "stage_conv_chs": (128, 160, 192, 224),
+            "stage_out_chs": (256, 512, 768, 1024),
+        },
     ),
 )
 

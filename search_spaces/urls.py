@@ -1,8 +1,13 @@
-"""Database URLs may carry a password: this is the only form in which one is shown, logged or written."""
+"""Database URLs: with the driver that is installed, and the only form in which one is shown, logged or written."""
 
 from __future__ import annotations
 
+import importlib.util
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
 
 # Up to the last @ of the word, because a password may hold "/" and "@"; one with blanks ends at the next @.
 _PASSWORD = re.compile(r"(?P<keep>[A-Za-z][\w+.-]*://[^:/?#\s]*:)(?:\S*|(?!\d+(?:/|\s|$))[^@\n]*)@")
@@ -23,3 +28,10 @@ def redact_url(text: str) -> str:
     for pattern in (_PASSWORD, _BARE_PASSWORD):
         text = pattern.sub(rf"\g<keep>{HIDDEN}@", text)
     return _SECRET_OPTION.sub(rf"\g<keep>{HIDDEN}", text)
+
+
+def with_installed_driver(url: URL) -> URL:
+    """A PostgreSQL URL that names no driver gets psycopg2 where psycopg, which SQLAlchemy would take, is not installed."""
+    if url.drivername == "postgresql" and importlib.util.find_spec("psycopg") is None:
+        return url.set(drivername="postgresql+psycopg2")
+    return url

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from search_spaces.errors import UserError
+from trial_runner.latency_report_command import add_report_arguments
+from trial_runner.measurements_command import add_measurements_arguments
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -39,9 +41,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     study_argument(doctor, optional=True)
 
-    calibrate = command("calibrate", "Measure a device and fit its latency model.")
+    calibrate = command(
+        "calibrate", "Measure a device and fit its latency model: this machine's CPU, or the board of a DEVICE.yaml."
+    )
     calibrate.add_argument("--device", help="what to measure (default: the study's device, else local-cpu)")
     calibrate.add_argument("--minutes", type=float, default=1.5, help="time to spend (default: %(default)s)")
+    calibrate.add_argument("--hours", type=float, help="time to spend on a DEVICE.yaml (default: its calibration.hours)")
+    calibrate.add_argument("--results", type=Path, metavar="PATH", help="read results carried from the board (DEVICE.yaml)")
     calibrate.add_argument("--out", type=Path, help="folder for the model (default: the study's, else runs/DEVICE)")
     calibrate.add_argument("--seed", type=int, default=0)
     calibrate.add_argument("--if-missing", action="store_true", help="do nothing where the model is there already")
@@ -63,6 +69,12 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("--precision", default="fp32")
     predict.add_argument("--model", type=Path, help="latency model (default: runs/DEVICE/latency_model.json)")
     predict.add_argument("--json", action="store_true")
+
+    latency_report = command("latency-report", "Show how right a device's latency model is, and what to measure next.")
+    study_argument(latency_report, optional=True)
+    add_report_arguments(latency_report)
+
+    add_measurements_arguments(command("measurements", "List, export or import what was measured."))
 
     front = command("front", "Print the Pareto front of a study.")
     study_argument(front)
@@ -100,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from trial_runner import commands
 
-        handler = getattr(commands, arguments.command)
+        handler = getattr(commands, arguments.command.replace("-", "_"))
         return int(handler(arguments))
     except UserError as error:
         print(f"paretoseg: {error}", file=sys.stderr)

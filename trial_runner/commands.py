@@ -14,8 +14,25 @@ from rich.console import Console
 
 from search_spaces.errors import UserError
 from trial_runner.config_file import load_config
+from trial_runner.latency_report_command import latency_report, report_calibration
+from trial_runner.measurements_command import measurements
 from trial_runner.paths import StudyPaths
 from trial_runner.study_config import StudyConfig
+
+__all__ = [
+    "calibrate",
+    "dashboard",
+    "doctor",
+    "evaluate",
+    "export",
+    "front",
+    "latency_report",
+    "launch",
+    "measurements",
+    "predict",
+    "refit",
+    "report",
+]
 
 if TYPE_CHECKING:
     from objectives.trial_record import TrialRecord
@@ -60,8 +77,18 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 
 def calibrate(arguments: argparse.Namespace) -> int:
+    from hw_latency_model.device_config import is_device_file
+
+    if arguments.study and is_device_file(arguments.study):
+        from trial_runner.device_commands import calibrate_device
+
+        return calibrate_device(arguments, _say)
+    if arguments.hours is not None or arguments.results is not None:
+        raise UserError(
+            "--hours and --results are for a DEVICE.yaml. Give one, such as configs/devices/jetson-nano.yaml."
+        )
+    from hw_latency_model import MeasurementStore, get_device
     from hw_latency_model import calibrate as run_calibration
-    from hw_latency_model import get_device
     from search_spaces import get_space
     from trial_runner.launch import check_room
     from trial_runner.trial import open_split
@@ -88,8 +115,9 @@ def calibrate(arguments: argparse.Namespace) -> int:
     report = run_calibration(
         device, space, classes, out, budget_s=60 * arguments.minutes, seed=arguments.seed, progress=_say
     )
-    _say(report.summary)
     _say(f"latency model: {report.model_path}")
+    with MeasurementStore(report.store_path) as store:
+        report_calibration(report.model_path, store, _say, space=space, num_classes=classes)
     return 0
 
 
@@ -130,26 +158,35 @@ def dashboard(arguments: argparse.Namespace) -> int:
 
 def predict(arguments: argparse.Namespace) -> int:
     from hw_latency_model import LatencyModel, kernels_from_onnx
+    from hw_latency_model.boxed import boxed_runtime, calibrated_or_boxed
+    from hw_latency_model.fusion import RULES
 
-    path = arguments.model or Path("runs") / arguments.device / _MODEL_FILE
     if not arguments.onnx.is_file():
         raise UserError(f"there is no ONNX file at {arguments.onnx}. Give the path of an exported network.")
-    model = LatencyModel.load(path)
+    path = arguments.model or Path("runs") / arguments.device / _MODEL_FILE
+    if arguments.model:
+        model = LatencyModel.load(path)
+    else:
+        model = calibrated_or_boxed(path, arguments.device, arguments.precision)
     if arguments.precision != model.precision:
         raise UserError(
             f"the latency model {path} was calibrated for {model.precision}, not for {arguments.precision}. "
             "Calibrate that precision, or ask for the one there is."
         )
-    kernels = kernels_from_onnx(arguments.onnx)
-    estimate = model.predict(kernels)
+    runtime = str(model.fingerprint.get("runtime") or boxed_runtime(model.device))
+    estimate = model.predict(kernels_from_onnx(arguments.onnx, runtime=runtime if runtime in RULES else "onnxruntime"))
     if arguments.json:
         parts = [{"name": name, "kind": kind, "latency_ms": ms} for name, kind, ms in estimate.per_kernel]
-        _say(json.dumps({**estimate.to_dict(), "kernels": parts}, indent=2))
+        facts = {"device": model.device, "precision": model.precision, "calibrated": model.calibrated}
+        said = {**facts, "provenance": model.provenance, **estimate.to_dict(), "kernels": parts}
+        _say(json.dumps(said, indent=2))
         return 0
     _say(
         f"{estimate.latency_ms:.2f} ms, {estimate.level:.0%} interval {estimate.low_ms:.2f} to {estimate.high_ms:.2f} ms, "
         f"{estimate.coverage:.0%} of the work of kinds that were measured"
     )
+    if not model.calibrated:
+        _say(f"not calibrated: {model.provenance}")
     if estimate.unknown_kinds:
         _say(f"never measured: {', '.join(estimate.unknown_kinds)}")
     return 0

@@ -22,6 +22,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQL
 from objectives.storage_url import redact_url
 from objectives.trial_record import DIRECTIONS, METRIC_NAMES
 from search_spaces.errors import UserError
+from search_spaces.urls import with_installed_driver
 
 _LEASE = "driver"
 LEASE_S = 20.0
@@ -61,7 +62,7 @@ def open_storage(url: str, *, create: bool) -> BaseStorage:
         StorageError: it cannot be reached; or it is a sqlite file that does not exist and ``create`` is False.
     """
     with _explained(url):
-        parsed = make_url(url)
+        parsed = with_installed_driver(make_url(url))
         arguments: dict[str, Any] = {}
         if parsed.get_backend_name() == "sqlite":
             arguments = {"connect_args": {"timeout": 60}}
@@ -73,13 +74,14 @@ def open_storage(url: str, *, create: bool) -> BaseStorage:
                     raise StorageError(f"there is no study at {path}. Start one with: paretoseg launch STUDY.yaml")
         else:
             arguments = {"pool_pre_ping": True}
+        address = parsed.render_as_string(hide_password=False)
         for _ in range(_SCHEMA_TRIES):
             try:
                 # Only who starts a study makes the tables: a reader that came first would make them at the same time.
-                return RDBStorage(url, engine_kwargs=arguments, skip_table_creation=not create)
+                return RDBStorage(address, engine_kwargs=arguments, skip_table_creation=not create)
             except IntegrityError:
                 time.sleep(0.5)  # another process made the tables just now
-        return RDBStorage(url, engine_kwargs=arguments)
+        return RDBStorage(address, engine_kwargs=arguments)
 
 
 def open_study(

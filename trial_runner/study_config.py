@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Positive = Annotated[int, Field(gt=0)]
-Size = tuple[Positive, Positive]
+from search_spaces.space_config import LogRange, Positive, SpaceSection
+
+__all__ = ["LogRange", "SpaceSection", "StudyConfig"]
 
 
 class _Section(BaseModel):
@@ -45,38 +46,6 @@ class DataSection(_Section):
         if self.kind != "synthetic" and self.root is None:
             raise ValueError(f"data.kind {self.kind} reads a folder: set data.root to where it lies")
         return self
-
-
-class LogRange(_Section):
-    low: float = Field(gt=0)
-    high: float = Field(gt=0)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> LogRange:
-        if self.low > self.high:
-            raise ValueError(f"low ({self.low}) must not exceed high ({self.high})")
-        return self
-
-
-class SpaceSection(_Section):
-    """What can be tried; a key left out takes the space's own default."""
-
-    name: str = "encoder_decoder"
-    families: list[str] | None = None
-    decoders: list[str] | None = None
-    widths: list[float] | None = None
-    resolutions_px: list[Size] | None = None
-    prune_ratios: list[float] | None = None
-    learning_rate: LogRange | None = None
-    weight_decay: LogRange | None = None
-
-    def options(self) -> dict[str, object]:
-        """The keys that were given, as arguments of the search space."""
-        given = self.model_dump(exclude={"name"}, exclude_none=True)
-        for key in ("learning_rate", "weight_decay"):
-            if key in given:
-                given[key] = (given[key]["low"], given[key]["high"])
-        return given
 
 
 class DeviceSection(_Section):

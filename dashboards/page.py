@@ -1,0 +1,48 @@
+"""One HTML page that opens from a disk and asks nothing of the network: style, figures and scripts are inside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from html import escape
+from importlib import resources
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+_CONTENT_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+
+
+def figure_box(name: str, figure: go.Figure, drawn: dict[str, go.Figure]) -> str:
+    """The element that ``figure`` will be drawn in; the figure itself is added to ``drawn`` under ``name``."""
+    drawn[name] = figure
+    return f'<div class="figure" id="{name}" style="min-height:{figure.layout.height}px"></div>'
+
+
+def whole_page(title: str, body: str, drawn: Mapping[str, go.Figure]) -> str:
+    """The page's source.
+
+    Args:
+        title: plain text.
+        body: safe source, with a ``figure_box`` for each figure.
+        drawn: figures by name; without any, the page has no script.
+    """
+    here = resources.files("dashboards")
+    style = here.joinpath("report.css").read_text(encoding="utf-8")
+    scripts = ""
+    if drawn:
+        data = {name: json.loads(figure.to_json()) for name, figure in drawn.items()}
+        # Only "<" could end the script element, or open a comment; in JSON it may always be written as an escape.
+        source = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+        draw = here.joinpath("report.js").read_text(encoding="utf-8")
+        scripts = (
+            f'<script type="application/json" id="figures">{source}</script>\n'
+            f"<script>{get_plotlyjs()}</script>\n<script>{draw}</script>\n"
+        )
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_CONTENT_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)} · paretoseg</title>\n<style>\n{style}</style></head>\n"
+        f"<body>\n{body}\n{scripts}</body></html>\n"
+    )

@@ -1,0 +1,65 @@
+"""A measurement as the text that a row of the store holds, and the hash by which the same one is known again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any
+
+from hw_latency_model.types import KernelSpec, Measurement
+
+_APART = frozenset({"fingerprint", "kernels", "kernel_shares"})
+
+
+def facts_text(measurement: Measurement) -> str:
+    """All facts but fingerprint and kernels, as JSON. Raises ValueError for NaN or infinity."""
+    facts = {name: value for name, value in measurement.to_dict().items() if name not in _APART}
+    return json.dumps(facts, allow_nan=False)
+
+
+def kernels_text(measurement: Measurement) -> str:
+    return json.dumps([kernel.to_dict() for kernel in measurement.kernels], allow_nan=False)
+
+
+def measurement_of(facts: str, fingerprint: str, kernels: str, kernel_shares: str) -> Measurement:
+    """The measurement of four JSON texts. Raises KeyError, TypeError or ValueError where they are none."""
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in json.loads(facts).items()}
+    measurement = Measurement.from_dict({**values, "fingerprint": json.loads(fingerprint)})
+    return measurement.with_kernels(
+        [KernelSpec.from_dict(kernel) for kernel in json.loads(kernels)], json.loads(kernel_shares)
+    )
+
+
+def content_hash(measurement: Measurement) -> str:
+    """SHA-256, in hex, of everything that was found out; what stands at its default is left out.
+
+    So the hash of an old measurement stays what it was when later versions learn to record more.
+    """
+    content = [
+        _told(measurement, _APART),
+        measurement.fingerprint_id,
+        [_told(kernel, frozenset({"nodes"})) for kernel in measurement.kernels],
+        measurement.kernel_shares,
+    ]
+    text = json.dumps(_plain(content), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _told(value: Measurement | KernelSpec, apart: frozenset[str]) -> dict[str, Any]:
+    told = {}
+    for field in fields(value):
+        item = getattr(value, field.name)
+        if field.name not in apart and (field.default is MISSING or item != field.default):
+            told[field.name] = item
+    return told
+
+
+def _plain(value: Any) -> Any:
+    """2 and 2.0 are the same number, a list and a tuple the same row."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value

@@ -1,0 +1,48 @@
+"""The section ``space`` of a YAML file: which search space, and what it may try."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+Size = tuple[Positive, Positive]
+
+
+class LogRange(BaseModel):
+    """A range that is searched on a log scale."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    low: float = Field(gt=0)
+    high: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> LogRange:
+        if self.low > self.high:
+            raise ValueError(f"low ({self.low}) must not exceed high ({self.high})")
+        return self
+
+
+class SpaceSection(BaseModel):
+    """What can be tried; a key left out takes the space's own default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = "encoder_decoder"
+    families: list[str] | None = None
+    decoders: list[str] | None = None
+    widths: list[float] | None = None
+    resolutions_px: list[Size] | None = None
+    prune_ratios: list[float] | None = None
+    learning_rate: LogRange | None = None
+    weight_decay: LogRange | None = None
+
+    def options(self) -> dict[str, object]:
+        """The keys that were given, as arguments of the search space."""
+        given = self.model_dump(exclude={"name"}, exclude_none=True)
+        for key in ("learning_rate", "weight_decay"):
+            if key in given:
+                given[key] = (given[key]["low"], given[key]["high"])
+        return given
