@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +185,8 @@ def measure_candidate(
     try:
         measurement = device.measure(path, subject=subject, settings=settings)
         kernels = kernels_from_onnx(path, runtime=device.runtime)
-        return measurement.with_kernels(kernels, device.kernel_shares(path, kernels))
+        family = str(candidate.params.get("family", ""))
+        return replace(measurement, family=family).with_kernels(kernels, device.kernel_shares(path, kernels))
     finally:
         path.unlink(missing_ok=True)
 

@@ -13,11 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
+from hw_latency_model.fusion import RULES_VERSION
 from hw_latency_model.protocol import ProtocolSettings, time_network
 from hw_latency_model.types import KernelSpec, Measurement
 from search_spaces.errors import UserError
 
-PROFILE_RUNS = 15
+PROFILE_RUNS = 30
 
 
 class Device(ABC):
@@ -77,6 +78,7 @@ class LocalCpuDevice(Device):
             "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or "unknown",
             "runtime": f"onnxruntime {onnxruntime.__version__}",
             "threads": self.threads,
+            "kernels": RULES_VERSION,
         }
 
     def measure(
@@ -102,6 +104,7 @@ class LocalCpuDevice(Device):
             waited_rel=timing.waited_rel,
             noisy=timing.noisy,
             repeats=timing.repeats,
+            samples_ms=timing.samples_ms,
         )
 
     def kernel_shares(self, onnx_path: Path, kernels: Sequence[KernelSpec]) -> tuple[float, ...]:

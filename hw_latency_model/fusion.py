@@ -9,8 +9,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from hw_latency_model.layout import Relayout, relayouts
 from hw_latency_model.op_graph import CONVOLUTIONS, FREE, Op, OpGraph, Shape, without_compounds
 from hw_latency_model.types import KernelSpec
+
+RULES_VERSION = 2
+"""Raised whenever the same network gives other kernels: measurements keep their kernels and must not be mixed then."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,8 @@ class FusionRules:
         residual_add: a convolution also takes in the addition of another activation.
         narrow_below: a dense convolution that reads fewer channels than one block of the runtime's layout takes
             another, slower path, and so is a kind of its own.
+        block: channels in one block of the layout that convolutions work in; copies between it and planes are kernels
+            of kind ``relayout`` that stand for no node. 0 for a runtime with one layout.
     """
 
     runtime: str
@@ -31,11 +37,14 @@ class FusionRules:
     anchors: frozenset[str] = CONVOLUTIONS | {"gemm"}
     residual_add: bool = True
     narrow_below: int = 16
+    block: int = 0
 
 
 RULES: dict[str, FusionRules] = {
     "onnxruntime": FusionRules(
-        "onnxruntime", frozenset({"relu", "clip", "sigmoid", "hard_sigmoid", "tanh", "leaky_relu"})
+        "onnxruntime",
+        frozenset({"relu", "clip", "sigmoid", "hard_sigmoid", "tanh", "leaky_relu", "hard_swish"}),
+        block=16,
     ),
     "tensorrt": FusionRules(
         "tensorrt", frozenset({"relu", "clip", "sigmoid", "hard_sigmoid", "tanh", "leaky_relu", "hard_swish", "silu"})
@@ -52,7 +61,7 @@ KIND_OF = {
     **dict.fromkeys(("max_pool", "avg_pool"), "pool"),
     **dict.fromkeys(("slice", "split", "transpose", "pad", "gather", "expand", "copy"), "move"),
     **dict.fromkeys(("batchnorm", "layernorm", "groupnorm", "instancenorm"), "norm"),
-    "global_pool": "global_pool",
+    **dict.fromkeys(("global_pool", "spatial_mean"), "global_pool"),
     "reduce": "reduce",
     "resize_linear": "resize_linear",
     "resize_nearest": "resize_nearest",
@@ -127,7 +136,21 @@ def fuse(graph: OpGraph, rules: FusionRules) -> list[KernelSpec]:
             kernels.append(host)
         for value in op.outputs:
             producer[value] = host
-    return [_spec(kernel, graph, rules) for kernel in kernels]
+    specs = [_spec(kernel, graph, rules) for kernel in kernels]
+    copies = relayouts([(item.anchor, item.input_values, item.output) for item in kernels], graph, rules.block)
+    for copy in reversed(copies):
+        specs.insert(copy.before, _relayout(copy, graph))
+    return specs
+
+
+def _relayout(copy: Relayout, graph: OpGraph) -> KernelSpec:
+    shape = graph.shapes[copy.value]
+    size = graph.bytes_of(copy.value)
+    channels = shape[1] if len(shape) > 1 else 1
+    hw = (shape[2], shape[3]) if len(shape) == 4 else (0, 0)
+    return KernelSpec(
+        "relayout", copy.direction, 0, size, 0, size, in_channels=channels, out_channels=channels, in_hw=hw, out_hw=hw
+    )
 
 
 def _host(op: Op, sources: list[_Kernel | None], graph: OpGraph, rules: FusionRules) -> _Kernel | None:

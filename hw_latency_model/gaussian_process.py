@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ Array = NDArray[np.float64]
 _LENGTHS = (0.5, 1.0, 2.0, 4.0)
 _SIGNALS = (0.01, 0.25, 0.5, 1.0)
 _NOISES = (0.05, 0.15, 0.4, 1.0)
+_RAISES = (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0)
+_CLEARLY = 2.0
+"""By so much must a log likelihood be better to change hyperparameters that were chosen on more data."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +70,67 @@ class GaussianProcess:
         inverse: Array = np.asarray(np.linalg.inv(covariance), dtype=np.float64)
         return cls(mean, scale, points, inverse @ targets, inverse, length, signal_var, noise_var)
 
+    @classmethod
+    def none(cls, features: int, std: float) -> GaussianProcess:
+        """One that has seen nothing: mean 0 and this standard deviation everywhere."""
+        empty = np.zeros((0, features))
+        nothing = np.zeros(0)
+        return cls(np.zeros(features), np.ones(features), empty, nothing, np.zeros((0, 0)), 1.0, 0.0, std**2)
+
+    def given(self, features: Array, targets: Array, noise_factor: Array) -> GaussianProcess:
+        """The same hyperparameters and standardisation, conditioned on this data alone."""
+        points = (features - self.mean) / self.scale
+        covariance = self._covariance(points, points) + np.diag(self.noise_var * noise_factor)
+        inverse: Array = np.asarray(np.linalg.inv(covariance), dtype=np.float64)
+        return replace(self, points=points, weights=inverse @ targets, inverse=inverse)
+
+    def extended(self, features: Array, targets: Array, noise_factor: Array) -> GaussianProcess:
+        """Conditioned on further observations as well, which gives the same as having had them all at once.
+
+        Where they depart farther than the function was thought to vary, it is taken to vary more, by likelihood.
+        """
+        points = np.vstack([self.points, (features - self.mean) / self.scale])
+        known = np.linalg.inv(self.inverse) if len(self.points) else np.zeros((0, 0))
+        noise = np.concatenate([np.diag(known) - self.signal_var, self.noise_var * noise_factor])
+        everything = np.concatenate([known @ self.weights, targets])
+        distances = _distances(points, points)
+
+        def covariance(length: float, signal: float) -> Array:
+            return np.asarray(signal * np.exp(-0.5 * distances / length**2) + np.diag(noise), dtype=np.float64)
+
+        kept = (self.length, self.signal_var)
+        best = _log_likelihood(covariance(*kept), everything) + _CLEARLY
+        for choice in product(_LENGTHS, [max(self.signal_var, 1e-6) * factor for factor in _RAISES]):
+            likelihood = _log_likelihood(covariance(*choice), everything)
+            if likelihood > best:
+                best, kept = likelihood, choice
+        inverse: Array = np.asarray(np.linalg.inv(covariance(*kept)), dtype=np.float64)
+        return replace(
+            self, points=points, weights=inverse @ everything, inverse=inverse, length=kept[0], signal_var=kept[1]
+        )
+
     def predict(self, features: Array) -> tuple[Array, Array]:
         """Mean and standard deviation of a new typical observation, both (m,), for features (m, d)."""
-        points = (features - self.mean) / self.scale
-        cross = self.signal_var * np.exp(-0.5 * _distances(points, self.points) / self.length**2)
-        explained = np.einsum("ij,jk,ik->i", cross, self.inverse, cross)
+        cross = self._covariance((features - self.mean) / self.scale, self.points)
+        explained = np.einsum("ij,ij->i", cross @ self.inverse, cross)
         variance = np.maximum(self.signal_var - explained, 0.0) + self.noise_var
         return cross @ self.weights, np.sqrt(variance)
+
+    def posterior(self, features: Array) -> Array:
+        """(m, m) covariance of the function at features (m, d), given the data."""
+        points = (features - self.mean) / self.scale
+        cross = self._covariance(points, self.points)
+        return self._covariance(points, points) - cross @ self.inverse @ cross.T
+
+    def nearest(self, features: Array) -> Array:
+        """(m,) distance to the nearest observation, in standard deviations per feature; 0 where there is none."""
+        if not len(self.points):
+            return np.zeros(len(features))
+        squares = _distances((features - self.mean) / self.scale, self.points).min(axis=1)
+        return np.asarray(np.sqrt(squares), dtype=np.float64)
+
+    def _covariance(self, left: Array, right: Array) -> Array:
+        return np.asarray(self.signal_var * np.exp(-0.5 * _distances(left, right) / self.length**2), dtype=np.float64)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -91,14 +149,15 @@ class GaussianProcess:
         mean, scale, points, weights, inverse = (
             np.array(value[key], dtype=np.float64) for key in ("mean", "scale", "points", "weights", "inverse")
         )
+        points, inverse = points.reshape(-1, len(mean)), inverse.reshape(len(weights), len(weights))
         length, signal_var, noise_var = (float(value[key]) for key in ("length", "signal_var", "noise_var"))
         return cls(mean, scale, points, weights, inverse, length, signal_var, noise_var)
 
 
 def _distances(left: Array, right: Array) -> Array:
     """Squared distances (m, n), divided by the number of features."""
-    difference = left[:, None, :] - right[None, :, :]
-    return np.asarray(np.mean(difference**2, axis=-1), dtype=np.float64)
+    squares = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1)[None, :] - 2.0 * left @ right.T
+    return np.asarray(np.maximum(squares, 0.0) / max(left.shape[1], 1), dtype=np.float64)
 
 
 def _log_likelihood(covariance: Array, targets: Array) -> float:

@@ -1,28 +1,35 @@
-"""The latency model of one device: fit, predict with an interval, save, load."""
+"""The latency model of one device: fit, predict with an interval, update; energy and peak memory alike."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hw_latency_model.fitting import Fit, Fitter, observe_best
+from hw_latency_model.fitting import Fit, Fitter, Predictions, observe_best
 from hw_latency_model.gaussian_process import GaussianProcess
-from hw_latency_model.roofline import Roofline
-from hw_latency_model.types import KernelSpec, LatencyEstimate, Measurement, fingerprint_id
+from hw_latency_model.intervals import Margins, Scores
+from hw_latency_model.intervals import conformal_quantile as conformal_quantile
+from hw_latency_model.kernel_table import KernelTable
+from hw_latency_model.network_features import FEATURES, SIZE_FEATURES, network_features
+from hw_latency_model.observations import Observation, noise_factor, observe
+from hw_latency_model.prior import KernelPrior, table_costs
+from hw_latency_model.targets import kernels_for
+from hw_latency_model.types import KernelSpec, LatencyEstimate, Measurement, TargetEstimate, fingerprint_id
 from search_spaces.errors import UserError
-from search_spaces.files import write_json
 
-FORMAT = "paretoseg latency model"
-VERSION = 1
+Array = NDArray[np.float64]
+
 LEVEL = 0.9
 MIN_MEASUREMENTS = 5
+CHUNK = 1000
+"""Networks that are predicted together."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,9 @@ class FitQuality:
         reference_ms: median of the reference network.
         speed_exponent: by which power of the reference's slowdown the networks slowed down.
         reference_drift_rel: spread of the reference over the calibration, (90th - 10th percentile) / median.
+        families: how many families were told apart.
+        family_error_rel, family_within10: of predictions by models that never saw the network's family; NaN-free: those
+            of single networks where there is one family.
     """
 
     networks: int
@@ -48,33 +58,46 @@ class FitQuality:
     reference_ms: float
     speed_exponent: float
     reference_drift_rel: float
+    families: int = 1
+    family_error_rel: float = 0.0
+    family_within10: float = 0.0
 
 
 @dataclass(frozen=True)
 class LatencyModel:
     """Predicts latencies on the device whose fingerprint it carries.
 
-    A typed roofline gives each kernel's cost, a Gaussian process corrects the network's total, and the interval is
-    conformal: its margin, in units of the predicted standard deviation, is the quantile of leave-one-out errors
-    against single, raw measurements, so the machine's own noise is inside it.
+    A prior gives each kernel's cost: a typed roofline, and where kernels were timed inside their networks a learned
+    factor on it; or one that came in the box. A Gaussian process corrects the network's total. The interval is
+    conformal: its margin, in units of the predicted standard deviation, is a quantile of errors on networks left out,
+    against single, raw measurements, so the machine's own noise is inside it. The margin grows with the distance from
+    what was measured, from that of networks left out alone to that of networks whose whole family was left out.
 
     Attributes:
         device: name of the device.
         fingerprint: of the machine at calibration.
-        margin: conformal quantile, in standard deviations.
+        margins: conformal quantiles, in standard deviations.
         quality: what cross-validation found.
         fitted_at: ISO 8601, UTC.
         precision: of the networks that were measured.
+        target: what is predicted, in the unit of its name: ``latency_ms``, ``energy_mj`` or ``memory_peak_mb``.
+        calibrated: measured on the user's own device; False for what comes in the box.
+        provenance: where an uncalibrated model's numbers come from; empty for a calibrated one.
+        scores: of cross-validation, which ``update`` adds to; None in a model of an older release.
     """
 
     device: str
     fingerprint: Mapping[str, Any]
     fit_result: Fit
-    margin: float
+    margins: Margins
     quality: FitQuality
     fitted_at: str
     level: float = LEVEL
     precision: str = "fp32"
+    target: str = "latency_ms"
+    calibrated: bool = True
+    provenance: str = ""
+    scores: Scores | None = None
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -87,83 +110,196 @@ class LatencyModel:
 
     @classmethod
     def fit(
-        cls, measurements: Sequence[Measurement], *, device: str, fingerprint: Mapping[str, Any], level: float = LEVEL
+        cls,
+        measurements: Sequence[Measurement],
+        *,
+        device: str,
+        fingerprint: Mapping[str, Any],
+        level: float = LEVEL,
+        target: str = "latency_ms",
+        prior: KernelPrior | None = None,
     ) -> LatencyModel:
         """Fit on measurements that carry their kernels.
 
+        Args:
+            target: what to predict, one of ``targets.TARGETS``.
+            prior: start from this one (a boxed prior, another device's) and fit its scale and a correction only; None
+                fits a prior to the measurements themselves.
+
         Raises:
             ValueError: a measurement has no kernels, or is of another device or fingerprint.
-            UserError: fewer than five different networks were measured.
+            UserError: fewer than five different networks were measured, or one was not measured for this target.
         """
-        wanted = fingerprint_id(fingerprint)
-        for item in measurements:
-            if item.device != device or item.fingerprint_id != wanted:
-                raise ValueError(
-                    f"{item.subject} was measured on {item.device} (fingerprint {item.fingerprint_id}), "
-                    f"not on {device} ({wanted}); measurements of different machines are never mixed"
-                )
-            if not item.kernels:
-                raise ValueError(f"the measurement of {item.subject} has no kernels to fit on")
-            if item.precision != measurements[0].precision:
-                raise ValueError(
-                    f"{item.subject} is {item.precision}, others are {measurements[0].precision}; fit them apart"
-                )
-        observations, base_ms, exponent = observe_best(measurements) if measurements else ([], 0.0, 1.0)
+        _check(measurements, device, fingerprint_id(fingerprint))
+        observations, base_ms, exponent = _observations(measurements, target, prior)
         if len(observations) < MIN_MEASUREMENTS:
             raise UserError(
                 f"a latency model needs at least {MIN_MEASUREMENTS} networks, {len(observations)} were measured; "
                 f"run `paretoseg calibrate --device {device}` again with more time."
             )
-        fitter = Fitter(observations)
-        align, strength = fitter.choose()
-        logs, stds = fitter.leave_one_out(align, strength)
-        raw = [(index, math.log(ms)) for index, item in enumerate(observations) for ms in item.raw_ms]
-        scores = np.array([abs(value - logs[index]) / stds[index] for index, value in raw])
-        margin = conformal_quantile(scores, level)
-        errors = np.abs(np.expm1(logs - np.log(fitter.latency_ms)))
+        fitter = Fitter(observations, prior=prior)
+        result, validation = fitter.fit(*fitter.choose())
+        scores = validation.scores(observations)
+        margins = scores.margins(level)
+        values = np.log(fitter.values)
+        errors = np.abs(np.expm1(validation.near_log - values))
+        family_errors = np.abs(np.expm1(validation.far_log - values)) if len(validation.far_log) else errors
         references = np.array([item.reference_ms for item in measurements])
         low, high = np.percentile(references, [10, 90])
         quality = FitQuality(
             networks=len(observations),
             median_error_rel=float(np.median(errors)),
             within10=float(np.mean(errors <= 0.1)),
-            coverage=float(np.mean(scores <= margin)),
+            coverage=float(np.mean(scores.near <= margins.at(scores.near_distance))),
             noise_rel=float(np.median([item.noise_rel for item in measurements])),
             reference_ms=base_ms,
             speed_exponent=exponent,
-            reference_drift_rel=float((high - low) / base_ms),
+            reference_drift_rel=float((high - low) / base_ms) if base_ms else 0.0,
+            families=int(fitter.families.max()) + 1,
+            family_error_rel=float(np.median(family_errors)),
+            family_within10=float(np.mean(family_errors <= 0.1)),
         )
-        result = fitter.fit(np.arange(len(observations)), align, strength)
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        return cls(device, dict(fingerprint), result, margin, quality, now, level, measurements[0].precision)
+        return cls(
+            device,
+            dict(fingerprint),
+            result,
+            margins,
+            quality,
+            _now(),
+            level,
+            measurements[0].precision,
+            target,
+            scores=scores,
+        )
 
-    def predict(self, kernels: Sequence[KernelSpec]) -> LatencyEstimate:
+    @classmethod
+    def from_prior(
+        cls,
+        prior: KernelPrior,
+        *,
+        device: str,
+        precision: str,
+        fingerprint: Mapping[str, Any],
+        log_std: float,
+        quality: FitQuality,
+        provenance: str,
+        networks: Sequence[Sequence[KernelSpec]] = (),
+        margin: float = 1.645,
+        level: float = LEVEL,
+        target: str = "latency_ms",
+    ) -> LatencyModel:
+        """A model out of a prior alone, ``calibrated=False``: wide and honest until the user's own device was measured.
+
+        Args:
+            log_std: standard deviation of the prior's log error on whole networks it was not fitted on.
+            quality: what was found on them.
+            provenance: where the prior's numbers come from, for people.
+            networks: kernels of the networks the prior was fitted on; outside their sizes the interval widens.
+            margin: half width of the interval in ``log_std``.
+        """
+        size_range = np.zeros((2, 0))
+        if networks:
+            table = KernelTable.join([KernelTable.of(kernels) for kernels in networks])
+            sizes = network_features(table, table_costs(prior, table))[:, :SIZE_FEATURES]
+            size_range = np.stack([sizes.min(axis=0), sizes.max(axis=0)])
+        fit = Fit(prior, GaussianProcess.none(FEATURES, log_std), size_range)
+        margins = Margins(margin, margin)
+        return cls(
+            device, dict(fingerprint), fit, margins, quality, _now(), level, precision, target, False, provenance
+        )
+
+    def predict(self, kernels: Sequence[KernelSpec] | KernelTable) -> LatencyEstimate:
         """Latency in ms with its interval; always positive, wider far from what was measured.
 
         Raises:
-            ValueError: there is no kernel that takes time.
+            ValueError: there is no kernel that takes time, or the model's target is no latency.
         """
-        cost = self.fit_result.prior.kernel_ms(kernels)
-        total = float(cost.sum())
-        if not total > 0.0:
-            raise ValueError("a latency can only be predicted for a network with at least one kernel that takes time")
-        log_ms, log_std, unknown, outside = self.fit_result.predict_log(kernels, cost)
-        latency_ms = math.exp(log_ms)
-        spread = math.exp(min(self.margin * log_std, 20.0))
-        scale = latency_ms / total
-        known = {*self.kinds, "view"}
-        return LatencyEstimate(
-            latency_ms=latency_ms,
-            low_ms=latency_ms / spread,
-            high_ms=latency_ms * spread,
-            coverage=min(1.0, max(0.0, 1.0 - unknown)),
-            per_kernel=tuple(
-                (kernel.name, kernel.kind, ms * scale) for kernel, ms in zip(kernels, cost.tolist(), strict=True)
-            ),
-            level=self.level,
-            unknown_kinds=tuple(sorted({kernel.kind for kernel in kernels} - known)),
-            extrapolation=outside,
+        return self.estimate([kernels], per_kernel=True)[0].as_latency()
+
+    def predict_many(
+        self, networks: Sequence[Sequence[KernelSpec] | KernelTable], *, per_kernel: bool = False
+    ) -> list[LatencyEstimate]:
+        """``predict`` for many networks at once: thousands per second, most of all where they are tables already.
+
+        Args:
+            networks: kernels of each, or their ``KernelTable.of``.
+            per_kernel: fill in the estimates' ``per_kernel``, which takes longer than all else.
+        """
+        return [item.as_latency() for item in self.estimate(networks, per_kernel=per_kernel)]
+
+    def estimate(
+        self, networks: Sequence[Sequence[KernelSpec] | KernelTable], *, per_kernel: bool = False
+    ) -> list[TargetEstimate]:
+        """The model's target of each network, in its unit, with its interval.
+
+        Raises:
+            ValueError: a network has no kernel that costs anything.
+        """
+        result: list[TargetEstimate] = []
+        for start in range(0, len(networks), CHUNK):
+            tables = [self._table(item) for item in networks[start : start + CHUNK]]
+            result += self._estimates(tables, per_kernel)
+        return result
+
+    def update(self, measurements: Sequence[Measurement]) -> LatencyModel:
+        """A model that has learnt from further measurements on the same machine, without the earlier ones at hand.
+
+        The prior stays; the correction is conditioned on the new networks exactly as if they had been there from the
+        start. They were predicted before they were measured, so their errors also go into the interval. With the store
+        at hand, ``fit`` on everything is better still: it teaches the prior, too.
+
+        Raises:
+            ValueError: a measurement has no kernels, or is of another device or fingerprint.
+        """
+        if not measurements:
+            return self
+        _check(measurements, self.device, self.fingerprint_id)
+        observed = [observe([item], self.target)[0][0] for item in measurements]
+        level = [
+            _at_speed(item, observation, self.quality) for item, observation in zip(measurements, observed, strict=True)
+        ]
+        table = KernelTable.join([KernelTable.of(item.kernels) for item in observed])
+        costs = table_costs(self.fit_result.prior, table)
+        before = self.fit_result.predict_log(table, costs)
+        residuals = np.log(level) - np.log(table.sums(costs)) - self.fit_result.offset
+        noise = np.array([noise_factor(item) for item in measurements])
+        correction = self.fit_result.correction.extended(before.features, residuals, noise)
+        sizes = before.features[:, : self.fit_result.size_range.shape[1]]
+        bounds = np.vstack([self.fit_result.size_range, sizes])
+        size_range = np.stack([bounds.min(axis=0), bounds.max(axis=0)])
+        fit = replace(self.fit_result, correction=correction, size_range=size_range)
+        scores, margins = self.scores, self.margins
+        if scores is not None:
+            raw = np.log([item.raw[0] for item in observed])
+            errors = np.abs(raw - before.log_value) / before.log_std
+            scores = scores.with_near(errors, before.distance)
+            margins = scores.margins(self.level)
+        quality = replace(self.quality, networks=self.quality.networks + len(observed))
+        return replace(
+            self, fit_result=fit, margins=margins, scores=scores, quality=quality, fitted_at=_now(), calibrated=True
         )
+
+    def suggest_measurements(
+        self,
+        candidates: Sequence[Sequence[KernelSpec] | KernelTable],
+        budget: float,
+        *,
+        cost: Callable[[LatencyEstimate], float] | None = None,
+    ) -> list[int]:
+        """Which of the candidates to measure next, the most telling first, as far as the budget goes.
+
+        Kernels of kinds never measured come first, then whatever takes most uncertainty out of all candidates together.
+
+        Args:
+            budget: what may be spent, in the unit of ``cost``.
+            cost: of measuring a candidate of that estimate, such as seconds of engine build; None: each costs 1.
+
+        Returns:
+            Indices into ``candidates``.
+        """
+        from hw_latency_model.suggest import suggest
+
+        return suggest(self, [self._table(item) for item in candidates], budget, cost)
 
     def save(self, path: Path) -> None:
         """Write it as JSON, atomically; every number survives exactly.
@@ -171,24 +307,9 @@ class LatencyModel:
         Raises:
             UserError: the file cannot be written.
         """
-        quality = {name: getattr(self.quality, name) for name in FitQuality.__dataclass_fields__}
-        write_json(
-            path,
-            {
-                "format": FORMAT,
-                "version": VERSION,
-                "device": self.device,
-                "fingerprint": dict(self.fingerprint),
-                "fitted_at": self.fitted_at,
-                "level": self.level,
-                "precision": self.precision,
-                "margin": self.margin,
-                "quality": quality,
-                "prior": self.fit_result.prior.to_dict(),
-                "correction": self.fit_result.correction.to_dict(),
-                "size_range": self.fit_result.size_range.tolist(),
-            },
-        )
+        from hw_latency_model.model_file import save_model
+
+        save_model(self, path)
 
     @classmethod
     def load(cls, path: Path, *, fingerprint: Mapping[str, Any] | None = None) -> LatencyModel:
@@ -201,69 +322,99 @@ class LatencyModel:
         Raises:
             UserError: the file is missing, damaged, of another version, or of another machine than asked for.
         """
-        try:
-            value = json.loads(path.read_text())
-        except FileNotFoundError as error:
-            raise UserError(
-                f"there is no latency model at {path}; run `paretoseg calibrate --device local-cpu` to measure this "
-                "machine, or give the device's name."
-            ) from error
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise _damaged(path, str(error)) from error
-        if not isinstance(value, dict) or value.get("format") != FORMAT:
-            raise _damaged(path, "it is not a latency model")
-        if value.get("version") != VERSION:
-            raise UserError(
-                f"the latency model {path} has version {value.get('version')}, this paretoseg reads {VERSION}; "
-                f"run `paretoseg calibrate --device {value.get('device')}` again."
+        from hw_latency_model.model_file import load_model
+
+        return load_model(path, fingerprint)
+
+    def _table(self, network: Sequence[KernelSpec] | KernelTable) -> KernelTable:
+        if isinstance(network, KernelTable) and self.target != "memory_peak_mb":
+            return network
+        kernels = network.kernels if isinstance(network, KernelTable) else network
+        if not kernels:
+            raise ValueError("a latency can only be predicted for a network with at least one kernel that takes time")
+        return KernelTable.of(kernels_for(kernels, self.target))
+
+    def _estimates(self, tables: Sequence[KernelTable], per_kernel: bool) -> list[TargetEstimate]:
+        table = KernelTable.join(tables)
+        costs = table_costs(self.fit_result.prior, table)
+        totals = table.sums(costs)
+        if not np.all(totals > 0.0):
+            raise ValueError("a latency can only be predicted for a network with at least one kernel that takes time")
+        found = self.fit_result.predict_log(table, costs)
+        spread = np.exp(np.minimum(self.margins.at(found.distance) * found.log_std, 20.0))
+        values = np.exp(found.log_value)
+        parts = (
+            self._per_kernel(table, costs * np.repeat(values / totals, [len(item.kinds) for item in tables]))
+            if per_kernel
+            else [()] * len(tables)
+        )
+        return self._named(tables, found, values, spread, parts)
+
+    def _named(
+        self,
+        tables: Sequence[KernelTable],
+        found: Predictions,
+        values: Array,
+        spread: Array,
+        parts: Sequence[tuple[tuple[str, str, float], ...]],
+    ) -> list[TargetEstimate]:
+        known = {*self.kinds, "view"}
+        relative = self.margins.relative(found.distance)
+        columns = (values, values / spread, values * spread, 1.0 - found.unknown, found.outside, relative)
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        return [
+            TargetEstimate(
+                self.target,
+                value,
+                low,
+                high,
+                coverage=min(1.0, max(0.0, coverage)),
+                per_kernel=kernels,
+                level=self.level,
+                unknown_kinds=tuple(sorted(set(table.kinds) - known)),
+                extrapolation=outside,
+                distance=distance,
             )
-        try:
-            model = _from_json(value)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _damaged(path, f"{type(error).__name__}: {error}") from error
-        if fingerprint is not None and fingerprint_id(fingerprint) != model.fingerprint_id:
-            difference = _difference(model.fingerprint, fingerprint)
-            raise UserError(
-                f"the latency model {path} was fitted on another machine or set-up ({difference}); "
-                f"run `paretoseg calibrate --device {model.device}` on this one."
+            for table, kernels, (value, low, high, coverage, outside, distance) in zip(tables, parts, rows, strict=True)
+        ]
+
+    def _per_kernel(self, table: KernelTable, values: Array) -> list[tuple[tuple[str, str, float], ...]]:
+        rows = [(kernel.name, kernel.kind, ms) for kernel, ms in zip(table.kernels, values.tolist(), strict=True)]
+        ends = (*table.starts[1:], len(rows))
+        return [tuple(rows[start:end]) for start, end in zip(table.starts, ends, strict=True)]
+
+
+def _check(measurements: Sequence[Measurement], device: str, wanted: str) -> None:
+    for item in measurements:
+        if item.device != device or item.fingerprint_id != wanted:
+            raise ValueError(
+                f"{item.subject} was measured on {item.device} (fingerprint {item.fingerprint_id}), "
+                f"not on {device} ({wanted}); measurements of different machines are never mixed"
             )
-        return model
+        if not item.kernels:
+            raise ValueError(f"the measurement of {item.subject} has no kernels to fit on")
+        if item.precision != measurements[0].precision:
+            raise ValueError(
+                f"{item.subject} is {item.precision}, others are {measurements[0].precision}; fit them apart"
+            )
 
 
-def conformal_quantile(scores: np.ndarray[Any, np.dtype[np.float64]], level: float) -> float:
-    """The (n + 1)-corrected quantile of the scores; with too few for the level, their maximum, raised by 1 / n."""
-    rank = math.ceil((len(scores) + 1) * level)
-    ordered = np.sort(scores)
-    if rank <= len(scores):
-        return float(ordered[rank - 1])
-    return float(ordered[-1] * (1.0 + 1.0 / len(scores)))
+def _observations(
+    measurements: Sequence[Measurement], target: str, prior: KernelPrior | None
+) -> tuple[list[Observation], float, float]:
+    if not measurements:
+        return [], 0.0, 1.0
+    if prior is None:
+        return observe_best(measurements, target)
+    return (*observe(measurements, target), 1.0)
 
 
-def _from_json(value: Mapping[str, Any]) -> LatencyModel:
-    quality = FitQuality(**value["quality"])
-    fit = Fit(
-        Roofline.from_dict(value["prior"]),
-        GaussianProcess.from_dict(value["correction"]),
-        np.array(value["size_range"], dtype=np.float64),
-    )
-    return LatencyModel(
-        device=str(value["device"]),
-        fingerprint=dict(value["fingerprint"]),
-        fit_result=fit,
-        margin=float(value["margin"]),
-        quality=quality,
-        fitted_at=str(value["fitted_at"]),
-        level=float(value["level"]),
-        precision=str(value["precision"]),
-    )
+def _at_speed(item: Measurement, observation: Observation, quality: FitQuality) -> float:
+    """The measured value at the speed that the machine had when the model was fitted."""
+    if item.reference_ms <= 0.0 or quality.reference_ms <= 0.0:
+        return observation.raw[0]
+    return observation.raw[0] * math.pow(quality.reference_ms / item.reference_ms, quality.speed_exponent)
 
 
-def _damaged(path: Path, cause: str) -> UserError:
-    return UserError(
-        f"the latency model {path} is damaged ({cause}); delete it and run `paretoseg calibrate` for its device again."
-    )
-
-
-def _difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
-    keys = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
-    return ", ".join(f"{key}: {ours.get(key)!r} there, {theirs.get(key)!r} here" for key in keys)
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -83,20 +84,33 @@ def graph_from_onnx(model: onnx.ModelProto | Path) -> OpGraph:
     """
     source = str(model) if isinstance(model, Path) else "the ONNX model"
     loaded = _load(model) if isinstance(model, Path) else model
-    inferred = shape_inference.infer_shapes(loaded)
+    inferred = _with_shapes(loaded)
     constants = _constant_shapes(inferred)
     shapes = _activation_shapes(inferred)
     ops: list[Op] = []
     for index, node in enumerate(inferred.graph.node):
         if node.op_type in _CONSTANTS or all(name in constants for name in node.input if name):
             for name in node.output:
-                constants.setdefault(name, ())
+                constants.setdefault(name, shapes.get(name, ()))
             continue
         ops.append(_op(node, index, constants, shapes, source))
     results = tuple(value.name for value in inferred.graph.output)
     for name in results:
         _shape(name, shapes, source)
     return OpGraph(tuple(ops), shapes, results)
+
+
+def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the shape of every value that can be told; constant arithmetic on shapes is folded where needed."""
+    inferred = shape_inference.infer_shapes(model, data_prop=True)
+    shapes = _activation_shapes(inferred)
+    fixed = all(value.name in shapes for value in inferred.graph.input)
+    if not fixed or all(name in shapes for node in inferred.graph.node for name in node.output if name):
+        return inferred
+    from onnxslim import slim
+
+    folded = slim(copy.deepcopy(model))
+    return shape_inference.infer_shapes(folded, data_prop=True) if folded is not None else inferred
 
 
 def node_name(node: onnx.NodeProto, index: int) -> str:
@@ -179,7 +193,7 @@ def _describe(
             return "global_pool", {}
         return _VOCABULARY[kind], {"kernel": kernel, "stride": _pair(attributes.get("strides", (1, 1)))}
     if kind == "ReduceMean" and len(in_shape) == 4 and math.prod(in_shape[:2]) == math.prod(out_shape):
-        return "global_pool", {}
+        return "spatial_mean", {}
     if kind in ("Resize", "Upsample") and attributes.get("mode", b"nearest") == b"linear":
         return "resize_linear", {}
     return _VOCABULARY.get(kind, f"op:{kind}"), {}

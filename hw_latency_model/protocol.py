@@ -15,6 +15,8 @@ from itertools import chain
 
 import numpy as np
 
+KEPT_SAMPLES = 200
+
 
 @dataclass(frozen=True)
 class ProtocolSettings:
@@ -56,6 +58,7 @@ class Timing:
     waited_rel: float
     noisy: bool
     repeats: int
+    samples_ms: tuple[float, ...] = ()
 
 
 def time_network(
@@ -119,7 +122,14 @@ def _time_once(
         waited_rel=min(1.0, waited / total),
         noisy=drift > settings.max_drift_rel,
         repeats=repeat,
+        samples_ms=tuple(round(value, 6) for value in _thinned(times)),
     )
+
+
+def _thinned(times: list[float]) -> list[float]:
+    """At most ``KEPT_SAMPLES`` of them, evenly spread and in order."""
+    step = -(-len(times) // KEPT_SAMPLES)
+    return times[::step]
 
 
 def _goes_on(runs: int, rounds: int, elapsed_s: float, settings: ProtocolSettings) -> bool:

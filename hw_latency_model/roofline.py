@@ -9,27 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
+from hw_latency_model.kernel_kinds import class_of
+from hw_latency_model.kernel_table import LAUNCHES, KernelTable
 from hw_latency_model.types import KernelSpec
 
 Array = NDArray[np.float64]
 
 TERMS = ("macs", "activation_bytes", "weight_bytes", "launches")
 
-_CLASSES = {
-    **dict.fromkeys(
-        ("conv", "pointwise", "vector", "narrow_conv", "narrow_pointwise", "grouped_conv", "transposed_conv", "gemm"),
-        "dense",
-    ),
-    "depthwise": "depthwise",
-}
-_OTHER = "moving"
-CLASSES = ("dense", "depthwise", "moving")
 _TERMS_OF = {
     "dense": (True, True, True, True),
     "depthwise": (True, True, False, True),
@@ -41,21 +34,18 @@ _INSIDE_WEIGHT = 0.5
 """How much the times of single kernels inside a network count beside that network's total."""
 
 
-def class_of(kind: str) -> str:
-    """Kinds of one class cost alike: ``dense`` arithmetic, ``depthwise``, or ``moving`` data."""
-    return _CLASSES.get(kind, _OTHER)
-
-
 def kernel_terms(kernels: Sequence[KernelSpec], align: int) -> Array:
-    """(n, 4) of each kernel: MMACs, 100 kB of activations, 100 kB of weights, 1 launch; a view has none of them.
+    """(n, 4) of each kernel: MMACs, 100 kB of activations, 100 kB of weights, 1 launch; a view has none of them."""
+    return table_terms(KernelTable.of(kernels), align)
+
+
+def table_terms(table: KernelTable, align: int) -> Array:
+    """``kernel_terms`` of a table.
 
     The channels of convolutions are rounded up to ``align``: runtimes compute, read and write whole blocks of them.
     """
-    facts = np.array(
-        [(k.macs, k.input_bytes, k.output_bytes, k.weight_bytes, *_channels(k), k.kind != "view") for k in kernels],
-        dtype=np.float64,
-    ).reshape(-1, 8)
-    macs, read, written, weights, inner, outer, groups, launch = facts.T
+    macs, read, written, weights, inner, outer, groups = table.facts.T[:7]
+    launch = table.facts[:, LAUNCHES]
     blocks = (macs > 0) & (outer > 0)
     more_out = np.where(blocks, np.ceil(outer / align) * align / np.maximum(outer, 1.0), 1.0)
     wide = blocks & (groups <= 1) & (inner > align)
@@ -63,10 +53,6 @@ def kernel_terms(kernels: Sequence[KernelSpec], align: int) -> Array:
     read = read * np.where(groups > 1, more_out, more_in)
     both = more_in * more_out
     return np.stack([macs * both / 1e6, (read + written * more_out) / 1e5, weights * both / 1e5, launch], axis=1)
-
-
-def _channels(kernel: KernelSpec) -> tuple[int, int, int]:
-    return kernel.in_channels, kernel.out_channels, kernel.groups
 
 
 def network_terms(kernels: Sequence[KernelSpec], kinds: Sequence[str], align: int) -> Array:
@@ -87,6 +73,8 @@ class Roofline:
         class_cost_ms: class to (4,): what a kind that was never measured is taken to cost.
         align: channels are rounded up to a multiple of this; chosen by fit.
     """
+
+    prior_type: ClassVar[str] = "roofline"
 
     kinds: tuple[str, ...]
     cost_ms: Array
@@ -141,12 +129,13 @@ class Roofline:
 
     def kernel_ms(self, kernels: Sequence[KernelSpec]) -> Array:
         """(n,) prior milliseconds of each kernel; views cost nothing."""
-        if not kernels:
-            return np.zeros(0)
-        kinds = {kernel.kind for kernel in kernels}
-        rows = {kind: row for row, kind in enumerate(kinds)}
-        costs = np.array([self.cost_of(kind) for kind in kinds])[[rows[kernel.kind] for kernel in kernels]]
-        return np.asarray((kernel_terms(kernels, self.align) * costs).sum(axis=1), dtype=np.float64)
+        return self.table_ms(KernelTable.of(kernels)) if kernels else np.zeros(0)
+
+    def table_ms(self, table: KernelTable) -> Array:
+        """``kernel_ms`` of a table."""
+        rows = {kind: row for row, kind in enumerate(dict.fromkeys(table.kinds))}
+        costs = np.array([self.cost_of(kind) for kind in rows])[[rows[kind] for kind in table.kinds]]
+        return np.asarray((table_terms(table, self.align) * costs).sum(axis=1), dtype=np.float64)
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -19,7 +19,9 @@ def covering_order(space: SearchSpace, count: int, *, seed: int) -> list[Candida
     which is what keeps a later prediction an interpolation.
     """
     rng = np.random.default_rng(seed)
-    pool = {space.architecture_id(item): item for item in (space.default(), *(space.sample(rng) for _ in range(POOL)))}
+    pool: dict[str, Candidate] = {}
+    for item in (space.default(), *(space.sample(rng) for _ in range(POOL))):
+        pool.setdefault(space.architecture_id(item), item)
     candidates = list(pool.values())
     points = _encode(space, candidates)
     nearest = _squared(points, points[0])

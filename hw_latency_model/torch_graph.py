@@ -73,13 +73,21 @@ _VOCABULARY = {
     "addmm": "gemm",
     "bmm": "gemm",
     "_softmax": "softmax",
+    "_safe_softmax": "softmax",
+    "roll": "gather",
+    "masked_fill": "mul",
+    "eq": "sub",
+    "ne": "sub",
+    "linalg_vector_norm": "reduce",
     "argmax": "argmax",
 }
-_VIEWS = frozenset({"view", "_unsafe_view", "reshape", "squeeze", "unsqueeze", "alias", "detach", "flatten"})
+_VIEWS = frozenset(
+    {"view", "_unsafe_view", "reshape", "squeeze", "unsqueeze", "alias", "detach", "flatten", "as_strided"}
+)
 _NEUTRAL = {"add": 0, "sub": 0, "mul": 1, "div": 1}
 _FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, type)
 _PLAIN = (int, float, bool, str, type(None), torch.Size, torch.dtype, *_FUNCTIONS)
-_CREATION = frozenset({"empty", "zeros", "ones", "full", "arange", "zeros_like", "ones_like", "full_like"})
+_CREATION = frozenset({"empty", "zeros", "ones", "full", "arange", "zeros_like", "ones_like", "full_like", "new_zeros"})
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -135,15 +143,18 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         )
 
 
-def graph_from_module(net: nn.Module, input_hw: tuple[int, int], *, in_channels: int = 3) -> OpGraph:
+def graph_from_module(
+    net: nn.Module, input_hw: tuple[int, int], *, in_channels: int = 3, owned: bool = False
+) -> OpGraph:
     """The operations of one image's pass through ``net`` in evaluation mode, with static shapes.
 
-    The module, its mode, its buffers and the random state stay as they are: a copy without storage runs instead.
+    The module, its mode, its buffers and the random state stay as they are: a copy without storage runs instead. Where
+    ``owned``, the network is on the meta device, in evaluation mode and the caller's own, and runs itself.
 
     Raises:
         ValueError: the network does not return a tensor, or a tuple, list or dict of tensors.
     """
-    clone = _meta_copy(net)
+    clone = net if owned else _meta_copy(net)
     image = torch.empty(1, in_channels, *input_hw, device="meta")
     recorder = _Recorder()
     start = recorder.value(image)
@@ -247,7 +258,10 @@ def _pool(kind: str) -> Callable[[list[Any], Shape, Shape], tuple[str, dict[str,
 
 def _mean(args: list[Any], in_shape: Shape, out_shape: Shape) -> tuple[str, dict[str, Any]]:
     axes = {axis % len(in_shape) for axis in args[1]} if len(args) > 1 and args[1] is not None else set()
-    return ("global_pool" if len(in_shape) == 4 and axes == {2, 3} else "reduce"), {}
+    if len(in_shape) != 4 or axes != {2, 3}:
+        return "reduce", {}
+    # torch turns an adaptive pooling to 1x1 into this very call; people write (2, 3).
+    return ("global_pool" if list(args[1]) == [-1, -2] else "spatial_mean"), {}
 
 
 def _adaptive(args: list[Any], in_shape: Shape, out_shape: Shape) -> tuple[str, dict[str, Any]]:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class KernelSpec:
     """One launch on the device: an operation with everything that the runtime fuses into it.
 
@@ -84,6 +84,15 @@ class Measurement:
         precision: ``fp32``...
         fingerprint: what the machine was; measurements of different fingerprints are never mixed.
         started_at: ISO 8601, UTC.
+        samples_ms: raw latencies, at most some hundred of them; empty where only the percentiles were kept.
+        energy_mj, energy_net_mj: energy of one run, as drawn and with the idle power taken off; None without a power rail.
+        power_mw: mean power over the loop that the energy was integrated on.
+        memory_peak_mb: what the process or engine held at most.
+        end_to_end_ms_p50: with copies to and from the device, where ``latency_ms_*`` is the engine alone.
+        build_s: seconds that building the engine took.
+        temp_c: of the processor at the end.
+        provenance: ``measured``, or where an imported row comes from.
+        family: which networks belong together (an encoder family, a campaign), for errors on families never seen.
         kernels: the network's kernels, where known.
         kernel_shares: share of the time that each of them took inside the network, where the device can tell.
     """
@@ -103,6 +112,16 @@ class Measurement:
     noisy: bool = False
     repeats: int = 0
     precision: str = "fp32"
+    samples_ms: tuple[float, ...] = ()
+    energy_mj: float | None = None
+    energy_net_mj: float | None = None
+    power_mw: float | None = None
+    memory_peak_mb: float | None = None
+    end_to_end_ms_p50: float | None = None
+    build_s: float | None = None
+    temp_c: float | None = None
+    provenance: str = "measured"
+    family: str = ""
     kernels: tuple[KernelSpec, ...] = ()
     kernel_shares: tuple[float, ...] = ()
 
@@ -120,11 +139,13 @@ class Measurement:
         """JSON-ready facts, without the kernels."""
         value = {item.name: getattr(self, item.name) for item in fields(self) if not item.name.startswith("kernel")}
         value["fingerprint"] = dict(self.fingerprint)
+        value["samples_ms"] = list(self.samples_ms)
         return value
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Measurement:
-        return cls(**value)
+        """Inverse of ``to_dict``; fields that an older release did not write take their defaults."""
+        return cls(**{**value, "samples_ms": tuple(value.get("samples_ms", ()))})
 
 
 @dataclass(frozen=True)
@@ -163,6 +184,48 @@ class LatencyEstimate:
         if per_kernel:
             value["kernels"] = [{"name": name, "kind": kind, "latency_ms": ms} for name, kind, ms in self.per_kernel]
         return value
+
+
+@dataclass(frozen=True)
+class TargetEstimate:
+    """A prediction of whatever a model was fitted to, with the interval that holds the measured one in ``level`` of all cases.
+
+    Attributes:
+        target: ``latency_ms``, ``energy_mj`` or ``memory_peak_mb``: the unit of ``value``, ``low``, ``high``, ``per_kernel``.
+        value, low, high: all > 0, ``low <= value <= high``.
+        coverage, per_kernel, level, unknown_kinds, extrapolation: as in ``LatencyEstimate``.
+        distance: how unlike the measured networks this one is; 1 is how unlike a family left out was in the calibration.
+    """
+
+    target: str
+    value: float
+    low: float
+    high: float
+    coverage: float
+    per_kernel: tuple[tuple[str, str, float], ...] = ()
+    level: float = 0.9
+    unknown_kinds: tuple[str, ...] = ()
+    extrapolation: float = 0.0
+    distance: float = 0.0
+
+    def as_latency(self) -> LatencyEstimate:
+        """The same as a latency.
+
+        Raises:
+            ValueError: it is not one.
+        """
+        if self.target != "latency_ms":
+            raise ValueError(f"an estimate of {self.target} is no latency")
+        return LatencyEstimate(
+            self.value,
+            self.low,
+            self.high,
+            self.coverage,
+            self.per_kernel,
+            self.level,
+            self.unknown_kinds,
+            self.extrapolation,
+        )
 
 
 def fingerprint_id(fingerprint: Mapping[str, Any]) -> str:

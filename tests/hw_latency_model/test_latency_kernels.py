@@ -72,7 +72,7 @@ class Block(nn.Module):
 
 
 def test_a_residual_block_is_one_kernel_with_its_folded_bias() -> None:
-    stem, block, resize = kernels_from_module(Block(), (32, 32))
+    stem, block, resize, to_planes = kernels_from_module(Block(), (32, 32))
     assert (stem.kind, stem.fused, stem.stride) == ("narrow_conv", ("relu",), (2, 2))
     assert (block.kind, block.fused) == ("conv", ("add", "relu"))
     assert block.macs == 16 * 16 * 16 * 16 * 9
@@ -80,6 +80,7 @@ def test_a_residual_block_is_one_kernel_with_its_folded_bias() -> None:
     assert block.input_bytes == 2 * 4 * 16 * 16 * 16
     assert block.output_bytes == 4 * 16 * 16 * 16
     assert (resize.kind, resize.output_bytes) == ("resize_linear", 4 * 16 * 32 * 32)
+    assert (to_planes.kind, to_planes.input_bytes, to_planes.nodes) == ("relayout", 4 * 16 * 32 * 32, ())
 
 
 def test_reading_a_module_leaves_it_and_the_random_state_alone() -> None:
@@ -137,9 +138,43 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path) -> None:
 
 
 def test_tensorrt_fuses_what_onnx_runtime_leaves_apart() -> None:
-    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Hardswish())
-    assert [kernel.kind for kernel in kernels_from_module(net, (16, 16))] == ["narrow_conv", "hard_swish"]
-    assert [kernel.fused for kernel in kernels_from_module(net, (16, 16), runtime="tensorrt")] == [("hard_swish",)]
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.SiLU())
+    kinds = [kernel.kind for kernel in kernels_from_module(net, (16, 16))]
+    assert kinds == ["narrow_conv", "transcendental", "relayout"]
+    assert [kernel.fused for kernel in kernels_from_module(net, (16, 16), runtime="tensorrt")] == [("silu",)]
+
+
+class Gated(nn.Module):
+    """Two blocked convolutions with a squeeze-and-excitation gate between them, which works on planes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(16, 32, 3, padding=1)
+        self.gate = nn.Conv2d(32, 32, 1)
+        self.last = nn.Conv2d(32, 16, 1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        value = self.first(image)
+        return self.last(value * self.gate(value.mean((2, 3), keepdim=True)).sigmoid())
+
+
+def test_changes_of_layout_are_kernels_where_the_runtime_makes_them(tmp_path: Path) -> None:
+    """The counts are those that ONNX Runtime's own optimised graph has."""
+    import onnxruntime
+
+    path = tmp_path / "gated.onnx"
+    image = torch.zeros(1, 16, 8, 8)
+    torch.onnx.export(Gated().eval(), (image,), path, opset_version=13, dynamo=False)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    nodes = Counter(node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node)
+    if not nodes["ReorderInput"]:
+        pytest.skip("ONNX Runtime has no blocked layout on this processor")
+    found = Counter(kernel.name for kernel in kernels_from_onnx(path) if kernel.kind == "relayout")
+    assert found == {"to blocks": nodes["ReorderInput"], "to planes": nodes["ReorderOutput"]}
+    assert not [kernel for kernel in kernels_from_onnx(path, runtime="tensorrt") if kernel.kind == "relayout"]
 
 
 def test_a_kernel_survives_json() -> None:

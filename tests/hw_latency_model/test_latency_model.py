@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hw_latency_model import KernelSpec, LatencyModel, Measurement
-from hw_latency_model.model import conformal_quantile
+from hw_latency_model.gaussian_process import GaussianProcess
+from hw_latency_model.intervals import Margins, conformal_quantile
+from hw_latency_model.kernel_table import KernelTable
 from search_spaces.errors import UserError
 
 DEVICE = "local-cpu"
@@ -252,6 +255,213 @@ def test_saving_and_loading_changes_nothing(model: LatencyModel, tmp_path: Path)
 def test_a_missing_model_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no latency model at .*run `paretoseg calibrate"):
         LatencyModel.load(tmp_path / "model.json")
+
+
+def test_many_at_once_are_the_same_as_one_by_one(model: LatencyModel) -> None:
+    rng = np.random.default_rng(11)
+    networks = [network(rng) for _ in range(30)]
+    singly = [model.predict(kernels) for kernels in networks]
+    together = model.predict_many([KernelTable.of(kernels) for kernels in networks], per_kernel=True)
+    for one, other in zip(singly, together, strict=True):
+        assert other.latency_ms == pytest.approx(one.latency_ms, rel=1e-9)
+        assert (other.low_ms, other.high_ms) == pytest.approx((one.low_ms, one.high_ms), rel=1e-9)
+        assert [part[:2] for part in other.per_kernel] == [part[:2] for part in one.per_kernel]
+
+
+def separable_only(rng: np.random.Generator, slower: float = 1.0) -> tuple[list[KernelSpec], float]:
+    """A family that the others are not like: without dense convolutions, and slower than the law says."""
+    kernels = [kernel for kernel in network(rng) if kernel.kind != "conv"]
+    return kernels, slower * sum(map(kernel_cost_ms, kernels))
+
+
+def test_an_update_learns_a_family_without_the_old_measurements(model: LatencyModel) -> None:
+    rng = np.random.default_rng(12)
+    pairs = [separable_only(rng, slower=1.5) for _ in range(40)]
+    values = [
+        replace(measurement(kernels, rng, noise=0.0), latency_ms_p50=ms, family="new") for kernels, ms in pairs[:12]
+    ]
+    updated = model.update(values)
+    held = pairs[12:]
+    before = np.median([abs(model.predict(kernels).latency_ms / ms - 1) for kernels, ms in held])
+    after = np.median([abs(updated.predict(kernels).latency_ms / ms - 1) for kernels, ms in held])
+    assert before > 0.1
+    assert after < 0.85 * before
+    assert updated.quality.networks == model.quality.networks + 12
+    assert updated.margins.near >= model.margins.near
+    assert model.update([]) is model
+
+
+def test_an_update_is_what_conditioning_on_all_at_once_gives() -> None:
+    rng = np.random.default_rng(13)
+    features = rng.normal(size=(30, 4))
+    targets = np.sin(features).sum(axis=1)
+    noise = rng.uniform(0.5, 2.0, size=30)
+    first = GaussianProcess.fit(features[:20], targets[:20], noise[:20])
+    extended = first.extended(features[20:], targets[20:], noise[20:])
+    fresh = rng.normal(size=(5, 4))
+    for one, other in zip(
+        extended.predict(fresh), extended.given(features, targets, noise).predict(fresh), strict=True
+    ):
+        assert np.allclose(one, other, rtol=1e-6)
+
+
+def test_an_update_survives_the_file(model: LatencyModel, tmp_path: Path) -> None:
+    model.save(tmp_path / "model.json")
+    loaded = LatencyModel.load(tmp_path / "model.json")
+    values = measurements(3, seed=14)
+    kernels = network(np.random.default_rng(15))
+    assert loaded.update(values).predict(kernels).latency_ms == pytest.approx(
+        model.update(values).predict(kernels).latency_ms, rel=1e-9
+    )
+
+
+def test_the_interval_holds_for_families_never_measured() -> None:
+    """Families differ by what no kernel shows; the margin for them comes from families that were left out."""
+    coverage = []
+    for seed in range(4):
+        rng = np.random.default_rng(100 + seed)
+        known = [item for index in range(15) for item in quirky(f"known {index}", 8, rng)]
+        held = [item for index in range(25) for item in quirky(f"new {index}", 4, rng)]
+        model = fitted(known)
+        assert model.quality.families == 15
+        estimates = model.predict_many([item.kernels for item in held])
+        inside = [e.low_ms <= m.latency_ms_p50 <= e.high_ms for e, m in zip(estimates, held, strict=True)]
+        coverage.append(float(np.mean(inside)))
+    assert 0.85 <= np.mean(coverage) <= 0.97
+
+
+def quirky(name: str, count: int, rng: np.random.Generator) -> list[Measurement]:
+    """Networks of one family, all faster or slower than the law by the same factor."""
+    quirk = float(np.exp(0.12 * rng.standard_normal()))
+    found = []
+    for _ in range(count):
+        kernels = network(rng)
+        found.append(replace(measurement(kernels, rng, family=name), latency_ms_p50=quirk * law_ms(kernels)))
+    return found
+
+
+def test_margins_grow_with_distance_and_stop_growing() -> None:
+    margins = Margins(near=2.0, far=4.0, near_distance=0.1, far_distance=0.5, end_distance=1.0)
+    found = margins.at(np.array([0.0, 0.1, 0.3, 0.5, 0.9, 1.5, 100.0]))
+    assert found == pytest.approx([2.0, 2.0, 3.0, 4.0, 4.0, 6.0, 8.0])
+    assert Margins(near=2.0, far=2.0).at(np.array([0.0, 9.0])) == pytest.approx([2.0, 2.0])
+
+
+def test_another_devices_prior_is_scaled_and_corrected_by_a_few_measurements(model: LatencyModel) -> None:
+    """A device twice as slow as the one that the prior was fitted on, of which six networks were measured."""
+    rng = np.random.default_rng(17)
+    values = []
+    for _ in range(6):
+        kernels = network(rng)
+        values.append(replace(measurement(kernels, rng, noise=0.01), latency_ms_p50=2.0 * law_ms(kernels)))
+    moved = LatencyModel.fit(values, device=DEVICE, fingerprint=FINGERPRINT, prior=model.fit_result.prior)
+    assert moved.fit_result.prior is model.fit_result.prior
+    fresh = [network(rng) for _ in range(30)]
+    errors = [abs(moved.predict(kernels).latency_ms / (2.0 * law_ms(kernels)) - 1) for kernels in fresh]
+    assert np.median(errors) < 0.06
+
+
+def boxed(model: LatencyModel) -> LatencyModel:
+    return LatencyModel.from_prior(
+        model.fit_result.prior,
+        device="jetson-nano",
+        precision="fp16",
+        fingerprint={"device": "jetson-nano"},
+        log_std=0.3,
+        quality=model.quality,
+        provenance="made up",
+        networks=[network(np.random.default_rng(seed), width=1.0, side=64) for seed in range(5)],
+    )
+
+
+def test_a_boxed_prior_says_that_it_is_not_calibrated_and_is_wide(model: LatencyModel, tmp_path: Path) -> None:
+    prior = boxed(model)
+    prior.save(tmp_path / "boxed.json")
+    loaded = LatencyModel.load(tmp_path / "boxed.json")
+    assert (loaded.calibrated, loaded.provenance, loaded.precision) == (False, "made up", "fp16")
+    kernels = network(np.random.default_rng(1), width=1.0, side=64)
+    estimate = loaded.predict(kernels)
+    assert estimate == prior.predict(kernels)
+    assert estimate.high_ms / estimate.latency_ms == pytest.approx(np.exp(1.645 * 0.3), rel=0.05)
+    assert loaded.predict(network(np.random.default_rng(1), width=4.0, side=512)).extrapolation > 0.5
+    facts = {"device": "jetson-nano", "fingerprint": {"device": "jetson-nano"}, "precision": "fp16"}
+    updated = loaded.update([replace(item, **facts) for item in measurements(3, seed=18)])
+    assert updated.calibrated
+
+
+def test_a_model_of_the_first_release_is_still_read(model: LatencyModel, tmp_path: Path) -> None:
+    path = tmp_path / "old.json"
+    plain = replace(model, scores=None)
+    plain.save(path)
+    value = json.loads(path.read_text())
+    for name in ("target", "calibrated", "provenance", "prior_type", "margins", "offset", "scores"):
+        del value[name]
+    value["quality"] = {name: item for name, item in value["quality"].items() if not name.startswith("famil")}
+    path.write_text(json.dumps({**value, "version": 1, "margin": 2.5}))
+    old = LatencyModel.load(path)
+    assert (old.calibrated, old.target, old.scores) == (True, "latency_ms", None)
+    kernels = network(np.random.default_rng(2))
+    assert old.predict(kernels).latency_ms == model.predict(kernels).latency_ms
+    assert old.margins.at(np.array([0.0, 5.0])) == pytest.approx([2.5, 2.5])
+    assert old.update(measurements(2, seed=1)).quality.networks == 42
+
+
+def test_energy_and_peak_memory_are_predicted_by_the_same_machinery() -> None:
+    rng = np.random.default_rng(19)
+    networks = [network(rng) for _ in range(50)]
+
+    def energy(kernels: list[KernelSpec]) -> float:
+        return sum(2.0 * kernel_cost_ms(k) + 3.0 * k.activation_bytes / 1e6 for k in kernels)
+
+    def memory(kernels: list[KernelSpec]) -> float:
+        return 30.0 + sum(k.weight_bytes for k in kernels) / 1e6 + 2 * max(k.activation_bytes for k in kernels) / 1e6
+
+    values = [
+        replace(measurement(kernels, rng), energy_mj=energy(kernels), memory_peak_mb=memory(kernels))
+        for kernels in networks
+    ]
+    for target, truth, error in (("energy_mj", energy, 0.05), ("memory_peak_mb", memory, 0.03)):
+        model = LatencyModel.fit(values, device=DEVICE, fingerprint=FINGERPRINT, target=target)
+        fresh = [network(rng) for _ in range(40)]
+        estimates = model.estimate(fresh)
+        assert {item.target for item in estimates} == {target}
+        found = [abs(item.value / truth(kernels) - 1) for item, kernels in zip(estimates, fresh, strict=True)]
+        assert np.median(found) < error
+        with pytest.raises(ValueError, match="is no latency"):
+            model.predict(fresh[0])
+
+
+def test_a_target_that_was_not_measured_is_refused_with_the_next_step() -> None:
+    with pytest.raises(UserError, match=r"has no energy_mj; measure it on a board"):
+        LatencyModel.fit(measurements(10, seed=0), device=DEVICE, fingerprint=FINGERPRINT, target="energy_mj")
+    with pytest.raises(UserError, match="one of latency_ms, energy_mj, memory_peak_mb, not 'speed'"):
+        LatencyModel.fit(measurements(10, seed=0), device=DEVICE, fingerprint=FINGERPRINT, target="speed")
+
+
+def test_suggestions_cover_unknown_kinds_first_and_keep_the_budget(model: LatencyModel) -> None:
+    rng = np.random.default_rng(20)
+    candidates = [network(rng, width=1.0, side=64) for _ in range(20)]
+    candidates[7] = [*candidates[7], KernelSpec("op:GridSample", "warp", 0, 4000, 0, 4000)]
+    candidates[13] = network(rng, width=4.0, side=256)
+    order = model.suggest_measurements(candidates, 5)
+    assert order[0] == 7
+    assert len(order) == len(set(order)) == 5
+    priced = model.suggest_measurements(candidates, 10.0, cost=lambda estimate: estimate.latency_ms)
+    spent = sum(model.predict(candidates[index]).latency_ms for index in priced)
+    assert 0 < spent <= 10.0
+    assert model.suggest_measurements([], 5) == []
+    with pytest.raises(ValueError, match="above 0"):
+        model.suggest_measurements(candidates, 5, cost=lambda estimate: 0.0)
+
+
+def test_suggested_measurements_teach_more_than_the_same_network_over_and_over(model: LatencyModel) -> None:
+    rng = np.random.default_rng(21)
+    pool = [separable_only(rng, slower=1.5) for _ in range(40)]
+    chosen = model.suggest_measurements([kernels for kernels, _ in pool], 6)
+    kernels, _ = pool[chosen[0]]
+    doubled = [kernels] * 40
+    assert len({json.dumps([k.to_dict() for k in pool[index][0]]) for index in chosen}) == 6
+    assert len(model.suggest_measurements(doubled, 6)) == 6
 
 
 @pytest.mark.parametrize("damage", ["cut", "binary", "other", "missing", "type", "list"])

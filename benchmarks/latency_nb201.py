@@ -1,0 +1,173 @@
+"""Few-shot latency of NAS-Bench-201 cells on a device of which few were measured, with other devices as sources.
+
+    python -m benchmarks.latency_nb201 --data FILE.csv.gz --targets COL,... --sources COL,... --samples 10,100,900 \
+        --seeds 5 --json OUT [--selection active|random]
+
+FILE has a column arch_str and one of latencies in ms per device (empty: not measured). A target's own column is dropped from
+its sources. By default the networks to measure are chosen by the model from architectures and sources alone, never from
+target latencies, out of a random part that the seed decides; `random` draws them. Every other network with a target latency
+is predicted: Spearman, MAPE, share within 5 % and 10 %, and share inside the 90 % interval, all in per cent but the first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import io
+import os
+import time
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from hw_latency_model.cell_networks import CellNetwork, cell_pool
+from hw_latency_model.transfer import FewShotModel, FewShotPrediction
+from search_spaces.errors import UserError
+from search_spaces.files import write_json
+
+Array = NDArray[np.float64]
+ARCHITECTURE = "arch_str"
+GZIP_MAGIC = b"\x1f\x8b"
+FIGURES = ("spearman", "mape", "within5", "within10", "coverage90", "seconds")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="CSV, gzipped or not")
+    parser.add_argument("--targets", required=True, help="columns to predict, comma-separated")
+    parser.add_argument("--sources", default="", help="columns known of all networks; empty for none")
+    parser.add_argument("--samples", type=_counts, default="10,100,900", help="numbers of measured networks")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--selection", choices=("active", "random"), default="active")
+    parser.add_argument("--json", type=Path, required=True, help="file for the rows")
+    options = parser.parse_args(arguments)
+    try:
+        result = run(
+            options.data,
+            _names(options.targets),
+            _names(options.sources),
+            options.samples,
+            options.seeds,
+            options.selection,
+        )
+    except UserError as error:
+        parser.error(str(error))
+    write_json(options.json, result)
+
+
+def run(
+    data: Path, targets: Sequence[str], sources: Sequence[str], samples: Sequence[int], seeds: int, selection: str
+) -> dict[str, Any]:
+    """All rows, and their means, printed as they come."""
+    architectures, columns = read(data, (*targets, *sources))
+    rows: list[dict[str, Any]] = []
+    print(f"samples are {'chosen by the model from inputs alone' if selection == 'active' else 'random'}")
+    print(f"{'target':<28}{'samples':>8}{'seed':>6}" + "".join(f"{name:>11}" for name in FIGURES))
+    for target in targets:
+        have = np.flatnonzero(np.isfinite(columns[target]) & (columns[target] > 0.0))
+        cells = [CellNetwork.parse(architectures[index]) for index in have]
+        others = [name for name in dict.fromkeys(sources) if name != target]
+        table = np.stack([columns[name][have] for name in others], axis=1) if others else np.zeros((len(have), 0))
+        latency_ms = columns[target][have]
+        model = FewShotModel(cell_pool(cells, table))
+        for count in samples:
+            if count + 2 > len(have):
+                raise UserError(f"{target} has {len(have)} latencies, too few to measure {count}; ask for fewer.")
+            for seed in range(seeds):
+                rows.append({"target": target, "samples": count, "seed": seed})
+                rows[-1] |= evaluate(model, latency_ms, count, seed, selection)
+                _show(rows[-1])
+    means = _means(rows)
+    for mean in means:
+        _show(mean)
+    options = {"selection": selection, "sources": list(sources), "seeds": seeds}
+    return {"rows": rows, "means": means, **options}
+
+
+def evaluate(model: FewShotModel, latency_ms: Array, count: int, seed: int, selection: str) -> dict[str, float]:
+    """Measure ``count`` networks, predict all others; the seconds are those of choosing, fitting and predicting."""
+    begun = time.perf_counter()
+    if selection == "active":
+        measured = model.suggest(count, seed=seed)
+    else:
+        measured = np.random.default_rng(seed).permutation(len(latency_ms))[:count]
+    rest = np.setdiff1d(np.arange(len(latency_ms)), measured)
+    predicted = model.fit(measured, latency_ms[measured]).predict(rest)
+    seconds = time.perf_counter() - begun
+    return {**score(predicted, latency_ms[rest]), "seconds": seconds}
+
+
+def score(predicted: FewShotPrediction, latency_ms: Array) -> dict[str, float]:
+    """Against latencies (m,) in ms."""
+    error = np.abs(predicted.latency_ms / latency_ms - 1.0)
+    inside = (predicted.low_ms <= latency_ms) & (latency_ms <= predicted.high_ms)
+    return {
+        "spearman": float(spearmanr(predicted.latency_ms, latency_ms).statistic),
+        "mape": 100.0 * float(error.mean()),
+        "within5": 100.0 * float((error <= 0.05).mean()),
+        "within10": 100.0 * float((error <= 0.10).mean()),
+        "coverage90": 100.0 * float(inside.mean()),
+    }
+
+
+def read(data: Path, names: Sequence[str]) -> tuple[list[str], dict[str, Array]]:
+    """Architecture strings, and latencies (n,) by column, NaN where the field is empty.
+
+    Raises:
+        UserError: the file or a column is missing, or a field is no number.
+    """
+    try:
+        raw = data.read_bytes()
+        text = (gzip.decompress(raw) if raw[:2] == GZIP_MAGIC else raw).decode()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise UserError(f"{data} cannot be read as CSV ({error}); give a CSV file, gzipped or not.") from error
+    lines = list(csv.DictReader(io.StringIO(text, newline="")))
+    known = list(lines[0]) if lines else []
+    missing = [name for name in (ARCHITECTURE, *names) if name not in known]
+    if missing:
+        raise UserError(f"{data} has no column {', '.join(missing)}; it has {', '.join(known) or 'no rows'}.")
+    columns = {}
+    for name in dict.fromkeys(names):
+        try:
+            columns[name] = np.array([float(line[name]) if (line[name] or "").strip() else np.nan for line in lines])
+        except ValueError as error:
+            raise UserError(f"column {name} of {data} holds something that is no number: {error}.") from error
+    return [line[ARCHITECTURE] for line in lines], columns
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _counts(text: str) -> list[int]:
+    return [int(name) for name in _names(text)]
+
+
+def _means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Over the seeds for each target and number of samples, then over the targets too."""
+    keys = dict.fromkeys((row["target"], row["samples"]) for row in rows)
+    keys |= dict.fromkeys(("(mean)", row["samples"]) for row in rows)
+    result = []
+    for target, count in keys:
+        group = [row for row in rows if row["samples"] == count and target in (row["target"], "(mean)")]
+        mean = {name: float(np.mean([row[name] for row in group])) for name in FIGURES}
+        result.append({"target": target, "samples": count, "seed": "mean", **mean})
+    return result
+
+
+def _show(row: dict[str, Any]) -> None:
+    digits = {"spearman": 3}
+    figures = "".join(f"{row[name]:>11.{digits.get(name, 1)}f}" for name in FIGURES)
+    print(f"{row['target']:<28}{row['samples']:>8}{row['seed']:>6}{figures}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,301 @@
+"""Reading what the agent wrote: every line proves itself, or it is counted and never believed.
+
+A line is JSON with a checksum of its own content. Cut cables, full disks and sticks pulled out too early leave torn and
+mixed lines; a whole record that was glued to the torn one before it is still found.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from hw_latency_model.types import KernelSpec, Measurement
+
+_RECORD_START = re.compile(r'\{"')
+_MOST_STARTS = 64
+_TYPES = frozenset({"board", "measurement", "failure", "end"})
+_MAX_SAMPLES = 1000
+_LAYER_NAMES = re.compile(r" \+ |\|\||\(|\)|, ")
+
+
+@dataclass(frozen=True)
+class KnownJob:
+    """What the host knows of a job that it sent.
+
+    Attributes:
+        id, subject, sha256: as in ``jobs.json``.
+        kind: ``network`` or ``kernels``.
+        kernels: of the graph, read from the file that was sent.
+        family: which networks belong together.
+    """
+
+    id: str
+    subject: str
+    sha256: str
+    kind: str
+    kernels: tuple[KernelSpec, ...]
+    family: str = ""
+
+
+@dataclass(frozen=True)
+class JobFailure:
+    """A job that the board could not measure, and why; ``retry``: it may work at the next start of the agent."""
+
+    job_id: str
+    subject: str
+    reason: str
+    log_tail: str
+    retry: bool
+
+
+@dataclass(frozen=True)
+class BoardResults:
+    """What a results file holds.
+
+    Attributes:
+        measurements: with their kernels, in order of the file, each job's last one only.
+        failures: jobs that failed and were not measured later.
+        protocols: the settings that each of them was timed with; None where the agent did not say.
+        seconds: job id to (wall seconds on the board, those of building the engine among them).
+        boards: the facts of each run of the agent, in order.
+        done: ids of jobs with a measurement, or a failure that trying again would not change.
+        damaged: lines that are torn or altered; they are not believed.
+        refused: one sentence for each whole line that does not belong to a job of ours, or says what cannot be.
+        ended: the agent said that it went through all its jobs.
+    """
+
+    measurements: tuple[Measurement, ...]
+    protocols: tuple[Mapping[str, Any] | None, ...]
+    failures: tuple[JobFailure, ...]
+    seconds: Mapping[str, tuple[float, float]]
+    boards: tuple[Mapping[str, Any], ...]
+    done: frozenset[str]
+    damaged: int
+    refused: tuple[str, ...]
+    ended: bool
+
+
+def read_results(data: bytes, jobs: Mapping[str, KnownJob], *, device: str, precision: str) -> BoardResults:
+    """Everything in ``data`` that can be believed.
+
+    Args:
+        data: of ``results.jsonl``; a last line without its newline counts as damaged.
+        jobs: by id, all that were ever sent.
+        device: name that the measurements are kept under.
+        precision: that they were ordered in.
+    """
+    measured: dict[str, tuple[Measurement, Mapping[str, Any] | None]] = {}
+    failed: dict[str, JobFailure] = {}
+    seconds: dict[str, tuple[float, float]] = {}
+    boards: dict[str, Mapping[str, Any]] = {}
+    refused: list[str] = []
+    damaged, ended = 0, False
+    for record in read_records(data):
+        if record is None:
+            damaged += 1
+            continue
+        kind = record["type"]
+        if kind in ("board", "end"):
+            ended = kind == "end"
+            if kind == "board":
+                boards[str(record.get("run_id"))] = record
+            continue
+        job = jobs.get(str(record.get("job_id")))
+        board = boards.get(str(record.get("run_id")))
+        if job is None:
+            refused.append(f"a {kind} of job {record.get('job_id')!r} belongs to no job of this calibration")
+        elif record.get("sha256") != job.sha256:
+            refused.append(f"{job.subject} was measured with another file than the one that was sent (sha256 differs)")
+        elif kind == "failure":
+            reason, log = str(record.get("reason", "")), str(record.get("log_tail", ""))
+            failed[job.id] = JobFailure(job.id, job.subject, reason, log, bool(record.get("retry")))
+        elif board is None or not isinstance(board.get("fingerprint"), dict):
+            refused.append(f"{job.subject} was measured on a board that the file does not describe")
+        elif record.get("precision", precision) != precision:
+            refused.append(f"{job.subject} was measured in {record['precision']}, not in {precision}")
+        else:
+            try:
+                measurement = _measurement(record, board, job, device, precision)
+                seconds[job.id] = _seconds(record)
+            except (KeyError, TypeError, ValueError) as error:
+                refused.append(f"{job.subject}: the line says what cannot be ({_cause(error)})")
+            else:
+                settings = board.get("settings")
+                measured[job.id] = (measurement, settings if isinstance(settings, dict) else None)
+    failures = tuple(failure for job_id, failure in failed.items() if job_id not in measured)
+    return BoardResults(
+        measurements=tuple(item for item, _ in measured.values()),
+        protocols=tuple(protocol for _, protocol in measured.values()),
+        failures=failures,
+        seconds=seconds,
+        boards=tuple(boards.values()),
+        done=frozenset({*measured, *(failure.job_id for failure in failures if not failure.retry)}),
+        damaged=damaged,
+        refused=tuple(refused),
+        ended=ended,
+    )
+
+
+def read_records(data: bytes) -> Iterator[dict[str, Any] | None]:
+    """Each line's record, None for a line that is damaged; empty lines are passed over."""
+    *lines, tail = data.split(b"\n")
+    for line in lines:
+        if line.strip(b" \t\r\0"):
+            yield from _records_of(line)
+    if tail.strip(b" \t\r\0"):
+        yield None
+
+
+def record_crc(record: Mapping[str, Any]) -> int:
+    """CRC-32 of a record's content: its JSON without ``crc``, keys sorted, without blanks."""
+    content = {key: value for key, value in record.items() if key != "crc"}
+    return zlib.crc32(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()) & 0xFFFFFFFF
+
+
+def _records_of(line: bytes) -> Iterator[dict[str, Any] | None]:
+    text = line.decode("utf-8", errors="replace").strip("\0 \t\r")
+    whole = _proven(text)
+    if whole is not None:
+        yield whole
+        return
+    yield None
+    for start in [match.start() for match in _RECORD_START.finditer(text)][1:_MOST_STARTS]:
+        glued = _proven(text[start:])
+        if glued is not None:
+            yield glued
+            return
+
+
+def _proven(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict) or value.get("type") not in _TYPES:
+        return None
+    crc = value.get("crc")
+    return value if isinstance(crc, int) and not isinstance(crc, bool) and crc == record_crc(value) else None
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _measurement(
+    record: Mapping[str, Any], board: Mapping[str, Any], job: KnownJob, device: str, precision: str
+) -> Measurement:
+    p50, p90, p99 = (_positive(record, f"latency_ms_{name}") for name in ("p50", "p90", "p99"))
+    if not p50 <= p90 <= p99:
+        raise ValueError(f"percentiles {p50}, {p90}, {p99} do not rise")
+    runs = record["runs"]
+    if not isinstance(runs, int) or isinstance(runs, bool) or runs < 1:
+        raise ValueError(f"{runs!r} runs")
+    samples = tuple(_number(value, "samples_ms") for value in (record.get("samples_ms") or [])[:_MAX_SAMPLES])
+    drift = abs(_optional(record, "drift_rel") or 0.0)
+    confidence = _optional(record, "confidence_rel")
+    measurement = Measurement(
+        subject=job.subject,
+        device=device,
+        latency_ms_p50=p50,
+        latency_ms_p90=p90,
+        latency_ms_p99=p99,
+        runs=runs,
+        noise_rel=max(_spread(samples) if confidence is None else confidence, drift),
+        reference_ms=_positive(record, "reference_ms"),
+        fingerprint={**board["fingerprint"], "device": device},
+        started_at=str(record["started_at"]),
+        drift_rel=drift,
+        noisy=bool(record.get("noisy")) or bool(record.get("throttled")),
+        repeats=int(record.get("repeats") or 0),
+        precision=precision,
+        samples_ms=samples,
+        energy_mj=_optional(record, "energy_mj_gross"),
+        energy_net_mj=_optional(record, "energy_mj_net"),
+        power_mw=_optional(record, "power_mw"),
+        memory_peak_mb=_optional(record, "memory_peak_mb"),
+        end_to_end_ms_p50=_optional(record, "end_to_end_ms_p50"),
+        build_s=_optional(record, "build_s"),
+        temp_c=_optional(record, "temp_c_end"),
+        family=job.family,
+    )
+    return measurement.with_kernels(job.kernels, kernel_shares(job.kernels, record.get("layers") or []))
+
+
+def kernel_shares(kernels: Sequence[KernelSpec], layers: Sequence[object]) -> tuple[float, ...]:
+    """Share of the time of each kernel, from the runtime's own profile of its layers.
+
+    A profiler slows everything down, so only proportions are taken. A layer belongs to the kernel whose nodes its name lists
+    (``Conv_0 + Relu_1``); one that lists nodes of several is divided by their bytes; what the runtime added (reformats) belongs
+    to none.
+
+    Args:
+        kernels: with their nodes.
+        layers: pairs of name and ms.
+
+    Returns:
+        Numbers that add up to 1; empty where less than 80 % of the time, or not every kernel with arithmetic, was found.
+    """
+    owner = {node: index for index, kernel in enumerate(kernels) for node in (kernel.name, *kernel.nodes)}
+    times, total = [0.0] * len(kernels), 0.0
+    for layer in layers:
+        if not isinstance(layer, list) or len(layer) != 2:
+            return ()
+        ms = _number(layer[1], "layers")
+        total += ms
+        names = [name.strip() for name in _LAYER_NAMES.split(str(layer[0]))]
+        owners = sorted({owner[name] for name in names if name in owner})
+        bytes_of = [kernels[index].activation_bytes + 1 for index in owners]
+        for index, size in zip(owners, bytes_of, strict=True):
+            times[index] += ms * size / sum(bytes_of)
+    found = sum(times)
+    missing = any(kernel.macs and not ms for kernel, ms in zip(kernels, times, strict=True))
+    if missing or not total > 0 or found < 0.8 * total:
+        return ()
+    return tuple(ms / found for ms in times)
+
+
+def _seconds(record: Mapping[str, Any]) -> tuple[float, float]:
+    """Wall seconds on the board, and those of building; 0 where the board's clock was set meanwhile."""
+    build_s = max(0.0, _optional(record, "build_s") or 0.0)
+    try:
+        begun, ended = (datetime.fromisoformat(str(record[key])) for key in ("started_at", "ended_at"))
+    except (KeyError, ValueError):
+        return build_s, build_s
+    return max(build_s, (ended - begun).total_seconds()), build_s
+
+
+def _spread(samples: Sequence[float]) -> float:
+    """Half the interquartile range over the median: what one run more or less may shift the median by, at most."""
+    if len(samples) < 4:
+        return 0.0
+    ordered = sorted(samples)
+    low, middle, high = (ordered[int(share * (len(ordered) - 1))] for share in (0.25, 0.5, 0.75))
+    return (high - low) / 2 / middle if middle > 0 else 0.0
+
+
+def _positive(record: Mapping[str, Any], key: str) -> float:
+    value = _number(record[key], key)
+    if value <= 0:
+        raise ValueError(f"{key} is {value}")
+    return value
+
+
+def _optional(record: Mapping[str, Any], key: str) -> float | None:
+    value = record.get(key)
+    return None if value is None else _number(value, key)
+
+
+def _number(value: object, key: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{key} is {value!r}")
+    return float(value)
+
+
+def _cause(error: Exception) -> str:
+    return f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)

@@ -1,0 +1,130 @@
+"""Gradient boosting with oblivious trees: small, saved as plain numbers, and quick for thousands of rows at once.
+
+An oblivious tree asks the same question at all nodes of one level, so a row's leaf is a number of ``depth`` bits and all
+trees are answered together. They overfit less than free trees on a few thousand rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Codes = NDArray[np.intp]
+
+BINS = 32
+DEPTH = 5
+TREES = 100
+RATE = 0.1
+PULL = 2.0
+"""Rows' worth of weight that pull each leaf towards 0."""
+COLUMNS = 0.5
+"""Share of the columns that each tree may ask about."""
+
+_NEVER = 1e300
+_ROWS = 512
+"""Rows answered at a time: all trees' leaves of so many stay in the cache."""
+
+
+@dataclass(frozen=True)
+class BoostedTrees:
+    """A sum of oblivious trees.
+
+    Attributes:
+        columns: (trees, depth) the column asked at each level.
+        thresholds: (trees, depth) the bit is set where the column is above it.
+        values: (trees, 2 ** depth) what each leaf adds.
+    """
+
+    columns: Codes
+    thresholds: Array
+    values: Array
+
+    @classmethod
+    def fit(cls, rows: Array, targets: Array, weights: Array, *, trees: int = TREES, seed: int = 0) -> BoostedTrees:
+        """Least squares on ``targets`` (n,), weighted by ``weights`` (n,), from ``rows`` (n, d)."""
+        edges = [_edges(column) for column in rows.T]
+        codes = np.stack(
+            [np.searchsorted(edge, column, side="left") for edge, column in zip(edges, rows.T, strict=True)], axis=1
+        )
+        weights = weights / weights.mean()
+        rng = np.random.default_rng(seed)
+        left = targets.astype(np.float64)
+        grown: list[tuple[Codes, Array, Array]] = []
+        for _ in range(trees):
+            allowed = np.sort(rng.choice(rows.shape[1], max(1, round(COLUMNS * rows.shape[1])), replace=False))
+            columns, cuts, leaf = _grow(codes, allowed, left, weights)
+            sums = np.bincount(leaf, weights=weights * left, minlength=2**DEPTH)
+            values = RATE * sums / (np.bincount(leaf, weights=weights, minlength=2**DEPTH) + PULL)
+            left = left - values[leaf]
+            # A cut behind a column's last edge asks nothing: all rows are below it.
+            thresholds = np.array(
+                [
+                    edges[column][cut] if cut < len(edges[column]) else _NEVER
+                    for column, cut in zip(columns, cuts, strict=True)
+                ]
+            )
+            grown.append((columns, thresholds, values))
+        return cls(*(np.stack(part) for part in zip(*grown, strict=True)))
+
+    def predict(self, rows: Array) -> Array:
+        """(n,) for rows (n, d)."""
+        result = np.zeros(len(rows))
+        for start in range(0, len(rows), _ROWS):
+            part = np.ascontiguousarray(rows[start : start + _ROWS].T)
+            leaf = np.zeros((len(self.columns), part.shape[1]), dtype=np.intp)
+            for level in range(self.columns.shape[1]):
+                leaf *= 2
+                leaf += part[self.columns[:, level]] > self.thresholds[:, level, None]
+            result[start : start + _ROWS] = np.take_along_axis(self.values, leaf, axis=1).sum(axis=0)
+        return result
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "columns": self.columns.tolist(),
+            "thresholds": self.thresholds.tolist(),
+            "values": self.values.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> BoostedTrees:
+        return cls(
+            np.array(value["columns"], dtype=np.intp),
+            np.array(value["thresholds"], dtype=np.float64),
+            np.array(value["values"], dtype=np.float64),
+        )
+
+
+def _edges(column: Array) -> Array:
+    """Up to 31 cuts between different values, at the column's quantiles."""
+    values = np.unique(column)
+    if len(values) > BINS:
+        return np.unique(np.quantile(column, np.linspace(0.0, 1.0, BINS + 1)[1:-1], method="nearest"))
+    return np.asarray((values[1:] + values[:-1]) / 2, dtype=np.float64)
+
+
+def _grow(codes: Codes, allowed: Codes, targets: Array, weights: Array) -> tuple[Codes, Array, Codes]:
+    """Columns and cuts of one tree, and each row's leaf."""
+    width = BINS + 1
+    part = codes[:, allowed]
+    offsets = np.arange(len(allowed)) * width
+    leaf = np.zeros(len(codes), dtype=np.intp)
+    columns, cuts = [], []
+    pulled, counted = np.repeat(weights * targets, len(allowed)), np.repeat(weights, len(allowed))
+    for level in range(DEPTH):
+        cells = 2**level * len(allowed) * width
+        place = (leaf[:, None] * (len(allowed) * width) + offsets + part).ravel()
+        shape = (2**level, len(allowed), width)
+        sums = np.bincount(place, weights=pulled, minlength=cells).reshape(shape)
+        counts = np.bincount(place, weights=counted, minlength=cells).reshape(shape)
+        below, below_count = np.cumsum(sums, axis=2)[:, :, :-1], np.cumsum(counts, axis=2)[:, :, :-1]
+        above, above_count = sums.sum(axis=2)[:, :, None] - below, counts.sum(axis=2)[:, :, None] - below_count
+        gain = (below**2 / (below_count + PULL) + above**2 / (above_count + PULL)).sum(axis=0)
+        column, cut = np.unravel_index(int(np.argmax(gain)), gain.shape)
+        columns.append(int(allowed[column]))
+        cuts.append(int(cut))
+        leaf = 2 * leaf + (part[:, column] > cut)
+    return np.array(columns, dtype=np.intp), np.array(cuts), leaf

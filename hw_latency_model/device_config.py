@@ -1,0 +1,187 @@
+"""DEVICE.yaml: a device, how to reach it, and how long it may be measured. Units are in the keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from exports import PROFILES
+from search_spaces.space_config import SpaceSection
+from search_spaces.yaml_config import ConfigError, check_values, override, read_yaml
+
+Seconds = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TargetSection(_Section):
+    """What is measured. ``profile`` names the export rules where they are not called like the device; ``power_profile`` and
+    ``lock_clocks`` say how the board is set while it is measured: it is put back afterwards."""
+
+    name: str = Field(pattern=_NAME, max_length=100)
+    profile: str | None = None
+    precision: Literal["fp32", "fp16"] = "fp32"
+    power_profile: Literal["maxn", "5w"] | None = None
+    lock_clocks: bool = True
+    backend: Literal["auto", "tensorrt", "trtexec", "onnxruntime", "torch"] = "auto"
+
+    @model_validator(mode="after")
+    def _profile_is_known(self) -> TargetSection:
+        if self.profile_name not in PROFILES:
+            raise ValueError(
+                f"there are no export rules named {self.profile_name!r}: set device.profile to one of {', '.join(PROFILES)}"
+            )
+        if self.precision not in PROFILES[self.profile_name].precisions and self.precision != "fp32":
+            raise ValueError(f"{self.profile_name} does not run {self.precision}: set device.precision to fp32")
+        return self
+
+    @property
+    def profile_name(self) -> str:
+        """Key of ``exports.PROFILES``."""
+        return self.profile or self.name
+
+    @property
+    def runtime(self) -> str:
+        """Whose fusion rules its kernels follow."""
+        if self.backend == "auto":
+            return PROFILES[self.profile_name].runtime
+        return "tensorrt" if self.backend in ("tensorrt", "trtexec") else "onnxruntime"
+
+
+class SshSection(_Section):
+    """How the board is reached: by key, never by password. What is left out is taken from OpenSSH's own configuration."""
+
+    host: str = Field(min_length=1, pattern=r"^[^-\s][^\s]*$")
+    user: str | None = Field(default=None, pattern=r"^[^-\s@][^\s@]*$")
+    port: int | None = Field(default=None, ge=1, le=65535)
+    identity_file: Path | None = None
+    known_hosts: Path | None = None
+
+
+class BoardSection(_Section):
+    """What is used there: a folder (relative to the login folder; for ``local`` to output_dir) and the command of Python 3.6 or newer."""
+
+    dir: str = Field(default="paretoseg", min_length=1)
+    python: str | None = Field(default=None, min_length=1)
+
+
+class ProtocolSection(_Section):
+    """How each network is timed on the board; a key left out takes the agent's default."""
+
+    warmup_s: Seconds | None = None
+    min_runs: Count | None = None
+    max_runs: Count | None = None
+    max_s: Seconds | None = None
+    rounds: Count | None = None
+    confidence_rel: Share | None = None
+    max_drift_rel: Share | None = None
+    max_repeats: int | None = Field(default=None, ge=0)
+    energy_s: Seconds | None = None
+    reference_runs: Count | None = None
+    cool_down_s: Seconds | None = None
+    build_timeout_s: Seconds | None = None
+
+
+class CalibrationSection(_Section):
+    """How long, on what, and when it is good enough. It ends when the hours are spent, ``max_networks`` are measured, or both
+    accuracies are reached: ``stop_error_rel`` by the median error of networks left out in turn, ``stop_interval_rel`` by the
+    median half-width of the interval over the search space."""
+
+    hours: float = Field(default=2.0, gt=0)
+    num_classes: Count = 14
+    output_dir: Path
+    store: str | None = None
+    max_networks: Count = 200
+    stop_error_rel: Share = 0.04
+    stop_interval_rel: Share = 0.12
+    chains: bool = True
+    seed: int = 0
+
+
+class DeviceConfig(_Section):
+    """A whole DEVICE.yaml."""
+
+    schema_version: Literal[1] = 1
+    device: TargetSection
+    transport: Literal["ssh", "local", "offline"]
+    ssh: SshSection | None = None
+    board: BoardSection = BoardSection()
+    calibration: CalibrationSection
+    space: SpaceSection = SpaceSection()
+    protocol: ProtocolSection = ProtocolSection()
+
+    @model_validator(mode="after")
+    def _ssh_belongs_to_ssh(self) -> DeviceConfig:
+        if self.transport == "ssh" and self.ssh is None:
+            raise ValueError("transport ssh needs the section ssh: set ssh.host to the board's name or address")
+        if self.transport != "ssh" and self.ssh is not None:
+            raise ValueError(f"the section ssh is for transport ssh, not for {self.transport}: leave it out")
+        return self
+
+    @property
+    def model_path(self) -> Path:
+        """Where the latency model is written."""
+        return self.calibration.output_dir / "latency_model.json"
+
+    @property
+    def store_location(self) -> str:
+        """File or database URL of the measurement store."""
+        return self.calibration.store or str(self.calibration.output_dir / "measurements.sqlite")
+
+    def protocol_settings(self) -> dict[str, float | int]:
+        """The keys of the section protocol that were given."""
+        return self.protocol.model_dump(exclude_none=True)
+
+
+def is_device_file(path: Path) -> bool:
+    """Whether a YAML file describes a device, not a study: it has a key ``transport``, or ``device`` without ``study``.
+
+    Raises:
+        ConfigError: the file is missing or is no YAML.
+    """
+    values, _ = read_yaml(path, what="file", sections="device, transport, calibration, … (or study, data, …)")
+    return "transport" in values or ("device" in values and "study" not in values)
+
+
+def load_device(path: Path, overrides: Iterable[str] = ()) -> DeviceConfig:
+    """Read a DEVICE.yaml; ``overrides`` are ``section.key=value`` with a YAML value.
+
+    Paths come back absolute, taken from the YAML's folder, ``~`` being the home folder.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML, or holds an unknown key or a value out of range.
+    """
+    values, tree = read_yaml(path, what="device file", sections="device, transport, calibration, …")
+    for text in overrides:
+        override(values, text)
+    config = check_values(DeviceConfig, values, path, tree)
+    folder = path.resolve().parent
+    calibration = config.calibration
+    changes: dict[str, Any] = {"output_dir": (folder / calibration.output_dir.expanduser()).resolve()}
+    if calibration.store is not None and "://" not in calibration.store:
+        changes["store"] = str((folder / Path(calibration.store).expanduser()).resolve())
+    updates: dict[str, Any] = {"calibration": calibration.model_copy(update=changes)}
+    if config.ssh is not None:
+        paths = {key: getattr(config.ssh, key) for key in ("identity_file", "known_hosts")}
+        found = {key: (folder / value.expanduser()).resolve() for key, value in paths.items() if value is not None}
+        for key, value in found.items():
+            if not value.is_file():
+                raise ConfigError(f"{path}: ssh.{key} names {value}, which is not there. {_ADVICE[key]}")
+        updates["ssh"] = config.ssh.model_copy(update=found)
+    return config.model_copy(update=updates)
+
+
+_ADVICE = {
+    "identity_file": "Make a key with `ssh-keygen -t ed25519 -f FILE` and add its public half to the board's "
+    "~/.ssh/authorized_keys, or leave the key out.",
+    "known_hosts": "Add the board's host key to it with `ssh-keyscan HOST >> FILE`, once you have compared it with "
+    "the board's own, or leave the key out to use ~/.ssh/known_hosts.",
+}

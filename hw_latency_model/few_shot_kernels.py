@@ -1,0 +1,165 @@
+"""A Gaussian process with a sum of kernels, for few measurements: marginal likelihood under a prior, robust to outliers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, solve_triangular
+from scipy.optimize import minimize
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.intp]
+
+BIAS_VAR = 1.0
+_OUTLIER_Z2 = 6.0
+_ROBUST_ROUNDS = 2
+_BOUND = 14.0
+_CHUNK = 512
+
+
+@dataclass(frozen=True)
+class Block:
+    """One kernel over all networks of a pool.
+
+    Attributes:
+        name: by which hyperparameters learnt on one device are found again on another.
+        kind: ``linear`` or ``smooth`` (squared exponential); each divides by the number of columns.
+        values: (n, d), centred and scaled.
+    """
+
+    name: str
+    kind: str
+    values: Array
+
+    @property
+    def parameters(self) -> int:
+        """Log variance, and log length where smooth."""
+        return 2 if self.kind == "smooth" else 1
+
+    def gram(self, left: Rows, right: Rows) -> Array:
+        """(l, r) inner products, or squared distances where smooth."""
+        a, b = self.values[left], self.values[right]
+        inner = a @ b.T
+        if self.kind == "smooth":
+            inner = np.maximum((a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None, :] - 2.0 * inner, 0.0)
+        return np.asarray(inner / self.values.shape[1], dtype=np.float64)
+
+    def diagonal(self, rows: Rows) -> Array:
+        """The grams of each row with itself."""
+        if self.kind == "smooth":
+            return np.zeros(len(rows))
+        return np.asarray((self.values[rows] ** 2).mean(axis=1), dtype=np.float64)
+
+
+def covariance(blocks: Sequence[Block], grams: Sequence[Array], theta: Array) -> tuple[Array, list[Array]]:
+    """The sum of the kernels, and its derivative by each parameter but the noise."""
+    derivatives: list[Array] = []
+    total = np.zeros_like(grams[0])
+    at = 0
+    for block, gram in zip(blocks, grams, strict=True):
+        if block.kind == "smooth":
+            scaled = gram * np.exp(-2.0 * theta[at + 1])
+            part = np.exp(theta[at] - 0.5 * scaled)
+            derivatives += [part, part * scaled]
+        else:
+            part = np.exp(theta[at]) * gram
+            derivatives.append(part)
+        total += part
+        at += block.parameters
+    return total, derivatives
+
+
+@dataclass(frozen=True)
+class Hyperprior:
+    """Independent normal distributions of the log parameters: mean and standard deviation, both (p,); noise is last."""
+
+    mean: Array
+    std: Array
+
+
+def fit_theta(blocks: Sequence[Block], rows: Rows, targets: Array, prior: Hyperprior, *, iterations: int = 40) -> Array:
+    """(p,) log parameters that maximise marginal likelihood times prior for centred targets (n,) at these rows."""
+    grams = [block.gram(rows, rows) for block in blocks]
+    identity = np.eye(len(rows))
+
+    def loss(theta: Array) -> tuple[float, Array]:
+        total, derivatives = covariance(blocks, grams, theta)
+        noise = np.exp(theta[-1])
+        try:
+            factor = np.linalg.cholesky(total + BIAS_VAR + noise * identity)
+        except np.linalg.LinAlgError:
+            return 1e12, np.zeros_like(theta)
+        inverse = cho_solve((factor, True), identity)
+        weights = inverse @ targets
+        outer = inverse - np.outer(weights, weights)
+        pull = (theta - prior.mean) / prior.std
+        value = 0.5 * targets @ weights + np.log(np.diag(factor)).sum() + 0.5 * pull @ pull
+        slope = [0.5 * np.vdot(outer, part) for part in derivatives] + [0.5 * noise * np.trace(outer)]
+        return float(value), np.array(slope) + pull / prior.std
+
+    bounds = [(-_BOUND, _BOUND / 2)] * len(prior.mean)
+    found = minimize(loss, prior.mean, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": iterations})
+    return np.asarray(found.x, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Conditioned:
+    """The process given its data.
+
+    Attributes:
+        rows: (n,) networks measured; theta: (p,) parameters.
+        factor: (n, n) Cholesky factor of the covariance; weights: (n,) its inverse times the centred targets.
+        centre: what was taken off the targets.
+    """
+
+    blocks: tuple[Block, ...]
+    theta: Array
+    rows: Rows
+    factor: Array
+    weights: Array
+    centre: float
+
+    @classmethod
+    def on(cls, blocks: Sequence[Block], theta: Array, rows: Rows, targets: Array, centre: float) -> Conditioned:
+        """Condition on targets (n,); the noise of a point that the others find implausible is raised in two rounds."""
+        base = covariance(blocks, [block.gram(rows, rows) for block in blocks], theta)[0] + BIAS_VAR
+        factor_of_noise = np.ones(len(rows))
+        centred = targets - centre
+        for last in (*(False,) * _ROBUST_ROUNDS, True):
+            factor = np.linalg.cholesky(base + np.diag(np.exp(theta[-1]) * factor_of_noise))
+            inverse = cho_solve((factor, True), np.eye(len(rows)))
+            weights = inverse @ centred
+            if last:
+                break
+            square = weights**2 / np.diag(inverse)
+            factor_of_noise = np.where(square > _OUTLIER_Z2, square / 2.0, 1.0)
+        return cls(tuple(blocks), theta, rows, factor, weights, centre)
+
+    def predict(self, rows: Rows) -> tuple[Array, Array]:
+        """Mean and standard deviation of a new observation, both (m,)."""
+        means, stds = np.zeros(len(rows)), np.zeros(len(rows))
+        for start in range(0, len(rows), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            means[part], stds[part] = self._predict_chunk(rows[part])
+        return means, stds
+
+    def _predict_chunk(self, rows: Rows) -> tuple[Array, Array]:
+        total = covariance(self.blocks, [block.gram(rows, self.rows) for block in self.blocks], self.theta)[0]
+        cross = total + BIAS_VAR
+        half = solve_triangular(self.factor, cross.T, lower=True)
+        spread = prior_variance(self.blocks, self.theta, rows) - (half**2).sum(axis=0)
+        return cross @ self.weights + self.centre, np.sqrt(np.maximum(spread, 0.0) + np.exp(self.theta[-1]))
+
+
+def prior_variance(blocks: Sequence[Block], theta: Array, rows: Rows) -> Array:
+    """(m,) variance before any data, the noise left out."""
+    variance = np.full(len(rows), BIAS_VAR)
+    at = 0
+    for block in blocks:
+        smooth = block.kind == "smooth"
+        variance += np.exp(theta[at]) * (1.0 if smooth else block.diagonal(rows))
+        at += block.parameters
+    return variance

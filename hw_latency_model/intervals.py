@@ -1,0 +1,115 @@
+"""Intervals that mean what they say: conformal margins, wider for networks unlike those that were measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+BEYOND = 2.0
+"""Beyond the calibrated distances the margin grows in proportion, up to this many times the far margin."""
+
+
+@dataclass(frozen=True)
+class Margins:
+    """Half width of the interval in predicted standard deviations, by the distance to the nearest measured network.
+
+    Attributes:
+        near: at ``near_distance`` and closer: the quantile of errors on networks left out alone.
+        far: from ``far_distance`` to ``end_distance``: that of errors on networks whose whole family was left out.
+        near_distance: the median of the first; far_distance, end_distance: the first quarter and the last tenth of the
+            second begin there. 0 where there was one family.
+    """
+
+    near: float
+    far: float
+    near_distance: float = 0.0
+    far_distance: float = 0.0
+    end_distance: float = 0.0
+
+    def at(self, distance: Array) -> Array:
+        """(n,) margins: straight from near to far, then flat, then in proportion to the distance; never shrinking."""
+        if not self.end_distance:
+            return np.full(len(distance), self.near)
+        way = max(self.far_distance - self.near_distance, 1e-9)
+        share = np.clip((distance - self.near_distance) / way, 0.0, 1.0)
+        grown = np.clip(distance / self.end_distance, 1.0, BEYOND)
+        return np.asarray((self.near + (self.far - self.near) * share) * grown, dtype=np.float64)
+
+    def relative(self, distance: Array) -> Array:
+        """(n,) distances in units of a left-out family's; 0 for all where no family was ever left out."""
+        return distance / self.far_distance if self.far_distance else np.zeros(len(distance))
+
+    def to_dict(self) -> dict[str, float]:
+        return {name: float(getattr(self, name)) for name in self.__dataclass_fields__}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Margins:
+        return cls(**{name: float(value[name]) for name in cls.__dataclass_fields__})
+
+
+_ARRAYS = ("near", "near_distance", "far", "far_distance")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What cross-validation found, kept with the model so that later measurements can be added to it.
+
+    Attributes:
+        near, near_distance: |error| / predicted std of every raw measurement of a network left out alone, and the
+            distance of that network to the others.
+        far, far_distance: the same with its whole family left out; empty where there is one family.
+        families: how many were left out in turn.
+    """
+
+    near: Array
+    near_distance: Array
+    far: Array
+    far_distance: Array
+    families: int = 0
+
+    def margins(self, level: float) -> Margins:
+        """Conformal quantiles of the scores at ``level``."""
+        near = conformal_quantile(self.near, level)
+        middle = float(np.median(self.near_distance))
+        if not len(self.far):
+            return Margins(near, near, middle)
+        # Networks of one family err together: they count for something between one and all of them.
+        counted = math.sqrt(len(self.far) * max(self.families, 1))
+        far = float(np.quantile(self.far, min(1.0, level * (1.0 + 1.0 / counted))))
+        begin, end = (float(value) for value in np.quantile(self.far_distance, [0.25, 0.9]))
+        return Margins(near, max(near, far), middle, max(middle, begin), max(middle, end, 1e-6))
+
+    def with_near(self, scores: Array, distances: Array) -> Scores:
+        """The same and these, of networks that were predicted before they were measured."""
+        return Scores(
+            np.concatenate([self.near, scores]),
+            np.concatenate([self.near_distance, distances]),
+            self.far,
+            self.far_distance,
+            self.families,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        arrays = {name: getattr(self, name).tolist() for name in _ARRAYS}
+        return {**arrays, "families": self.families}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Scores:
+        near, near_distance, far, far_distance = (np.array(value[name], dtype=np.float64) for name in _ARRAYS)
+        return cls(near, near_distance, far, far_distance, int(value["families"]))
+
+
+def conformal_quantile(scores: Array, level: float) -> float:
+    """The (n + 1)-corrected quantile of the scores; with too few for the level, their maximum, raised by 1 / n."""
+    rank = math.ceil((len(scores) + 1) * level)
+    ordered = np.sort(scores)
+    if rank <= len(scores):
+        return float(ordered[rank - 1])
+    return float(ordered[-1] * (1.0 + 1.0 / len(scores)))
