@@ -13,6 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 from trial_runner.cli import build_parser
+from hw_latency_model.device_config import is_device_file, load_device
 from trial_runner.config_file import load_config
 from trial_runner.study_config import StudyConfig
 
@@ -104,9 +105,10 @@ def test_every_command_of_the_readme_is_one(monkeypatch: pytest.MonkeyPatch):
     parser = build_parser()
     found = commands(README, "paretoseg")
     for words in found:
-        arguments = parser.parse_args(words)
+        arguments = parser.parse_args(["0" if word == "NUMBER" else word for word in words])
         if getattr(arguments, "study", None) is not None:
-            load_config(arguments.study, arguments.overrides)
+            load = load_device if is_device_file(arguments.study) else load_config
+            load(arguments.study, arguments.overrides)
     assert {words[0] for words in found} >= {"launch", "dashboard", "calibrate", "export"}
 
 
@@ -114,7 +116,7 @@ def test_every_command_of_the_readme_is_one(monkeypatch: pytest.MonkeyPatch):
 def test_commands_and_targets_named_in_passing_exist(document: Path):
     text = document.read_text()
     known = subcommands(build_parser())
-    for name in re.findall(r"`(?:\.venv/bin/)?paretoseg ([a-z]+)", text):
+    for name in re.findall(r"`(?:\.venv/bin/)?paretoseg ([a-z][a-z-]+)", text):
         assert name in known, f"{document.name} speaks of paretoseg {name}"
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = re.findall(r"`make ([a-z-]+)[ `]", text) + [words[0] for words in commands(text, "make")]

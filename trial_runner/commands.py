@@ -158,8 +158,8 @@ def dashboard(arguments: argparse.Namespace) -> int:
 
 def predict(arguments: argparse.Namespace) -> int:
     from hw_latency_model import LatencyModel, kernels_from_onnx
-    from hw_latency_model.boxed import boxed_runtime, calibrated_or_boxed
-    from hw_latency_model.fusion import RULES
+    from hw_latency_model.boxed import calibrated_or_boxed
+    from hw_latency_model.runtimes import runtime_of
 
     if not arguments.onnx.is_file():
         raise UserError(f"there is no ONNX file at {arguments.onnx}. Give the path of an exported network.")
@@ -173,8 +173,7 @@ def predict(arguments: argparse.Namespace) -> int:
             f"the latency model {path} was calibrated for {model.precision}, not for {arguments.precision}. "
             "Calibrate that precision, or ask for the one there is."
         )
-    runtime = str(model.fingerprint.get("runtime") or boxed_runtime(model.device))
-    estimate = model.predict(kernels_from_onnx(arguments.onnx, runtime=runtime if runtime in RULES else "onnxruntime"))
+    estimate = model.predict(kernels_from_onnx(arguments.onnx, runtime=runtime_of(model.fingerprint)))
     if arguments.json:
         parts = [{"name": name, "kind": kind, "latency_ms": ms} for name, kind, ms in estimate.per_kernel]
         facts = {"device": model.device, "precision": model.precision, "calibrated": model.calibrated}

@@ -151,8 +151,8 @@ def _device(config: StudyConfig) -> str:
 def _latency_model(config: StudyConfig) -> str:
     from trial_runner.launch import load_latency_model
 
-    load_latency_model(config)
-    return str(config.device.latency_model)
+    model = load_latency_model(config)
+    return str(config.device.latency_model) if model.calibrated else f"not calibrated: {model.provenance}"
 
 
 def _storage(config: StudyConfig) -> str:

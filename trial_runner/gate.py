@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from hw_latency_model import KernelSpec, LatencyEstimate, LatencyModel, kernels_from_module
+from hw_latency_model import LatencyEstimate, LatencyModel
+from hw_latency_model.candidate_kernels import CandidateKernels
+from hw_latency_model.runtimes import runtime_of
 from search_spaces import SearchSpace
 from search_spaces.candidate import Candidate
 
 
 class LatencyGate:
-    """Predicts from the pruned shape, without training and without export; shapes seen before are remembered."""
+    """Predicts from the pruned shape, without training and without export, in milliseconds."""
 
     def __init__(self, space: SearchSpace, num_classes: int, model: LatencyModel, budget_ms: float) -> None:
-        self._space, self._num_classes, self._model = space, num_classes, model
+        self._kernels = CandidateKernels(space, num_classes, runtime=runtime_of(model.fingerprint))
+        self._model = model
         self.budget_ms = budget_ms
-        self._kernels: dict[str, list[KernelSpec]] = {}
 
     def estimate(self, candidate: Candidate) -> LatencyEstimate:
         """The candidate's latency in its final, pruned shape, with its interval."""
-        key = self._space.architecture_id(candidate)
-        if key not in self._kernels:
-            net = self._space.build_pruned(candidate, self._num_classes)
-            self._kernels[key] = kernels_from_module(net, self._space.input_hw(candidate))
-        return self._model.predict(self._kernels[key])
+        return self._model.predict(self._kernels.table(candidate))
 
     def refusal(self, estimate: LatencyEstimate) -> str | None:
         """Why the candidate is not trained, or None. Only what is too slow by the interval's fast end is refused."""

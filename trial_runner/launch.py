@@ -17,6 +17,7 @@ import optuna
 
 from exports import get_profile
 from hw_latency_model import LatencyModel, LocalCpuDevice
+from hw_latency_model.boxed import calibrated_or_boxed
 from objectives import trial_record as tr
 from objectives.data import DatasetInfo
 from objectives.trial_record import TrialRecord, read_study
@@ -72,6 +73,8 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     check_source(config.training.weights)
     get_profile(config.device.name)
     model = load_latency_model(config)
+    if not model.calibrated:
+        say(f"not calibrated: {model.provenance}")
     existing = open_study(config.study.storage, config.study.name, create=True)
     seed = config.study.seed + 1009 * len(existing.get_trials(deepcopy=False))
     study = open_study(config.study.storage, config.study.name, create=False, sampler=make_sampler(config.search, seed))
@@ -130,13 +133,17 @@ def check_data(config: StudyConfig) -> DatasetInfo:
 
 
 def load_latency_model(config: StudyConfig) -> LatencyModel:
-    """The device's latency model. Where the device is this machine, it must have been calibrated on this machine.
+    """The device's latency model: the calibrated one, else the one in the box. Where the device is this machine, it must have
+    been calibrated on this machine.
 
     Raises:
         UserError: there is none, it is damaged, or it speaks for another machine or precision.
     """
-    here = config.device.name == LocalCpuDevice.name
-    model = LatencyModel.load(config.device.latency_model, fingerprint=LocalCpuDevice().fingerprint() if here else None)
+    path, device = config.device.latency_model, config.device
+    if device.name == LocalCpuDevice.name:
+        model = LatencyModel.load(path, fingerprint=LocalCpuDevice().fingerprint())
+    else:
+        model = calibrated_or_boxed(path, device.name, device.precision)
     if model.device != config.device.name:
         raise UserError(
             f"{config.device.latency_model} is a latency model of {model.device}, but device.name is {config.device.name}. "
