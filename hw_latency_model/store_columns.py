@@ -44,7 +44,8 @@ class FileColumn:
 def file_columns() -> list[FileColumn]:
     """Version, hash, the facts one by one, then fingerprint, protocol and kernels as JSON."""
     hints = get_type_hints(Measurement)
-    facts, whole = [], []
+    facts: list[FileColumn] = []
+    whole: list[FileColumn] = []
     for field in fields(Measurement):
         options = [option for option in get_args(hints[field.name]) if option is not NoneType]
         optional = NoneType in get_args(hints[field.name])

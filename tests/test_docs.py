@@ -12,8 +12,8 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from trial_runner.cli import build_parser
 from hw_latency_model.device_config import is_device_file, load_device
+from trial_runner.cli import build_parser
 from trial_runner.config_file import load_config
 from trial_runner.study_config import StudyConfig
 

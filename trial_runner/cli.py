@@ -46,8 +46,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     calibrate.add_argument("--device", help="what to measure (default: the study's device, else local-cpu)")
     calibrate.add_argument("--minutes", type=float, default=1.5, help="time to spend (default: %(default)s)")
-    calibrate.add_argument("--hours", type=float, help="time to spend on a DEVICE.yaml (default: its calibration.hours)")
-    calibrate.add_argument("--results", type=Path, metavar="PATH", help="read results carried from the board (DEVICE.yaml)")
+    calibrate.add_argument(
+        "--hours", type=float, help="time to spend on a DEVICE.yaml (default: its calibration.hours)"
+    )
+    calibrate.add_argument(
+        "--results", type=Path, metavar="PATH", help="read results carried from the board (DEVICE.yaml)"
+    )
     calibrate.add_argument("--out", type=Path, help="folder for the model (default: the study's, else runs/DEVICE)")
     calibrate.add_argument("--seed", type=int, default=0)
     calibrate.add_argument("--if-missing", action="store_true", help="do nothing where the model is there already")
