@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hw_latency_model.candidate_kernels import CandidateKernels
     from hw_latency_model.device_config import load_device
     from hw_latency_model.devices import Device, LocalCpuDevice, get_device
+    from hw_latency_model.few_shot_pool import NetworkPool
     from hw_latency_model.kernel_table import KernelTable
     from hw_latency_model.kernels import kernels_from_module, kernels_from_onnx
     from hw_latency_model.latency_report import LatencyReport, build_latency_report
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from hw_latency_model.nano_prior import NanoPrior
     from hw_latency_model.store import MeasurementStore, StoredMeasurement
     from hw_latency_model.store_files import export_measurements, import_measurements
+    from hw_latency_model.transfer import FewShotModel, FewShotPrediction
 
 # Names that need torch, onnx, onnxruntime, scipy or sqlalchemy are imported when first used.
 _LAZY = {
@@ -30,7 +32,10 @@ _LAZY = {
     "CalibrationReport": "hw_latency_model.calibration",
     "CandidateKernels": "hw_latency_model.candidate_kernels",
     "Device": "hw_latency_model.devices",
+    "FewShotModel": "hw_latency_model.transfer",
+    "FewShotPrediction": "hw_latency_model.transfer",
     "KernelTable": "hw_latency_model.kernel_table",
+    "NetworkPool": "hw_latency_model.few_shot_pool",
     "LatencyModel": "hw_latency_model.model",
     "LatencyReport": "hw_latency_model.latency_report",
     "LocalCpuDevice": "hw_latency_model.devices",
@@ -56,6 +61,8 @@ __all__ = [
     "CalibrationReport",
     "CandidateKernels",
     "Device",
+    "FewShotModel",
+    "FewShotPrediction",
     "KernelSpec",
     "KernelTable",
     "LatencyEstimate",
@@ -65,6 +72,7 @@ __all__ = [
     "Measurement",
     "MeasurementStore",
     "NanoPrior",
+    "NetworkPool",
     "StoredMeasurement",
     "TargetEstimate",
     "build_latency_report",

@@ -129,7 +129,7 @@ class Conditioned:
         factor_of_noise = np.ones(len(rows))
         centred = targets - centre
         for last in (*(False,) * _ROBUST_ROUNDS, True):
-            factor = np.linalg.cholesky(base + np.diag(np.exp(theta[-1]) * factor_of_noise))
+            factor: Array = np.asarray(np.linalg.cholesky(base + np.diag(np.exp(theta[-1]) * factor_of_noise)))
             inverse = cho_solve((factor, True), np.eye(len(rows)))
             weights = inverse @ centred
             if last:

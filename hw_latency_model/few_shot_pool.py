@@ -128,11 +128,11 @@ class PreparedPool:
 
     @property
     def sources(self) -> int:
-        return self.logs.shape[1]
+        return int(self.logs.shape[1])
 
     @property
     def ordinary(self) -> NDArray[np.bool_]:
-        return self.groups == 0
+        return np.asarray(self.groups == 0)
 
     def without_source(self, column: int) -> PreparedPool:
         """The same as if that source had never been."""
