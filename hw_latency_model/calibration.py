@@ -133,7 +133,7 @@ def calibrate(
                 except ExportError as error:
                     skipped.append(str(error))
                     continue
-                store.add(measurement)
+                store.add(measurement, protocol=asdict(settings or ProtocolSettings()))
                 fresh.append(measurement)
                 longest = max(0.7 * longest, time.perf_counter() - begun)
                 if progress is not None:

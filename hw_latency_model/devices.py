@@ -142,7 +142,10 @@ def get_device(name: str) -> Device:
     if name not in DEVICES:
         near = difflib.get_close_matches(name, DEVICES, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise UserError(f"there is no device named {name!r} to measure on.{hint} Known devices: {', '.join(DEVICES)}.")
+        raise UserError(
+            f"there is no device named {name!r} to measure on from here.{hint} Known devices: {', '.join(DEVICES)}; a board is "
+            "measured through a DEVICE.yaml (configs/devices)."
+        )
     return DEVICES[name]()
 
 

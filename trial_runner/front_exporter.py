@@ -5,18 +5,21 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import optuna
 
-from exports import add_measurement
-from hw_latency_model import Device, LatencyModel, Measurement, get_device, measure_bundle
+from exports import add_measurement, read_bundle
+from hw_latency_model import Device, LatencyModel, Measurement, MeasurementStore, get_device, measure_bundle
+from hw_latency_model.calibration import STORE_FILE, subject_of
+from hw_latency_model.measure import FRONT_SETTINGS
 from objectives.pareto import pareto_front
 from objectives.trial_record import TrialRecord, note_afterwards, read_study
+from search_spaces import get_space
 from search_spaces.errors import UserError
 from trial_runner.config_file import dump_config
 from trial_runner.export_job import ExportOrder, export_trial, settle_as_helper
@@ -136,14 +139,23 @@ def measure_front(
 
     The reference network that runs in turns with each says whether the machine is at the speed it was calibrated at. Where
     it is slower, the measurement is repeated twice; the one at the best speed is kept and the rest of the slowdown told.
+    What was measured goes into the store beside the latency model, and the model learns from it: later proposals are
+    predicted better, while trials keep the estimate that they were given.
     """
     todo = [record for record in records if record.bundle and record.measured_ms is None]
     if not todo:
         return 0
     device = get_device(config.device.name)
+    space = get_space(config.space.name, config.space.options())
+    measured = []
     for record in todo:
-        assert record.bundle is not None
-        measurement = _at_calibrated_speed(Path(record.bundle) / "model.onnx", device, model.quality.reference_ms)
+        assert record.bundle is not None and record.candidate is not None
+        subject = subject_of(space, record.candidate, len(read_bundle(Path(record.bundle)).class_names))
+        measurement = _at_calibrated_speed(
+            Path(record.bundle) / "model.onnx", device, model.quality.reference_ms, subject=subject
+        )
+        measurement = replace(measurement, family=str(record.params.get("family", "")))
+        measured.append(measurement)
         slowdown = measurement.reference_ms / model.quality.reference_ms
         facts = {key: value for key, value in asdict(measurement).items() if key != "kernels"}
         note_afterwards(study, record.number, measurement=facts)
@@ -153,14 +165,25 @@ def measure_front(
             f"[{record.latency_low_ms:.2f}, {record.latency_high_ms:.2f}]"
             + (f"; the machine was {slowdown:.2f} times slower than when calibrated" if slowdown > _SLOW else "")
         )
+    _teach(config.device.latency_model, model, measured)
+    say(f"the latency model has learnt from {len(todo)} measured networks")
     return len(todo)
 
 
-def _at_calibrated_speed(path: Path, device: Device, reference_ms: float) -> Measurement:
-    best = measure_bundle(path, device)
+def _teach(model_path: Path, model: LatencyModel, measured: Sequence[Measurement]) -> None:
+    with MeasurementStore(model_path.with_name(STORE_FILE)) as store:
+        for measurement in measured:
+            store.add(measurement, protocol=asdict(FRONT_SETTINGS))
+    model.update(measured).save(model_path)
+
+
+def _at_calibrated_speed(path: Path, device: Device, reference_ms: float, *, subject: str) -> Measurement:
+    best = measure_bundle(path, device, subject=subject)
     for _ in range(_REPEATS):
         if best.reference_ms <= _SLOW * reference_ms:
             break
         time.sleep(_PAUSE_S)
-        best = min(best, measure_bundle(path, device), key=lambda measurement: measurement.reference_ms)
+        best = min(
+            best, measure_bundle(path, device, subject=subject), key=lambda measurement: measurement.reference_ms
+        )
     return best

@@ -13,6 +13,7 @@ from pathlib import Path
 import launching
 import pytest
 
+from hw_latency_model import LatencyModel, LocalCpuDevice, MeasurementStore
 from trial_runner.cli import main
 
 HEAVY = ("torch", "ray", "timm", "optuna", "onnx", "onnxruntime", "tensorrt", "plotly", "sklearn")
@@ -113,6 +114,20 @@ def test_the_front_was_exported_with_parity_its_measurement_and_the_resolved_stu
     assert bundle.manifest["parity"]["passed"] is True
     assert bundle.measurements[0]["latency_ms_p50"] == row["measured_ms"]
     assert "trials: 4" in (Path(row["bundle"]) / "study.yaml").read_text()
+
+
+def test_the_latency_model_learns_from_the_measured_front(finished: tuple[Path, str], latency_model_path: Path):
+    study, text = finished
+    front = [record for record in launching.records(study) if record.measured_ms is not None]
+    assert f"the latency model has learnt from {len(front)} measured networks" in text
+    model = LatencyModel.load(latency_model_path, fingerprint=LocalCpuDevice().fingerprint())
+    with MeasurementStore(latency_model_path.with_name("measurements.sqlite")) as store:
+        stored = {item.latency_ms_p50: item for item in store.all(model.device, model.fingerprint)}
+    for record in front:
+        item = stored[record.measured_ms]
+        assert item.family == record.params["family"] and item.kernels
+        # It was shown this very measurement: the estimate now lies near it, noise and slow minutes allowed for.
+        assert model.predict(item.kernels).low_ms / 2 < record.measured_ms < 2 * model.predict(item.kernels).high_ms
 
 
 def test_launching_a_finished_study_again_trains_nothing(finished: tuple[Path, str]):
