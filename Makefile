@@ -32,7 +32,7 @@ DEMO := configs/demo-camvid.yaml
 demo: export CAMVID := $(abspath $(DATA))
 endif
 demo: $(STAMP)
-	$(BIN)/paretoseg calibrate --device local-cpu --if-missing --minutes 1.2 $(DEMO)
+	$(BIN)/paretoseg calibrate --device local-cpu --if-missing --minutes 0.8 $(DEMO)
 	$(BIN)/paretoseg launch $(DEMO)
 
 test: $(STAMP)
