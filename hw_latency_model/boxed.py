@@ -15,7 +15,6 @@ FOLDER = Path(__file__).parent / "boxed"
 HELD_OUT_SUFFIX = "heldout"
 
 _ALIASES = {"nano": "jetson-nano"}
-_RUNTIMES = {"jetson-nano": "tensorrt"}
 
 
 def boxed_names() -> list[tuple[str, str]]:
@@ -50,11 +49,6 @@ def calibrated_or_boxed(path: Path, device: str, precision: str) -> LatencyModel
     if path.is_file() or (_ALIASES.get(device, device), precision) not in boxed_names():
         return LatencyModel.load(path)
     return load_boxed(device, precision)
-
-
-def boxed_runtime(device: str) -> str:
-    """The runtime whose fusion rules a boxed device's kernels follow; ``onnxruntime`` for a device that is not in the box."""
-    return _RUNTIMES.get(_ALIASES.get(device, device), "onnxruntime")
 
 
 def held_out_models(device: str, precision: str) -> Mapping[str, LatencyModel]:

@@ -51,16 +51,15 @@ def next_candidates(
     model: LatencyModel, space: SearchSpace, num_classes: int, measurements: Sequence[Measurement]
 ) -> list[NextMeasurement]:
     """Architectures not measured yet that would tell the model most, the most telling first."""
-    from hw_latency_model import LocalCpuDevice
     from hw_latency_model.candidate_kernels import CandidateKernels
     from hw_latency_model.latency_report import NextMeasurement
+    from hw_latency_model.runtimes import runtime_of
     from hw_latency_model.sampling import covering_order
 
     measured = {item.subject.partition("-")[0] for item in measurements}
     pool = covering_order(space, POOL + len(measured), seed=1)
     pool = [item for item in pool if space.architecture_id(item) not in measured][:POOL]
-    runtime = LocalCpuDevice.runtime if model.device == LocalCpuDevice.name else "tensorrt"
-    kernels_of = CandidateKernels(space, num_classes, runtime=runtime)
+    kernels_of = CandidateKernels(space, num_classes, runtime=runtime_of(model.fingerprint))
     networks = [kernels_of(candidate) for candidate in pool]
     chosen = []
     for index in model.suggest_measurements(networks, NEXT):

@@ -17,6 +17,7 @@ What the board ships is imported only when used: ``tensorrt`` (8.0 to 11, told a
 it cannot read completely: a number that may be cut off is no number.
 """
 
+import abc
 import argparse
 import atexit
 import binascii
@@ -1393,7 +1394,7 @@ class Loop(NamedTuple):
     end: float
 
 
-class Runner:
+class Runner(abc.ABC):
     """Something that runs one network. ``samples`` times the network alone, ``end_to_end`` with copies in and out."""
 
     rounds_at_most = 1000000
@@ -1402,12 +1403,13 @@ class Runner:
     def __init__(self) -> None:
         self.facts: Json = {}
 
+    @abc.abstractmethod
     def samples(self, count: int) -> List[float]:
         """Milliseconds of ``count`` runs (or more)."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def end_to_end(self, count: int) -> List[float]:
-        raise NotImplementedError
+        """The same with copies in and out."""
 
     def loop(self, seconds: float) -> Loop:
         """Run without pause for about so long."""
@@ -2124,20 +2126,25 @@ class TrtExecRunner(Runner):
         ]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Backend: ONNX Runtime
-# ---------------------------------------------------------------------------------------------------------------------
+class NothingToBuild:
+    """What backends have in common that run a file as it is."""
 
-
-class OnnxRuntime:
-    """Runs the file as it is, on the GPU where ONNX Runtime has one, otherwise on the CPU."""
-
-    name = "onnxruntime"
     needs_build = False
 
     @staticmethod
     def build(spec: Json) -> Json:
         return {"build_s": None}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Backend: ONNX Runtime
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class OnnxRuntime(NothingToBuild):
+    """Runs the file as it is, on the GPU where ONNX Runtime has one, otherwise on the CPU."""
+
+    name = "onnxruntime"
 
     @staticmethod
     def open(spec: Json) -> Runner:
@@ -2235,15 +2242,10 @@ class OnnxRuntimeRunner(Runner):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-class TorchCuda:
+class TorchCuda(NothingToBuild):
     """Replays a CUDA graph of a TorchScript file, which a job names as ``torchscript`` with its ``input_shape``."""
 
     name = "torch"
-    needs_build = False
-
-    @staticmethod
-    def build(spec: Json) -> Json:
-        return {"build_s": None}
 
     @staticmethod
     def open(spec: Json) -> Runner:

@@ -10,11 +10,12 @@ import torch
 
 from benchmarks.latency_published import main as published_main
 from benchmarks.latency_published import run, summary
-from hw_latency_model.boxed import FOLDER, boxed_names, boxed_runtime, calibrated_or_boxed, held_out_models, load_boxed
+from hw_latency_model.boxed import FOLDER, boxed_names, calibrated_or_boxed, held_out_models, load_boxed
 from hw_latency_model.kernels import kernels_from_module, kernels_from_onnx
 from hw_latency_model.model import LatencyModel
 from hw_latency_model.nano_networks import build_network
 from hw_latency_model.nano_published import PublishedRow
+from hw_latency_model.runtimes import runtime_of
 from hw_latency_model.types import KernelSpec, Measurement
 from search_spaces.errors import UserError
 
@@ -30,7 +31,7 @@ def test_a_boxed_model_says_that_it_is_not_calibrated(precision):
     assert model.device == "jetson-nano"
     assert model.precision == precision
     assert "Not calibrated" in model.provenance
-    assert boxed_runtime("nano") == "tensorrt"
+    assert runtime_of(model.fingerprint) == "tensorrt"
 
 
 def test_only_what_is_in_the_box_is_loaded():
