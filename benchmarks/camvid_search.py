@@ -40,7 +40,7 @@ from trial_runner.trial import run_trial
 from trial_runner.trial_spec import Progress, TrialSpec
 
 CONFIG = Path(__file__).parents[1] / "configs" / "camvid-cpu.yaml"
-RANDOM = ("search.sampler=random", "search.early_stopping.rungs_epochs=[]", "search.start_with_default=false")
+RANDOM = ("search.sampler=random", "search.early_stopping.rungs_epochs=[]", "search.start=sampler")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -18,15 +18,18 @@ from search_spaces.candidate import Candidate
 from search_spaces.errors import UserError
 from trial_runner.early_stopping import RankRule
 from trial_runner.final_training import LEAST_EPOCHS, epochs_that_fit, next_to_continue, spec_of
+from trial_runner.first_proposals import spread_over_budget
 from trial_runner.gate import LatencyGate
 from trial_runner.paths import StudyPaths
 from trial_runner.study_config import StudyConfig
+from trial_runner.time_left import training_seconds
 from trial_runner.trial_spec import Progress, TrialSpec
 
 logger = logging.getLogger("paretoseg")
 
 _FREE_PROPOSALS = 300
 _FAILURES_IN_A_ROW = 5
+_TOO_LONG_IN_A_ROW = 20
 
 
 class StudyDriver:
@@ -58,13 +61,23 @@ class StudyDriver:
         self._latency_ms: dict[int, float] = {}
         self._stop_reason: dict[int, str] = {}
         self._failures = 0
+        self._time_is_short = False
         self.ended: str | None = None
         self._adopt_orphans()
         records = tr.read_study(study)
         self._rule.recall(records)
         self._known = {r.candidate.id: r for r in records if r.candidate and r.outcome and _searched(r)}
-        if config.search.start_with_default and not records:
-            study.enqueue_trial(dict(space.default().params))
+        if not records:
+            self._enqueue_first()
+
+    def _enqueue_first(self) -> None:
+        search = self._config.search
+        first = [self._space.default()] if search.start_with_default else []
+        if search.start == "spread":
+            count = search.startup_trials - len(first)
+            first += spread_over_budget(self._space, self._gate, count, seed=self._config.study.seed)
+        for candidate in first:
+            self._study.enqueue_trial(dict(candidate.params))
 
     # -- proposals
 
@@ -77,7 +90,10 @@ class StudyDriver:
         Raises:
             UserError: nothing within the budget can be found, or every trial fails.
         """
+        too_long = 0
         for _ in range(_FREE_PROPOSALS):
+            if too_long >= _TOO_LONG_IN_A_ROW:
+                self._time_is_short = True
             if self._over() and not self._enqueue_final():
                 return None
             trial = self._study.ask()
@@ -93,8 +109,11 @@ class StudyDriver:
             if stored.continues is not None:
                 self._take_over_estimate(trial, stored.continues)
                 return self._spec(number)
-            if not self._reuse(number, candidate) and not self._refuse(trial, candidate):
+            if self._reuse(number, candidate) or self._refuse(trial, candidate):
+                continue
+            if not self._refuse_for_time(number):
                 return self._spec(number)
+            too_long += 1
         raise UserError(
             f"{_FREE_PROPOSALS} proposals in a row were refused or had been tried before: hardly a network of this space keeps "
             f"{self._gate.budget_ms:g} ms. Raise device.latency_budget_ms, or offer smaller space.widths and space.resolutions_px."
@@ -104,7 +123,7 @@ class StudyDriver:
         trials = self._study.get_trials(deepcopy=False)
         if any(trial.state == TrialState.WAITING for trial in trials):
             return False
-        if time.monotonic() > self._search_deadline:
+        if self._time_is_short or time.monotonic() > self._search_deadline:
             self.ended = f"the time budget of {self._config.search.time_budget_minutes:g} minutes is spent"
             return True
         counted = sum(
@@ -145,6 +164,20 @@ class StudyDriver:
         reason = self._gate.refusal(estimate)
         if reason is None:
             return False
+        self._end(number, TrialState.PRUNED, tr.REFUSED, reason)
+        return True
+
+    def _refuse_for_time(self, number: int) -> bool:
+        """Whether the time left is too short to train the candidate to its end: it would be stopped, and teach nothing."""
+        left_s = self._search_deadline - time.monotonic()
+        if left_s == math.inf:
+            return False
+        needed_s = training_seconds(tr.read_study(self._study), self._latency_ms[number], self._config.training.epochs)
+        if needed_s is None or needed_s <= left_s:
+            return False
+        reason = (
+            f"its training would take about {needed_s:.0f} s, and {max(left_s, 0.0):.0f} s of the time budget are left"
+        )
         self._end(number, TrialState.PRUNED, tr.REFUSED, reason)
         return True
 

@@ -8,12 +8,11 @@ from objectives.pareto import hypervolume_2d, pareto_front
 from objectives.trial_record import DIED, TrialRecord
 from trial_runner.paths import StudyPaths
 from trial_runner.study_config import FinalTrainingSection, StudyConfig
+from trial_runner.time_left import SLACK
 from trial_runner.trial_spec import Continuation, TrialSpec
 
 LEAST_EPOCHS = 3
 """Fewer do not make up for the learning rate that starts anew."""
-_SLACK = 1.35
-"""Of the time of an epoch, for its evaluation, its checkpoint, and the end of the launch."""
 
 
 def next_to_continue(
@@ -40,7 +39,7 @@ def epochs_that_fit(record: TrialRecord, config: FinalTrainingSection, seconds: 
     """How many epochs to train on, of ``config.epochs`` at most; fewer than ``LEAST_EPOCHS`` are not worth the start."""
     if record.score is None or record.score.epoch < 1:
         return 0
-    epoch_s = _SLACK * record.score.train_s / record.score.epoch
+    epoch_s = SLACK * record.score.train_s / record.score.epoch
     return config.epochs if epoch_s * config.epochs <= seconds else int(seconds / epoch_s)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hw_latency_model import LatencyEstimate, LatencyModel
 from hw_latency_model.candidate_kernels import CandidateKernels
+from hw_latency_model.kernel_table import MACS
 from hw_latency_model.runtimes import runtime_of
 from search_spaces import SearchSpace
 from search_spaces.candidate import Candidate
@@ -20,6 +21,10 @@ class LatencyGate:
     def estimate(self, candidate: Candidate) -> LatencyEstimate:
         """The candidate's latency in its final, pruned shape, with its interval."""
         return self._model.predict(self._kernels.table(candidate))
+
+    def macs(self, candidate: Candidate) -> float:
+        """Multiply-accumulates of one image through the candidate's final, pruned shape."""
+        return float(self._kernels.table(candidate).facts[:, MACS].sum())
 
     def refusal(self, estimate: LatencyEstimate) -> str | None:
         """Why the candidate is not trained, or None. Only what is too slow by the interval's fast end is refused."""

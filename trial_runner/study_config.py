@@ -134,11 +134,13 @@ class FinalTrainingSection(_Section):
 
 class SearchSection(_Section):
     """How many candidates are trained, chosen by whom. Refused and repeated proposals do not count as trials.
-    ``start_with_default`` makes the space's default network the first of them."""
+    ``start: spread`` makes the first ``startup_trials`` networks spread over the latency budget, fastest first, instead of what the
+    sampler draws; ``start_with_default`` puts the space's default network before them."""
 
     sampler: Literal["tpe", "nsga2", "gp", "random"] = "tpe"
     trials: Positive = 32
     startup_trials: Positive = 10
+    start: Literal["sampler", "spread"] = "sampler"
     start_with_default: bool = False
     time_budget_minutes: float | None = Field(default=None, gt=0)
     early_stopping: EarlyStoppingSection = EarlyStoppingSection()
