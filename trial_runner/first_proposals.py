@@ -18,17 +18,19 @@ def spread_over_budget(space: SearchSpace, gate: LatencyGate, count: int, *, see
     """Up to ``count`` candidates within the latency budget, the fastest first.
 
     The latencies of random candidates within the budget are cut into ``count`` parts of equal ratio. Each part gives the
-    candidate with the most MACs, of a family that no faster part gave where there is one: at equal latency, arithmetic is a
-    good guess of accuracy before anything is trained (Krishnakumar et al., arXiv 2210.03230, find no zero-cost proxy that
-    beats it throughout). Ranges that only shape the training are set to the middle third of their logarithm.
+    candidate with the largest product of MACs and input pixels, of a family that no faster part gave where there is one. At
+    equal latency, arithmetic is a good guess of accuracy before anything is trained (Krishnakumar et al., arXiv
+    2210.03230, find no zero-cost proxy that beats it throughout), and no width brings back what the image lost before the
+    network saw it. Ranges that only shape the training are set to the middle third of their logarithm.
     """
     rng = np.random.default_rng(seed)
-    pool: dict[str, tuple[float, float, Candidate]] = {}
+    pool: dict[str, tuple[float, float, Candidate]] = {}  # latency, promise, candidate
     for _ in range(DRAWN_PER_PROPOSAL * count):
         candidate = space.sample(rng)
         latency_ms = gate.estimate(candidate).latency_ms
         if latency_ms <= gate.budget_ms:
-            pool[space.architecture_id(candidate)] = (latency_ms, gate.macs(candidate), candidate)
+            promise = gate.macs(candidate) * math.prod(space.input_hw(candidate))
+            pool[space.architecture_id(candidate)] = (latency_ms, promise, candidate)
     if not pool:
         return []
     fastest_ms = min(latency_ms for latency_ms, _, _ in pool.values())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable
+
+import numpy as np
+from scipy.optimize import nnls
 
 from objectives.trial_record import TrialRecord
 
@@ -15,14 +17,17 @@ _LEAST_TRAININGS = 3
 def training_seconds(records: Iterable[TrialRecord], latency_ms: float, epochs: int) -> float | None:
     """Seconds that ``epochs`` of a network of this latency take; None before three trials have told.
 
-    An epoch's time is taken as proportional to the latency, which holds within a quarter where the networks train on the
-    kind of device that they are meant for, and is a first guess elsewhere.
+    An epoch's time is taken as a constant and a part proportional to the latency, neither negative, by least squares of the
+    relative errors. That holds within a quarter where the networks train on the kind of device that they are meant for,
+    and is a first guess elsewhere.
     """
-    rates = [
-        record.score.train_s / record.score.epoch / record.latency_ms
+    seen = [
+        (record.latency_ms, record.score.train_s / record.score.epoch)
         for record in records
-        if record.score and record.score.epoch and record.latency_ms and record.reused_from is None
+        if record.score and record.score.epoch and record.score.train_s > 0 and record.latency_ms
     ]
-    if len(rates) < _LEAST_TRAININGS:
+    if len(seen) < _LEAST_TRAININGS:
         return None
-    return SLACK * statistics.median(rates) * latency_ms * epochs
+    known_ms, epoch_s = np.array(seen).T
+    constant, rate = nnls(np.stack([1 / epoch_s, known_ms / epoch_s], axis=1), np.ones(len(seen)))[0]
+    return float(SLACK * (constant + rate * latency_ms) * epochs)
