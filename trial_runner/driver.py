@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import optuna
@@ -17,10 +17,11 @@ from search_spaces import SearchSpace
 from search_spaces.candidate import Candidate
 from search_spaces.errors import UserError
 from trial_runner.early_stopping import RankRule
-from trial_runner.final_training import LEAST_EPOCHS, epochs_that_fit, next_to_continue, spec_of
+from trial_runner.final_training import LEAST_EPOCHS, best_teacher, epochs_that_fit, next_to_continue, spec_of
 from trial_runner.first_proposals import spread_over_budget
 from trial_runner.gate import LatencyGate
 from trial_runner.paths import StudyPaths
+from trial_runner.searched_training import training_of
 from trial_runner.study_config import StudyConfig
 from trial_runner.time_left import training_seconds
 from trial_runner.trial_spec import Progress, TrialSpec
@@ -29,7 +30,7 @@ logger = logging.getLogger("paretoseg")
 
 _FREE_PROPOSALS = 300
 _FAILURES_IN_A_ROW = 5
-_TOO_LONG_IN_A_ROW = 20
+_TOO_LONG_IN_A_ROW = 8
 
 
 class StudyDriver:
@@ -37,6 +38,7 @@ class StudyDriver:
 
     Args:
         on_finished: called with the record of each trial that has ended in this start, the refused ones too.
+        plan_of: how many channels each group of a candidate keeps, where pruning is not to take the same share of each.
     """
 
     def __init__(
@@ -47,9 +49,10 @@ class StudyDriver:
         gate: LatencyGate,
         paths: StudyPaths,
         on_finished: Callable[[TrialRecord], None] = lambda record: None,
+        plan_of: Callable[[Candidate], Mapping[str, int] | None] = lambda candidate: None,
     ) -> None:
         self._config, self._study, self._space, self._gate, self._paths = config, study, space, gate, paths
-        self._on_finished = on_finished
+        self._on_finished, self._plan_of = on_finished, plan_of
         self._rule = RankRule(config.search.early_stopping)
         budget_s = 60 * config.search.time_budget_minutes if config.search.time_budget_minutes else math.inf
         kept = config.search.final_training.time_share if config.search.final_training.members else 0.0
@@ -106,12 +109,14 @@ class StudyDriver:
                 self._latency_ms[number] = stored.latency_ms
                 return self._spec(number)
             self._write(number, tr.CANDIDATE, candidate.to_dict())
+            self._choose_teacher(number, candidate)
             if stored.continues is not None:
                 self._take_over_estimate(trial, stored.continues)
                 return self._spec(number)
             if self._reuse(number, candidate) or self._refuse(trial, candidate):
                 continue
             if not self._refuse_for_time(number):
+                self._keep_plan(number, self._plan_of(candidate))
                 return self._spec(number)
             too_long += 1
         raise UserError(
@@ -149,8 +154,21 @@ class StudyDriver:
         self._study.enqueue_trial(dict(base.candidate.params), user_attrs=attrs)
         return True
 
+    def _choose_teacher(self, number: int, candidate: Candidate) -> None:
+        if not training_of(self._config.training, candidate).distillation.study_best:
+            return
+        teacher = best_teacher(tr.read_study(self._study))
+        if teacher is not None:
+            self._write(number, tr.TEACHER, teacher)
+
+    def _keep_plan(self, number: int, plan: Mapping[str, int] | None) -> None:
+        if plan:
+            self._write(number, tr.CHANNELS, dict(plan))
+
     def _take_over_estimate(self, trial: optuna.Trial, base: int) -> None:
-        estimate = self._study.get_trials(deepcopy=False)[base].user_attrs[tr.ESTIMATE]
+        attrs = self._study.get_trials(deepcopy=False)[base].user_attrs
+        self._keep_plan(trial.number, attrs.get(tr.CHANNELS))
+        estimate = attrs[tr.ESTIMATE]
         self._latency_ms[trial.number] = estimate["latency_ms"]
         self._write(trial.number, tr.ESTIMATE, estimate)
         tr.set_constraint(trial, estimate["latency_ms"] - self._gate.budget_ms)
