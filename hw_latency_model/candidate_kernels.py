@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from hw_latency_model.fusion import RULES, fuse
 from hw_latency_model.graph_shapes import Unscalable, resized, with_fewer_channels
 from hw_latency_model.kernel_table import KernelTable
-from hw_latency_model.op_graph import OpGraph
+from hw_latency_model.op_graph import Op, OpGraph
 from hw_latency_model.types import KernelSpec
 
 if TYPE_CHECKING:
-    from search_spaces import Candidate, SearchSpace
+    from search_spaces import Candidate, SearchSpace, SegmentationNet
+    from search_spaces.pruning import ChannelGroup, Plan
+    from search_spaces.pruning_allocation import CostTerm
 
 TRACE_HW = (96, 128)
 """At this size no map but those of a global pooling is 1×1, down to stride 32."""
@@ -31,11 +34,20 @@ class CandidateKernels:
         space: the candidates' space.
         num_classes: channels of the logits.
         runtime: whose fusion rules to follow, a key of ``fusion.RULES``.
+        plan_of: how many channels each group of a candidate keeps; None where it keeps the same share of each.
     """
 
-    def __init__(self, space: SearchSpace, num_classes: int, *, runtime: str = "onnxruntime") -> None:
-        self._space, self._num_classes, self._rules = space, num_classes, RULES[runtime]
+    def __init__(
+        self,
+        space: SearchSpace,
+        num_classes: int,
+        *,
+        runtime: str = "onnxruntime",
+        plan_of: Callable[[Candidate], Plan | None] = lambda candidate: None,
+    ) -> None:
+        self._space, self._num_classes, self._rules, self._plan_of = space, num_classes, RULES[runtime], plan_of
         self._traced: dict[str, OpGraph] = {}
+        self._groups: dict[str, tuple[ChannelGroup, ...]] = {}
         self._tables: dict[str, KernelTable] = {}
 
     def __call__(self, candidate: Candidate) -> tuple[KernelSpec, ...]:
@@ -51,20 +63,60 @@ class CandidateKernels:
             self._tables[key] = KernelTable.of(fuse(self._graph(candidate), self._rules))
         return self._tables[key]
 
-    def _graph(self, candidate: Candidate) -> OpGraph:
+    def groups(self, candidate: Candidate) -> tuple[ChannelGroup, ...]:
+        """The groups of coupled channels of the candidate's network before pruning."""
+        key = self._space.operations_id(candidate) or self._space.architecture_id(candidate)
+        if key not in self._groups:
+            import torch
+
+            from search_spaces.pruning import channel_groups
+
+            with torch.device("meta"):
+                self._groups[key] = channel_groups(self._space.build(candidate, self._num_classes))
+        return self._groups[key]
+
+    def dense_costs(
+        self, candidate: Candidate, costs: Callable[[Sequence[KernelSpec]], Sequence[float]]
+    ) -> list[CostTerm]:
+        """What each kernel of the candidate's network costs before pruning, with the groups it shrinks with."""
+        from hw_latency_model.pruning_costs import cost_terms
+
+        return cost_terms(self._dense(candidate), self._rules, self.groups(candidate), costs)
+
+    def _dense(self, candidate: Candidate) -> OpGraph:
         key = self._space.operations_id(candidate)
         if key is not None:
-            from search_spaces.pruning import kept_channels
-
             if key not in self._traced:
                 self._traced[key] = self._trace(candidate)
-            ratio = self._space.prune_ratio(candidate)
             try:
-                graph = resized(self._traced[key], TRACE_HW, self._space.input_hw(candidate))
-                return with_fewer_channels(graph, lambda count: kept_channels(count, ratio)) if ratio else graph
+                return resized(self._traced[key], TRACE_HW, self._space.input_hw(candidate))
             except Unscalable:
                 pass
-        return self._built(candidate)
+        return self._read(self._space.build(candidate, self._num_classes), candidate)
+
+    def _graph(self, candidate: Candidate) -> OpGraph:
+        ratio, plan = self._space.prune_ratio(candidate), self._plan_of(candidate)
+        if self._space.operations_id(candidate) is not None:
+            try:
+                graph = self._dense(candidate)
+                return with_fewer_channels(graph, self._kept(candidate, ratio, plan)) if ratio else graph
+            except Unscalable:
+                pass
+        return self._built(candidate, plan)
+
+    def _kept(self, candidate: Candidate, ratio: float, plan: Plan | None) -> Callable[[Op, int], int]:
+        from hw_latency_model.pruning_costs import group_of_convolutions
+        from search_spaces.pruning import kept_channels
+
+        if plan is None:
+            return lambda op, channels: kept_channels(channels, ratio)
+        find = group_of_convolutions(self.groups(candidate))
+
+        def kept(op: Op, channels: int) -> int:
+            root = find(op.module)
+            return channels if root is None else plan.get(root, channels)
+
+        return kept
 
     def _trace(self, candidate: Candidate) -> OpGraph:
         import torch
@@ -76,9 +128,16 @@ class CandidateKernels:
             net = self._space.build(candidate, self._num_classes).eval()
             return graph_from_module(reparameterize_model(net, inplace=True), TRACE_HW, owned=True)
 
-    def _built(self, candidate: Candidate) -> OpGraph:
+    def _built(self, candidate: Candidate, plan: Plan | None) -> OpGraph:
+        if plan is None:
+            return self._read(self._space.build_pruned(candidate, self._num_classes), candidate)
+        from search_spaces.pruning import prune_network
+
+        net = self._space.build(candidate, self._num_classes)
+        return self._read(prune_network(net, self._space.prune_ratio(candidate), plan=plan), candidate)
+
+    def _read(self, net: SegmentationNet, candidate: Candidate) -> OpGraph:
         from hw_latency_model.torch_graph import graph_from_module
         from search_spaces import deployable
 
-        net = deployable(self._space.build_pruned(candidate, self._num_classes))
-        return graph_from_module(net, self._space.input_hw(candidate))
+        return graph_from_module(deployable(net), self._space.input_hw(candidate))

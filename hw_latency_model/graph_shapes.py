@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from hw_latency_model.op_graph import FREE, Op, OpGraph, Shape
+from hw_latency_model.op_graph import CONVOLUTIONS, FREE, Op, OpGraph, Shape
 
-_ALIGNED = frozenset({"split", "slice", "transpose", "gather", "gemm", "reduce", "expand", "transposed_conv", FREE})
+_ALIGNED = frozenset({"split", "slice", "transpose", "gather", "gemm", "reduce", "expand", FREE})
 """Operations whose channels this module only follows where they change nothing but height and width."""
 
 
@@ -47,8 +47,8 @@ def _resized(shape: Shape, old_hw: tuple[int, int], new_hw: tuple[int, int]) -> 
     return (shape[0], shape[1], height, width)
 
 
-def with_fewer_channels(graph: OpGraph, kept: Callable[[int], int]) -> OpGraph:
-    """The graph after structured pruning: a convolution with ``c`` outputs keeps ``kept(c)``, classifiers keep all.
+def with_fewer_channels(graph: OpGraph, kept: Callable[[Op, int], int]) -> OpGraph:
+    """The graph after structured pruning: a convolution ``op`` with ``c`` outputs keeps ``kept(op, c)``, classifiers keep all.
 
     Classifiers are the convolutions from which the results are reached without another convolution.
 
@@ -75,8 +75,8 @@ def _classifiers(graph: OpGraph) -> set[str]:
     return found
 
 
-def _pruned(op: Op, old: dict[str, Shape], new: dict[str, Shape], kept: Callable[[int], int], final: bool) -> Op:
-    if op.op == "conv":
+def _pruned(op: Op, old: dict[str, Shape], new: dict[str, Shape], kept: Callable[[Op, int], int], final: bool) -> Op:
+    if op.op in CONVOLUTIONS:
         return _pruned_conv(op, old, new, kept, final)
     before = old[op.inputs[0]]
     out = old[op.outputs[0]]
@@ -96,7 +96,9 @@ def _pruned(op: Op, old: dict[str, Shape], new: dict[str, Shape], kept: Callable
     return replace(op, weight_shapes=weights) if weights else op
 
 
-def _pruned_conv(op: Op, old: dict[str, Shape], new: dict[str, Shape], kept: Callable[[int], int], final: bool) -> Op:
+def _pruned_conv(
+    op: Op, old: dict[str, Shape], new: dict[str, Shape], kept: Callable[[Op, int], int], final: bool
+) -> Op:
     source, out = op.inputs[0], old[op.outputs[0]]
     inner = new[source][1]
     if op.groups > 1 and not op.groups == old[source][1] == out[1]:
@@ -104,9 +106,8 @@ def _pruned_conv(op: Op, old: dict[str, Shape], new: dict[str, Shape], kept: Cal
     if op.groups > 1:
         channels, groups = inner, inner
     else:
-        channels, groups = (out[1] if final else kept(out[1])), 1
+        channels, groups = (out[1] if final else kept(op, out[1])), 1
     new[op.outputs[0]] = (out[0], channels, *out[2:])
-    weights = tuple(
-        (channels, inner // groups, *shape[2:]) if len(shape) == 4 else (channels,) for shape in op.weight_shapes
-    )
+    sides = (channels, inner // groups) if op.op == "conv" or groups > 1 else (inner, channels)
+    weights = tuple((*sides, *shape[2:]) if len(shape) == 4 else (channels,) for shape in op.weight_shapes)
     return replace(op, groups=groups if op.groups else 0, weight_shapes=weights)

@@ -26,6 +26,7 @@ class Op:
         outputs: ids of what it writes.
         weight_shapes: shapes of the constants it reads, scalars left out.
         kernel, stride, groups: of a convolution or pooling.
+        module: name of the module whose weights a convolution reads, where the graph was read from a torch module.
     """
 
     op: str
@@ -36,6 +37,7 @@ class Op:
     kernel: tuple[int, int] = (0, 0)
     stride: tuple[int, int] = (0, 0)
     groups: int = 0
+    module: str = ""
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ _VOCABULARY = {
     "avg_pool2d": "avg_pool",
     "max_pool2d_with_indices": "max_pool",
     "upsample_bilinear2d": "resize_linear",
+    "upsample_bicubic2d": "resize_cubic",
     "upsample_nearest2d": "resize_nearest",
     "constant_pad_nd": "pad",
     "reflection_pad2d": "pad",
@@ -91,10 +92,15 @@ _CREATION = frozenset({"empty", "zeros", "ones", "full", "arange", "zeros_like",
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Writes down every ATen call as an ``Op``. Tensors made by no recorded operation are constants."""
+    """Writes down every ATen call as an ``Op``. Tensors made by no recorded operation are constants.
 
-    def __init__(self) -> None:
+    Args:
+        weights: name of the module that holds a weight, by the tensor's ``id``.
+    """
+
+    def __init__(self, weights: dict[int, str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.weights = weights
         self.ops: list[Op] = []
         self.shapes: dict[str, Shape] = {}
         self.ids: dict[int, str] = {}
@@ -131,6 +137,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         op, details = _describe(base, args, self.shapes[inputs[0]], outputs[0])
         if op in ("batchnorm", "max_pool", "layernorm", "groupnorm"):
             outputs = outputs[:1]
+        if base == "convolution":
+            details["module"] = self.weights.get(id(args[1]), "")
         self.ops.append(
             Op(
                 op,
@@ -156,7 +164,7 @@ def graph_from_module(
     """
     clone = net if owned else _meta_copy(net)
     image = torch.empty(1, in_channels, *input_hw, device="meta")
-    recorder = _Recorder()
+    recorder = _Recorder({id(item): name.rpartition(".")[0] for name, item in clone.named_parameters()})
     start = recorder.value(image)
     with torch.no_grad(), recorder:
         result = clone(image)

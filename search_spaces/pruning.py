@@ -1,12 +1,13 @@
 """Structured pruning as a change of shape: whole channels leave, together with all that is coupled to them.
 
-torch-pruning's dependency graph finds which channels of which layers must go together (a group). How many stay
-depends on the ratio alone; which stay is decided by the L1 norm of their filters (arXiv 1608.08710).
+torch-pruning's dependency graph finds which channels of which layers must go together (a group). How many stay of each is
+known without its weights: the same share of every group (``uniform_plan``), or a plan made beforehand
+(``pruning_allocation``). Which of them stay is decided by a score (``pruning_scores``), or by the caller.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +17,50 @@ import torch_pruning
 from torch import Tensor, nn
 
 from search_spaces.networks import SegmentationNet
+from search_spaces.pruning_scores import channel_dimension, channel_scores
 
 CHANNEL_MULTIPLE = 8
 _TRACE_HW = (64, 64)
+_ROOTS = [nn.Conv2d, nn.ConvTranspose2d]
+
+Plan = Mapping[str, int]
+"""How many channels of a group stay, by the name of its root; groups that are not named keep all."""
+
+
+@dataclass(frozen=True)
+class GroupMember:
+    """A module whose outputs are coupled: its ``rows[i]``-th output belongs to the root's channel ``root_rows[i]``."""
+
+    name: str
+    rows: tuple[int, ...]
+    root_rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channels that can only leave together.
+
+    Attributes:
+        root: name of the convolution that gives the group its channel numbers.
+        channels: how many channels the group has.
+        members: every module whose outputs are coupled, the root among them.
+    """
+
+    root: str
+    channels: int
+    members: tuple[GroupMember, ...]
+
+    def without(self, removed: Iterable[int]) -> GroupSelection:
+        """The selection that takes the root's channels ``removed`` out of this group."""
+        leaving = frozenset(removed)
+        members = tuple(
+            (
+                member.name,
+                tuple(sorted(row for row, of in zip(member.rows, member.root_rows, strict=True) if of in leaving)),
+            )
+            for member in self.members
+        )
+        return GroupSelection(self.root, self.channels, tuple(sorted(leaving)), members)
 
 
 @dataclass(frozen=True)
@@ -38,41 +80,92 @@ class GroupSelection:
     members: tuple[tuple[str, tuple[int, ...]], ...]
 
 
-def kept_channels(channels: int, ratio: float) -> int:
-    """How many of ``channels`` stay: the multiple of 8 nearest to ``channels * (1 - ratio)``, at least 8, never more
-    than there are."""
-    nearest = int(channels * (1.0 - ratio) / CHANNEL_MULTIPLE + 0.5) * CHANNEL_MULTIPLE
-    return min(channels, max(CHANNEL_MULTIPLE, nearest))
+def kept_channels(channels: int, ratio: float, multiple: int = CHANNEL_MULTIPLE) -> int:
+    """How many of ``channels`` stay: the multiple nearest to ``channels * (1 - ratio)``, at least one multiple, never
+    more than there are."""
+    nearest = int(channels * (1.0 - ratio) / multiple + 0.5) * multiple
+    return min(channels, max(multiple, nearest))
 
 
-def select_channels(net: SegmentationNet, ratio: float) -> tuple[GroupSelection, ...]:
-    """Choose the channels that leave ``net`` at ``ratio``, without changing it.
+def channel_groups(net: SegmentationNet) -> tuple[ChannelGroup, ...]:
+    """The groups of coupled channels of ``net``, classifiers left out, without changing it. Works on the meta device."""
+    with _traced(net) as graph:
+        return coupled_groups(net, graph, net.classifiers)
+
+
+def uniform_plan(groups: Iterable[ChannelGroup], ratio: float, multiple: int = CHANNEL_MULTIPLE) -> dict[str, int]:
+    """The plan that takes the same share out of every group.
 
     Raises:
         ValueError: the ratio is not in [0, 1).
     """
-    if not 0.0 <= ratio < 1.0:
-        raise ValueError(f"a prune ratio is at least 0 and below 1, got {ratio}")
-    with _traced(net) as graph:
-        return _select(net, graph, ratio)
+    _check_ratio(ratio)
+    return {group.root: kept_channels(group.channels, ratio, multiple) for group in groups}
 
 
-def prune_network(net: SegmentationNet, ratio: float) -> SegmentationNet:
-    """Remove channels from ``net`` in place; returns it. Ratio 0 leaves it untouched.
+def select_channels(
+    net: SegmentationNet, ratio: float, *, plan: Plan | None = None, method: str = "l1", seed: int = 0
+) -> tuple[GroupSelection, ...]:
+    """Choose the channels that leave ``net``, the lowest scores first, without changing it.
+
+    Args:
+        ratio: share of every group that leaves, where there is no plan.
+        plan: how many stay of each group.
+        method: how channels are scored, a key of ``pruning_scores.METHODS``.
+        seed: of the scores of method ``random``.
+
+    Raises:
+        ValueError: the ratio is not in [0, 1), or the method is not known.
+    """
+    groups = channel_groups(net)
+    return weakest(net, groups, uniform_plan(groups, ratio) if plan is None else plan, method, seed)
+
+
+def weakest(
+    net: nn.Module, groups: Iterable[ChannelGroup], plan: Plan, method: str = "l1", seed: int = 0
+) -> tuple[GroupSelection, ...]:
+    """Of each group the channels with the lowest scores, as many as the plan does not keep."""
+    modules = dict(net.named_modules())
+    selections = []
+    for group in groups:
+        count = group.channels - plan.get(group.root, group.channels)
+        if count > 0:
+            order = torch.argsort(channel_scores(modules, group, method, seed), stable=True)
+            selections.append(group.without(order[:count].tolist()))
+    return tuple(selections)
+
+
+def prune_network(
+    net: SegmentationNet,
+    ratio: float,
+    *,
+    plan: Plan | None = None,
+    method: str = "l1",
+    seed: int = 0,
+) -> SegmentationNet:
+    """Remove channels from ``net`` in place; returns it. Ratio 0 leaves it untouched. Arguments as in `select_channels`.
 
     Raises:
         ValueError: the ratio is not in [0, 1), or the network was pruned before (its shape would depend on how often).
     """
-    if not 0.0 <= ratio < 1.0:
-        raise ValueError(f"a prune ratio is at least 0 and below 1, got {ratio}")
+    _check_ratio(ratio)
     if ratio == 0.0:
         return net
-    if net.prune_ratio:
-        raise ValueError(f"the network was pruned by {net.prune_ratio} already; prune a network as built, once")
+    _check_whole(net)
+    # Chosen before anything is removed, so that no choice depends on the order of the groups.
+    return remove_channels(net, select_channels(net, ratio, plan=plan, method=method, seed=seed), ratio)
+
+
+def remove_channels(net: SegmentationNet, selections: Iterable[GroupSelection], ratio: float) -> SegmentationNet:
+    """Take the selected channels out of ``net`` in place; returns it, with ``ratio`` noted as its ``prune_ratio``.
+
+    Raises:
+        ValueError: the network was pruned before.
+    """
+    _check_whole(net)
     with _traced(net) as graph:
         modules = dict(net.named_modules())
-        # Chosen before anything is removed, so that no choice depends on the order of the groups.
-        for selection in _select(net, graph, ratio):
+        for selection in selections:
             root = modules[selection.root]
             remove = graph.get_pruner_of_module(root).prune_out_channels
             graph.get_pruning_group(root, remove, list(selection.removed)).prune()
@@ -83,6 +176,38 @@ def prune_network(net: SegmentationNet, ratio: float) -> SegmentationNet:
         parameter.grad = None
     net.prune_ratio = ratio
     return net
+
+
+def fit_shape(net: SegmentationNet, state: Mapping[str, Tensor]) -> SegmentationNet:
+    """Prune ``net``, as built, in place to the shape that a state dict was saved from; returns it.
+
+    Which channels leave is arbitrary: their weights are about to be replaced. Where the state is of another network,
+    ``load_state_dict`` is left to say so.
+    """
+    mine = net.state_dict()
+    if all(name not in state or state[name].shape == value.shape for name, value in mine.items()):
+        return net
+    modules = dict(net.named_modules())
+    groups = [group for group in channel_groups(net) if f"{group.root}.weight" in state]
+    stay = {
+        group.root: min(state[f"{group.root}.weight"].shape[channel_dimension(modules[group.root])], group.channels)
+        for group in groups
+    }
+    selections = [
+        group.without(range(stay[group.root], group.channels)) for group in groups if stay[group.root] < group.channels
+    ]
+    before = sum(group.channels for group in groups)
+    return remove_channels(net, selections, 1.0 - sum(stay.values()) / before) if selections else net
+
+
+def _check_ratio(ratio: float) -> None:
+    if not 0.0 <= ratio < 1.0:
+        raise ValueError(f"a prune ratio is at least 0 and below 1, got {ratio}")
+
+
+def _check_whole(net: SegmentationNet) -> None:
+    if net.prune_ratio:
+        raise ValueError(f"the network was pruned by {net.prune_ratio} already; prune a network as built, once")
 
 
 @contextmanager
@@ -99,35 +224,15 @@ def _traced(net: SegmentationNet) -> Iterator[Any]:
             module.training = training
 
 
-def _select(net: SegmentationNet, graph: Any, ratio: float) -> tuple[GroupSelection, ...]:
+def coupled_groups(net: nn.Module, graph: Any, ignored: Iterable[nn.Module] = ()) -> tuple[ChannelGroup, ...]:
+    """The groups in torch-pruning's dependency graph of ``net``; those of the ``ignored`` layers are left out."""
     names = {module: name for name, module in net.named_modules()}
-    selections = []
-    for group in graph.get_all_groups(ignored_layers=list(net.classifiers), root_module_types=[nn.Conv2d]):
-        channels = len(group[0].idxs)
-        count = channels - kept_channels(channels, ratio)
-        if count == 0:
-            continue
-        order = torch.argsort(l1_importance(graph, group, channels), stable=True)
-        removed = frozenset(order[:count].tolist())
+    found = []
+    for group in graph.get_all_groups(ignored_layers=list(ignored), root_module_types=_ROOTS):
         members = tuple(
-            (
-                names[item.dep.target.module],
-                tuple(sorted(i for i, r in zip(item.idxs, item.root_idxs, strict=True) if r in removed)),
-            )
+            GroupMember(names[item.dep.target.module], tuple(item.idxs), tuple(item.root_idxs))
             for item in group.items
             if item.dep.target.module in names and graph.is_out_channel_pruning_fn(item.dep.handler)
         )
-        selections.append(GroupSelection(names[group[0].dep.target.module], channels, tuple(sorted(removed)), members))
-    return tuple(selections)
-
-
-def l1_importance(graph: Any, group: Any, channels: int) -> Tensor:
-    """L1 norm of each channel's filter, averaged over the coupled convolutions after dividing each by its own mean."""
-    total = torch.zeros(channels, dtype=torch.float64)
-    for item in group.items:
-        module = item.dep.target.module
-        if not isinstance(module, nn.Conv2d) or not graph.is_out_channel_pruning_fn(item.dep.handler):
-            continue
-        norms = module.weight.detach().abs().flatten(1).sum(1).to("cpu", torch.float64)[list(item.idxs)]
-        total.index_add_(0, torch.tensor(item.root_idxs), norms / norms.mean().clamp_min(1e-12))
-    return total
+        found.append(ChannelGroup(names[group[0].dep.target.module], len(group[0].idxs), members))
+    return tuple(found)
