@@ -1,10 +1,11 @@
 """CamVid from ImageNet weights: how good one network gets within so many minutes of training.
 
-    python -m benchmarks.camvid_train --data DIR --weights FILE --minutes M --out DIR --json OUT [--size 192x256] [--family mobilenetv2]
+    python -m benchmarks.camvid_train --data DIR --weights FILE --minutes M --out DIR --json OUT [--size 352x480] [--family mobilenetv2]
 
 One MobileNetV2 ×1.0 with FPN, trained as a trial trains it, with all cores (or the GPU) and as many epochs as fit into M minutes,
-the timing of the first epochs included. The weights that scored best on `val` are not picked: the last ones count. Leaves
-OUT/network.pt, which `paretoseg evaluate OUT/network.pt --data DIR --split test --json` reads.
+the timing of the first epochs included. It learns from crops of the full-size images and is evaluated on whole ones. `val` is read
+ten times on the way, for the curve alone: the weights that scored best are not picked, the last ones count. Leaves OUT/network.pt,
+which `paretoseg evaluate OUT/network.pt --data DIR --split test --json` reads.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
 
+from benchmarks._camvid import camvid_order, camvid_study, weights_source
 from search_spaces import get_space
 from search_spaces.candidate import Candidate
 from search_spaces.encoder_decoder import parse_resolution
@@ -27,21 +29,29 @@ from trial_runner.evaluation import evaluate
 from trial_runner.export_job import write_trained
 from trial_runner.launch import check_data
 from trial_runner.study_config import StudyConfig
-from trial_runner.trial import run_trial
-from trial_runner.trial_spec import Progress, TrialSpec
+from trial_runner.training.checkpoint import save_checkpoint
+from trial_runner.training.runtime import settle_torch
+from trial_runner.training.trainer import Trainer
+from trial_runner.trial import load_splits, torch_device
+from trial_runner.trial_spec import TrialSpec
 
 RECIPE: dict[str, Any] = {
     "batch_size": 8,
     "warmup_epochs": 1.0,
     "encoder_rate": 0.3,
-    "average_decay": 0.99,
-    "min_scale": 0.75,
-    "max_scale": 1.75,
+    "average_decay": 0.998,
+    "norm_calibration_batches": 16,
+    "min_scale": 0.6,
+    "max_scale": 1.8,
+    "crop_share": 0.6,
+    "label_stride": 2,
     "colour_jitter": 0.2,
     "loss": {"cross_entropy": 1.0, "lovasz": 0.5, "class_weights": "none"},
     "mixed_precision": True,
 }
-LEARNING_RATE, WEIGHT_DECAY = 2e-3, 1e-3
+LEARNING_RATE, WEIGHT_DECAY = 2e-3, 1e-2
+READINGS = 10
+_WRITING_S = 3.0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -53,97 +63,102 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint and network.pt")
     parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--size", default="192x256", help="height x width of the network's input, multiples of 32")
+    parser.add_argument("--size", default="352x480", help="height x width of the network's input, multiples of 32")
     parser.add_argument("--family", default="mobilenetv2")
     cores = len(os.sched_getaffinity(0))
     parser.add_argument("--threads", type=int, default=cores, help="fewer where other work takes cores (default: all)")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
     started = time.monotonic()
+    shutil.rmtree(options.out / "training", ignore_errors=True)
     config = configure(options)
     check_data(config)
-    order = trial(config, options, epochs=3, folder=options.out / "timed")
-    epoch_s = time_epoch(order)
-    left_s = 60 * options.minutes - (time.monotonic() - started)
-    epochs = max(int(0.98 * left_s / epoch_s), 1)
-    order = trial(config, options, epochs=epochs, folder=options.out / "training")
-    readings: list[Progress] = []
-
-    def report(progress: Progress) -> bool:
-        readings.append(progress)
-        print(f"epoch {progress.epoch} of {epochs}: mIoU {progress.val_miou:.4f}", flush=True)
-        return False
-
-    run_trial(order, report)
+    order = make_order(config, options)
+    trainer, images = make_trainer(order)
+    train_for(trainer, started + 60 * options.minutes)
     minutes = (time.monotonic() - started) / 60
+    save_checkpoint(order.checkpoint_path, trainer.state())
     path = write_trained(order, options.out / "network.pt")
     found = evaluate(path, split="val", root=options.data)
-    score = readings[-1].score
+    score = trainer.score
+    assert score is not None
     row = {
         "network": f"{options.family} ×1.0 + fpn {options.size}",
         "weights": score.initial_weights,
-        "epochs": epochs,
+        "epochs": trainer.epoch,
         "minutes": minutes,
-        "images_per_s": epochs * found_images(config) / score.train_s,
+        "images_per_s": trainer.epoch * images / trainer.train_s,
+        "waiting_share": trainer.data_s / trainer.train_s,
         "val_miou": found.miou,
-        "best_epoch_miou": max(progress.val_miou for progress in readings),
+        "best_reading_miou": max(miou for _, miou in trainer.curve),
         "per_class": found.class_iou,
-        "curve": [list(point) for point in readings[-1].curve],
+        "curve": [list(point) for point in trainer.curve],
+        "recipe": RECIPE,
         "checkpoint": str(path),
     }
     write_json(options.json, [row])
     print(f"\n{'network':<34}{'weights':<34}{'epochs':>7}{'minutes':>9}{'images/s':>10}{'val mIoU':>10}")
     print(
-        f"{row['network']:<34}{row['weights']:<34}{epochs:>7}{minutes:>9.1f}{row['images_per_s']:>10.1f}{found.miou:>10.4f}"
+        f"{row['network']:<34}{row['weights']:<34}{trainer.epoch:>7}{minutes:>9.1f}{row['images_per_s']:>10.1f}"
+        f"{found.miou:>10.4f}"
     )
     print(f"network: {path}")
 
 
 def configure(options: argparse.Namespace) -> StudyConfig:
     """The study that such a trial would belong to."""
-    weights = options.weights if options.weights in ("none", "hub") else str(Path(options.weights).resolve())
-    return StudyConfig.model_validate(
-        {
-            "study": {"name": "camvid-train", "storage": "sqlite://", "output_dir": options.out, "seed": options.seed},
-            "data": {"kind": "camvid", "root": options.data.resolve()},
-            "space": {"resolutions_px": [parse_resolution(options.size)]},
-            "device": {"latency_model": options.out / "unused.json", "latency_budget_ms": 1000},
-            "training": {**RECIPE, "weights": weights},
-            "compute": {"threads_per_trial": options.threads},
-        }
+    return camvid_study(
+        options.data,
+        options.out,
+        {**RECIPE, "weights": weights_source(options.weights)},
+        sizes_px=[parse_resolution(options.size)],
+        threads=options.threads,
+        seed=options.seed,
+        space={"families": [options.family], "decoders": ["fpn"], "widths": [1.0], "prune_ratios": [0.0]},
     )
 
 
-def trial(config: StudyConfig, options: argparse.Namespace, *, epochs: int, folder: Path) -> TrialSpec:
-    shutil.rmtree(folder, ignore_errors=True)  # an earlier run's checkpoint would be gone on with
-    space = get_space(config.space.name, config.space.options())
-    default = space.default()
-    params = {
-        **default.params,
-        "family": options.family,
-        "decoder": "fpn",
-        "width": 1.0,
-        "resolution": options.size,
-        "prune_ratio": 0.0,
-        "learning_rate": LEARNING_RATE,
-        "weight_decay": WEIGHT_DECAY,
-    }
-    candidate = Candidate(default.space, default.space_version, params)
-    changed = config.model_copy(update={"training": config.training.model_copy(update={"epochs": epochs})})
-    return TrialSpec(0, candidate, changed, folder, options.out / "cache")
+def make_order(config: StudyConfig, options: argparse.Namespace) -> TrialSpec:
+    usual = get_space(config.space.name, config.space.options()).default()
+    params = {**usual.params, "learning_rate": LEARNING_RATE, "weight_decay": WEIGHT_DECAY}
+    candidate = Candidate(usual.space, usual.space_version, params)
+    return camvid_order(config, candidate, options.out / "training", options.out)
 
 
-def time_epoch(order: TrialSpec) -> float:
-    """Seconds of an epoch with its evaluation and checkpoint; the first, which also decodes the images, is left out."""
-    times: list[float] = []
-    run_trial(order, lambda progress: bool(times.append(time.monotonic())) or len(times) == 2)
-    return times[1] - times[0]
+def make_trainer(order: TrialSpec) -> tuple[Trainer, int]:
+    """The trainer of an order, and its number of training images."""
+    settle_torch(order.training, order.config.compute.threads_per_trial)
+    space = get_space(order.config.space.name, order.config.space.options())
+    info, train, val = load_splits(order, space.input_hw(order.candidate))
+    device = torch_device(order.training.device)
+    made = Trainer(
+        order, space, train, val, num_classes=info.num_classes, ignore_index=info.ignore_index, device=device
+    )
+    return made, len(train)
 
 
-def found_images(config: StudyConfig) -> int:
-    from trial_runner.trial import open_split
-
-    return len(open_split(config.data, "train", config.study.seed))
+def train_for(trainer: Trainer, deadline: float) -> None:
+    """Train until ``deadline`` (of the monotonic clock): before each epoch the number that still fits is worked out anew, and the
+    learning rate follows that. The time of two evaluations, and of writing the network, is kept back."""
+    began = read_at = time.monotonic()
+    between = (deadline - began) / READINGS
+    reading_s = 0.0
+    while not trainer.done:
+        now = time.monotonic()
+        if trainer.epoch:
+            left = int((deadline - now - 2 * reading_s - _WRITING_S) / (trainer.train_s / trainer.epoch))
+            trainer.aim_for(trainer.epoch + max(left, 0))
+            if trainer.done:
+                break
+        due = trainer.epoch == 0 or now - read_at > between
+        before = trainer.train_s
+        score = trainer.run_epoch(read=due)
+        if score is not None:
+            read_at = time.monotonic()
+            reading_s = read_at - now - (trainer.train_s - before)
+            print(f"epoch {trainer.epoch}, {(read_at - began) / 60:.1f} minutes: mIoU {score.val_miou:.4f}", flush=True)
+    if not trainer.curve or trainer.curve[-1][0] != trainer.epoch:
+        trainer.read()
 
 
 if __name__ == "__main__":

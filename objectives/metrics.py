@@ -56,6 +56,13 @@ class ConfusionMatrix:
         self.ignore_index = ignore_index
         self._counts = np.zeros((num_classes, num_classes), dtype=np.int64)
 
+    @classmethod
+    def of(cls, counts: npt.NDArray[np.int64], ignore_index: int = 255) -> ConfusionMatrix:
+        """The matrix with these counts, (num_classes, num_classes), rows by label."""
+        matrix = cls(len(counts), ignore_index)
+        matrix._counts += counts
+        return matrix
+
     @property
     def counts(self) -> npt.NDArray[np.int64]:
         """A copy of the counts, (num_classes, num_classes): rows are labels, columns are predictions."""

@@ -24,6 +24,8 @@ REASON = "reason"
 REUSED_FROM = "reused_from"
 CONTINUES = "continues"
 CONTINUES_EPOCHS = "continues_epochs"
+TEACHER = "teacher"
+CHANNELS = "channels"
 _AFTERWARDS = "trial:{number}"
 
 DIRECTIONS: tuple[Literal["maximize"], Literal["minimize"]] = ("maximize", "minimize")
@@ -57,6 +59,8 @@ class TrialRecord:
         reused_from: number of the trial whose result was taken over, for a repeated proposal.
         continues: number of the finished trial whose network this one trains on, for its final training.
         continues_epochs: for so many epochs.
+        teacher: number and candidate (as dicts) of the finished trial that this one learns from.
+        channels: how many channels of each group of coupled layers pruning keeps; None: the same share of each.
         duration_s: wall seconds from start to end; None while it runs.
     """
 
@@ -80,6 +84,8 @@ class TrialRecord:
     continues: int | None
     continues_epochs: int | None
     duration_s: float | None
+    teacher: Mapping[str, Any] | None = None
+    channels: Mapping[str, int] | None = None
 
     @property
     def val_miou(self) -> float | None:
@@ -128,6 +134,8 @@ def read_trial(trial: FrozenTrial, study_attrs: Mapping[str, Any]) -> TrialRecor
         continues=attrs.get(CONTINUES),
         continues_epochs=attrs.get(CONTINUES_EPOCHS),
         duration_s=trial.duration.total_seconds() if trial.duration else None,
+        teacher=attrs.get(TEACHER),
+        channels=attrs.get(CHANNELS),
     )
 
 

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+_DIGITS = 9
+_ROUNDING = 10.0**-_DIGITS
+
+
 class Suggester(Protocol):
     """The part of ``optuna.Trial`` that a space uses. Asked twice for one name, it answers the same value."""
 
@@ -31,6 +35,10 @@ class Dimension(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def usual(self) -> ParamValue:
+        """What is taken where nobody chose: the first of a list, the middle of a range."""
+
     def suggest(self, trial: Suggester) -> ParamValue:
         """Ask the sampler."""
 
@@ -39,6 +47,12 @@ class Dimension(Protocol):
 
     def check(self, value: object) -> None:
         """Raise ``ValueError`` when ``value`` is not on this axis."""
+
+    def canonical(self, value: ParamValue) -> ParamValue:
+        """The one spelling of a value that passed ``check``: ids are hashes of it."""
+
+    def nearest(self, wanted: ParamValue) -> ParamValue:
+        """The value on this axis that is ``wanted``, or else the nearest number to it, or else the first."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +68,10 @@ class Categorical:
                 f"dimension {self.name!r}: choices must be distinct and at least one, got {self.choices!r}"
             )
 
+    @property
+    def usual(self) -> ParamValue:
+        return self.choices[0]
+
     def suggest(self, trial: Suggester) -> ParamValue:
         value: ParamValue = trial.suggest_categorical(self.name, self.choices)
         return value
@@ -64,6 +82,59 @@ class Categorical:
     def check(self, value: object) -> None:
         if value not in self.choices:
             raise ValueError(f"{self.name} must be one of {list(self.choices)}, got {value!r}")
+
+    def canonical(self, value: ParamValue) -> ParamValue:
+        return value
+
+    def nearest(self, wanted: ParamValue) -> ParamValue:
+        if wanted in self.choices:
+            return self.choices[self.choices.index(wanted)]
+        if isinstance(wanted, str) or any(isinstance(choice, str) for choice in self.choices):
+            return self.choices[0]
+        return min(self.choices, key=lambda choice: abs(float(choice) - wanted))
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """A float from ``low`` to ``high``, both included, in steps where ``step`` is given."""
+
+    name: str
+    low: float
+    high: float
+    step: float | None = None
+
+    def __post_init__(self) -> None:
+        if not -math.inf < self.low <= self.high < math.inf:
+            raise ValueError(f"dimension {self.name!r}: need low <= high, got low={self.low}, high={self.high}")
+        if self.step is not None and (self.step <= 0 or not _whole((self.high - self.low) / self.step)):
+            raise ValueError(f"dimension {self.name!r}: from {self.low} no step of {self.step} ends at {self.high}")
+
+    @property
+    def usual(self) -> ParamValue:
+        return self.nearest((self.low + self.high) / 2)
+
+    def suggest(self, trial: Suggester) -> ParamValue:
+        return self.canonical(float(trial.suggest_float(self.name, self.low, self.high, step=self.step)))
+
+    def sample(self, rng: np.random.Generator) -> ParamValue:
+        if self.step is None:
+            return self.nearest(float(rng.uniform(self.low, self.high)))
+        steps = round((self.high - self.low) / self.step)
+        return self.canonical(self.low + int(rng.integers(steps + 1)) * self.step)
+
+    def check(self, value: object) -> None:
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+        inside = self.low - _ROUNDING <= number <= self.high + _ROUNDING
+        if not inside or (self.step is not None and not _whole((number - self.low) / self.step)):
+            steps = f" in steps of {self.step}" if self.step else ""
+            raise ValueError(f"{self.name} must be a number from {self.low} to {self.high}{steps}, got {value!r}")
+
+    def canonical(self, value: ParamValue) -> ParamValue:
+        return round(float(value), _DIGITS)  # 0.1 + 2 * 0.1 is 0.3 here
+
+    def nearest(self, wanted: ParamValue) -> ParamValue:
+        inside = min(max(float(wanted), self.low), self.high)
+        return self.canonical(self.low + round((inside - self.low) / self.step) * self.step if self.step else inside)
 
 
 @dataclass(frozen=True)
@@ -78,6 +149,10 @@ class LogUniform:
         if not 0 < self.low <= self.high < math.inf:
             raise ValueError(f"dimension {self.name!r}: need 0 < low <= high, got low={self.low}, high={self.high}")
 
+    @property
+    def usual(self) -> ParamValue:
+        return min(max(math.sqrt(self.low * self.high), self.low), self.high)
+
     def suggest(self, trial: Suggester) -> ParamValue:
         return float(trial.suggest_float(self.name, self.low, self.high, log=True))
 
@@ -88,3 +163,13 @@ class LogUniform:
     def check(self, value: object) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
             raise ValueError(f"{self.name} must be a number from {self.low} to {self.high}, got {value!r}")
+
+    def canonical(self, value: ParamValue) -> ParamValue:
+        return value
+
+    def nearest(self, wanted: ParamValue) -> ParamValue:
+        return min(max(float(wanted), self.low), self.high)
+
+
+def _whole(number: float) -> bool:
+    return abs(number - round(number)) < 1e-6

@@ -18,46 +18,62 @@ if TYPE_CHECKING:
     from search_spaces.networks import SegmentationNet
 
 
+TRAINING_PREFIX = "training."
+
+
 class SearchSpace(ABC):
     """A set of candidates and the one way to turn each into a network.
 
     Attributes:
         name: key in ``search_spaces.SPACES``.
         version: part of every candidate's id; raised whenever the same params would build another network.
-        architecture_dimensions: names of the dimensions that shape the network, as opposed to how it is trained.
+        shaping: names of all dimensions that shape a network, as opposed to how it is trained, offered here or not.
         dimensions: the axes, in the order they are asked for.
+        training_dimensions: further axes, named ``training.KEY``, which a study adds: they shape no network.
     """
 
     name: ClassVar[str]
     version: ClassVar[int]
-    architecture_dimensions: ClassVar[tuple[str, ...]]
+    shaping: ClassVar[tuple[str, ...]]
     dimensions: tuple[Dimension, ...]
+    training_dimensions: tuple[Dimension, ...] = ()
 
     def suggest(self, trial: Suggester) -> Candidate:
         """Ask an Optuna trial for a value on every axis. Asked again, the same trial gives an equal candidate."""
-        return self.candidate({dimension.name: dimension.suggest(trial) for dimension in self.dimensions})
+        axes = (*self.dimensions, *self.training_dimensions)
+        return self.candidate({dimension.name: dimension.suggest(trial) for dimension in axes})
 
     def sample(self, rng: np.random.Generator) -> Candidate:
         """Draw a candidate at random, deterministic by the generator's state."""
-        return self.candidate({dimension.name: dimension.sample(rng) for dimension in self.dimensions})
+        axes = (*self.dimensions, *self.training_dimensions)
+        return self.candidate({dimension.name: dimension.sample(rng) for dimension in axes})
 
     def candidate(self, params: Mapping[str, ParamValue]) -> Candidate:
-        """The candidate with exactly these params.
+        """The candidate with exactly these params; training dimensions that are left out take their usual value.
 
         Raises:
             ValueError: a dimension is missing, unknown, or its value is off the axis.
         """
-        wanted = [dimension.name for dimension in self.dimensions]
+        params = {**{axis.name: axis.usual for axis in self.training_dimensions}, **params}
+        axes = (*self.dimensions, *self.training_dimensions)
+        wanted = [dimension.name for dimension in axes]
         if set(params) != set(wanted):
             raise ValueError(f"space {self.name!r} needs params {wanted}, got {sorted(params)}")
-        for dimension in self.dimensions:
+        for dimension in axes:
             dimension.check(params[dimension.name])
-        return Candidate(self.name, self.version, {name: params[name] for name in wanted})
+        values = {dimension.name: dimension.canonical(params[dimension.name]) for dimension in axes}
+        return Candidate(self.name, self.version, values)
+
+    @property
+    def architecture_dimensions(self) -> tuple[str, ...]:
+        """Names of the dimensions offered here that shape the network, the most telling first."""
+        offered = {dimension.name for dimension in self.dimensions}
+        return tuple(name for name in self.shaping if name in offered)
 
     def architecture_id(self, candidate: Candidate) -> str:
         """16 hex digits over the params that shape the network: candidates that only train differently share it."""
         self.check_origin(candidate)
-        params = {name: candidate.params[name] for name in self.architecture_dimensions}
+        params = {name: candidate.params[name] for name in self.shaping if name in candidate.params}
         text = json.dumps([self.name, self.version, params], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -76,6 +92,10 @@ class SearchSpace(ABC):
                 f"{candidate.space_version}, but this study uses {self.name!r} version {self.version}; "
                 "start a study under a new name, or use the release that made the old one."
             )
+
+    def resize_modes(self) -> frozenset[str]:
+        """Modes of ONNX's Resize that its networks may hold: a target that takes none of one refuses those networks."""
+        return frozenset({"linear"})
 
     @abstractmethod
     def default(self) -> Candidate:

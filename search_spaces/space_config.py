@@ -25,19 +25,33 @@ class LogRange(BaseModel):
         return self
 
 
+Numbers = list[float] | dict[str, float]
+"""Values, or a range: ``low``, ``high`` and, unless it is continuous, ``step``."""
+
+TrainingChoices = LogRange | Annotated[list[bool | int | float | str], Field(min_length=1)]
+
+
 class SpaceSection(BaseModel):
-    """What can be tried; a key left out takes the space's own default."""
+    """What can be tried; a key left out takes the space's own default. ``training`` maps keys of the section training to values."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = "encoder_decoder"
     families: list[str] | None = None
     decoders: list[str] | None = None
-    widths: list[float] | None = None
+    widths: Numbers | None = None
     resolutions_px: list[Size] | None = None
     prune_ratios: list[float] | None = None
+    depths: Numbers | None = None
+    output_strides: list[int] | None = None
+    upsamplings: list[str] | None = None
+    kernels: list[int] | None = None
+    expansions: list[int] | None = None
+    squeeze_excite: list[bool] | None = None
+    activations: list[str] | None = None
     learning_rate: LogRange | None = None
     weight_decay: LogRange | None = None
+    training: dict[str, TrainingChoices] | None = None
 
     def options(self) -> dict[str, object]:
         """The keys that were given, as arguments of the search space."""

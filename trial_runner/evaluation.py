@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from numpy.typing import NDArray
 
 from exports import TrainedNetwork, read_bundle, read_network
-from objectives.data import SegmentationData, load_arrays, open_dataset
+from objectives.data import SegmentationData, SplitArrays, decoded_parts, open_dataset
 from objectives.dice import MeanImageDice
 from objectives.metrics import ConfusionMatrix
 from search_spaces.errors import UserError
@@ -91,15 +90,14 @@ def evaluate(
             f"{len(data.info.class_names)} ({', '.join(data.info.class_names[:4])}, ...). Give the data that it was trained for."
         )
     data.check()
-    arrays = load_arrays(data, trained.input_hw, cache_dir=None)
-    matrix, dice = score(trained, arrays.images, arrays.labels, torch_device(device))
+    matrix, dice = score(trained, decoded_parts(data, trained.input_hw), torch_device(device))
     report = matrix.report(trained.class_names)
     return Evaluation(
         miou=report.miou,
         class_iou=dict(zip(trained.class_names, report.class_iou, strict=True)),
         pixel_accuracy=report.pixel_accuracy,
         dice=dice.value,
-        images=len(arrays.images),
+        images=len(data),
         split=split,
         data=data.info.name,
     )
@@ -107,21 +105,19 @@ def evaluate(
 
 @torch.inference_mode()
 def score(
-    trained: TrainedNetwork,
-    images: NDArray[np.uint8],
-    labels: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
-    device: torch.device,
+    trained: TrainedNetwork, parts: Iterable[SplitArrays], device: torch.device
 ) -> tuple[ConfusionMatrix, MeanImageDice]:
-    """Confusion matrix of the split and Dice by image. Images uint8 (N, H, W, 3) at the network's input resolution."""
+    """Confusion matrix of a split and Dice by image. The parts' images are at the network's input resolution."""
     classes = len(trained.class_names)
     matrix, dice = ConfusionMatrix(classes, trained.ignore_index), MeanImageDice(classes, trained.ignore_index)
-    net, norm = trained.net.to(device), (trained.mean, trained.std)
-    for start in range(0, len(images), 8):
-        for offset, logit in enumerate(net(normalise(images[start : start + 8], device, *norm))):
-            label = np.asarray(labels[start + offset])
-            pred = upsample_logits(logit[None], (label.shape[0], label.shape[1])).max(1).indices[0].cpu().numpy()
-            matrix.update(pred, label)
-            dice.update(pred, label)
+    net, norm = trained.delivered().to(device), (trained.mean, trained.std)
+    for part in parts:
+        for start in range(0, len(part), 8):
+            for offset, logit in enumerate(net(normalise(part.images[start : start + 8], device, *norm))):
+                label = np.asarray(part.labels[start + offset])
+                pred = upsample_logits(logit[None], (label.shape[0], label.shape[1])).max(1).indices[0].cpu().numpy()
+                matrix.update(pred, label)
+                dice.update(pred, label)
     return matrix, dice
 
 

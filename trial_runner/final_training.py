@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from objectives.pareto import hypervolume_2d, pareto_front
 from objectives.trial_record import DIED, TrialRecord
+from search_spaces.candidate import Candidate
 from trial_runner.paths import StudyPaths
 from trial_runner.study_config import FinalTrainingSection, StudyConfig
 from trial_runner.time_left import SLACK
-from trial_runner.trial_spec import Continuation, TrialSpec
+from trial_runner.trial_spec import Continuation, StudyTeacher, TrialSpec
 
 LEAST_EPOCHS = 3
 """Fewer do not make up for the learning rate that starts anew."""
@@ -50,7 +52,21 @@ def spec_of(config: StudyConfig, paths: StudyPaths, record: TrialRecord) -> Tria
     continues = None
     if record.continues is not None and record.continues_epochs is not None:
         continues = Continuation(record.continues, paths.trial(record.continues), record.continues_epochs)
-    return TrialSpec(record.number, record.candidate, config, paths.trial(record.number), paths.cache, continues)
+    teacher = None
+    if record.teacher is not None:
+        number = int(record.teacher["number"])
+        teacher = StudyTeacher(number, paths.trial(number), Candidate.from_dict(record.teacher["candidate"]))
+    folder = paths.trial(record.number)
+    return TrialSpec(
+        record.number, record.candidate, config, folder, paths.cache, continues, teacher=teacher, channels=record.channels
+    )
+
+
+def best_teacher(records: Sequence[TrialRecord]) -> dict[str, Any] | None:
+    """Number and candidate of the most accurate trial that is finished; None before the first one."""
+    finished = [record for record in records if record.complete and record.candidate is not None]
+    best = max(finished, key=lambda record: record.val_miou or 0.0, default=None)
+    return {"number": best.number, "candidate": best.candidate.to_dict()} if best and best.candidate else None
 
 
 def _hypervolume(members: Sequence[TrialRecord], budget_ms: float) -> float:

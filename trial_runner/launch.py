@@ -22,10 +22,12 @@ from objectives import trial_record as tr
 from objectives.data import DatasetInfo
 from objectives.trial_record import TrialRecord, read_study
 from search_spaces import get_space
+from search_spaces.describe import network_name
 from search_spaces.errors import UserError
 from search_spaces.files import atomic_path, write_error
 from search_spaces.pretrained import check_source
 from trial_runner import inprocess_backend, ray_environment
+from trial_runner.channel_plans import ChannelPlans
 from trial_runner.config_file import dump_config
 from trial_runner.driver import StudyDriver
 from trial_runner.front_exporter import FrontExporter, measure_front
@@ -35,7 +37,8 @@ from trial_runner.paths import StudyPaths
 from trial_runner.reporting import write_study_report
 from trial_runner.samplers import make_sampler
 from trial_runner.storage import DriverLease, open_study
-from trial_runner.study_config import StudyConfig
+from trial_runner.study_config import StudyConfig, TrainingSection
+from trial_runner.target_check import check_target
 from trial_runner.trial import open_split
 
 _CONFIG = "config"
@@ -71,7 +74,7 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     info = check_data(config)
     space = get_space(config.space.name, config.space.options())
     check_source(config.training.weights)
-    get_profile(config.device.name)
+    check_target(space, get_profile(config.device.name))
     model = load_latency_model(config)
     if not model.calibrated:
         say(f"not calibrated: {model.provenance}")
@@ -81,14 +84,15 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     exporter = FrontExporter(config, study, paths, inline=config.compute.backend == "inprocess")
     with DriverLease(study), _terminable():
         _keep_config(config, study, paths)
-        gate = LatencyGate(space, len(info.class_names), model, config.device.latency_budget_ms)
+        plans = ChannelPlans(space, len(info.class_names), model, config.training)
+        gate = LatencyGate(space, len(info.class_names), model, config.device.latency_budget_ms, plan_of=plans)
 
         def finished(record: TrialRecord) -> None:
             say(describe(record))
             if record.complete:
                 exporter.consider()
 
-        driver = StudyDriver(config, study, space, gate, paths, finished)
+        driver = StudyDriver(config, study, space, gate, paths, finished, plans)
         try:
             _run(driver, config)
             exporter.drain()
@@ -141,7 +145,7 @@ def load_latency_model(config: StudyConfig) -> LatencyModel:
     """
     path, device = config.device.latency_model, config.device
     if device.name == LocalCpuDevice.name:
-        model = LatencyModel.load(path, fingerprint=LocalCpuDevice().fingerprint())
+        model = LatencyModel.load(path, fingerprint=LocalCpuDevice(precision=device.precision).fingerprint())
     else:
         model = calibrated_or_boxed(path, device.name, device.precision)
     if model.device != config.device.name:
@@ -161,9 +165,11 @@ def describe(record: TrialRecord) -> str:
     """A trial in one line of the log."""
     params = record.params
     name = (
-        f"trial {record.number:>3} {record.outcome or record.state.lower():<8} {params.get('family', '?')} ×{params.get('width')} + "
-        f"{params.get('decoder')} {params.get('resolution')} prune {params.get('prune_ratio')}"
+        f"trial {record.number:>3} {record.outcome or record.state.lower():<8} {network_name(params)} "
+        f"{params.get('resolution')} prune {params.get('prune_ratio')}"
     )
+    if record.outcome == tr.REFUSED:
+        return f"{name}: {record.reason}"
     facts = []
     if record.latency_ms is not None:
         facts.append(f"{record.latency_ms:.2f} ms [{record.latency_low_ms:.2f}, {record.latency_high_ms:.2f}]")
@@ -206,6 +212,9 @@ def _keep_config(config: StudyConfig, study: optuna.Study, paths: StudyPaths) ->
 
 def _incomparable(previous: dict[str, object], config: StudyConfig) -> str | None:
     now = config.model_dump(mode="json")
+    training = previous.get("training")
+    if isinstance(training, dict):  # a key that is younger than the study had its default there
+        previous = {**previous, "training": TrainingSection.model_validate(training).model_dump(mode="json")}
     for section, ignored in (
         ("data", {"root"}),
         ("training", {"device"}),

@@ -13,6 +13,7 @@ import signal
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,21 +37,54 @@ _WATCH_S = 5.0
 
 
 def train(config: dict[str, Any]) -> None:
-    """The function Tune runs on a worker: one trial, each epoch reported as JSON text."""
+    """The function Tune runs on a worker: one trial, each reading reported as JSON text."""
+    _train(config, tune.report)
+
+
+def train_together(config: dict[str, Any]) -> None:
+    """The function Ray Train runs on each worker of a trial that several processes train together; the first one is heard."""
+    import torch
+    from ray.train import report
+    from ray.train.torch import get_device
+
+    if torch.cuda.is_available():
+        torch.cuda.set_device(get_device())
+    _train(config, report)
+
+
+def _train(config: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> None:
     from trial_runner.trial import run_trial
 
     def report(progress: Progress) -> bool:
-        tune.report(
-            {"epoch": progress.epoch, "val_miou": progress.val_miou, "progress": json.dumps(progress.to_dict())}
-        )
+        tell({"epoch": progress.epoch, "val_miou": progress.val_miou, "progress": json.dumps(progress.to_dict())})
         return False
 
     try:
         run_trial(TrialSpec.from_dict(json.loads(config["spec"])), report)
     except TrialFailed as error:
-        tune.report({"failure": str(error)})
+        tell({"failure": str(error)})
     except UserError as error:
-        tune.report({"fatal": str(error)})
+        tell({"fatal": str(error)})
+
+
+def _trainable(compute: ComputeSection) -> Any:
+    """What Tune runs for a trial: a function in one process, or a group of processes under Ray Train."""
+    if compute.workers_per_trial == 1:
+        return tune.with_resources(train, {"cpu": compute.cpus_per_trial, "gpu": compute.gpus_per_trial})
+    from ray.train import ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    gpus = compute.gpus_per_trial
+    return TorchTrainer(
+        train_together,
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=compute.workers_per_trial,
+            use_gpu=gpus > 0,
+            resources_per_worker={"CPU": compute.cpus_per_trial, **({"GPU": gpus} if gpus else {})},
+            trainer_resources={"CPU": 0},
+        ),
+    )
 
 
 class _Bridge:
@@ -81,7 +115,8 @@ class _Searcher(Searcher):
         if spec is None:
             return Searcher.FINISHED
         self._bridge.numbers[trial_id] = spec.number
-        return {"spec": json.dumps(spec.to_dict())}
+        order = {"spec": json.dumps(spec.to_dict())}
+        return order if self._compute.workers_per_trial == 1 else {"train_loop_config": order}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         number = self._bridge.numbers.pop(trial_id, None)
@@ -173,9 +208,9 @@ class _Watch(Callback):
 
 def slots(compute: ComputeSection) -> int:
     """Trials that can run side by side on what the cluster has now."""
-    resources = ray.cluster_resources()
-    by_cpu = resources.get("CPU", 0) / compute.cpus_per_trial
-    by_gpu = resources.get("GPU", 0) / compute.gpus_per_trial if compute.gpus_per_trial else by_cpu
+    resources, workers = ray.cluster_resources(), compute.workers_per_trial
+    by_cpu = resources.get("CPU", 0) / (workers * compute.cpus_per_trial)
+    by_gpu = resources.get("GPU", 0) / (workers * compute.gpus_per_trial) if compute.gpus_per_trial else by_cpu
     return max(int(min(by_cpu, by_gpu) + 1e-9), 1)
 
 
@@ -194,12 +229,12 @@ def run(driver: StudyDriver, compute: ComputeSection) -> None:
         _start(compute)
         bridge = _Bridge(driver)
         tuner = tune.Tuner(
-            tune.with_resources(train, {"cpu": compute.cpus_per_trial, "gpu": compute.gpus_per_trial}),
+            _trainable(compute),
             tune_config=tune.TuneConfig(
                 search_alg=_Searcher(bridge, compute),
                 scheduler=_Scheduler(bridge),
                 num_samples=-1,
-                reuse_actors=True,
+                reuse_actors=compute.workers_per_trial == 1,
             ),
             run_config=tune.RunConfig(
                 storage_path=str(scratch),
@@ -228,7 +263,12 @@ def _start(compute: ComputeSection) -> None:
         )
     else:
         try:
-            ray.init(address=compute.ray_address, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(
+                address=compute.ray_address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"env_vars": {"RAY_TRAIN_V2_ENABLED": "0"}} if compute.workers_per_trial > 1 else None,
+            )
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UserError(
                 f"cannot reach the Ray cluster at {compute.ray_address}: {str(error).splitlines()[0]}. "
@@ -237,9 +277,11 @@ def _start(compute: ComputeSection) -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own there, which aborts the process
     have = ray.cluster_resources()
+    workers = compute.workers_per_trial
     for kind, need in (("CPU", compute.cpus_per_trial), ("GPU", compute.gpus_per_trial)):
-        if need > have.get(kind, 0):
+        if workers * need > have.get(kind, 0):
+            times = f" times workers_per_trial {workers}" if workers > 1 else ""
             raise UserError(
-                f"compute.{kind.lower()}s_per_trial is {need:g} but the cluster has {have.get(kind, 0):g} {kind}s. "
+                f"compute.{kind.lower()}s_per_trial is {need:g}{times} but the cluster has {have.get(kind, 0):g} {kind}s. "
                 "Lower it, or add nodes."
             )

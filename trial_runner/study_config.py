@@ -7,7 +7,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from exports.profiles import PROFILES
 from search_spaces.space_config import LogRange, Positive, SpaceSection
+from trial_runner.searched_training import first_misfit
 
 __all__ = ["LogRange", "SpaceSection", "StudyConfig"]
 
@@ -53,9 +55,18 @@ class DeviceSection(_Section):
 
     name: str = "local-cpu"
     latency_model: Path
-    precision: Literal["fp32", "fp16"] = "fp32"
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
     latency_budget_ms: float = Field(gt=0)
     measure_front: bool = True
+
+    @model_validator(mode="after")
+    def _runs_there(self) -> DeviceSection:
+        offered = PROFILES[self.name].precisions if self.name in PROFILES else (self.precision,)
+        if self.precision not in offered:
+            raise ValueError(
+                f"{self.name} does not run {self.precision}: set device.precision to {' or '.join(offered)}"
+            )
+        return self
 
 
 class LossSection(_Section):
@@ -76,11 +87,52 @@ class LossSection(_Section):
 
 
 class DistillationSection(_Section):
-    """A teacher, a bundle's folder or a network file, whose probabilities at ``temperature`` count with ``weight`` in the loss."""
+    """A teacher, a bundle's folder or a network file, whose probabilities at ``temperature`` count with ``weight`` in the loss.
+    ``study_best`` takes the most accurate trial that the study has finished when a trial starts."""
 
     teacher: Path | None = None
+    study_best: bool = False
     weight: float = Field(default=1.0, gt=0)
     temperature: float = Field(default=2.0, gt=0)
+
+    @model_validator(mode="after")
+    def _one_teacher(self) -> DistillationSection:
+        if self.teacher is not None and self.study_best:
+            raise ValueError(
+                f"there is one teacher at most: leave out teacher ({self.teacher}), or set study_best to false"
+            )
+        return self
+
+
+class AdmmSection(_Section):
+    """ADMM pruning: of the epochs before the cut the share ``start_after`` passes without it, the rest is divided by ``updates``
+    of the auxiliary variables, at each of which the penalty ``rho`` is multiplied with ``rho_growth``."""
+
+    rho: float = Field(default=1.0, gt=0)
+    rho_growth: float = Field(default=2.0, ge=1)
+    updates: Positive = 8
+    start_after: float = Field(default=0.3, ge=0, lt=1)
+
+
+class PruningSection(_Section):
+    """What leaves a network that is pruned: which channels (``method``) of which groups (``allocation``), in what multiples."""
+
+    method: Literal["l1", "l2", "bn_scale", "geometric_median", "random", "admm"] = "l1"
+    allocation: Literal["uniform", "latency", "sensitivity"] = "uniform"
+    channel_multiple: Positive = 8
+    admm: AdmmSection = AdmmSection()
+
+
+class QuantizationSection(_Section):
+    """How a network becomes INT8, where ``device.precision`` is int8: ``ptq`` after its training, or ``qat``, with the rounding
+    simulated in training from the share ``start`` of the epochs on. Ranges of the activations come from so many training images:
+    the ``average`` of each image's extremes, or those of all (``minmax``)."""
+
+    method: Literal["ptq", "qat"] = "ptq"
+    start: float = Field(default=0.8, ge=0, lt=1)
+    calibration_images: Positive = 64
+    calibration: Literal["average", "minmax"] = "average"
+    weight_bits: Literal[7, 8] = 8
 
 
 class TrainingSection(_Section):
@@ -92,18 +144,36 @@ class TrainingSection(_Section):
     batch_size: Positive = 8
     warmup_epochs: float = Field(default=0.5, ge=0)
     prune_after: float = Field(default=0.25, ge=0, le=0.9)
+    pruning: PruningSection = PruningSection()
     optimizer: Literal["adamw", "sgd"] = "adamw"
     schedule: Literal["cosine", "poly", "one_cycle"] = "cosine"
     encoder_rate: float = Field(default=1.0, gt=0)
     loss: LossSection = LossSection()
     distillation: DistillationSection = DistillationSection()
+    quantization: QuantizationSection = QuantizationSection()
     average_decay: float = Field(default=0.0, ge=0, lt=1)
+    norm_calibration_batches: int = Field(default=0, ge=0)
     mixed_precision: bool = False
     gradient_clip_norm: float = Field(default=5.0, gt=0)
     min_scale: float = Field(default=0.75, gt=0)
     max_scale: float = Field(default=1.5, gt=0)
     colour_jitter: float = Field(default=0.2, ge=0, lt=1)
+    crop_share: float = Field(default=1.0, gt=0, le=1)
+    label_stride: Literal[1, 2, 4, 8] = 1
+    evaluate_every: Positive = 1
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
+    compile: bool = False
+    deterministic: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def _sensitivity_of_something(self) -> TrainingSection:
+        if self.pruning.allocation == "sensitivity" and self.weights == "none":
+            raise ValueError(
+                "training.pruning.allocation sensitivity reads how much each layer bears from pretrained weights: "
+                "set training.weights, or choose the allocation latency or uniform"
+            )
+        return self
 
     @model_validator(mode="after")
     def _scales_ordered(self) -> TrainingSection:
@@ -148,14 +218,24 @@ class SearchSection(_Section):
 
 
 class ComputeSection(_Section):
-    """Where trials run: ``ray`` (this machine, or a cluster by its address) or ``inprocess`` (one after the other, here)."""
+    """Where trials run: ``ray`` (this machine, or a cluster by its address) or ``inprocess`` (one after the other, here).
+    ``workers_per_trial`` processes share each step of one trial; CPUs, GPUs and threads are of each of them."""
 
     backend: Literal["ray", "inprocess"] = "ray"
     ray_address: str | None = None
     cpus_per_trial: float = Field(default=1, gt=0)
     gpus_per_trial: float = Field(default=0, ge=0)
     threads_per_trial: Positive = 1
+    workers_per_trial: Positive = 1
     max_failures: int = Field(default=2, ge=0)
+
+    @model_validator(mode="after")
+    def _several_workers_need_ray(self) -> ComputeSection:
+        if self.workers_per_trial > 1 and self.backend != "ray":
+            raise ValueError(
+                f"compute.workers_per_trial is {self.workers_per_trial}, which needs compute.backend ray: set it, or use one worker"
+            )
+        return self
 
 
 class ExportSection(_Section):
@@ -178,10 +258,26 @@ class StudyConfig(_Section):
     export: ExportSection = ExportSection()
 
     @model_validator(mode="after")
+    def _searched_trainings_are_some(self) -> StudyConfig:
+        choices = self.space.training or {}
+        values = {key: [v.low, v.high] if isinstance(v, LogRange) else v for key, v in choices.items()}
+        misfit = first_misfit(self.training, values)
+        if misfit:
+            raise ValueError(misfit)
+        return self
+
+    @model_validator(mode="after")
     def _rungs_below_epochs(self) -> StudyConfig:
         late = [rung for rung in self.search.early_stopping.rungs_epochs if rung >= self.training.epochs]
         if late:
             raise ValueError(
                 f"search.early_stopping.rungs_epochs {late} must lie below training.epochs ({self.training.epochs})"
+            )
+        every = self.training.evaluate_every
+        unread = [rung for rung in self.search.early_stopping.rungs_epochs if rung % every]
+        if unread:
+            raise ValueError(
+                f"search.early_stopping.rungs_epochs {unread} must be multiples of training.evaluate_every ({every}): "
+                "at other epochs nothing is read"
             )
         return self

@@ -10,6 +10,8 @@ from objectives.data import DatasetInfo, SegmentationData, SplitArrays, load_arr
 from search_spaces import get_space
 from trial_runner.study_config import DataSection
 from trial_runner.training.checkpoint import load_checkpoint, save_checkpoint
+from trial_runner.training.parallel import World
+from trial_runner.training.runtime import settle_torch
 from trial_runner.training.trainer import Trainer
 from trial_runner.trial_spec import Progress, TrialSpec
 
@@ -43,7 +45,8 @@ def run_trial(spec: TrialSpec, report: Callable[[Progress], bool]) -> bool:
 
     Args:
         spec: the order.
-        report: called after every epoch, once the checkpoint is on disk; True stops the trial.
+        report: called after every reading, once the checkpoint is on disk; True stops the trial. Where several processes train
+            together, each of them calls it.
 
     Returns:
         Whether it was trained to the end.
@@ -52,7 +55,8 @@ def run_trial(spec: TrialSpec, report: Callable[[Progress], bool]) -> bool:
         TrialFailed: for a reason of the trial's own.
         UserError: the data cannot be read, or nothing can be written.
     """
-    torch.set_num_threads(spec.config.compute.threads_per_trial)
+    settle_torch(spec.training, spec.config.compute.threads_per_trial)
+    world = World.current()
     space = get_space(spec.config.space.name, spec.config.space.options())
     info, train, val = load_splits(spec, space.input_hw(spec.candidate))
     trainer = Trainer(
@@ -64,12 +68,15 @@ def run_trial(spec: TrialSpec, report: Callable[[Progress], bool]) -> bool:
         ignore_index=info.ignore_index,
         device=torch_device(spec.config.training.device),
         resume=load_checkpoint(spec.checkpoint_path, spec.fingerprint),
+        world=world,
     )
     if trainer.score and report(_progress(trainer)):
         return trainer.done
     while not trainer.done:
-        trainer.run_epoch()
-        save_checkpoint(spec.checkpoint_path, trainer.state())
+        if trainer.run_epoch() is None:
+            continue
+        if world.first:
+            save_checkpoint(spec.checkpoint_path, trainer.state())
         if report(_progress(trainer)):
             return trainer.done
     return True

@@ -9,9 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from objectives.trial_score import TrialScore
 from search_spaces.candidate import Candidate
-from trial_runner.study_config import StudyConfig
+from trial_runner.searched_training import training_of
+from trial_runner.study_config import StudyConfig, TrainingSection
+from trial_runner.training_identity import training_identity
 
 CHECKPOINT = "last.pt"
 
@@ -36,6 +40,21 @@ class Continuation:
 
 
 @dataclass(frozen=True)
+class StudyTeacher:
+    """A finished trial of the study that another one learns from.
+
+    Attributes:
+        number: of the finished trial.
+        folder: its own, with its checkpoint.
+        candidate: its network.
+    """
+
+    number: int
+    folder: Path
+    candidate: Candidate
+
+
+@dataclass(frozen=True)
 class TrialSpec:
     """One trial's order.
 
@@ -47,6 +66,8 @@ class TrialSpec:
         cache_dir: decoded data, shared by all trials.
         continues: what it goes on from; None for a training from the start.
         seed: of initial weights, order and augmentation; None takes the study's. The data are the study's in any case.
+        teacher: what it learns from beside the labels, with ``training.distillation.study_best``.
+        channels: how many channels of each group (by its root) pruning keeps; None: the same share of each.
     """
 
     number: int
@@ -56,10 +77,20 @@ class TrialSpec:
     cache_dir: Path
     continues: Continuation | None = None
     seed: int | None = None
+    teacher: StudyTeacher | None = None
+    channels: Mapping[str, int] | None = None
 
     @property
     def checkpoint_path(self) -> Path:
         return self.folder / CHECKPOINT
+
+    @property
+    def training(self) -> TrainingSection:
+        """The study's settings with what the candidate's own dimensions say of its training."""
+        try:
+            return training_of(self.config.training, self.candidate)
+        except ValidationError as error:
+            raise TrialFailed(f"its training settings do not fit together: {error.errors()[0]['msg']}") from error
 
     @property
     def epochs(self) -> int:
@@ -72,10 +103,12 @@ class TrialSpec:
         parts = [
             self.candidate.id,
             self.config.data.model_dump(mode="json", exclude={"root"}),
-            self.config.training.model_dump(mode="json", exclude={"device"}),
+            training_identity(self.config.training),
             self.config.study.seed,
             *([self.continues.number, self.continues.epochs] if self.continues else []),
             *([] if self.seed is None else [f"seed {self.seed}"]),
+            *([f"teacher {self.teacher.number}"] if self.teacher else []),
+            *(["int8"] if self.config.device.precision == "int8" else []),
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -91,6 +124,14 @@ class TrialSpec:
             "cache_dir": str(self.cache_dir),
             "continues": {**vars(self.continues), "folder": str(self.continues.folder)} if self.continues else None,
             "seed": self.seed,
+            "channels": dict(self.channels) if self.channels else None,
+            "teacher": {
+                "number": self.teacher.number,
+                "folder": str(self.teacher.folder),
+                "candidate": self.teacher.candidate.to_dict(),
+            }
+            if self.teacher
+            else None,
         }
 
     @classmethod
@@ -103,11 +144,19 @@ class TrialSpec:
             cache_dir=Path(value["cache_dir"]),
             continues=_continuation(value.get("continues")),
             seed=value.get("seed"),
+            teacher=_study_teacher(value.get("teacher")),
+            channels=value.get("channels"),
         )
 
 
 def _continuation(value: Mapping[str, Any] | None) -> Continuation | None:
     return Continuation(**{**value, "folder": Path(value["folder"])}) if value else None
+
+
+def _study_teacher(value: Mapping[str, Any] | None) -> StudyTeacher | None:
+    if not value:
+        return None
+    return StudyTeacher(value["number"], Path(value["folder"]), Candidate.from_dict(value["candidate"]))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from objectives.data.arrays import SplitArrays, load_arrays
+from objectives.data.arrays import SplitArrays, decoded_parts, load_arrays
 from objectives.data.base import SPLITS, DatasetError, DatasetInfo, SegmentationData
 from objectives.data.registry import KINDS, known_options, open_dataset
 
@@ -13,6 +13,7 @@ __all__ = [
     "DatasetInfo",
     "SegmentationData",
     "SplitArrays",
+    "decoded_parts",
     "known_options",
     "load_arrays",
     "open_dataset",

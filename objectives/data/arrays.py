@@ -73,6 +73,21 @@ def load_arrays(
     return entry.read()
 
 
+def decoded_parts(data: SegmentationData, input_hw: tuple[int, int]) -> Iterator[SplitArrays]:
+    """A split in parts of up to 32 images, each decoded when it is asked for: what is seen once need not be kept.
+
+    Raises:
+        DatasetError: as `load_arrays`.
+    """
+    part: list[tuple[UInt8Array, UInt8Array, UInt8Array]] = []
+    for index, *item in _decode_all(data, input_hw):
+        part.append((item[0], item[1], item[2]))
+        if len(part) == _CHUNK or index + 1 == len(data):
+            images, train_labels, labels = zip(*part, strict=True)
+            yield SplitArrays(np.stack(images), np.stack(train_labels), list(labels))
+            part = []
+
+
 def _resized(
     data: SegmentationData, index: int, input_hw: tuple[int, int]
 ) -> tuple[UInt8Array, UInt8Array, UInt8Array]:

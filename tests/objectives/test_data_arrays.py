@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from objectives.data import DatasetError, SegmentationData, load_arrays, open_dataset
+from objectives.data import DatasetError, SegmentationData, decoded_parts, load_arrays, open_dataset
 from search_spaces.errors import UserError
 
 INPUT = (16, 24)
@@ -65,6 +65,16 @@ def test_second_load_decodes_nothing_and_full_labels_are_kept_once(
     np.testing.assert_array_equal(first.images, again.images)
     assert isinstance(again.images, np.memmap)
     assert not again.images.flags.writeable
+
+
+def test_parts_are_the_whole_split_a_few_at_a_time(tmp_path: Path) -> None:
+    data = make_folder(tmp_path / "data", [(40, 60), (20, 30)] * 20)
+    whole, parts = load_arrays(data, INPUT, cache_dir=None), list(decoded_parts(data, INPUT))
+    assert [len(part) for part in parts] == [32, 8]
+    np.testing.assert_array_equal(np.concatenate([part.images for part in parts]), whole.images)
+    np.testing.assert_array_equal(np.concatenate([part.train_labels for part in parts]), whole.train_labels)
+    labels = [label for part in parts for label in part.labels]
+    assert all(np.array_equal(mine, theirs) for mine, theirs in zip(labels, whole.labels, strict=True))
 
 
 def test_labels_can_be_left_out(tmp_path: Path) -> None:

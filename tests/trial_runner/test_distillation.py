@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from exports import write_network
+from exports import read_network, write_network
 from search_spaces import SegmentationNet, get_space
 from search_spaces.candidate import Candidate
 from search_spaces.errors import UserError
 from trial_runner.config_file import load_config
 from trial_runner.study_config import DistillationSection
 from trial_runner.training.checkpoint import load_checkpoint
-from trial_runner.training.distillation import Teacher
+from trial_runner.training.distillation import Teacher, teacher_of
 from trial_runner.trial import run_trial
-from trial_runner.trial_spec import TrialSpec
+from trial_runner.trial_spec import StudyTeacher, TrialFailed, TrialSpec
 
 CPU = torch.device("cpu")
 
@@ -45,7 +45,8 @@ def teacher(tmp_path: Path) -> tuple[Path, SegmentationNet]:
 
 def test_the_loss_is_zero_for_the_teachers_own_logits_and_falls_along_the_gradient(teacher):
     path, net = teacher
-    guide = Teacher(DistillationSection(teacher=path, weight=3.0), 14, CPU)
+    trained = read_network(path)
+    guide = Teacher(trained.net, trained.input_hw, (64, 96), DistillationSection(weight=3.0), CPU)
     images = torch.randn(2, 3, 64, 96)
     own = net(images).detach()
     assert float(guide.loss(images, own)) == pytest.approx(0.0, abs=1e-5)
@@ -54,7 +55,7 @@ def test_the_loss_is_zero_for_the_teachers_own_logits_and_falls_along_the_gradie
     first.backward()
     moved = (student - 1000 * student.grad).detach()
     assert float(first.detach()) > 0 and float(guide.loss(images, moved)) < float(first.detach())
-    half = Teacher(DistillationSection(teacher=path, weight=1.5), 14, CPU)
+    half = Teacher(trained.net, trained.input_hw, (64, 96), DistillationSection(weight=1.5), CPU)
     assert float(half.loss(images, student).detach()) == pytest.approx(float(first.detach()) / 2, rel=1e-5)
     assert torch.isfinite(guide.loss(torch.randn(2, 3, 32, 32), torch.randn(2, 14, 5, 7)))
 
@@ -80,8 +81,49 @@ def test_a_trial_learns_from_its_teacher_and_resumes_bit_for_bit(
     assert not all(torch.equal(left[key], without[key]) for key in left)
 
 
-def test_a_teacher_of_other_classes_or_none_at_all_is_refused(teacher: tuple[Path, SegmentationNet], tmp_path: Path):
+def test_a_crop_looks_to_the_teacher_as_large_as_in_a_whole_image(teacher: tuple[Path, SegmentationNet]):
+    _, net = teacher
+    sizes: list[torch.Size] = []
+    net.register_forward_pre_hook(lambda module, inputs: sizes.append(inputs[0].shape))
+    guide = Teacher(net, (64, 96), (128, 192), DistillationSection(), CPU)
+    for height, width in ((128, 192), (64, 128)):
+        guide.loss(torch.randn(1, 3, height, width), torch.randn(1, 14, 8, 12))
+    assert [tuple(size[2:]) for size in sizes] == [(64, 96), (32, 64)]
+
+
+def test_a_trial_learns_from_a_finished_one_of_its_study(write_study: Callable[..., Path], tmp_path: Path):
+    config = load_config(write_study(epochs=2), ["training.distillation.study_best=true"])
+    space = get_space(config.space.name, config.space.options())
+    first = TrialSpec(0, space.default(), config, tmp_path / "first", tmp_path / "cache")
+    run_trial(first, lambda progress: False)
+    alone = replace(first, folder=tmp_path / "alone", seed=9)
+    taught = replace(alone, folder=tmp_path / "taught", teacher=StudyTeacher(0, first.folder, first.candidate))
+    assert TrialSpec.from_dict(taught.to_dict()).teacher == taught.teacher
+    assert taught.fingerprint != alone.fingerprint
+    for order in (alone, taught):
+        run_trial(order, lambda progress: False)
+    left, right = (load_checkpoint(order.checkpoint_path) for order in (alone, taught))
+    assert left is not None and right is not None
+    assert not all(torch.equal(left.model[key], right.model[key]) for key in left.model)
+    first.checkpoint_path.unlink()
+    with pytest.raises(TrialFailed, match="learn from trial 0, which has no usable checkpoint"):
+        run_trial(replace(taught, folder=tmp_path / "again"), lambda progress: False)
+
+
+def test_a_teacher_of_other_classes_or_none_at_all_is_refused(
+    write_study: Callable[..., Path], teacher: tuple[Path, SegmentationNet], tmp_path: Path
+):
+    def ask(path: Path, classes: int) -> None:
+        config = load_config(write_study(), [f"training.distillation.teacher={path}"])
+        space = get_space(config.space.name, config.space.options())
+        order = TrialSpec(0, space.default(), config, tmp_path / "trial", tmp_path / "cache")
+        teacher_of(order, space, classes, CPU)
+
     with pytest.raises(UserError, match="tells 14 classes apart, the data have 11"):
-        Teacher(DistillationSection(teacher=teacher[0]), 11, CPU)
+        ask(teacher[0], 11)
     with pytest.raises(UserError, match="no network file"):
-        Teacher(DistillationSection(teacher=tmp_path / "gone.pt"), 14, CPU)
+        ask(tmp_path / "gone.pt", 14)
+    with pytest.raises(UserError, match="one teacher at most"):
+        load_config(
+            write_study(), [f"training.distillation.teacher={teacher[0]}", "training.distillation.study_best=true"]
+        )

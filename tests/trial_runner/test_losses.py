@@ -32,7 +32,7 @@ def test_the_lovasz_loss_of_a_hard_prediction_is_the_mean_jaccard_loss():
         for predicted in itertools.product(range(2), repeat=4):
             t, p = torch.tensor(truth), torch.tensor(predicted)
             expected = [jaccard_loss(t == c, p == c) for c in range(2) if (t == c).any()]
-            found = lovasz_softmax(functional.one_hot(p, 2).float(), t)
+            found = lovasz_softmax(functional.one_hot(p, 2).float().T, t, torch.ones(4, dtype=torch.bool))
             assert float(found) == pytest.approx(sum(expected) / len(expected), abs=1e-6)
 
 
@@ -40,7 +40,8 @@ def test_dice_worked_by_hand():
     probabilities = torch.tensor([[0.8, 0.2, 0.0], [0.4, 0.6, 0.0]])
     # class 0: 2*0.8 / (1.2 + 1), class 1: 2*0.6 / (0.8 + 1); class 2 is in no label.
     expected = 1 - (1.6 / 2.2 + 1.2 / 1.8) / 2
-    assert float(dice_loss(probabilities, torch.tensor([0, 1]))) == pytest.approx(expected)
+    everything = torch.ones(2, dtype=torch.bool)
+    assert float(dice_loss(probabilities.T, torch.tensor([0, 1]), everything)) == pytest.approx(expected)
 
 
 def test_terms_add_up_by_their_weights():
@@ -52,7 +53,9 @@ def test_terms_add_up_by_their_weights():
     )
 
 
-@pytest.mark.parametrize("terms", [{}, {"dice": 1.0}, {"lovasz": 1.0}, {"hardest_share": 0.5}])
+@pytest.mark.parametrize(
+    "terms", [{}, {"dice": 1.0}, {"lovasz": 1.0}, {"hardest_share": 0.5}, {"label_smoothing": 0.1}]
+)
 def test_ignored_pixels_change_nothing_and_a_batch_of_them_has_a_gradient_of_zero(terms: dict[str, float]):
     labels = LABELS.clone()
     labels[:, :3] = 255

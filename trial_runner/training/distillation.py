@@ -2,48 +2,96 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from exports import read_bundle, read_network
+from search_spaces import SearchSpace
 from search_spaces.errors import UserError
 from search_spaces.networks import upsample_logits
+from search_spaces.pruning import fit_shape
 from trial_runner.study_config import DistillationSection
+from trial_runner.training.checkpoint import load_checkpoint
+from trial_runner.trial_spec import CHECKPOINT, TrialFailed, TrialSpec
+
+_MULTIPLE_PX = 32
 
 
 class Teacher:
     """A frozen network whose class probabilities a student is drawn to (Hinton et al. 2015, pixel by pixel).
 
-    Raises:
-        UserError: there is no network at ``config.teacher``, or it tells other classes apart.
+    Args:
+        net, input_hw: the teacher and the height and width of the images that it is meant for.
+        student_hw: the same of the student.
     """
 
-    def __init__(self, config: DistillationSection, num_classes: int, device: torch.device) -> None:
-        assert config.teacher is not None
-        folder = config.teacher.is_dir()
-        trained = read_network(read_bundle(config.teacher).checkpoint_path if folder else config.teacher)
-        if len(trained.class_names) != num_classes:
-            raise UserError(
-                f"the teacher {config.teacher} tells {len(trained.class_names)} classes apart, the data have {num_classes}. "
-                "Set training.distillation.teacher to a network trained on the same classes."
-            )
-        self._net = trained.net.to(device).requires_grad_(False)
-        self._hw = trained.input_hw
+    def __init__(
+        self,
+        net: nn.Module,
+        input_hw: tuple[int, int],
+        student_hw: tuple[int, int],
+        config: DistillationSection,
+        device: torch.device,
+    ) -> None:
+        self._net = net.to(device).eval().requires_grad_(False)
+        self._ratio = (input_hw[0] / student_hw[0], input_hw[1] / student_hw[1])
         self._weight, self._temperature = config.weight, config.temperature
 
     def loss(self, images: Tensor, student: Tensor) -> Tensor:
         """Weighted divergence of the student from the teacher, a scalar.
 
         Args:
-            images: the student's normalised batch (N, 3, H, W); the teacher sees it at its own input resolution.
+            images: the student's normalised batch (N, 3, H, W), whole images or crops; the teacher sees them as large as it would
+                in an image of its own resolution.
             student: logits (N, C, h, w) of the same batch at any resolution; the teacher's are brought to it.
         """
         with torch.no_grad():
-            seen = functional.interpolate(images, size=self._hw, mode="bilinear", align_corners=False, antialias=True)
+            sides = [
+                max(round(side * ratio / _MULTIPLE_PX), 1) * _MULTIPLE_PX
+                for side, ratio in zip(images.shape[2:], self._ratio, strict=True)
+            ]
+            seen = functional.interpolate(images, size=sides, mode="bilinear", align_corners=False, antialias=True)
             logits = upsample_logits(self._net(seen), (student.shape[2], student.shape[3]))
         t = self._temperature
         wanted = (logits.float() / t).softmax(1)
         said = (student.float() / t).log_softmax(1)
         divergence = (wanted * (wanted.clamp_min(1e-12).log() - said)).sum(1).mean()
         return self._weight * t * t * divergence
+
+
+def teacher_of(spec: TrialSpec, space: SearchSpace, num_classes: int, device: torch.device) -> Teacher | None:
+    """The teacher that a trial's order names: a given network, or a finished trial of its study; None where there is none.
+
+    Raises:
+        UserError: there is no network at ``training.distillation.teacher``, or it tells other classes apart.
+        TrialFailed: the finished trial's checkpoint is gone.
+    """
+    config = spec.training.distillation
+    if config.teacher is not None:
+        return _given(config, config.teacher, num_classes, space.input_hw(spec.candidate), device)
+    if not config.study_best or spec.teacher is None:
+        return None
+    trial = spec.teacher
+    checkpoint = load_checkpoint(trial.folder / CHECKPOINT)
+    if checkpoint is None:
+        raise TrialFailed(
+            f"it was to learn from trial {trial.number}, which has no usable checkpoint in {trial.folder}"
+        )
+    net = fit_shape(space.build(trial.candidate, num_classes), checkpoint.weights)
+    net.load_state_dict(checkpoint.weights)
+    return Teacher(net, space.input_hw(trial.candidate), space.input_hw(spec.candidate), config, device)
+
+
+def _given(
+    config: DistillationSection, path: Path, num_classes: int, student_hw: tuple[int, int], device: torch.device
+) -> Teacher:
+    trained = read_network(read_bundle(path).checkpoint_path if path.is_dir() else path)
+    if len(trained.class_names) != num_classes:
+        raise UserError(
+            f"the teacher {path} tells {len(trained.class_names)} classes apart, the data have {num_classes}. "
+            "Set training.distillation.teacher to a network trained on the same classes."
+        )
+    return Teacher(trained.net, trained.input_hw, student_hw, config, device)

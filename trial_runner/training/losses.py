@@ -24,56 +24,57 @@ def segmentation_loss(
     if config.cross_entropy:
         total = total + config.cross_entropy * _cross_entropy(logits, labels, config, ignore_index, class_weights)
     if config.dice or config.lovasz:
-        kept = labels != ignore_index
-        probabilities = logits.float().softmax(1).movedim(1, -1)[kept]
-        true = labels[kept]
+        probabilities = logits.float().softmax(1).movedim(1, 0).flatten(1)
+        true, counted = labels.flatten(), (labels != ignore_index).flatten()
         if config.dice:
-            total = total + config.dice * dice_loss(probabilities, true)
+            total = total + config.dice * dice_loss(probabilities, true, counted)
         if config.lovasz:
-            total = total + config.lovasz * lovasz_softmax(probabilities, true)
+            total = total + config.lovasz * lovasz_softmax(probabilities, true, counted)
     return total
 
 
-def dice_loss(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """One minus the mean soft Dice of the classes that the batch holds (Milletari et al. 2016, with p + t below the line).
+def dice_loss(probabilities: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
+    """One minus the mean soft Dice of the classes that the batch holds (Milletari et al. 2016, with p + t below the line); 0 where it
+    holds none.
 
     Args:
-        probabilities: (P, C), each row adds up to 1.
-        labels: int64 (P,), class ids.
+        probabilities: (C, P), each column adds up to 1.
+        labels: int64 (P,), class ids where ``counted``.
+        counted: bool (P,), the pixels that count.
     """
-    truth = functional.one_hot(labels, probabilities.shape[1]).to(probabilities)
-    overlap = 2.0 * (probabilities * truth).sum(0)
-    size = probabilities.sum(0) + truth.sum(0)
-    present = truth.sum(0) > 0
-    if not bool(present.any()):
-        return probabilities.sum() * 0.0
-    return 1.0 - (overlap[present] / size[present]).mean()
+    truth = _truth(probabilities, labels, counted)
+    overlap = 2.0 * (probabilities * truth).sum(1)
+    size = (probabilities * counted).sum(1) + truth.sum(1)
+    present = truth.any(1)
+    return _mean_where(1.0 - overlap / size.clamp_min(1e-12), present)
 
 
-def lovasz_softmax(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """The Lovász extension of the Jaccard loss, mean over the classes that the batch holds (Berman et al., CVPR 2018, eq. 9-11).
+def lovasz_softmax(probabilities: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
+    """The Lovász extension of the Jaccard loss, mean over the classes that the batch holds (Berman et al., CVPR 2018, eq. 9-11); 0 where
+    it holds none. Arguments as of `dice_loss`. A pixel that does not count has an error of 0, which adds nothing."""
+    truth = _truth(probabilities, labels, counted)
+    errors, order = torch.sort((truth - probabilities).abs() * counted, dim=1, descending=True)
+    losses = (errors * _jaccard_gradient(truth.gather(1, order))).sum(1)
+    return _mean_where(losses, truth.any(1))
 
-    Args:
-        probabilities: (P, C), each row adds up to 1.
-        labels: int64 (P,), class ids.
-    """
-    losses = []
-    for index in range(probabilities.shape[1]):
-        truth = (labels == index).to(probabilities)
-        if not bool(truth.any()):
-            continue
-        errors, order = torch.sort((truth - probabilities[:, index]).abs(), descending=True)
-        losses.append(errors @ _jaccard_gradient(truth[order]))
-    return torch.stack(losses).mean() if losses else probabilities.sum() * 0.0
+
+def _truth(probabilities: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
+    classes = torch.arange(len(probabilities), device=labels.device)
+    return ((labels == classes[:, None]) & counted).to(probabilities.dtype)
+
+
+def _mean_where(values: Tensor, chosen: Tensor) -> Tensor:
+    return (values * chosen).sum() / chosen.sum().clamp_min(1)
 
 
 def _jaccard_gradient(truth: Tensor) -> Tensor:
-    """Gradient of the Lovász extension of the Jaccard loss; ``truth`` is sorted by falling error (algorithm 1)."""
-    total = truth.sum()
-    intersection = total - truth.cumsum(0)
-    union = total + (1.0 - truth).cumsum(0)
-    jaccard = 1.0 - intersection / union
-    return torch.cat([jaccard[:1], jaccard[1:] - jaccard[:-1]])
+    """Gradient of the Lovász extension of the Jaccard loss by class; each row of ``truth`` (C, P) is sorted by falling error
+    (algorithm 1)."""
+    total = truth.sum(1, keepdim=True)
+    intersection = total - truth.cumsum(1)
+    union = total + (1.0 - truth).cumsum(1)
+    jaccard = 1.0 - intersection / union.clamp_min(1.0)
+    return torch.cat([jaccard[:, :1], jaccard.diff(dim=1)], dim=1)
 
 
 def _cross_entropy(
@@ -83,7 +84,7 @@ def _cross_entropy(
         loss = functional.cross_entropy(
             logits, labels, weight=class_weights, ignore_index=ignore_index, label_smoothing=config.label_smoothing
         )
-        return loss if bool((labels != ignore_index).any()) else logits.sum() * 0.0
+        return torch.where((labels != ignore_index).any(), loss, logits.sum() * 0.0)
     # Online hard example mining (Shrivastava et al. 2016): the pixels with the largest loss, a fixed share of the labelled.
     each = functional.cross_entropy(
         logits,

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from objectives.cost import count_macs, count_params
 from objectives.data import SplitArrays
+from objectives.metrics import ConfusionMatrix
 from objectives.trial_score import TrialScore
 from search_spaces import SearchSpace
 from search_spaces.networks import upsample_logits
+from search_spaces.pruning import fit_shape
 from trial_runner.training.averaging import WeightAverage
-from trial_runner.training.batches import Augmentation, class_weights, epoch_batches
+from trial_runner.training.batches import Augmentation, class_weights, epoch_batches, plain_batches
+from trial_runner.training.calibration import calibrate_norms
 from trial_runner.training.checkpoint import Checkpoint, load_checkpoint
-from trial_runner.training.distillation import Teacher
+from trial_runner.training.distillation import Teacher, teacher_of
 from trial_runner.training.evaluate import confusion
 from trial_runner.training.losses import segmentation_loss
 from trial_runner.training.optimizers import make_optimizer, rate_factor, set_rate
+from trial_runner.training.parallel import World
+from trial_runner.training.pruning_stage import PruningStage
+from trial_runner.training.quantization import PrecisionStage
+from trial_runner.training.runtime import compiled, memory_format
 from trial_runner.trial_spec import CHECKPOINT, Continuation, TrialFailed, TrialSpec
 
 
@@ -30,7 +38,11 @@ class Trainer:
     ``prune_after`` of the epochs the network is cut to its final shape and the optimizer starts anew; where the prune ratio
     is 0 nothing happens. A final training starts from a finished trial's weights and shape.
     All randomness comes from the study's seed and the epoch: continuing from `state` gives, on a CPU,
-    bit for bit what an uninterrupted training gives.
+    bit for bit what an uninterrupted training gives. Several processes may share it (`World`), each with a part of every batch.
+
+    Attributes:
+        net: as trained so far. epoch: epochs done. curve: (epoch, val_miou) of every reading. score: the last reading.
+        train_s: seconds of training; data_s: those of them spent waiting for a batch, since the trainer was made.
     """
 
     def __init__(
@@ -44,19 +56,21 @@ class Trainer:
         ignore_index: int,
         device: torch.device,
         resume: Checkpoint | None = None,
+        world: World = World(),  # noqa: B008
     ) -> None:
         self._spec, self._space, self._train, self._val = spec, space, train, val
         self._num_classes, self._ignore_index, self._device = num_classes, ignore_index, device
-        self._config = spec.config.training
+        self._config, self._world = spec.training, world
         self._seed = spec.config.study.seed if spec.seed is None else spec.seed
         hyper = space.hyperparameters(spec.candidate)
         self._learning_rate, self._weight_decay = hyper["learning_rate"], hyper["weight_decay"]
-        distillation = self._config.distillation
-        self._teacher = Teacher(distillation, num_classes, device) if distillation.teacher else None
+        self._teacher: Teacher | None = teacher_of(spec, space, num_classes, device)
         self._mixed = self._config.mixed_precision and device.type == "cuda"
-        self._prunes = space.prune_ratio(spec.candidate) > 0
         self._epochs = spec.epochs
         self._prune_epoch = min(round(self._epochs * self._config.prune_after), self._epochs - 1)
+        ratio, cut = space.prune_ratio(spec.candidate), self._prune_epoch
+        stage = PruningStage(self._config.pruning, ratio, spec.channels, cut_epoch=cut, seed=self._seed)
+        self._pruning = stage if ratio else None
         self._weights = (
             class_weights(train.train_labels, num_classes, ignore_index).to(device)
             if self._config.loss.class_weights == "sqrt_inverse"
@@ -67,11 +81,22 @@ class Trainer:
         self.pruned = start.pruned if start else False
         self.curve = list(resume.curve) if resume else []
         self.train_s = resume.train_s if resume else 0.0
+        self.data_s = 0.0
         self.score = TrialScore.from_dict(resume.score) if resume and resume.score else None
-        if self.pruned:
-            self.net: nn.Module = space.build_pruned(spec.candidate, num_classes).to(device)
+        net = space.build(spec.candidate, num_classes, seed=self._seed)
+        self.net: nn.Module = (fit_shape(net, start.weights) if start else net).to(device)
+        self._precision = PrecisionStage(
+            spec,
+            space.input_hw(spec.candidate),
+            train.images,
+            device,
+            epochs=self._epochs,
+            prune_epoch=self._prune_epoch if self._pruning else 0,
+        )
+        if resume:
+            self.net = self._precision.resumed(self.net, resume)
         else:
-            self.net = space.build(spec.candidate, num_classes, seed=self._seed).to(device)
+            self._precision.check(self.net)
         if start:
             self.net.load_state_dict(resume.model if resume else start.weights)
         self.initial_weights = self._initial_weights(start)
@@ -80,33 +105,52 @@ class Trainer:
             self.optimizer.load_state_dict(resume.optimizer)
             if self.average and resume.average:
                 self.average.load(resume.average)
+            if self._pruning and resume.pruning:
+                self._pruning.load(self.net, resume.pruning)  # type: ignore[arg-type]
 
     @property
     def done(self) -> bool:
         return self.epoch >= self._epochs
 
-    def run_epoch(self) -> TrialScore:
-        """Train one epoch and evaluate.
+    def aim_for(self, epochs: int) -> None:
+        """Let the training end after ``epochs``, from here on: for one that is given a time, not a length."""
+        self._epochs = max(epochs, self.epoch)
+
+    def run_epoch(self, *, read: bool | None = None) -> TrialScore | None:
+        """Train one epoch; the reading after it, or None where none is due: ``read`` says so, by default ``evaluate_every``. After
+        the last epoch it is always due.
 
         Raises:
             TrialFailed: the loss or the weights are no longer finite, or the memory did not suffice.
         """
         started = time.monotonic()
         try:
-            if self._prunes and not self.pruned and self.epoch >= self._prune_epoch:
-                self.net = self._space.prune(self.net, self._spec.candidate)  # type: ignore[arg-type]
+            if self._pruning and not self.pruned and self.epoch >= self._prune_epoch:
+                self.net = self._pruning.cut(self.net)  # type: ignore[arg-type]
                 self.pruned = True
+                self._start_steps()
+            if self._precision.due(self.epoch):
+                self.net = self._precision.begin(self._settled())
                 self._start_steps()
             self._train_epoch()
             self.epoch += 1
             self.train_s += time.monotonic() - started
-            self.score = self._evaluate()
+            due = self.epoch % self._config.evaluate_every == 0 if read is None else read
+            return self.read() if due or self.done else None
         except MemoryError as error:
+            if self._world.size > 1:
+                raise  # the others wait for this process: it has to die
             raise TrialFailed(_OUT_OF_MEMORY) from error
         except RuntimeError as error:
+            if self._world.size > 1:
+                raise
             if isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error):
                 raise TrialFailed(_OUT_OF_MEMORY) from error
             raise
+
+    def read(self) -> TrialScore:
+        """Evaluate what has been trained, and enter it into the curve."""
+        self.score = self._evaluate()
         self.curve.append((self.epoch, self.score.val_miou))
         return self.score
 
@@ -121,6 +165,8 @@ class Trainer:
             train_s=self.train_s,
             score=self.score.to_dict() if self.score else None,
             average=self.average.state() if self.average else None,
+            pruning=self._pruning.state() if self._pruning and not self.pruned else None,
+            quantization=self._precision.packed(self._evaluated),
         )
 
     def _initial_weights(self, start: Checkpoint | None) -> str:
@@ -131,7 +177,10 @@ class Trainer:
         return self._space.load_pretrained(self.net, self._spec.candidate, self._config.weights)  # type: ignore[arg-type]
 
     def _start_steps(self) -> None:
-        """Make optimizer and average for the network as it is now: their state belongs to its parameters."""
+        """Make all that belongs to the network's parameters as they are now: layout, optimizer, average, the step's module."""
+        self._layout = memory_format(self.net, self._config)
+        self.net.to(memory_format=self._layout)
+        self._step_net = self._world.together(compiled(self.net, self._config), self._device)
         self.optimizer = make_optimizer(self.net, self._config, self._learning_rate, self._weight_decay)
         decay = self._config.average_decay
         self.average = WeightAverage(self.net, decay) if decay else None
@@ -148,30 +197,48 @@ class Trainer:
             self._train.images,
             self._train.train_labels,
             config.batch_size,
-            Augmentation(config.min_scale, config.max_scale, config.colour_jitter),
+            Augmentation(
+                config.min_scale,
+                config.max_scale,
+                config.colour_jitter,
+                1.0 if self._precision.training_rounded else config.crop_share,  # it takes images of one size
+                config.label_stride,
+            ),
             seed=self._seed,
             epoch=self.epoch,
             ignore_index=self._ignore_index,
             device=self._device,
+            part=(self._world.rank, self._world.size),
         )
+        unread: Tensor | None = None
+        asked = time.monotonic()
         for step, (images, labels) in enumerate(batches):
+            self.data_s += time.monotonic() - asked
             set_rate(self.optimizer, rate_factor(config, self.epoch + step / steps, self._epochs))
-            loss = self._loss(images, labels)
-            if not math.isfinite(loss.item()):
-                raise TrialFailed(
-                    f"the loss is {loss.item()} in epoch {self.epoch + 1} at learning rate {self._learning_rate:.3g}; "
-                    "lower the upper end of space.learning_rate"
-                )
+            loss = self._loss(images.contiguous(memory_format=self._layout), labels)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self.net.parameters(), config.gradient_clip_norm)
             self.optimizer.step()
+            if self._pruning and not self.pruned:
+                self._pruning.after_step(self.net, self.optimizer, self.epoch + step / steps)  # type: ignore[arg-type]
             if self.average:
                 self.average.update(self.net)
+            self._require_finite(unread)  # the step before: a GPU has the next one to do while this one waits
+            unread = self._world.mean(loss.detach())
+            asked = time.monotonic()
+        self._require_finite(unread)
+
+    def _require_finite(self, loss: Tensor | None) -> None:
+        if loss is not None and not math.isfinite(loss.item()):
+            raise TrialFailed(
+                f"the loss is {loss.item()} in epoch {self.epoch + 1} at learning rate {self._learning_rate:.3g}; "
+                "lower the upper end of space.learning_rate"
+            )
 
     def _loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._mixed):
-            logits = upsample_logits(self.net(images), (labels.shape[1], labels.shape[2]))
+            logits = upsample_logits(self._step_net(images), (labels.shape[1], labels.shape[2]))
         loss = segmentation_loss(
             logits.float(),
             labels,
@@ -181,29 +248,49 @@ class Trainer:
         )
         return loss if self._teacher is None else loss + self._teacher.loss(images, logits)
 
-    def _evaluate(self) -> TrialScore:
+    def _settled(self) -> nn.Module:
+        """What is evaluated, with the running means that it is evaluated with."""
+        self._world.follow_first(self._evaluated)
+        calibrate_norms(self._evaluated, self._calibration_batches())
+        return self._evaluated
+
+    def _confusion(self, net: nn.Module) -> ConfusionMatrix:
+        rank, size = self._world.rank, self._world.size
         matrix = confusion(
-            self._evaluated,
-            self._val.images,
-            self._val.labels,
+            net,
+            self._val.images[rank::size],
+            self._val.labels[rank::size],
             self._num_classes,
             self._ignore_index,
             device=self._device,
         )
+        return ConfusionMatrix.of(self._world.add_up(matrix.counts, self._device), self._ignore_index)
+
+    def _evaluate(self) -> TrialScore:
+        net = self._settled()
+        scored = self._precision.delivered(net, last=self.done)
+        matrix = self._confusion(scored)
         miou = matrix.miou()
         if not math.isfinite(miou):
             raise TrialFailed("no validation label holds a class to score; check data.root and the ignore index")
         hw = self._space.input_hw(self._spec.candidate)
+        shape = self._precision.float_net or net
         return TrialScore(
             val_miou=miou,
             epoch=self.epoch,
             epochs_total=self._epochs,
-            macs=count_macs(self._evaluated, hw),
-            params=count_params(self._evaluated),
+            macs=count_macs(shape, hw),
+            params=count_params(shape),
             train_s=self.train_s,
             initial_weights=self.initial_weights,
             class_iou=tuple(None if math.isnan(value) else float(value) for value in matrix.iou()),
+            precision=self._precision.precision if scored is not net or self._precision.training_rounded else "fp32",
+            float_miou=self._confusion(net).miou() if scored is not net else None,
         )
+
+    def _calibration_batches(self) -> Iterator[Tensor]:
+        count = self._config.norm_calibration_batches
+        return plain_batches(self._train.images, count, self._config.batch_size, self._device)
 
 
 def load_finished(continues: Continuation) -> Checkpoint:

@@ -1,0 +1,271 @@
+"""The training loop against a plain PyTorch loop: images per second, the share of time spent waiting for data, where the limit lies.
+
+    python -m benchmarks.train_throughput --data DIR --json OUT [--networks mobilenetv2:1.0,mobilenetv3_small:0.5] [--size 192x256]
+
+For each network three things are timed in turns, so that a machine whose speed drifts slows all of them alike:
+  plain     what one writes first: a Dataset that opens, decodes and resizes each image, torchvision's transforms (random zoom and crop,
+            flip, colour), a DataLoader with one worker per core, cross-entropy at full resolution, AdamW, FP32;
+  ours      `Trainer`, as a trial runs it, with its defaults and the same loss (decoded once, changes on whole batches, channels last;
+            bfloat16 on a GPU);
+  network   forward, loss and backward of ours on one batch that never changes: what no data loading could beat.
+The same images, batch size, optimizer, threads and device. --pairs rounds are made; the median of each is shown, and the ratio is the
+median of the rounds' own ratios. CPU seconds are of the process and its data workers: they hardly depend on what else runs there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks._camvid import camvid_order, camvid_study
+from objectives.data import SegmentationData, SplitArrays
+from search_spaces import get_space, upsample_logits
+from search_spaces.candidate import Candidate
+from search_spaces.encoder_decoder import parse_resolution
+from search_spaces.files import write_json
+from trial_runner.study_config import StudyConfig
+from trial_runner.training.batches import MEAN, STD, normalise
+from trial_runner.training.runtime import memory_format, settle_torch
+from trial_runner.training.trainer import Trainer
+from trial_runner.trial import load_splits, open_split, torch_device
+
+RATE, DECAY, CLASSES, IGNORED = 2e-3, 1e-3, 11, 255
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    cores = len(os.sched_getaffinity(0))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="the CamVid folder")
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("runs/train_throughput"), help="folder for decoded images")
+    parser.add_argument("--networks", default="mobilenetv2:1.0,mobilenetv3_small:0.5", help="family:width, …")
+    parser.add_argument("--size", default="192x256", help="height x width of the input, multiples of 32")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--images", type=int, default=96, help="of the training split, each round")
+    parser.add_argument("--pairs", type=int, default=3, help="rounds")
+    parser.add_argument("--threads", type=int, default=cores, help="torch threads (default: all cores)")
+    parser.add_argument("--workers", type=int, default=cores, help="processes of the plain loop's DataLoader")
+    options = parser.parse_args(arguments)
+    rows = []
+    for text in options.networks.split(","):
+        family, _, width = text.partition(":")
+        rows.append(compare(family, float(width or 1.0), options))
+        write_json(options.json, rows)
+    print_table(rows)
+
+
+def compare(family: str, width: float, options: argparse.Namespace) -> dict[str, Any]:
+    """One network's row."""
+    device = torch_device("auto")
+    hw = parse_resolution(options.size)
+    config = camvid_study(
+        options.data,
+        options.out,
+        {"batch_size": options.batch, "epochs": 1000, "mixed_precision": True, "warmup_epochs": 0},
+        sizes_px=[hw],
+        threads=options.threads,
+        seed=1,
+        space={"families": [family], "widths": [width], "decoders": ["fpn"], "prune_ratios": [0.0]},
+    )
+    settle_torch(config.training, options.threads)
+    started = time.monotonic()
+    trainer, candidate = make_trainer(config, options, device)
+    decode_s = time.monotonic() - started
+    plain = PlainLoop(config, candidate, open_split(config.data, "train", 1), hw, options, device)
+    alone = NetworkAlone(trainer.net, config, hw, options.batch, device)
+    for warm in (plain.run, lambda: train(trainer), alone.run):
+        warm()
+    rounds = [
+        {
+            "plain": timed(plain.run, device),
+            "ours": timed(lambda: train(trainer), device),
+            "network": timed(alone.run, device),
+        }
+        for _ in range(options.pairs)
+    ]
+    images = {"plain": plain.images, "ours": len(trainer), "network": options.batch * alone.steps}
+    per_s = {name: [images[name] / turn[name]["wall_s"] for turn in rounds] for name in images}
+    cpu_ms = {name: statistics.median(1e3 * turn[name]["cpu_s"] / images[name] for turn in rounds) for name in images}
+    return {
+        "network": f"{family} ×{width:g} + fpn {options.size}",
+        "device": str(device),
+        "threads": options.threads,
+        "batch": options.batch,
+        "first_start_s": decode_s,
+        **{f"{name}_images_per_s": statistics.median(values) for name, values in per_s.items()},
+        **{f"{name}_cpu_ms_per_image": value for name, value in cpu_ms.items()},
+        "ours_over_plain": statistics.median(o / p for o, p in zip(per_s["ours"], per_s["plain"], strict=True)),
+        "ours_over_plain_cpu": cpu_ms["plain"] / cpu_ms["ours"],
+        "ours_over_network": statistics.median(o / n for o, n in zip(per_s["ours"], per_s["network"], strict=True)),
+        "plain_waiting_share": plain.waited_s / plain.spent_s,
+        "ours_waiting_share": trainer.data_s / trainer.train_s,
+        "limit": "data" if trainer.data_s > 0.5 * trainer.train_s else "network",
+    }
+
+
+class _Trainer(Trainer):
+    """Trains epochs without evaluating them."""
+
+    def __len__(self) -> int:
+        return len(self._train.images)
+
+    def train_only(self) -> None:
+        started = time.monotonic()
+        self._train_epoch()
+        self.train_s += time.monotonic() - started
+
+
+def make_trainer(config: StudyConfig, options: argparse.Namespace, device: torch.device) -> tuple[_Trainer, Candidate]:
+    space = get_space(config.space.name, config.space.options())
+    usual = space.default()
+    params = {**usual.params, "learning_rate": RATE, "weight_decay": DECAY}
+    candidate = Candidate(usual.space, usual.space_version, params)
+    order = camvid_order(config, candidate, options.out / "trial", options.out)
+    info, train, val = load_splits(order, space.input_hw(candidate))
+    part = SplitArrays(train.images[: options.images], train.train_labels[: options.images], [])
+    made = _Trainer(
+        order, space, part, val, num_classes=info.num_classes, ignore_index=info.ignore_index, device=device
+    )
+    return made, candidate
+
+
+def train(trainer: _Trainer) -> None:
+    trainer.train_only()
+
+
+def timed(work: Callable[[], None], device: torch.device) -> dict[str, float]:
+    before, wall = os.times(), time.monotonic()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    after = os.times()
+    cpu_s = sum(after[:4]) - sum(before[:4])  # user, system, and the same of workers that have ended
+    return {"wall_s": time.monotonic() - wall, "cpu_s": cpu_s}
+
+
+class _Files(Dataset[tuple[Tensor, Tensor]]):
+    """Opens, decodes, resizes and changes one image at a time with torchvision's transforms."""
+
+    def __init__(self, data: SegmentationData, hw: tuple[int, int], images: int) -> None:
+        from torchvision.transforms import v2
+
+        self._data, self._hw, self._count = data, hw, min(images, len(data))
+        self._together = v2.Compose(
+            [
+                v2.RandomResizedCrop(hw, scale=(0.45, 1.0), ratio=(1.2, 1.5), antialias=True),
+                v2.RandomHorizontalFlip(),
+            ]
+        )
+        self._image = v2.Compose(
+            [v2.ColorJitter(0.2, 0.2), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
+        )
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        from torchvision import tv_tensors
+
+        image, label = self._data.pair(index)
+        size = (self._hw[1], self._hw[0])
+        small = np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+        small_label = np.array(Image.fromarray(label).resize(size, Image.Resampling.NEAREST))
+        pixels, mask = self._together(
+            tv_tensors.Image(torch.from_numpy(small).permute(2, 0, 1)), tv_tensors.Mask(torch.from_numpy(small_label))
+        )
+        return self._image(pixels).as_subclass(Tensor), mask.as_subclass(Tensor).long()
+
+
+class PlainLoop:
+    """The loop that one writes first."""
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        candidate: Candidate,
+        data: SegmentationData,
+        hw: tuple[int, int],
+        options: argparse.Namespace,
+        device: torch.device,
+    ) -> None:
+        files = _Files(data, hw, options.images)
+        self._loader = DataLoader(
+            files, options.batch, shuffle=True, num_workers=options.workers, pin_memory=device.type == "cuda"
+        )
+        self.images = len(files)
+        self._net = (
+            get_space(config.space.name, config.space.options()).build(candidate, data.info.num_classes).to(device)
+        )
+        self._optimizer = torch.optim.AdamW(self._net.parameters(), lr=RATE, weight_decay=DECAY)
+        self._device, self._ignored = device, data.info.ignore_index
+        self.waited_s, self.spent_s = 0.0, 0.0
+
+    def run(self) -> None:
+        started = asked = time.monotonic()
+        self._net.train()
+        for images, labels in self._loader:
+            self.waited_s += time.monotonic() - asked
+            images, labels = images.to(self._device), labels.to(self._device)
+            logits = functional.interpolate(self._net(images), size=labels.shape[1:], mode="bilinear")
+            loss = functional.cross_entropy(logits, labels, ignore_index=self._ignored)
+            self._optimizer.zero_grad()
+            loss.backward()
+            self._optimizer.step()
+            loss.item()
+            asked = time.monotonic()
+        self.spent_s += time.monotonic() - started
+
+
+class NetworkAlone:
+    """Forward, loss and backward on one batch that never changes."""
+
+    steps = 6
+
+    def __init__(
+        self, net: nn.Module, config: StudyConfig, hw: tuple[int, int], batch: int, device: torch.device
+    ) -> None:
+        rng = np.random.default_rng(0)
+        self._net, self._device = net, device
+        images = normalise(rng.integers(0, 256, (batch, *hw, 3), np.uint8), device)
+        self._images = images.contiguous(memory_format=memory_format(net, config.training))
+        self._labels = torch.from_numpy(rng.integers(0, CLASSES, (batch, *hw))).to(device)
+
+    def run(self) -> None:
+        self._net.train()
+        for _ in range(self.steps):
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
+                logits = upsample_logits(self._net(self._images), tuple(self._labels.shape[1:]))
+            loss = functional.cross_entropy(logits.float(), self._labels, ignore_index=IGNORED)
+            self._net.zero_grad(set_to_none=True)
+            loss.backward()
+
+
+def print_table(rows: Sequence[dict[str, Any]]) -> None:
+    print(
+        f"\n{'network':<36}{'plain':>8}{'ours':>8}{'network':>9} images/s{'ours/plain':>12}{'by CPU':>8}"
+        f"{'ours/network':>14}{'waiting: plain':>16}{'ours':>7}"
+    )
+    for row in rows:
+        print(
+            f"{row['network']:<36}{row['plain_images_per_s']:>8.1f}{row['ours_images_per_s']:>8.1f}"
+            f"{row['network_images_per_s']:>9.1f}         {row['ours_over_plain']:>12.2f}{row['ours_over_plain_cpu']:>8.2f}"
+            f"{row['ours_over_network']:>14.2f}{row['plain_waiting_share']:>16.0%}{row['ours_waiting_share']:>7.0%}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Several processes that train one network: the same weights in each, the same result every time, and through Ray Train."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from launching import assert_whole, finish, records
+
+from search_spaces import get_space
+from trial_runner.config_file import ConfigError, load_config
+from trial_runner.training.checkpoint import load_checkpoint
+from trial_runner.trial_spec import TrialSpec
+
+WORKER = """
+import json, sys
+import torch
+from torch import distributed
+from trial_runner.trial import run_trial
+from trial_runner.training import trainer
+from trial_runner.trial_spec import TrialSpec
+
+rank, port, stop_at, spec = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), TrialSpec.from_dict(json.loads(sys.argv[4]))
+distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+made = []
+original = trainer.Trainer.__init__
+def remember(self, *args, **kwargs):
+    original(self, *args, **kwargs)
+    made.append(self)
+trainer.Trainer.__init__ = remember
+curve = []
+def report(progress):
+    curve[:] = progress.curve
+    return progress.epoch >= stop_at
+run_trial(spec, report)
+digest = [float(p.double().abs().sum()) for p in made[0].net.parameters()]
+print(json.dumps({"curve": curve, "digest": digest, "macs": made[0].score.macs}))
+distributed.destroy_process_group()
+"""
+
+
+def run_two(order: TrialSpec, stop_at: int) -> list[dict[str, object]]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    text = json.dumps(order.to_dict())
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(rank), str(port), str(stop_at), text],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    said = [process.communicate(timeout=200) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    return [json.loads(out.splitlines()[-1]) for out, _ in said]
+
+
+@pytest.mark.slow
+def test_two_processes_end_with_the_same_weights_and_resume_bit_for_bit(
+    write_study: Callable[..., Path], tmp_path: Path
+):
+    config = load_config(write_study(epochs=3), ["training.average_decay=0.9", "training.norm_calibration_batches=2"])
+    space = get_space(config.space.name, config.space.options())
+    candidate = space.candidate({**space.default().params, "prune_ratio": 0.5})
+    whole, parts = (TrialSpec(0, candidate, config, tmp_path / name, tmp_path / "cache") for name in ("whole", "parts"))
+    left, right = run_two(whole, 99)
+    assert left == right and len(left["curve"]) == 3
+    run_two(parts, 1)
+    again, _ = run_two(parts, 99)
+    assert again["curve"] == left["curve"]
+    states = [load_checkpoint(order.checkpoint_path) for order in (whole, parts)]
+    one, other = (state.weights for state in states if state is not None)
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.slow
+def test_a_study_trains_each_trial_with_two_workers_of_ray_train(write_study: Callable[..., Path]):
+    study = write_study(trials=2, epochs=2, backend="ray")
+    finish(study, "--set", "compute.workers_per_trial=2")
+    found = records(study)
+    assert_whole(found, trials=2, epochs=2)
+
+
+def test_several_workers_need_ray(write_study: Callable[..., Path]):
+    with pytest.raises(ConfigError, match=r"needs compute\.backend ray"):
+        load_config(write_study(), ["compute.workers_per_trial=2"])
