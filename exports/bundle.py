@@ -20,9 +20,11 @@ from exports.graph import count_graph_params, load_graph
 from exports.lint import lint_onnx, lint_summary
 from exports.network_file import read_network, write_network
 from exports.onnx_export import OnnxFile, export_onnx
-from exports.parity import LabelArray, check_parity
+from exports.parity import LabelArray, check_parity, check_quantized
 from exports.preview import Palette, default_palette, write_preview
 from exports.profiles import DeviceProfile
+from exports.quantization_net import QuantizedNet
+from exports.quantization_qdq import export_quantized
 from exports.runtime import FloatArray, OnnxSession
 from search_spaces.candidate import Candidate
 from search_spaces.files import write_json
@@ -93,8 +95,12 @@ def write_bundle(
     config_yaml: str,
     checkpoint: Path | None = None,
     palette: Palette | None = None,
+    precision: str | None = None,
+    quantized: QuantizedNet | None = None,
 ) -> ExportBundle:
     """Export ``net``, check it against torch on ``images``, and write all of it as one folder, or nothing.
+
+    Of a network in INT8 the export is ``quantized`` in Q/DQ form, and held against what it computes in torch.
 
     An existing folder is replaced when the new one is complete. Several processes may write the same folder: one of
     the complete results stays.
@@ -106,6 +112,8 @@ def write_bundle(
         facts: plain JSON about the trial (study, number, val_miou, latency estimate, ...).
         checkpoint: the file the weights came from; its SHA-256 is kept in the manifest.
         palette: one RGB colour per class; chosen when None.
+        precision: what the device is to run it in; the first of the profile's when None.
+        quantized: ``net`` in INT8; needed for the precision int8, and for no other.
 
     Raises:
         ExportError: the network cannot be exported, or the export does not agree with torch.
@@ -117,14 +125,23 @@ def write_bundle(
         raise ValueError(f"{len(class_names)} classes and {len(colours)} colours")
     if images.shape[2:] != tuple(input_hw):
         raise ValueError(f"images are {images.shape[2:]}, the network's input is {tuple(input_hw)}")
+    precision = precision or profile.precisions[0]
+    if (precision == "int8") != (quantized is not None):
+        raise ValueError(f"a bundle for {precision} {'needs a' if quantized is None else 'takes no'} quantized network")
     json.dumps(facts, allow_nan=False)
     origin = None if checkpoint is None else {"name": checkpoint.name, "sha256": sha256_of(checkpoint)}
     subject = _describe(candidate)
     with replaced_folder(folder) as staging:
-        onnx_file = export_onnx(net, input_hw, staging / "model.onnx", opset=profile.opset, subject=subject)
+        if quantized is None:
+            onnx_file = export_onnx(net, input_hw, staging / "model.onnx", opset=profile.opset, subject=subject)
+        else:
+            onnx_file = export_quantized(quantized, staging / "model.onnx")
         if onnx_file.output_shape[1] != len(class_names):
             raise ValueError(f"the network has {onnx_file.output_shape[1]} classes, class_names {len(class_names)}")
-        parity = check_parity(net, onnx_file.path, images, labels, ignore_index)
+        if quantized is None:
+            parity = check_parity(net, onnx_file.path, images, labels, ignore_index)
+        else:
+            parity = check_quantized(quantized, onnx_file.path, images, labels, ignore_index)
         if not parity.passed:
             raise ExportError(
                 f"{subject} is not exported: {parity.reason}. Choose another trial, or train this one again with a "
@@ -139,6 +156,8 @@ def write_bundle(
             ignore_index=ignore_index,
             mean=mean,
             std=std,
+            precision=precision,
+            quantized=quantized,
         )
         (staging / "study.yaml").write_text(config_yaml)
         write_preview(
@@ -158,6 +177,7 @@ def write_bundle(
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "candidate": candidate.to_dict(),
             "profile": _profile_facts(profile),
+            "precision": _precision_facts(precision, quantized),
             "input": _input_facts(onnx_file, mean, std),
             "output": _output_facts(onnx_file),
             "classes": {
@@ -165,7 +185,7 @@ def write_bundle(
                 "palette": [list(colour) for colour in colours],
                 "ignore_index": ignore_index,
             },
-            "network": {"macs": onnx_file.macs, "params": count_graph_params(load_graph(onnx_file.path))},
+            "network": {"macs": onnx_file.macs, "params": _params(onnx_file, quantized)},
             "parity": parity.to_dict(),
             "lint": _lint_facts(onnx_file, profile),
             "facts": dict(facts),
@@ -233,6 +253,25 @@ def _profile_facts(profile: DeviceProfile) -> dict[str, Any]:
         "runtime": profile.runtime,
         "precisions": list(profile.precisions),
     }
+
+
+def _precision_facts(precision: str, quantized: QuantizedNet | None) -> dict[str, Any]:
+    if quantized is None:
+        return {"name": precision}
+    convolutions = [step for step in quantized.program.steps if step.op in ("Conv", "ConvTranspose")]
+    return {
+        "name": precision,
+        "weights": f"int{quantized.weight_bits}, symmetric, one scale for each output channel",
+        "activations": "uint8, one scale and zero point for each tensor",
+        "convolutions": len(convolutions),
+        "integer_convolutions": len(quantized.placement.integer_steps),
+    }
+
+
+def _params(onnx_file: OnnxFile, quantized: QuantizedNet | None) -> int:
+    if quantized is not None:
+        return sum(parameter.numel() for parameter in quantized.parameters())
+    return count_graph_params(load_graph(onnx_file.path))
 
 
 def _input_facts(onnx_file: OnnxFile, mean: Sequence[float], std: Sequence[float]) -> dict[str, Any]:

@@ -34,14 +34,22 @@ _FILES = {
 }
 
 
+_INT8_FILES = {
+    "model.onnx": "the network: float32 in and out, 8-bit integers inside (Q/DQ pairs), batch 1, static shapes",
+    "model.pt": "for torch, with `torch.load`: the float network as `state_dict`, and the 8-bit one as `quantized`",
+}
+
+
 def bundle_readme(manifest: Mapping[str, Any]) -> str:
     """Markdown text for ``manifest`` (before its ``files`` are known)."""
     source, target, parity = manifest["input"], manifest["output"], manifest["parity"]
     candidate, facts, profile = manifest["candidate"], manifest["facts"], manifest["profile"]
+    precision = manifest["precision"]["name"]
+    files = {**_FILES, **(_INT8_FILES if precision == "int8" else {})}
     lines = [
         f"# Segmentation network {candidate['id']}",
         "",
-        f"Found by paretoseg for `{profile['name']}` ({profile['description']}).",
+        f"Found by paretoseg for `{profile['name']}` ({profile['description']}), to run in {precision.upper()}.",
         "",
         "## Run it",
         "",
@@ -81,11 +89,11 @@ def bundle_readme(manifest: Mapping[str, Any]) -> str:
             "A TensorRT plan runs only where it was built, so copy this folder there and build it once (minutes):",
             "",
             "```sh",
-            f"{trtexec_command('model.onnx', 'model.plan', profile['precisions'][0])}",
+            f"{trtexec_command('model.onnx', 'model.plan', precision)}",
             "```",
             "",
         ]
-    lines += ["## Files", "", *(f"- `{name}`: {text}" for name, text in _FILES.items()), ""]
+    lines += ["## Files", "", *(f"- `{name}`: {text}" for name, text in files.items()), ""]
     return "\n".join(lines)
 
 

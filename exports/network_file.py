@@ -12,10 +12,12 @@ import torch
 from torch import nn
 
 from exports.onnx_export import cpu_copy
+from exports.quantization import QuantizedNet, half_precision, pack_quantized, unpack_quantized
 from search_spaces import SegmentationNet, get_space
 from search_spaces.candidate import Candidate
 from search_spaces.errors import UserError
 from search_spaces.files import atomic_path
+from search_spaces.pruning import fit_shape
 
 UNREADABLE = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, IndexError, ValueError, TypeError)
 """What ``torch.load(weights_only=True)`` raises on files that are torn, or were never torch's."""
@@ -35,6 +37,8 @@ class TrainedNetwork:
         ignore_index: label value that counts for nothing.
         mean, std: per channel (RGB), of images scaled to 0..1.
         data_kind: kind of the data set that it was trained on; None where the file does not say.
+        precision: ``fp32``, ``fp16`` or ``int8``: what it was scored in and is meant to run in.
+        quantized: the same network in INT8, on the CPU, in evaluation mode; None for the other precisions.
     """
 
     net: SegmentationNet
@@ -45,6 +49,14 @@ class TrainedNetwork:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     data_kind: str | None = None
+    precision: str = "fp32"
+    quantized: QuantizedNet | None = None
+
+    def delivered(self) -> nn.Module:
+        """The network in the precision that it was scored in."""
+        if self.precision == "fp16":
+            return half_precision(self.net, self.input_hw)
+        return self.net if self.quantized is None else self.quantized
 
 
 def write_network(
@@ -58,8 +70,10 @@ def write_network(
     mean: Sequence[float],
     std: Sequence[float],
     data_kind: str | None = None,
+    precision: str = "fp32",
+    quantized: QuantizedNet | None = None,
 ) -> None:
-    """Write ``net``, which must have the candidate's final (pruned) shape, atomically.
+    """Write ``net``, which must have the candidate's final (pruned) shape, and its INT8 form where there is one, atomically.
 
     Raises:
         UserError: the file cannot be written.
@@ -74,6 +88,8 @@ def write_network(
         "mean": [float(value) for value in mean],
         "std": [float(value) for value in std],
         "data_kind": data_kind,
+        "precision": precision,
+        "quantized": None if quantized is None else pack_quantized(quantized),
     }
     with atomic_path(path) as temporary:
         torch.save(content, temporary)
@@ -100,8 +116,11 @@ def read_network(path: Path) -> TrainedNetwork:
             "run `paretoseg export STUDY.yaml --trial N` and give the bundle."
         )
     candidate = Candidate.from_dict(content["candidate"])
-    net = get_space(candidate.space, {}).build_pruned(candidate, content["num_classes"])
+    space = get_space(candidate.space, {})
+    net = space.build(candidate, content["num_classes"])
     try:
+        if space.prune_ratio(candidate):
+            fit_shape(net, content["state_dict"])
         net.load_state_dict(content["state_dict"])
     except RuntimeError as error:
         raise UserError(
@@ -118,4 +137,6 @@ def read_network(path: Path) -> TrainedNetwork:
         mean=tuple(content["mean"]),
         std=tuple(content["std"]),
         data_kind=content.get("data_kind"),
+        precision=content.get("precision", "fp32"),
+        quantized=unpack_quantized(content["quantized"]) if content.get("quantized") else None,
     )

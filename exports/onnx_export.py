@@ -73,6 +73,26 @@ def export_onnx(
         UserError: the file cannot be written.
         ValueError: the network does not return logits (1, classes, h, w), or the opset is out of range.
     """
+    model = onnx_model(net, input_hw, opset=opset, subject=subject)
+    payload = model.SerializeToString(deterministic=True)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(payload)
+    return OnnxFile(
+        path=path,
+        opset=opset_of(model),
+        input_name=INPUT_NAME,
+        output_name=OUTPUT_NAME,
+        input_shape=(1, 3, int(input_hw[0]), int(input_hw[1])),
+        output_shape=tensor_shape(model.graph.output[0]),  # type: ignore[arg-type]
+        macs=count_graph_macs(model),
+        size_bytes=len(payload),
+    )
+
+
+def onnx_model(
+    net: nn.Module, input_hw: tuple[int, int], *, opset: int = 13, subject: str = "the network"
+) -> onnx.ModelProto:
+    """What ``export_onnx`` writes, in memory. Raises as it does, but for files."""
     if not 11 <= opset <= 20:
         raise ValueError(f"opset must be between 11 and 20, not {opset}")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -91,19 +111,7 @@ def export_onnx(
             f"{subject} cannot be exported: the ONNX graph declares logits of shape {shape_out} "
             f"where the network gives {tuple(logits.shape)}. Please report it with the trial's parameters."
         )
-    payload = model.SerializeToString(deterministic=True)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(payload)
-    return OnnxFile(
-        path=path,
-        opset=opset_of(model),
-        input_name=INPUT_NAME,
-        output_name=OUTPUT_NAME,
-        input_shape=(1, 3, int(input_hw[0]), int(input_hw[1])),
-        output_shape=(1, *(int(size) for size in logits.shape[1:])),  # type: ignore[arg-type]
-        macs=count_graph_macs(model),
-        size_bytes=len(payload),
-    )
+    return model
 
 
 def cpu_copy(net: nn.Module) -> nn.Module:

@@ -22,6 +22,8 @@ LabelArray = NDArray[np.uint8]
 REL_TOLERANCE = 1e-3
 MIN_AGREEMENT = 0.999
 MIOU_TOLERANCE = 0.005
+QUANTIZED_TOLERANCE = 0.1
+QUANTIZED_AGREEMENT = 0.98
 # Two classes closer than this share of the range are a tie: which of them wins is rounding, not a difference.
 _TIE = 1e-5
 
@@ -111,6 +113,29 @@ def check_parity(
     passed = not reason
     reason = reason or f"same classes on {agreement:.3%} of the pixels of {len(images)} images"
     return ParityReport(len(images), error, relative, agreement, miou_torch, miou_onnx, tolerance, passed, reason)
+
+
+def check_quantized(
+    net: nn.Module,
+    onnx_path: Path,
+    images: FloatArray,
+    labels: Sequence[LabelArray] | None = None,
+    ignore_index: int = 255,
+) -> ParityReport:
+    """``check_parity`` of a Q/DQ file against the network that simulates its rounding.
+
+    A sum that falls between two integers may be rounded either way, and the layers behind see another integer: logits then differ by
+    some steps of their 8-bit grid, and classes where two are close.
+    """
+    return check_parity(
+        net,
+        onnx_path,
+        images,
+        labels,
+        ignore_index,
+        tolerance=QUANTIZED_TOLERANCE,
+        min_agreement=QUANTIZED_AGREEMENT,
+    )
 
 
 def upsampled_classes(logits: FloatArray, size_hw: tuple[int, int]) -> LabelArray:

@@ -9,7 +9,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from exports import ExportError, export_onnx
+from exports.quantization import quantize
+from exports.quantization_qdq import export_quantized
 from hw_latency_model.devices import Device, get_device
 from hw_latency_model.kernels import kernels_from_onnx
 from hw_latency_model.model import MIN_MEASUREMENTS, LatencyModel
@@ -17,7 +21,9 @@ from hw_latency_model.protocol import ProtocolSettings
 from hw_latency_model.sampling import covering_order
 from hw_latency_model.store import MeasurementStore
 from hw_latency_model.types import Measurement
-from search_spaces import Candidate, SearchSpace
+from search_spaces import Candidate, SearchSpace, SegmentationNet
+from search_spaces.describe import network_words
+from search_spaces.errors import UserError
 
 MODEL_FILE = "latency_model.json"
 STORE_FILE = "measurements.sqlite"
@@ -107,11 +113,12 @@ def calibrate(
         settings: of the timing protocol; the device's own by default.
 
     Raises:
-        UserError: unknown device, or the folder cannot be written.
+        UserError: unknown device, the folder cannot be written, or it holds a model of another precision.
     """
     started = time.perf_counter()
     target = get_device(device) if isinstance(device, str) else device
     fingerprint = target.fingerprint()
+    _check_precision(out_dir / MODEL_FILE, target)
     store = MeasurementStore(out_dir / STORE_FILE)
     try:
         known = {item.subject for item in store.all(target.name, fingerprint)}
@@ -137,7 +144,7 @@ def calibrate(
                 fresh.append(measurement)
                 longest = max(0.7 * longest, time.perf_counter() - begun)
                 if progress is not None:
-                    progress(_line(measurement, candidate, space, len(fresh), time.perf_counter() - started, budget_s))
+                    progress(_line(measurement, candidate, len(fresh), time.perf_counter() - started, budget_s))
         everything = store.all(target.name, fingerprint)
     finally:
         store.close()
@@ -164,6 +171,18 @@ def calibrate(
     )
 
 
+def _check_precision(path: Path, device: Device) -> None:
+    try:
+        there = LatencyModel.load(path)
+    except UserError:
+        return  # none, or a damaged one, which a calibration puts right
+    if there.precision != device.precision:
+        raise UserError(
+            f"{path} is the latency model of {there.device} in {there.precision}, which a calibration in {device.precision} would "
+            "replace. Set device.latency_model to a file in another folder."
+        )
+
+
 def measure_candidate(
     device: Device,
     space: SearchSpace,
@@ -180,8 +199,7 @@ def measure_candidate(
     """
     subject = subject_of(space, candidate, num_classes)
     path = folder / f"{subject}.onnx"
-    net = space.build_pruned(candidate, num_classes)
-    export_onnx(net, space.input_hw(candidate), path, subject=f"candidate {candidate.id}")
+    _export(space.build_pruned(candidate, num_classes), space.input_hw(candidate), path, device, candidate.id)
     try:
         measurement = device.measure(path, subject=subject, settings=settings)
         kernels = kernels_from_onnx(path, runtime=device.runtime)
@@ -191,14 +209,22 @@ def measure_candidate(
         path.unlink(missing_ok=True)
 
 
+def _export(net: SegmentationNet, hw: tuple[int, int], path: Path, device: Device, candidate_id: str) -> None:
+    """Write what the device runs; the ranges of an INT8 network, which cost no time, come from noise."""
+    subject = f"candidate {candidate_id}"
+    if device.precision != "int8":
+        export_onnx(net, hw, path, subject=subject)
+        return
+    noise = torch.randn(1, 3, *hw, generator=torch.Generator().manual_seed(0))
+    export_quantized(quantize(net, hw, [noise], subject=subject), path)
+
+
 def subject_of(space: SearchSpace, candidate: Candidate, num_classes: int) -> str:
     """Name of what is measured: the architecture and its number of classes."""
     return f"{space.architecture_id(candidate)}-{num_classes}"
 
 
-def _line(
-    measurement: Measurement, candidate: Candidate, space: SearchSpace, done: int, seconds: float, budget_s: float
-) -> str:
-    shape = " ".join(str(candidate.params[name]) for name in space.architecture_dimensions)
+def _line(measurement: Measurement, candidate: Candidate, done: int, seconds: float, budget_s: float) -> str:
+    shape = network_words(candidate.params)
     mark = ", noisy" if measurement.noisy else ""
     return f"[{seconds:3.0f}/{budget_s:.0f} s] {done:3d}  {measurement.latency_ms_p50:8.2f} ms{mark}  {shape}"

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
+from exports.profiles import PROFILES
 from hw_latency_model.fusion import RULES_VERSION
 from hw_latency_model.protocol import ProtocolSettings, time_network
 from hw_latency_model.types import KernelSpec, Measurement
@@ -27,10 +28,12 @@ class Device(ABC):
     Attributes:
         name: how it is called in configurations, commands and stores.
         runtime: whose fusion rules its kernels follow, a key of ``fusion.RULES``.
+        precision: what it runs networks in: ``fp32``, ``fp16`` or ``int8``.
     """
 
     name: ClassVar[str]
-    runtime: ClassVar[str]
+    runtime: str
+    precision: str = "fp32"
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
@@ -56,15 +59,23 @@ class LocalCpuDevice(Device):
 
     Args:
         threads: threads inside one operator. With one, what other processes do to the core is kept out of the times.
+        precision: ``int8`` for quantized (Q/DQ) files, whose measurements are kept apart from those of float ones.
+
+    Raises:
+        ValueError: no thread, or a precision that its profile does not name.
     """
 
     name: ClassVar[str] = "local-cpu"
-    runtime: ClassVar[str] = "onnxruntime"
+    runtime: str = "onnxruntime"
 
-    def __init__(self, threads: int = 1) -> None:
+    def __init__(self, threads: int = 1, *, precision: str = "fp32") -> None:
         if threads < 1:
             raise ValueError(f"threads must be at least 1, not {threads}")
-        self.threads = threads
+        if precision not in PROFILES[self.name].precisions:
+            raise ValueError(f"{self.name} runs {', '.join(PROFILES[self.name].precisions)}, not {precision}")
+        self.threads, self.precision = threads, precision
+        if precision != "fp32":
+            self.runtime = f"{type(self).runtime}-{precision}"
         self._reference: Callable[[], object] | None = None
 
     def fingerprint(self) -> dict[str, Any]:
@@ -76,7 +87,7 @@ class LocalCpuDevice(Device):
             "machine": platform.machine(),
             "cores": os.cpu_count() or 0,
             "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or "unknown",
-            "runtime": f"onnxruntime {onnxruntime.__version__}",
+            "runtime": f"{self.runtime} {onnxruntime.__version__}",
             "threads": self.threads,
             "kernels": RULES_VERSION,
         }
@@ -104,12 +115,15 @@ class LocalCpuDevice(Device):
             waited_rel=timing.waited_rel,
             noisy=timing.noisy,
             repeats=timing.repeats,
+            precision=self.precision,
             samples_ms=timing.samples_ms,
         )
 
     def kernel_shares(self, onnx_path: Path, kernels: Sequence[KernelSpec]) -> tuple[float, ...]:
         from hw_latency_model.ort_profile import kernel_shares
 
+        if self.precision != "fp32":
+            return ()  # the runtime rewrites a quantized graph: its events name other nodes than the file's
         return kernel_shares(onnx_path, kernels, runs=PROFILE_RUNS, threads=self.threads)
 
     def _runner(self, onnx_path: Path) -> Callable[[], object]:
@@ -130,14 +144,14 @@ class LocalCpuDevice(Device):
         return self._reference
 
 
-DEVICES: dict[str, Callable[[], Device]] = {LocalCpuDevice.name: LocalCpuDevice}
+DEVICES: dict[str, Callable[..., Device]] = {LocalCpuDevice.name: LocalCpuDevice}
 
 
-def get_device(name: str) -> Device:
-    """The device called ``name``, with its default settings.
+def get_device(name: str, precision: str = "fp32") -> Device:
+    """The device called ``name``, with its default settings, running networks in ``precision``.
 
     Raises:
-        UserError: there is none of that name; the nearest is named.
+        UserError: there is none of that name (the nearest is named), or it does not run that precision.
     """
     if name not in DEVICES:
         near = difflib.get_close_matches(name, DEVICES, n=1)
@@ -146,7 +160,11 @@ def get_device(name: str) -> Device:
             f"there is no device named {name!r} to measure on from here.{hint} Known devices: {', '.join(DEVICES)}; a board is "
             "measured through a DEVICE.yaml (configs/devices)."
         )
-    return DEVICES[name]()
+    if precision not in PROFILES[name].precisions:
+        raise UserError(
+            f"{name} does not run {precision}, only {', '.join(PROFILES[name].precisions)}. Set device.precision to one of them."
+        )
+    return DEVICES[name](precision=precision)
 
 
 def _cpu_model() -> str:

@@ -46,6 +46,8 @@ RULES: dict[str, FusionRules] = {
         frozenset({"relu", "clip", "sigmoid", "hard_sigmoid", "tanh", "leaky_relu", "hard_swish"}),
         block=16,
     ),
+    # Its 8-bit kernels: the rounding of a convolution's result does what a relu or clip would do, and nothing else is taken in.
+    "onnxruntime-int8": FusionRules("onnxruntime-int8", frozenset({"relu", "clip"}), residual_add=False),
     "tensorrt": FusionRules(
         "tensorrt", frozenset({"relu", "clip", "sigmoid", "hard_sigmoid", "tanh", "leaky_relu", "hard_swish", "silu"})
     ),
@@ -64,6 +66,7 @@ KIND_OF = {
     **dict.fromkeys(("global_pool", "spatial_mean"), "global_pool"),
     "reduce": "reduce",
     "resize_linear": "resize_linear",
+    "resize_cubic": "resize_cubic",
     "resize_nearest": "resize_nearest",
     "concat": "concat",
     "gemm": "gemm",

@@ -69,6 +69,8 @@ _VOCABULARY = {
     "ArgMax": "argmax",
 }
 _VIEWS = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout"})
+_ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear"})
+"""A quantized graph's kernels are those of its float graph: where runtimes do not merge these, their time counts to a neighbour."""
 _CONSTANTS = frozenset({"Constant", "ConstantOfShape", "Shape", "Range"})
 _CONSTANTS_ARE_ATTRIBUTES = frozenset(
     {"Reshape", "Slice", "Pad", "Resize", "Upsample", "Expand", "Clip", "Split", "Unsqueeze", "Squeeze", "ReduceMean"}
@@ -178,7 +180,7 @@ def _describe(
     attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
     in_shape, out_shape = shapes[first], shapes[output]
     kind = node.op_type
-    if kind in _VIEWS or (kind in _SKIPPABLE and in_shape == out_shape and len(node.output) == 1):
+    if kind in _VIEWS or kind in _ROUNDING or (kind in _SKIPPABLE and in_shape == out_shape and len(node.output) == 1):
         return FREE, {}
     if kind in ("Conv", "ConvTranspose"):
         weight = constants.get(node.input[1]) or shapes.get(node.input[1], (0, 0, 1, 1))
@@ -194,8 +196,8 @@ def _describe(
         return _VOCABULARY[kind], {"kernel": kernel, "stride": _pair(attributes.get("strides", (1, 1)))}
     if kind == "ReduceMean" and len(in_shape) == 4 and math.prod(in_shape[:2]) == math.prod(out_shape):
         return "spatial_mean", {}
-    if kind in ("Resize", "Upsample") and attributes.get("mode", b"nearest") == b"linear":
-        return "resize_linear", {}
+    if kind in ("Resize", "Upsample") and attributes.get("mode", b"nearest") != b"nearest":
+        return f"resize_{attributes['mode'].decode()}", {}
     return _VOCABULARY.get(kind, f"op:{kind}"), {}
 
 

@@ -20,6 +20,8 @@ class TrialScore:
         train_s: seconds spent training up to this reading, over all restarts.
         class_iou: IoU per class in the data set's order; None for a class absent from labels and predictions.
         initial_weights: what the encoder was started from, in words.
+        precision: ``fp32``, ``fp16`` or ``int8``: of the network that was scored.
+        float_miou: val_miou of the same network before it was brought to that precision; None where that was not read.
     """
 
     val_miou: float
@@ -30,6 +32,8 @@ class TrialScore:
     train_s: float
     class_iou: tuple[float | None, ...]
     initial_weights: str = "random"
+    precision: str = "fp32"
+    float_miou: float | None = None
 
     @property
     def fidelity(self) -> float:
