@@ -1,12 +1,15 @@
-"""Light decoders: encoder features to low-resolution logits. Only operations that TensorRT 8.2 takes."""
+"""Light decoders: encoder features to low-resolution logits."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+from search_spaces import layers
+from search_spaces.layers import conv_bn_relu, initialise, mixed, separable
 
 
 class LRASPP(nn.Module):
@@ -17,16 +20,22 @@ class LRASPP(nn.Module):
     """
 
     def __init__(
-        self, encoder_channels: Sequence[int], reductions: Sequence[int], channels: int, num_classes: int
+        self,
+        encoder_channels: Sequence[int],
+        reductions: Sequence[int],
+        channels: int,
+        num_classes: int,
+        *,
+        upsampling: str = "bilinear",
     ) -> None:
         super().__init__()
         fine, coarse = encoder_channels
-        self.upscale = reductions[1] / reductions[0]
-        self.project = _conv_bn_relu(coarse, channels, 1)
+        self.project = conv_bn_relu(coarse, channels, 1)
         self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(coarse, channels, 1, bias=False), nn.Sigmoid())
         self.fine_classifier = nn.Conv2d(fine, num_classes, 1)
         self.coarse_classifier = nn.Conv2d(channels, num_classes, 1)
-        _initialise(self, self.classifiers)
+        self.enlarge = layers.upsampling(upsampling, channels, reductions[1] // reductions[0])
+        initialise(self, self.classifiers)
 
     @property
     def classifiers(self) -> tuple[nn.Conv2d, ...]:
@@ -35,24 +44,35 @@ class LRASPP(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         fine, coarse = features
-        coarse = self.project(coarse) * self.gate(coarse)
-        coarse = functional.interpolate(coarse, scale_factor=self.upscale, mode="bilinear", align_corners=False)
+        coarse = self.enlarge(self.project(coarse) * self.gate(coarse))
         logits: Tensor = self.fine_classifier(fine) + self.coarse_classifier(coarse)
         return logits
 
 
 class LightFPN(nn.Module):
-    """Feature pyramid (arXiv 1612.03144) with additive merges, each refined by one depthwise-separable convolution."""
+    """Feature pyramid (arXiv 1612.03144) with additive merges, each refined by one 3x3 convolution, separable or dense."""
 
     def __init__(
-        self, encoder_channels: Sequence[int], reductions: Sequence[int], channels: int, num_classes: int
+        self,
+        encoder_channels: Sequence[int],
+        reductions: Sequence[int],
+        channels: int,
+        num_classes: int,
+        *,
+        upsampling: str = "bilinear",
+        depthwise: bool = True,
     ) -> None:
         super().__init__()
-        self.upscales = [coarse / fine for fine, coarse in itertools.pairwise(reductions)]
-        self.laterals = nn.ModuleList(_conv_bn_relu(count, channels, 1) for count in encoder_channels)
-        self.refines = nn.ModuleList(_separable(channels) for _ in encoder_channels[:-1])
+        self.laterals = nn.ModuleList(conv_bn_relu(count, channels, 1) for count in encoder_channels)
+        self.refines = nn.ModuleList(
+            separable(channels, channels) if depthwise else conv_bn_relu(channels, channels, 3)
+            for _ in encoder_channels[:-1]
+        )
         self.classifier = nn.Conv2d(channels, num_classes, 1)
-        _initialise(self, self.classifiers)
+        self.enlarge = nn.ModuleList(
+            layers.upsampling(upsampling, channels, coarse // fine) for fine, coarse in itertools.pairwise(reductions)
+        )
+        initialise(self, self.classifiers)
 
     @property
     def classifiers(self) -> tuple[nn.Conv2d, ...]:
@@ -62,28 +82,50 @@ class LightFPN(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         merged = [lateral(feature) for lateral, feature in zip(self.laterals, features, strict=True)]
         top = merged.pop()
-        for refine, upscale in zip(reversed(self.refines), reversed(self.upscales), strict=True):
-            top = functional.interpolate(top, scale_factor=upscale, mode="bilinear", align_corners=False)
-            top = refine(top + merged.pop())
+        for refine, enlarge in zip(reversed(self.refines), reversed(self.enlarge), strict=True):
+            top = refine(enlarge(top) + merged.pop())
         logits: Tensor = self.classifier(top)
         return logits
 
 
-def _conv_bn_relu(inputs: int, outputs: int, kernel: int, *, groups: int = 1) -> nn.Sequential:
-    convolution = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+class UNetDecoder(nn.Module):
+    """The expanding path of a U-Net (arXiv 1505.04597) down to the finest feature it is given.
 
+    At each level the coarser map is enlarged, joined with the encoder's, and two convolutions mix them. ``channels`` is the
+    width of the finest level; each coarser one is twice as wide, up to four times.
+    """
 
-def _separable(channels: int) -> nn.Sequential:
-    return nn.Sequential(_conv_bn_relu(channels, channels, 3, groups=channels), _conv_bn_relu(channels, channels, 1))
+    def __init__(
+        self,
+        encoder_channels: Sequence[int],
+        reductions: Sequence[int],
+        channels: int,
+        num_classes: int,
+        *,
+        upsampling: str = "bilinear",
+        depthwise: bool = True,
+    ) -> None:
+        super().__init__()
+        levels, enlarge = [], []
+        coarse = encoder_channels[-1]
+        for level in reversed(range(len(encoder_channels) - 1)):
+            width = channels * min(2**level, 4)
+            enlarge.append(layers.upsampling(upsampling, coarse, reductions[level + 1] // reductions[level]))
+            levels.append(mixed(coarse + encoder_channels[level], width, depthwise=depthwise))
+            coarse = width
+        self.enlarge = nn.ModuleList(enlarge)
+        self.levels = nn.ModuleList(levels)
+        self.classifier = nn.Conv2d(coarse, num_classes, 1)
+        initialise(self, self.classifiers)
 
+    @property
+    def classifiers(self) -> tuple[nn.Conv2d, ...]:
+        """The layers whose outputs are classes: pruning leaves these outputs alone."""
+        return (self.classifier,)
 
-def _initialise(decoder: nn.Module, classifiers: Sequence[nn.Conv2d]) -> None:
-    """Kaiming for what a ReLU follows; small classifiers, so that training starts near uniform probabilities."""
-    for module in decoder.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    for classifier in classifiers:
-        nn.init.normal_(classifier.weight, std=0.01)
-        if classifier.bias is not None:
-            nn.init.zeros_(classifier.bias)
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        top, skips = features[-1], reversed(features[:-1])
+        for enlarge, level, skip in zip(self.enlarge, self.levels, skips, strict=True):
+            top = level(torch.cat([enlarge(top), skip], dim=1))
+        logits: Tensor = self.classifier(top)
+        return logits

@@ -2,182 +2,160 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar
 
-from search_spaces.candidate import Candidate
-from search_spaces.decoder_specs import DECODERS
-from search_spaces.dimensions import Categorical, LogUniform
+from search_spaces.candidate import Candidate, ParamValue
+from search_spaces.decoder_specs import DECODERS, ENCODER_STRIDES
+from search_spaces.dimensions import Categorical, Dimension
 from search_spaces.errors import UserError
-from search_spaces.families import FAMILIES
-from search_spaces.names import unknown_name
-from search_spaces.space import SearchSpace
+from search_spaces.families import FAMILIES, FamilySpec
+from search_spaces.options import Numbers, known_names, number_dimension, parse_resolution, whole_numbers
+from search_spaces.pruned_space import LEARNING_RATE, PRUNE_RATIOS, RESOLUTIONS_PX, WEIGHT_DECAY, PrunedSpace
+from search_spaces.upsamplings import UPSAMPLINGS, resize_modes
 
 if TYPE_CHECKING:
     from search_spaces.networks import SegmentationNet
 
-RESOLUTION_MULTIPLE_PX = 32
+__all__ = ["EncoderDecoderSpace", "parse_resolution"]
 
-_T = TypeVar("_T")
+OUTPUT_STRIDES = (8, 16, 32)
 
 
-class EncoderDecoderSpace(SearchSpace):
+class EncoderDecoderSpace(PrunedSpace):
     """``family``, ``decoder``, ``width``, ``resolution`` ("HxW" in pixels), ``prune_ratio``, ``learning_rate`` and
-    ``weight_decay``.
+    ``weight_decay``; ``depth``, ``output_stride`` and ``upsampling`` where their options are given.
 
     Args:
-        families: encoder families, keys of ``FAMILIES``; all of them by default.
-        decoders: keys of ``DECODERS``; all of them by default.
-        widths: channel multipliers.
+        families: encoder families, keys of ``FAMILIES``; by default those that suit a small device and have what is asked for.
+        decoders: keys of ``DECODERS``; ``lraspp`` and ``fpn`` by default.
+        widths: channel multipliers: a list, or a range of ``low``, ``high`` and perhaps ``step``.
         resolutions_px: (height, width) of the input, multiples of 32.
         prune_ratios: shares of the channels to prune, in [0, 1).
         learning_rate: lowest and highest, searched on a log scale.
         weight_decay: lowest and highest, searched on a log scale.
+        depths: multipliers of the blocks in each stage, of families that come in several depths; 1 without this option.
+        output_strides: strides at which the encoder ends, 8, 16 or 32, held back by dilation; 32 without this option.
+        upsamplings: how the decoder enlarges features, of ``UPSAMPLINGS``; bilinear without this option.
 
     Raises:
-        UserError: an option is empty, out of range, or names something unknown.
+        UserError: an option is empty, out of range, or names something unknown, or a family that does not have it.
     """
 
     name: ClassVar[str] = "encoder_decoder"
     version: ClassVar[int] = 1
-    architecture_dimensions: ClassVar[tuple[str, ...]] = ("family", "decoder", "width", "resolution", "prune_ratio")
+    shaping: ClassVar[tuple[str, ...]] = (
+        *("family", "decoder", "width", "resolution", "prune_ratio"),
+        *("depth", "output_stride", "upsampling"),
+    )
 
     def __init__(
         self,
         families: Sequence[str] | None = None,
         decoders: Sequence[str] | None = None,
-        widths: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
-        resolutions_px: Sequence[Sequence[int]] = ((96, 128), (128, 160), (160, 224), (192, 256)),
-        prune_ratios: Sequence[float] = (0.0, 0.25, 0.5),
-        learning_rate: Sequence[float] = (5e-4, 1e-2),
-        weight_decay: Sequence[float] = (1e-5, 1e-2),
+        widths: Numbers = (0.25, 0.5, 0.75, 1.0),
+        resolutions_px: Sequence[Sequence[int]] = RESOLUTIONS_PX,
+        prune_ratios: Sequence[float] = PRUNE_RATIOS,
+        learning_rate: Sequence[float] = LEARNING_RATE,
+        weight_decay: Sequence[float] = WEIGHT_DECAY,
+        depths: Numbers | None = None,
+        output_strides: Sequence[int] | None = None,
+        upsamplings: Sequence[str] | None = None,
     ) -> None:
         self.dimensions = (
-            Categorical("family", _known_names("families", families, "encoder family", list(FAMILIES))),
-            Categorical("decoder", _known_names("decoders", decoders, "decoder", list(DECODERS))),
-            Categorical("width", _numbers("widths", widths, low=0.125, high=2.0)),
-            Categorical("resolution", _resolutions(resolutions_px)),
-            Categorical("prune_ratio", _numbers("prune_ratios", prune_ratios, low=0.0, high=0.9)),
-            _log_range("learning_rate", learning_rate),
-            _log_range("weight_decay", weight_decay),
+            Categorical("family", _families(families, depths, output_strides)),
+            Categorical("decoder", decoder_names(decoders)),
+            number_dimension("width", "widths", widths, low=0.125, high=2.0),
+            *self.common_dimensions(resolutions_px, prune_ratios, learning_rate, weight_decay),
+            *([number_dimension("depth", "depths", depths, low=0.25, high=4.0)] if depths is not None else []),
+            *enlarging_dimensions(output_strides, upsamplings),
         )
 
-    def default(self) -> Candidate:
-        choices = {d.name: d.choices for d in self.dimensions if isinstance(d, Categorical)}
-        ranges = {d.name: d for d in self.dimensions if isinstance(d, LogUniform)}
-        families, decoders = choices["family"], choices["decoder"]
-        by_area = sorted(choices["resolution"], key=lambda text: math.prod(parse_resolution(str(text))))
-        usual = {"learning_rate": 3e-3, "weight_decay": 1e-4}
-        return self.candidate(
-            {
-                "family": "mobilenetv2" if "mobilenetv2" in families else families[0],
-                "decoder": "fpn" if "fpn" in decoders else decoders[0],
-                "width": min(choices["width"], key=lambda width: abs(float(width) - 1.0)),
-                "resolution": by_area[len(by_area) // 2],
-                "prune_ratio": min(choices["prune_ratio"], key=float),
-                **{name: min(max(value, ranges[name].low), ranges[name].high) for name, value in usual.items()},
-            }
-        )
+    def usual(self, dimension: Dimension) -> ParamValue:
+        preferred = {"family": "mobilenetv2", "decoder": "fpn", "upsampling": "bilinear"}.get(dimension.name)
+        return super().usual(dimension) if preferred is None else dimension.nearest(preferred)
 
-    def operations_id(self, candidate: Candidate) -> str | None:
-        return ":".join(str(candidate.params[name]) for name in ("family", "decoder", "width"))
-
-    def input_hw(self, candidate: Candidate) -> tuple[int, int]:
-        return parse_resolution(str(candidate.params["resolution"]))
-
-    def prune_ratio(self, candidate: Candidate) -> float:
-        return float(candidate.params["prune_ratio"])
-
-    def hyperparameters(self, candidate: Candidate) -> dict[str, float]:
-        return {name: float(candidate.params[name]) for name in ("learning_rate", "weight_decay")}
+    def resize_modes(self) -> frozenset[str]:
+        return resize_modes(self.dimensions)
 
     def build(self, candidate: Candidate, num_classes: int, *, seed: int = 0) -> SegmentationNet:
         from search_spaces.networks import build_network
 
         self.check_origin(candidate)
         params = candidate.params
-        family = FAMILIES[str(params["family"])]
-        decoder = DECODERS[str(params["decoder"])]
-        return build_network(family, decoder, float(params["width"]), num_classes, self.input_hw(candidate), seed=seed)
+        return build_network(
+            FAMILIES[str(params["family"])],
+            DECODERS[str(params["decoder"])],
+            float(params["width"]),
+            num_classes,
+            self.input_hw(candidate),
+            seed=seed,
+            depth=_depth(candidate),
+            output_stride=output_stride(candidate),
+            upsampling=str(params.get("upsampling", "bilinear")),
+        )
 
     def load_pretrained(self, net: SegmentationNet, candidate: Candidate, source: str) -> str:
         from search_spaces.pretrained import load_pretrained
 
         params = candidate.params
-        family, decoder = FAMILIES[str(params["family"])], DECODERS[str(params["decoder"])]
-        return load_pretrained(net, family, float(params["width"]), decoder.reductions, source)
-
-    def prune(self, net: SegmentationNet, candidate: Candidate) -> SegmentationNet:
-        from search_spaces.pruning import prune_network
-
-        return prune_network(net, self.prune_ratio(candidate))
-
-    def build_pruned(self, candidate: Candidate, num_classes: int) -> SegmentationNet:
-        return self.prune(self.build(candidate, num_classes), candidate)
+        indices, _ = DECODERS[str(params["decoder"])].features(output_stride(candidate))
+        family = FAMILIES[str(params["family"])]
+        return load_pretrained(net, family, float(params["width"]), indices, source, depth=_depth(candidate))
 
 
-def parse_resolution(text: str) -> tuple[int, int]:
-    """``"96x128"`` to (96, 128): height, then width, in pixels."""
-    height, _, width = text.partition("x")
-    return int(height), int(width)
+def decoder_names(given: Sequence[str] | None) -> tuple[str, ...]:
+    """The decoders ``given``, or the usual ones.
+
+    Raises:
+        UserError: one is unknown or named twice.
+    """
+    usual = [name for name, spec in DECODERS.items() if spec.by_default]
+    return known_names("decoders", usual if given is None else given, "decoder", list(DECODERS))
 
 
-def _known_names(option: str, given: Sequence[str] | None, what: str, known: list[str]) -> tuple[str, ...]:
-    names = known if given is None else _listed(option, given)
+def enlarging_dimensions(
+    output_strides: Sequence[int] | None, upsamplings: Sequence[str] | None
+) -> tuple[Dimension, ...]:
+    """The axes ``output_stride`` and ``upsampling`` as far as their options are given.
+
+    Raises:
+        UserError: an option is empty or holds something unknown.
+    """
+    axes: list[Dimension] = []
+    if output_strides is not None:
+        axes.append(Categorical("output_stride", whole_numbers("output_strides", output_strides, OUTPUT_STRIDES)))
+    if upsamplings is not None:
+        names = known_names("upsamplings", upsamplings, "upsampling", list(UPSAMPLINGS))
+        axes.append(Categorical("upsampling", names))
+    return tuple(axes)
+
+
+def output_stride(candidate: Candidate) -> int:
+    """At which its encoder ends."""
+    return int(candidate.params.get("output_stride", ENCODER_STRIDES[-1]))
+
+
+def _depth(candidate: Candidate) -> float:
+    return float(candidate.params.get("depth", 1.0))
+
+
+def _families(
+    given: Sequence[str] | None, depths: Numbers | None, output_strides: Sequence[int] | None
+) -> tuple[str, ...]:
+    able = [name for name, spec in FAMILIES.items() if spec.by_default and not _lacking(spec, depths, output_strides)]
+    names = known_names("families", able if given is None else given, "encoder family", list(FAMILIES))
     for name in names:
-        if name not in known:
-            raise unknown_name(what, name, known)
-    return _distinct(option, names)
+        lacking = _lacking(FAMILIES[name], depths, output_strides)
+        if lacking:
+            raise UserError(f"encoder family {name!r} has no other {lacking}; leave out the family, or that option.")
+    return names
 
 
-def _numbers(option: str, given: Sequence[float], *, low: float, high: float) -> tuple[float, ...]:
-    numbers = []
-    for value in _listed(option, given):
-        number = _number(value)
-        if not low <= number <= high:
-            raise UserError(f"search space option {option}: each must be a number from {low} to {high}, got {value!r}.")
-        numbers.append(number)
-    return _distinct(option, numbers)
-
-
-def _resolutions(given: Sequence[Sequence[int]]) -> tuple[str, ...]:
-    for pair in _listed("resolutions_px", given):
-        sides: list[object] = list(pair) if isinstance(pair, list | tuple) else []
-        whole = len(sides) == 2 and all(isinstance(side, int) and not isinstance(side, bool) for side in sides)
-        if not whole or any(side <= 0 or side % RESOLUTION_MULTIPLE_PX for side in pair):
-            raise UserError(
-                f"search space option resolutions_px: each must be [height, width], both multiples of "
-                f"{RESOLUTION_MULTIPLE_PX}, such as [96, 128], got {pair!r}."
-            )
-    return _distinct("resolutions_px", [f"{pair[0]}x{pair[1]}" for pair in given])
-
-
-def _log_range(option: str, given: Sequence[float]) -> LogUniform:
-    pair = _listed(option, given)
-    numbers = [_number(end) for end in pair]
-    if len(numbers) != 2 or not 0.0 < numbers[0] <= numbers[1] < math.inf:
-        raise UserError(f"search space option {option}: must be [lowest, highest], both above 0, got {given!r}.")
-    return LogUniform(option, *numbers)
-
-
-def _number(value: object) -> float:
-    """``value`` as a float, NaN where it is none. YAML reads ``1e-3``, without a dot, as text: that is taken too."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return math.nan
-    try:
-        return float(value)
-    except ValueError:
-        return math.nan
-
-
-def _listed(option: str, given: Sequence[_T]) -> list[_T]:
-    if isinstance(given, str) or not isinstance(given, Sequence) or not given:
-        raise UserError(f"search space option {option}: must be a list with at least one entry, got {given!r}.")
-    return list(given)
-
-
-def _distinct(option: str, values: Sequence[_T]) -> tuple[_T, ...]:
-    if len(set(values)) != len(values):
-        raise UserError(f"search space option {option}: an entry is listed twice in {list(values)!r}; leave one.")
-    return tuple(values)
+def _lacking(spec: FamilySpec, depths: Numbers | None, output_strides: Sequence[int] | None) -> str | None:
+    """What ``spec`` does not come in although it is asked for, and the option by which it is."""
+    if depths is not None and not spec.has_depth and list(depths) != [1]:
+        return "depth than its own (space.depths)"
+    if output_strides is not None and not spec.dilates and list(output_strides) != [32]:
+        return "output stride than 32 (space.output_strides)"
+    return None

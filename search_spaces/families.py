@@ -29,6 +29,10 @@ class FamilySpec:
             values at width 1. They are passed such that the product is a multiple of 8.
         keywords_when_scaled: further keywords at every width but 1, where timm's own network (and its weights) must
             come out unchanged.
+        depth_keyword: keyword that takes the depth multiplier itself, where there is one.
+        scaled_layers: blocks of each stage at depth 1, where the keyword ``layers`` takes them.
+        dilates: whether timm can keep its last stages at a smaller stride, by dilation.
+        by_default: whether a study that names no families tries it.
         channels_last_safe: False where the backward pass in channels-last layout corrupts memory on a CPU (a strided
             1x1 convolution on the three-channel image, as in RepVGG's stem): train those in the contiguous layout.
     """
@@ -40,10 +44,23 @@ class FamilySpec:
     scaled_channels: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict)
     unrounded_channels: Mapping[str, int] = field(default_factory=dict)
     keywords_when_scaled: Mapping[str, Any] = field(default_factory=dict)
+    depth_keyword: str | None = None
+    scaled_layers: tuple[int, ...] = ()
+    dilates: bool = True
+    by_default: bool = True
     channels_last_safe: bool = True
 
-    def factory_keywords(self, width: float) -> dict[str, Any]:
-        """Keywords for ``factory`` at ``width``; channel counts are multiples of 8."""
+    @property
+    def has_depth(self) -> bool:
+        """Whether it comes in other depths than its own."""
+        return self.depth_keyword is not None or bool(self.scaled_layers)
+
+    def factory_keywords(self, width: float, depth: float = 1.0) -> dict[str, Any]:
+        """Keywords for ``factory`` at ``width`` and ``depth``; channel counts are multiples of 8, each stage keeps a block.
+
+        Raises:
+            ValueError: the family has no other depth than its own.
+        """
         keywords: dict[str, Any] = {}
         for keyword, channels in self.scaled_channels.items():
             if isinstance(channels, tuple):
@@ -56,6 +73,13 @@ class FamilySpec:
             keywords[self.width_keyword] = width
         if width != 1.0:
             keywords.update(self.keywords_when_scaled)
+        if depth != 1.0:
+            if not self.has_depth:
+                raise ValueError(f"family {self.name} has no other depth than its own, asked for {depth}")
+            if self.depth_keyword is not None:
+                keywords[self.depth_keyword] = depth
+            else:
+                keywords["layers"] = tuple(max(1, int(count * depth + 0.5)) for count in self.scaled_layers)
         return keywords
 
 
@@ -66,25 +90,55 @@ def scale_channels(channels: int, width: float, *, multiple: int = 8, minimum: i
 
 _EFFICIENTNET = "timm.models.efficientnet"
 _MOBILENETV3 = "timm.models.mobilenetv3"
+_DEPTH = "depth_multiplier"
 
 _SPECS = (
-    FamilySpec("mobilenetv1", f"{_EFFICIENTNET}:_gen_mobilenet_v1", "mobilenetv1_100", "channel_multiplier"),
-    FamilySpec("mobilenetv2", f"{_EFFICIENTNET}:_gen_mobilenet_v2", "mobilenetv2_100", "channel_multiplier"),
-    FamilySpec("mobilenetv3_small", f"{_MOBILENETV3}:_gen_mobilenet_v3", "mobilenetv3_small_100", "channel_multiplier"),
-    FamilySpec("mobilenetv3_large", f"{_MOBILENETV3}:_gen_mobilenet_v3", "mobilenetv3_large_100", "channel_multiplier"),
+    FamilySpec(
+        "mobilenetv1",
+        f"{_EFFICIENTNET}:_gen_mobilenet_v1",
+        "mobilenetv1_100",
+        "channel_multiplier",
+        depth_keyword=_DEPTH,
+    ),
+    FamilySpec(
+        "mobilenetv2",
+        f"{_EFFICIENTNET}:_gen_mobilenet_v2",
+        "mobilenetv2_100",
+        "channel_multiplier",
+        depth_keyword=_DEPTH,
+    ),
+    FamilySpec(
+        "mobilenetv3_small",
+        f"{_MOBILENETV3}:_gen_mobilenet_v3",
+        "mobilenetv3_small_100",
+        "channel_multiplier",
+        depth_keyword=_DEPTH,
+    ),
+    FamilySpec(
+        "mobilenetv3_large",
+        f"{_MOBILENETV3}:_gen_mobilenet_v3",
+        "mobilenetv3_large_100",
+        "channel_multiplier",
+        depth_keyword=_DEPTH,
+    ),
     FamilySpec(
         "mobilenetv4_conv_small", f"{_MOBILENETV3}:_gen_mobilenet_v4", "mobilenetv4_conv_small", "channel_multiplier"
     ),
     FamilySpec("mnasnet", f"{_EFFICIENTNET}:_gen_mnasnet_b1", "mnasnet_100", "channel_multiplier"),
     FamilySpec("lcnet", f"{_MOBILENETV3}:_gen_lcnet", "lcnet_100", "channel_multiplier"),
     FamilySpec(
-        "efficientnet_lite0", f"{_EFFICIENTNET}:_gen_efficientnet_lite", "efficientnet_lite0", "channel_multiplier"
+        "efficientnet_lite0",
+        f"{_EFFICIENTNET}:_gen_efficientnet_lite",
+        "efficientnet_lite0",
+        "channel_multiplier",
+        depth_keyword=_DEPTH,
     ),
     FamilySpec(
         "resnet10t",
         "timm:create_model",
         "resnet10t",
         scaled_channels={"channels": (64, 128, 256, 512), "stem_width": 32},
+        scaled_layers=(1, 1, 1, 1),
         # The first layer of its tiered stem has 3/4 of stem_width's channels: rarely a multiple of 8.
         keywords_when_scaled={"stem_type": "deep"},
     ),
@@ -93,6 +147,7 @@ _SPECS = (
         "timm:create_model",
         "resnet18d",
         scaled_channels={"channels": (64, 128, 256, 512), "stem_width": 32},
+        scaled_layers=(2, 2, 2, 2),
     ),
     FamilySpec(
         "repvgg_a0",
@@ -112,8 +167,15 @@ _SPECS = (
         "timm:create_model",
         "resnet26d",
         scaled_channels={"channels": (64, 128, 256, 512), "stem_width": 32},
+        scaled_layers=(2, 2, 2, 2),
     ),
-    FamilySpec("efficientnet_es", f"{_EFFICIENTNET}:_gen_efficientnet_edge", "efficientnet_es", "channel_multiplier"),
+    FamilySpec(
+        "efficientnet_es",
+        f"{_EFFICIENTNET}:_gen_efficientnet_edge",
+        "efficientnet_es",
+        "channel_multiplier",
+        depth_keyword=_DEPTH,
+    ),
     FamilySpec(
         "ese_vovnet19b_dw",
         "timm:create_model",
@@ -123,6 +185,24 @@ _SPECS = (
             "stage_conv_chs": (128, 160, 192, 224),
             "stage_out_chs": (256, 512, 768, 1024),
         },
+        dilates=False,
+    ),
+    # Encoders of the original project's baseline, DeepLabV3; larger than what a study for a small device starts with.
+    FamilySpec(
+        "resnet18",
+        "timm:create_model",
+        "resnet18",
+        scaled_channels={"channels": (64, 128, 256, 512)},  # its stem has 64 at every width
+        scaled_layers=(2, 2, 2, 2),
+        by_default=False,
+    ),
+    FamilySpec(
+        "resnet101",
+        "timm:create_model",
+        "resnet101",
+        scaled_channels={"channels": (64, 128, 256, 512)},  # its stem has 64 at every width
+        scaled_layers=(3, 4, 23, 3),
+        by_default=False,
     ),
 )
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import copy
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from search_spaces.decoder_specs import DecoderSpec
+from search_spaces.decoder_specs import ENCODER_STRIDES, DecoderSpec
 from search_spaces.families import FamilySpec, scale_channels
 from search_spaces.torchvision_compat import ensure_torchvision
 
 ensure_torchvision()  # before anything imports timm
-
-TIMM_REDUCTIONS = (2, 4, 8, 16, 32)  # strides of timm's feature indices 0 to 4 in every family of ours
 
 
 class SegmentationNet(nn.Module):
@@ -64,9 +63,65 @@ def upsample_logits(logits: Tensor, hw: tuple[int, int]) -> Tensor:
 
 
 def build_network(
-    family: FamilySpec, decoder: DecoderSpec, width: float, num_classes: int, input_hw: tuple[int, int], *, seed: int
+    family: FamilySpec,
+    decoder: DecoderSpec,
+    width: float,
+    num_classes: int,
+    input_hw: tuple[int, int],
+    *,
+    seed: int,
+    depth: float = 1.0,
+    output_stride: int = ENCODER_STRIDES[-1],
+    upsampling: str = "bilinear",
 ) -> SegmentationNet:
     """A network on the CPU, initialised from ``seed`` without touching the global random state.
+
+    Raises:
+        ValueError: fewer than two classes, or a depth or output stride that the family does not have.
+    """
+    indices, _ = decoder.features(output_stride)
+    return assemble(
+        lambda: build_encoder(family, width, indices, depth=depth, output_stride=output_stride),
+        decoder,
+        width,
+        num_classes,
+        input_hw,
+        seed=seed,
+        output_stride=output_stride,
+        upsampling=upsampling,
+    )
+
+
+def assemble(
+    make_encoder: Callable[[], Any],
+    decoder: DecoderSpec,
+    decoder_width: float,
+    num_classes: int,
+    input_hw: tuple[int, int],
+    *,
+    seed: int,
+    output_stride: int,
+    upsampling: str,
+) -> SegmentationNet:
+    """An encoder with the decoder for its features; see ``build_network``.
+
+    Args:
+        make_encoder: gives a timm feature extractor with the features that the decoder wants at this output stride.
+    """
+    _, reductions = decoder.features(output_stride)
+    keywords = {**decoder.keywords, "upsampling": upsampling} if decoder.upsamples else decoder.keywords
+    with seeded(seed, num_classes):
+        encoder = make_encoder()
+        if tuple(encoder.feature_info.reduction()) != reductions:
+            raise RuntimeError(f"the encoder has features at {encoder.feature_info.reduction()}, wanted {reductions}")
+        channels = scale_channels(decoder.channels, decoder_width, minimum=decoder.min_channels)
+        head = resolve(decoder.factory)(encoder.feature_info.channels(), reductions, channels, num_classes, **keywords)
+    return SegmentationNet(encoder, head, num_classes=num_classes, output_stride=reductions[0], input_hw=input_hw)
+
+
+@contextmanager
+def seeded(seed: int, num_classes: int) -> Iterator[None]:
+    """Random weights depend on ``seed`` alone within; the global random state is put back.
 
     Raises:
         ValueError: fewer than two classes.
@@ -75,12 +130,7 @@ def build_network(
         raise ValueError(f"a segmentation network needs at least 2 classes, got {num_classes}")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        encoder = build_encoder(family, width, decoder.reductions)
-        channels = scale_channels(decoder.channels, width, minimum=decoder.min_channels)
-        head = _resolve(decoder.factory)(encoder.feature_info.channels(), decoder.reductions, channels, num_classes)
-        return SegmentationNet(
-            encoder, head, num_classes=num_classes, output_stride=decoder.output_stride, input_hw=input_hw
-        )
+        yield
 
 
 def deployable(net: SegmentationNet) -> SegmentationNet:
@@ -94,26 +144,49 @@ def deployable(net: SegmentationNet) -> SegmentationNet:
     return merged
 
 
-def build_encoder(family: FamilySpec, width: float, reductions: tuple[int, ...]) -> Any:
-    """timm's encoder with features at ``reductions``, its random weights from torch's global random state."""
-    indices = tuple(TIMM_REDUCTIONS.index(reduction) for reduction in reductions)
-    factory = _resolve(family.factory)
-    encoder = factory(
-        family.variant, pretrained=False, features_only=True, out_indices=indices, **family.factory_keywords(width)
-    )
-    if tuple(encoder.feature_info.reduction()) != reductions:
-        raise RuntimeError(f"family {family.name}: features at {encoder.feature_info.reduction()}, wanted {reductions}")
-    _drop_unused_stages(encoder)
+def build_encoder(
+    family: FamilySpec,
+    width: float,
+    indices: tuple[int, ...],
+    *,
+    depth: float = 1.0,
+    output_stride: int = ENCODER_STRIDES[-1],
+) -> Any:
+    """timm's encoder with the features at ``indices`` of ``ENCODER_STRIDES``, its random weights from torch's global state.
+
+    Raises:
+        ValueError: a depth or output stride that the family does not have.
+    """
+    keywords = family.factory_keywords(width, depth)
+    if output_stride != ENCODER_STRIDES[-1]:
+        if not family.dilates:
+            raise ValueError(f"family {family.name} has no output stride but 32, asked for {output_stride}")
+        keywords["output_stride"] = output_stride
+    factory = resolve(family.factory)
+    encoder = factory(family.variant, pretrained=False, features_only=True, out_indices=indices, **keywords)
+    drop_unused_stages(encoder)
+    _centre_pools(encoder)
     return encoder
 
 
-def _drop_unused_stages(encoder: Any) -> None:
+def drop_unused_stages(encoder: Any) -> None:
     """timm's EfficientNet-like feature extractors run every stage, also those after the last feature: cut them off."""
     stage_of_output = getattr(encoder, "_stage_out_idx", None)
     if stage_of_output is not None:
         encoder.blocks = encoder.blocks[: max(stage_of_output)]
 
 
-def _resolve(factory: str) -> Callable[..., Any]:
+def _centre_pools(encoder: nn.Module) -> None:
+    """Where a stride was given up, timm pads a 2x2 average at run time to keep the size; one of 3x3 keeps it by itself."""
+    from timm.layers import AvgPool2dSame
+
+    for parent in list(encoder.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, AvgPool2dSame) and child.stride in (1, (1, 1)):
+                setattr(parent, name, nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False))
+
+
+def resolve(factory: str) -> Callable[..., Any]:
+    """The object that ``"module:name"`` names."""
     module, _, function = factory.partition(":")
     return cast("Callable[..., Any]", getattr(importlib.import_module(module), function))

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from search_spaces.errors import UserError
 from search_spaces.families import FAMILIES, FamilySpec
 from search_spaces.networks import SegmentationNet, build_encoder
-from search_spaces.pruning import l1_importance
+from search_spaces.pruning import coupled_groups
+from search_spaces.pruning_scores import channel_scores
 
 HUB = "hub"
 NONE = "none"
@@ -22,16 +23,23 @@ _SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 
 
 def load_pretrained(
-    net: SegmentationNet, family: FamilySpec, width: float, reductions: tuple[int, ...], source: str
+    net: SegmentationNet,
+    family: FamilySpec,
+    width: float,
+    indices: tuple[int, ...],
+    source: str,
+    *,
+    depth: float = 1.0,
 ) -> str:
     """Replace the random weights of ``net``'s encoder by pretrained ones; what was done, in words, for the record.
 
     An encoder of width 1 gets them as they are. A thinner one gets, layer by layer, the filters of the wide one with the
-    largest L1 norm (as many as it has), with the inputs that belong to them. The decoder keeps its random weights.
+    largest L1 norm (as many as it has), with the inputs that belong to them. One of another depth gets the first blocks of each
+    stage; blocks beyond those stay random. The decoder keeps its random weights.
 
     Args:
         net: as built, not yet pruned.
-        family, width, reductions: what its encoder is.
+        family, width, indices, depth: what its encoder is, see ``networks.build_encoder``.
         source: ``hub`` (timm's), a file with a state dict (of timm's or torchvision's naming), or a folder of such files,
             in which the one that is named after the family's timm variant, or else the only one that fits, is taken.
 
@@ -43,17 +51,21 @@ def load_pretrained(
     if source == HUB:
         state, said = _from_hub(family), f"timm {family.variant}"
     else:
-        found = _find(Path(source), family, reductions)
+        found = _find(Path(source), family, indices)
         if found is None:
             return f"random (no weights of {family.name} in {source})"
         path, state = found
         said = path.name
-    donor = _donor(family, reductions)
+    donor = _donor(family, indices)
     values = _fit(donor.state_dict(), state)
     if values is None:
         raise UserError(
             f"the weights {said} do not fit the encoder {family.name} ({family.variant}). Give weights of that network, or none."
         )
+    if depth != 1.0:
+        donor = _donor(family, indices, depth=depth)
+        values = _shared(donor.state_dict(), values)
+        said += f", the first blocks of each stage for depth {depth:g}"
     donor.load_state_dict(values)
     if width == 1.0:
         net.encoder.load_state_dict(donor.state_dict())
@@ -126,19 +138,17 @@ def slice_encoder(wide: nn.Module, thin: nn.Module) -> dict[str, Tensor] | None:
     importance as in pruning.
     """
     targets = dict(thin.named_modules())
-    names = {module: name for name, module in wide.named_modules()}
+    modules = dict(wide.named_modules())
     wide.eval()
     graph = torch_pruning.DependencyGraph().build_dependency(
         wide, example_inputs=torch.zeros(1, 3, 64, 64), verbose=False
     )
     removals: list[tuple[nn.Module, list[int], int]] = []
-    for group in graph.get_all_groups(root_module_types=[nn.Conv2d]):
-        root = group[0].dep.target.module
-        target = targets.get(names[root])
-        if not isinstance(target, nn.Conv2d) or target.out_channels > root.out_channels:
+    for group in coupled_groups(wide, graph):
+        root, target = modules[group.root], targets.get(group.root)
+        if not isinstance(target, nn.Conv2d) or target.out_channels > group.channels:
             return None
-        count = root.out_channels - target.out_channels
-        weakest = torch.argsort(l1_importance(graph, group, root.out_channels), stable=True)[:count]
+        weakest = torch.argsort(channel_scores(modules, group), stable=True)[: group.channels - target.out_channels]
         removals.append((root, sorted(weakest.tolist()), target.out_channels))
     for root, removed, wanted in removals:
         if removed:
@@ -166,23 +176,32 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
 
 
-def _donor(family: FamilySpec, reductions: tuple[int, ...]) -> nn.Module:
+def _donor(family: FamilySpec, indices: tuple[int, ...], *, depth: float = 1.0) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
-        encoder: nn.Module = build_encoder(family, 1.0, reductions)
+        torch.default_generator.manual_seed(0)  # of blocks that no weights are given for
+        encoder: nn.Module = build_encoder(family, 1.0, indices, depth=depth)
     return encoder
 
 
-def _find(source: Path, family: FamilySpec, reductions: tuple[int, ...]) -> tuple[Path, dict[str, Tensor]] | None:
+def _shared(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``expected`` with the values of ``given`` wherever name and shape agree."""
+    return {
+        name: given[name] if name in given and given[name].shape == value.shape else value
+        for name, value in expected.items()
+    }
+
+
+def _find(source: Path, family: FamilySpec, indices: tuple[int, ...]) -> tuple[Path, dict[str, Tensor]] | None:
     """The file of ``family``: a file that is given must fit some family, in a folder each is tried, the namesake first."""
     check_source(str(source))
-    expected = _donor(family, reductions).state_dict()
+    expected = _donor(family, indices).state_dict()
     files = [source] if source.is_file() else _files(source)
     for path in sorted(files, key=lambda path: not path.stem.startswith(family.variant)):
         state = read_state_dict(path)
         if _fit(expected, state) is not None:
             return path, state
     if source.is_file() and all(
-        _fit(_donor(other, reductions).state_dict(), state) is None for other in FAMILIES.values()
+        _fit(_donor(other, indices).state_dict(), state) is None for other in FAMILIES.values()
     ):
         raise UserError(
             f"the weights {source} fit no encoder of this search space. Give an ImageNet state dict of one of them."

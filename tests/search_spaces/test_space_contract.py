@@ -1,20 +1,49 @@
-"""What every point of every space must do: build, train a step, prune, train on, be stored and loaded."""
+"""What every point of every space must do: build, train a step, prune exactly, train on, be stored, loaded, exported, and pass
+the lint for the Jetson Nano."""
 
 from __future__ import annotations
 
+import copy
 import io
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional
 
+from exports import export_onnx, get_profile, lint_onnx
 from search_spaces import SPACES, get_space, upsample_logits
+from search_spaces.decoder_specs import DECODERS
 from search_spaces.networks import SegmentationNet
+from search_spaces.pruning import select_channels
+from search_spaces.pruning_scores import channel_dimension
 
 CLASSES = 4
+SMALL = {"resolutions_px": [[64, 64], [64, 96], [96, 64]], "prune_ratios": [0.0, 0.25, 0.5, 0.8]}
+OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "encoder_decoder": [
+        {},
+        {
+            **SMALL,
+            "decoders": list(DECODERS),
+            "widths": {"low": 0.2, "high": 1.2},
+            "depths": [0.5, 1.0, 1.5],
+            "output_strides": [8, 16, 32],
+            "upsamplings": ["bilinear", "transposed"],
+        },
+    ],
+    "mobile_stages": [{**SMALL, "decoders": list(DECODERS), "output_strides": [16, 32], "upsamplings": ["transposed"]}],
+    "references": [{**SMALL, "widths": [0.25, 0.5]}],
+}
+CASES = [
+    pytest.param(name, options, id=f"{name}{index}") for name in SPACES for index, options in enumerate(OPTIONS[name])
+]
+QUICK = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
 
 
 def train_step(net: SegmentationNet, seed: int) -> float:
@@ -28,11 +57,36 @@ def train_step(net: SegmentationNet, seed: int) -> float:
     return loss.item()
 
 
-@pytest.mark.parametrize("name", SPACES)
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+def zeroed(net: SegmentationNet, ratio: float) -> SegmentationNet:
+    """The network as it is, but that the channels which pruning takes away give nothing any more."""
+    dense = copy.deepcopy(net)
+    modules = dict(dense.named_modules())
+    for selection in select_channels(net, ratio):
+        for name, channels in selection.members:
+            module = modules[name]
+            for parameter in module.parameters(recurse=False):
+                along = channel_dimension(module) if parameter.dim() == 4 else 0
+                parameter.data.index_fill_(along, torch.tensor(channels, dtype=torch.long), 0.0)
+    return dense
+
+
+def unsettle(net: nn.Module, seed: int) -> None:
+    """Statistics as arbitrary as a training's: those of a fresh network hide what a lost channel would do."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.data.uniform_(0.5, 1.5, generator=generator)
+            module.bias.data.normal_(0, 0.3, generator=generator)
+            module.running_mean.normal_(0, 0.3, generator=generator)
+            module.running_var.uniform_(0.5, 2.0, generator=generator)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "options"), CASES)
+@settings(max_examples=7, **QUICK)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_any_candidate_goes_all_the_way(name, seed):
-    space = get_space(name, {})
+def test_any_candidate_goes_all_the_way(name, options, seed):
+    space = get_space(name, options)
     candidate = space.sample(np.random.default_rng(seed))
     net = space.build(candidate, CLASSES, seed=seed % 1000)
     assert net.input_hw == space.input_hw(candidate)
@@ -52,3 +106,37 @@ def test_any_candidate_goes_all_the_way(name, seed):
         assert torch.equal(logits, loaded.eval()(images))
     assert logits.shape == (1, CLASSES, height // net.output_stride, width // net.output_stride)
     assert torch.isfinite(logits).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "options"), CASES[1:])
+@settings(max_examples=6, **QUICK)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_pruned_network_computes_what_the_whole_one_does_without_those_channels(name, options, seed):
+    space = get_space(name, options)
+    candidate = space.sample(np.random.default_rng(seed))
+    ratio = max(space.prune_ratio(candidate), 0.25)
+    candidate = space.candidate({**candidate.params, "prune_ratio": ratio})
+    net = space.build(candidate, CLASSES, seed=seed % 1000).eval()
+    unsettle(net, seed % 1000)
+    dense = zeroed(net, ratio)
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        whole, expected, actual = net(images), dense(images), space.prune(net, candidate)(images)
+    assert (expected - actual).abs().max() <= 1e-3 * expected.abs().max()
+    assert not torch.allclose(whole, expected)
+    predicted = space.build_pruned(candidate, CLASSES)
+    assert {k: v.shape for k, v in predicted.state_dict().items()} == {k: v.shape for k, v in net.state_dict().items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "options"), CASES[1:])
+@settings(max_examples=4, **QUICK)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_the_jetson_nano_takes_any_candidate(name, options, seed, tmp_path_factory):
+    space = get_space(name, options)
+    candidate = space.sample(np.random.default_rng(seed))
+    path: Path = tmp_path_factory.mktemp("nano") / "net.onnx"
+    profile = get_profile("jetson-nano")
+    export_onnx(space.build_pruned(candidate, CLASSES), space.input_hw(candidate), path, opset=profile.opset)
+    assert [finding.message for finding in lint_onnx(path, profile) if finding.severity != "info"] == []

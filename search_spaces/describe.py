@@ -1,0 +1,53 @@
+"""A candidate's network in a few words, whichever space it is of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+STAGE_PREFIX = "stage"
+_MOST_STAGES = 9
+
+
+def network_name(params: Mapping[str, object]) -> str:
+    """The network without image size, pruning and training: ``mobilenetv2 ×0.5 + fpn``."""
+    parts = [str(params.get("family") or stage_words(params) or "network")]
+    if "width" in params:
+        parts.append(f"×{_number(params['width'])}")
+    if "depth" in params:
+        parts.append(f"depth ×{_number(params['depth'])}")
+    if "activation" in params:
+        parts.append(str(params["activation"]))
+    if "output_stride" in params:
+        parts.append(f"stride {params['output_stride']}")
+    if "decoder" in params:
+        parts.append(f"+ {params['decoder']}")
+    if "decoder_width" in params:
+        parts.append(f"×{_number(params['decoder_width'])}")
+    if "upsampling" in params:
+        parts.append(str(params["upsampling"]))
+    return " ".join(parts)
+
+
+def network_words(params: Mapping[str, object]) -> str:
+    """The same with image size and pruning: ``mobilenetv2 ×0.5 + fpn · 128x160 · pruned 25%``."""
+    parts = [network_name(params), *([str(params["resolution"])] if "resolution" in params else [])]
+    pruned = params.get("prune_ratio")
+    return " · ".join([*parts, *([f"pruned {pruned:.0%}"] if isinstance(pruned, float) and pruned else [])])
+
+
+def stage_words(params: Mapping[str, object]) -> str:
+    """The stages of a network of ``mobile_stages``, nothing for one of another space: ``k5e6d3×0.75se`` is kernel 5,
+    expansion 6, three blocks, width 0.75, with gates."""
+    numbers = range(1, _MOST_STAGES + 1)
+    return " ".join(_stage(params, number) for number in numbers if f"{STAGE_PREFIX}{number}_kernel" in params)
+
+
+def _stage(params: Mapping[str, object], number: int) -> str:
+    kernel, expansion, depth, width, gated = (
+        params[f"{STAGE_PREFIX}{number}_{key}"] for key in ("kernel", "expansion", "depth", "width", "se")
+    )
+    return f"k{kernel}e{expansion}d{depth}×{_number(width)}{'se' if gated else ''}"
+
+
+def _number(value: object) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
