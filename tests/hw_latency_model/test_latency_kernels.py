@@ -31,7 +31,7 @@ def signature(kernel: KernelSpec) -> tuple[object, ...]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_module_and_file_agree_for_every_family_pruned_or_not(family: str, tmp_path: Path) -> None:
-    space = get_space("encoder_decoder")
+    space = get_space("encoder_decoder", {"families": [family]})
     for decoder, width, prune_ratio in SHAPES:
         params = {**space.default().params, "family": family, "decoder": decoder, "width": width}
         candidate = space.candidate({**params, "resolution": "96x128", "prune_ratio": prune_ratio})
