@@ -60,8 +60,12 @@ class CandidateKernels:
         if key not in self._tables:
             if len(self._tables) >= KEPT:
                 del self._tables[next(iter(self._tables))]
-            self._tables[key] = KernelTable.of(fuse(self._graph(candidate), self._rules))
+            self._tables[key] = self.planned(candidate, self._plan_of(candidate))
         return self._tables[key]
+
+    def planned(self, candidate: Candidate, plan: Plan | None) -> KernelTable:
+        """The same, were the candidate pruned by ``plan``; not remembered."""
+        return KernelTable.of(fuse(self._graph(candidate, plan), self._rules))
 
     def groups(self, candidate: Candidate) -> tuple[ChannelGroup, ...]:
         """The groups of coupled channels of the candidate's network before pruning."""
@@ -94,8 +98,8 @@ class CandidateKernels:
                 pass
         return self._read(self._space.build(candidate, self._num_classes), candidate)
 
-    def _graph(self, candidate: Candidate) -> OpGraph:
-        ratio, plan = self._space.prune_ratio(candidate), self._plan_of(candidate)
+    def _graph(self, candidate: Candidate, plan: Plan | None) -> OpGraph:
+        ratio = self._space.prune_ratio(candidate)
         if self._space.operations_id(candidate) is not None:
             try:
                 graph = self._dense(candidate)

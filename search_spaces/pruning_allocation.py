@@ -37,18 +37,19 @@ def allocate(
     *,
     multiple: int = CHANNEL_MULTIPLE,
     harm: Harm | None = None,
+    share: float = 1.0,
 ) -> dict[str, int]:
-    """The plan that costs at most what the uniform one at ``ratio`` costs, made by taking channels, one multiple at a time,
+    """The plan that costs at most ``share`` of what the uniform one at ``ratio`` costs, made by taking channels, one multiple at a time,
     from the group that saves most for its harm (a greedy walk as in NetAdapt, arXiv 1804.03230, over predicted costs).
 
-    No group keeps less than half of what it would keep uniformly.
+    No group keeps less than half of what it would keep uniformly; where ``share`` asks for more, that is where it ends.
 
     Args:
         harm: `even_harm` by default.
     """
     harm = harm or even_harm
     costs = _Costs(groups, terms)
-    target = costs.total({group.root: kept_channels(group.channels, ratio, multiple) for group in groups})
+    target = share * costs.total({group.root: kept_channels(group.channels, ratio, multiple) for group in groups})
     least = {group.root: kept_channels(group.channels, (1.0 + ratio) / 2.0, multiple) for group in groups}
     plan = {group.root: group.channels for group in groups}
     while costs.total(plan) > target * (1.0 + 1e-9):
@@ -74,9 +75,9 @@ def even_harm(group: ChannelGroup, kept: int) -> float:
 
 
 def lost_scores(scores: Mapping[str, Sequence[float]]) -> Harm:
-    """Harm as the share of a group's summed scores that its weakest channels take with them.
+    """Every halving of a group's summed scores does the same harm, when its weakest channels leave first.
 
-    A layer whose filters are all alike gives up in proportion, one with many weak filters gives up little at first: the
+    For a layer whose filters are all alike that is `even_harm`; one with many weak filters gives them up for little: the
     sensitivity that arXiv 1608.08710 reads from sorted filter norms.
 
     Args:
@@ -89,7 +90,7 @@ def lost_scores(scores: Mapping[str, Sequence[float]]) -> Harm:
         for value in sorted(values):
             sums.append(sums[-1] + value / total)
         lost[root] = sums
-    return lambda group, kept: lost[group.root][group.channels - kept]
+    return lambda group, kept: -math.log(max(1.0 - lost[group.root][group.channels - kept], 1e-12))
 
 
 class _Costs:

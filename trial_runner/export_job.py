@@ -12,10 +12,12 @@ from typing import Any
 import torch
 
 from exports import get_profile, write_bundle, write_network
+from exports.quantization import QuantizedNet, unpack_quantized
 from search_spaces import SegmentationNet, get_space
 from search_spaces.errors import UserError
+from search_spaces.pruning import fit_shape
 from trial_runner.training.batches import MEAN, STD, normalise
-from trial_runner.training.checkpoint import load_checkpoint
+from trial_runner.training.checkpoint import Checkpoint, load_checkpoint
 from trial_runner.trial import load_splits, open_split
 from trial_runner.trial_spec import TrialSpec
 
@@ -43,17 +45,31 @@ def trained_net(spec: TrialSpec, num_classes: int) -> SegmentationNet:
     Raises:
         UserError: the trial's checkpoint is gone, or belongs to other settings.
     """
+    checkpoint = _checkpoint(spec)
+    space = get_space(spec.config.space.name, spec.config.space.options())
+    net = fit_shape(space.build(spec.candidate, num_classes), checkpoint.weights)
+    net.load_state_dict(checkpoint.weights)
+    return net.eval()
+
+
+def quantized_net(spec: TrialSpec) -> QuantizedNet | None:
+    """The trial's network in INT8, as it was scored; None for a study in another precision.
+
+    Raises:
+        UserError: as `trained_net`.
+    """
+    packed = _checkpoint(spec).quantization
+    return unpack_quantized(packed) if packed else None
+
+
+def _checkpoint(spec: TrialSpec) -> Checkpoint:
     checkpoint = load_checkpoint(spec.checkpoint_path, spec.fingerprint)
     if checkpoint is None:
         raise UserError(
             f"trial {spec.number} has no usable checkpoint at {spec.checkpoint_path}. It was removed, or the YAML's data, "
             "training or seed have changed since; restore it or launch a new study."
         )
-    space = get_space(spec.config.space.name, spec.config.space.options())
-    build = space.build_pruned if checkpoint.pruned else space.build
-    net = build(spec.candidate, num_classes)
-    net.load_state_dict(checkpoint.weights)
-    return net.eval()
+    return checkpoint
 
 
 def write_trained(spec: TrialSpec, path: Path) -> Path:
@@ -74,6 +90,8 @@ def write_trained(spec: TrialSpec, path: Path) -> Path:
         mean=MEAN,
         std=STD,
         data_kind=info.name,
+        precision=spec.config.device.precision,
+        quantized=quantized_net(spec),
     )
     return path
 
@@ -106,6 +124,8 @@ def export_trial(order: ExportOrder) -> Path:
         profile=get_profile(spec.config.device.name),
         facts=order.facts,
         config_yaml=order.config_yaml,
+        precision=spec.config.device.precision,
+        quantized=quantized_net(spec),
     )
     return bundle.dir
 

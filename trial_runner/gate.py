@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from hw_latency_model import LatencyEstimate, LatencyModel
 from hw_latency_model.candidate_kernels import CandidateKernels
 from hw_latency_model.kernel_table import MACS
@@ -9,14 +12,34 @@ from hw_latency_model.runtimes import runtime_of
 from search_spaces import SearchSpace
 from search_spaces.candidate import Candidate
 
+if TYPE_CHECKING:
+    from search_spaces.pruning import Plan
+
 
 class LatencyGate:
-    """Predicts from the pruned shape, without training and without export, in milliseconds."""
+    """Predicts from the pruned shape, without training and without export, in milliseconds.
 
-    def __init__(self, space: SearchSpace, num_classes: int, model: LatencyModel, budget_ms: float) -> None:
-        self._kernels = CandidateKernels(space, num_classes, runtime=runtime_of(model.fingerprint))
+    Args:
+        plan_of: how many channels each group of a candidate keeps; None where it keeps the same share of each.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        num_classes: int,
+        model: LatencyModel,
+        budget_ms: float,
+        plan_of: Callable[[Candidate], Plan | None] = lambda candidate: None,
+    ) -> None:
+        runtime = runtime_of(model.fingerprint)
+        self._kernels = CandidateKernels(space, num_classes, runtime=runtime, plan_of=plan_of)
         self._model = model
         self.budget_ms = budget_ms
+
+    @property
+    def kernels(self) -> CandidateKernels:
+        """Of the candidates, for whatever else is predicted from them."""
+        return self._kernels
 
     def estimate(self, candidate: Candidate) -> LatencyEstimate:
         """The candidate's latency in its final, pruned shape, with its interval."""

@@ -44,7 +44,7 @@ def test_what_is_no_network_is_refused_with_the_next_step(candidate: Candidate, 
     torch.save({"model": {}, "epoch": 3}, tmp_path / "last.pt")
     with pytest.raises(UserError, match=r"training state.*paretoseg export"):
         read_network(tmp_path / "last.pt")
-    other = Candidate(candidate.space, candidate.space_version, {**candidate.params, "width": 0.5})
+    other = Candidate(candidate.space, candidate.space_version, {**candidate.params, "decoder": "lraspp"})
     write_network(
         tmp_path / "wrong.pt",
         get_space("encoder_decoder", {}).build_pruned(candidate, 3),

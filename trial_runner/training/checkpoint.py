@@ -26,6 +26,9 @@ class Checkpoint:
         curve: (epoch, val_miou) so far.
         train_s: seconds of training so far, over all restarts.
         score: the last `TrialScore` as a dict; None before the first evaluation.
+        pruning: state of what leads up to the cut (ADMM); None where there is nothing of it.
+        quantization: the INT8 network that was scored (``pack_quantized``), with the float network that it was trained from
+            where training went on in it; None where nothing is quantized, or not yet.
     """
 
     fingerprint: str
@@ -37,10 +40,14 @@ class Checkpoint:
     train_s: float
     score: dict[str, Any] | None
     average: dict[str, Any] | None = None
+    pruning: dict[str, Any] | None = None
+    quantization: dict[str, Any] | None = None
 
     @property
     def weights(self) -> dict[str, Any]:
-        """State dict of what is evaluated and exported: the average where there is one."""
+        """State dict of the float network that is evaluated, exported and gone on from: the average where there is one."""
+        if self.quantization and "float" in self.quantization:
+            return dict(self.quantization["float"])
         return dict(self.average["model"]) if self.average else self.model
 
 

@@ -1,0 +1,165 @@
+"""Pruning: mIoU and measured CPU latency at several prune ratios, L1 against ADMM against the small shape from scratch.
+
+    python -m benchmarks.pruning --data DIR --weights FILE --epochs N --json OUT [--size 96x128] [--ratios 0 0.3 0.5 0.7]
+
+One network of one family, trained on CamVid with the same epochs, data and seed in each row:
+  l1       from the given weights, cut by L1 norms after `--cut-after` of the epochs, then fine-tuned,
+  admm     the same with ADMM up to the cut,
+  scratch  the shape that the others end in, from random weights, all epochs long,
+  at_once  that shape out of the strongest filters of the given weights, all epochs long (only with --methods).
+At ratio 0 nothing is cut: l1, admm and at_once are one and the same. mIoU is on `val` at the labels' own resolution, latency is
+measured on one core, one network after the other, once all are trained. Run again, it goes on with what is in the folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+
+from exports import export_onnx
+from hw_latency_model import measure_bundle
+from search_spaces import get_space
+from search_spaces.encoder_decoder import parse_resolution
+from search_spaces.files import write_json
+from trial_runner.export_job import trained_net
+from trial_runner.launch import check_data
+from trial_runner.study_config import StudyConfig
+from trial_runner.trial import run_trial
+from trial_runner.trial_spec import Progress, TrialSpec
+
+METHODS = ("l1", "admm", "scratch")
+LEARNING_RATE, WEIGHT_DECAY = 2e-3, 1e-3
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="the CamVid folder")
+    parser.add_argument("--weights", default="none", help="of the encoder: a file, a folder, hub or none")
+    parser.add_argument("--epochs", type=int, required=True, help="of each training, pruned or not")
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("runs/pruning"), help="folder for checkpoints and ONNX files")
+    parser.add_argument("--ratios", type=float, nargs="+", default=[0.0, 0.3, 0.5, 0.7])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=[*METHODS, "at_once"])
+    parser.add_argument("--cut-after", type=float, default=0.4, help="share of the epochs (default 0.4)")
+    parser.add_argument("--size", default="96x128", help="height x width of the network's input, multiples of 32")
+    parser.add_argument("--family", default="mobilenetv2")
+    parser.add_argument("--decoder", default="fpn")
+    parser.add_argument("--width", type=float, default=1.0)
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument("--threads", type=int, default=cores, help="fewer where other work takes cores (default: all)")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args(arguments)
+    rows = []
+    classes = len(check_data(order(options, 0.0, "scratch").config).class_names)
+    for ratio in options.ratios:
+        for method in options.methods:
+            if same_as(ratio, method, options) != method:
+                continue
+            rows.append(train(order(options, ratio, method), ratio, method, classes))
+            write_json(options.json, rows)
+    dense = next((row for row in rows if row["ratio"] == 0.0), rows[0])
+    for row, ms in zip(rows, measure([Path(row["onnx"]) for row in rows]), strict=True):
+        row["measured_ms"] = ms
+    for row in rows:
+        row["macs_ratio"] = row["macs"] / dense["macs"]
+        row["speed_up"] = dense["measured_ms"] / row["measured_ms"]
+    write_json(options.json, rows)
+    print_table(rows)
+
+
+def same_as(ratio: float, method: str, options: argparse.Namespace) -> str:
+    """The method whose row stands for this one: at ratio 0 nothing is cut, and without weights all start at random."""
+    if ratio == 0.0 and (method != "scratch" or options.weights == "none"):
+        return str(options.methods[0])
+    return method
+
+
+def order(options: argparse.Namespace, ratio: float, method: str) -> TrialSpec:
+    """The training of one row."""
+    scratch = method == "scratch" or options.weights == "none"
+    weights = options.weights if options.weights in ("none", "hub") else str(Path(options.weights).resolve())
+    config = StudyConfig.model_validate(
+        {
+            "study": {"name": "pruning", "storage": "sqlite://", "output_dir": options.out, "seed": options.seed},
+            "data": {"kind": "camvid", "root": options.data.resolve()},
+            "space": {
+                "families": [options.family],
+                "decoders": [options.decoder],
+                "widths": [options.width],
+                "resolutions_px": [parse_resolution(options.size)],
+                "prune_ratios": [ratio],
+            },
+            "device": {"latency_model": options.out / "unused.json", "latency_budget_ms": 1000},
+            "training": {
+                "epochs": options.epochs,
+                "warmup_epochs": 1.0,
+                "average_decay": 0.99,
+                "weights": "none" if scratch else weights,
+                "encoder_rate": 1.0 if scratch else 0.3,
+                "prune_after": options.cut_after if method in ("l1", "admm") else 0.0,
+                "pruning": {"method": "admm" if method == "admm" else "l1"},
+                "mixed_precision": True,
+            },
+            "compute": {"threads_per_trial": options.threads},
+        }
+    )
+    space = get_space(config.space.name, config.space.options())
+    hyper = {"learning_rate": LEARNING_RATE, "weight_decay": WEIGHT_DECAY}
+    candidate = space.candidate({**space.default().params, **hyper})
+    return TrialSpec(0, candidate, config, options.out / f"{method}-{ratio:g}", options.out / "cache")
+
+
+def train(spec: TrialSpec, ratio: float, method: str, classes: int) -> dict[str, Any]:
+    readings: list[Progress] = []
+    started = time.monotonic()
+
+    def report(progress: Progress) -> bool:
+        readings.append(progress)
+        print(f"{method} {ratio:g}: epoch {progress.epoch} of {spec.epochs}: mIoU {progress.val_miou:.4f}", flush=True)
+        return False
+
+    run_trial(spec, report)
+    score = readings[-1].score
+    path = spec.folder / "model.onnx"
+    space = get_space(spec.config.space.name, spec.config.space.options())
+    export_onnx(trained_net(spec, classes), space.input_hw(spec.candidate), path)
+    return {
+        "ratio": ratio,
+        "method": method,
+        "weights": score.initial_weights,
+        "epochs": score.epochs_total,
+        "val_miou": score.val_miou,
+        "macs": score.macs,
+        "params": score.params,
+        "train_s": score.train_s,
+        "wall_s": time.monotonic() - started,
+        "curve": [list(point) for point in readings[-1].curve],
+        "onnx": str(path),
+    }
+
+
+def measure(paths: Sequence[Path]) -> list[float]:
+    """Median latency of each in ms; not in this process: after training it runs networks a third slower than a fresh one."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
+        return [fresh.submit(measure_bundle, path, "local-cpu").result().latency_ms_p50 for path in paths]
+
+
+def print_table(rows: Sequence[dict[str, Any]]) -> None:
+    print(f"\n{'ratio':>6}  {'method':<9}{'mIoU':>8}{'MMACs':>8}{'ratio':>7}{'kparams':>9}{'ms':>8}{'speed-up':>10}")
+    for row in rows:
+        print(
+            f"{row['ratio']:>6g}  {row['method']:<9}{row['val_miou']:>8.4f}{row['macs'] / 1e6:>8.1f}{row['macs_ratio']:>7.2f}"
+            f"{row['params'] / 1e3:>9.0f}{row['measured_ms']:>8.3f}{row['speed_up']:>10.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""The pruning benchmark on a handful of made images: every row is there, with shapes that the ratio explains."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.pruning import main
+
+
+@pytest.fixture
+def miniature(tmp_path: Path) -> Path:
+    """CamVid's layout with a few noisy images of two halves."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 2)):
+        for index in range(count):
+            label = np.zeros((48, 64), np.uint8)
+            label[:, 20 + 3 * index :] = 1 + index % 3
+            image = (label[..., None] * 60 + rng.integers(0, 60, (48, 64, 3))).astype(np.uint8)
+            for folder, pixels in ((split, image), (f"{split}annot", label)):
+                path = tmp_path / "camvid" / folder / f"{index}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path)
+    return tmp_path / "camvid"
+
+
+def test_every_row_is_trained_and_measured(miniature, tmp_path, capsys):
+    arguments = ["--data", str(miniature), "--epochs", "2", "--json", str(tmp_path / "rows.json")]
+    arguments += ["--out", str(tmp_path / "out"), "--ratios", "0", "0.5", "--size", "32x64", "--threads", "1"]
+    main([*arguments, "--family", "lcnet", "--width", "0.25", "--cut-after", "0.5"])
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [(row["ratio"], row["method"]) for row in rows] == [(0, "l1"), (0.5, "l1"), (0.5, "admm"), (0.5, "scratch")]
+    dense, *pruned = rows
+    assert dense["macs_ratio"] == dense["speed_up"] == 1.0
+    assert len({(row["macs"], row["params"]) for row in pruned}) == 1
+    assert all(row["macs_ratio"] < 0.7 and row["measured_ms"] > 0 and 0 <= row["val_miou"] <= 1 for row in pruned)
+    assert len({tuple(point[1] for point in row["curve"]) for row in pruned}) > 1
+    assert "speed-up" in capsys.readouterr().out
