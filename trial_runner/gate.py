@@ -33,6 +33,7 @@ class LatencyGate:
     ) -> None:
         runtime = runtime_of(model.fingerprint)
         self._kernels = CandidateKernels(space, num_classes, runtime=runtime, plan_of=plan_of)
+        self.plan_of = plan_of
         self._model = model
         self.budget_ms = budget_ms
 
