@@ -95,9 +95,10 @@ def calibrate(arguments: argparse.Namespace) -> int:
 
     name = arguments.device or "local-cpu"
     out = arguments.out or Path("runs") / name
-    space, classes = get_space("encoder_decoder", {}), 14
+    space, classes, precision = get_space("encoder_decoder", {}), 14, "fp32"
     if arguments.study:
         config = _config(arguments)
+        precision = config.device.precision
         name = arguments.device or config.device.name
         if name != config.device.name:
             raise UserError(
@@ -110,7 +111,7 @@ def calibrate(arguments: argparse.Namespace) -> int:
     if arguments.if_missing and model.is_file():
         _say(f"the latency model {model} is there already")
         return 0
-    device = get_device(name)
+    device = get_device(name, precision)
     check_room(out)
     report = run_calibration(
         device, space, classes, out, budget_s=60 * arguments.minutes, seed=arguments.seed, progress=_say
@@ -132,7 +133,7 @@ def launch(arguments: argparse.Namespace) -> int:
     outcomes = [record.outcome for record in result.records]
     counts = {name: outcomes.count(name) for name in ("finished", "stopped", "refused", "failed", "reused")}
     _say(f"{result.why}: " + ", ".join(f"{count} {name}" for name, count in counts.items() if count))
-    print_front(result.front, config.device.latency_budget_ms, _console())
+    print_front(result.front, config.device.latency_budget_ms, _console(), result.objectives)
     paths = StudyPaths(config.study.output_dir)
     _say(f"bundles:  {paths.bundle(0).parent}")
     _say(f"table:    {paths.front_csv}")
@@ -194,15 +195,16 @@ def predict(arguments: argparse.Namespace) -> int:
 def front(arguments: argparse.Namespace) -> int:
     from objectives.trial_record import read_study
     from trial_runner.front_table import front_records, front_rows, print_front
-    from trial_runner.storage import open_study
+    from trial_runner.study_objectives import open_configured, stored_objectives
 
     config = _config(arguments)
-    study = open_study(config.study.storage, config.study.name, create=False)
-    members = front_records(read_study(study), config.device.latency_budget_ms)
+    study = open_configured(config)
+    objectives = stored_objectives(config, study)
+    members = front_records(read_study(study), config.device.latency_budget_ms, objectives)
     if arguments.json:
-        _say(json.dumps(front_rows(members), indent=2))
+        _say(json.dumps(front_rows(members, objectives), indent=2))
     else:
-        print_front(members, config.device.latency_budget_ms, _console())
+        print_front(members, config.device.latency_budget_ms, _console(), objectives)
     return 0
 
 
@@ -211,18 +213,16 @@ def export(arguments: argparse.Namespace) -> int:
     from trial_runner.export_job import export_trial
     from trial_runner.front_exporter import export_order
     from trial_runner.front_table import front_records
-    from trial_runner.storage import open_study
+    from trial_runner.study_objectives import open_configured, stored_objectives
 
     config = _config(arguments)
     paths = StudyPaths(config.study.output_dir)
-    study = open_study(config.study.storage, config.study.name, create=False)
+    study = open_configured(config)
     records = read_study(study)
     if arguments.trial is None:
-        chosen = front_records(records, config.device.latency_budget_ms)
+        chosen = front_records(records, config.device.latency_budget_ms, stored_objectives(config, study))
         if not chosen:
-            raise UserError(
-                "no finished trial keeps the latency budget: there is nothing to export. Launch the study first."
-            )
+            raise UserError("no finished trial keeps the budget: there is nothing to export. Launch the study first.")
     else:
         chosen = [_trial(records, arguments.trial)]
         if not chosen[0].complete:
@@ -242,7 +242,9 @@ def export(arguments: argparse.Namespace) -> int:
 def evaluate(arguments: argparse.Namespace) -> int:
     from trial_runner.evaluation import evaluate as run_evaluation
 
-    result = run_evaluation(arguments.network, split=arguments.split, root=arguments.data, kind=arguments.kind)
+    result = run_evaluation(
+        arguments.network, split=arguments.split, root=arguments.data, kind=arguments.kind, robust=arguments.robust
+    )
     if arguments.json:
         _say(json.dumps(result.to_dict(), indent=2))
         return 0
@@ -251,17 +253,22 @@ def evaluate(arguments: argparse.Namespace) -> int:
     _say(
         f"mIoU {result.miou:.4f}, Dice by image {result.dice:.4f}, pixel accuracy {result.pixel_accuracy:.4f} "
         f"on {result.images} images of {result.data} {result.split}"
+        + ("" if result.lpcvc_score is None else f", LPCVC score {result.lpcvc_score:.4g}")
     )
+    for name, miou in (result.corruption_miou or {}).items():
+        _say(f"{name:<24} {miou:.3f}")
+    if result.robust_miou is not None:
+        _say(f"mIoU on corrupted images {result.robust_miou:.4f}")
     return 0
 
 
 def refit(arguments: argparse.Namespace) -> int:
     from objectives.trial_record import read_study
     from trial_runner.refit import refit as run_refit
-    from trial_runner.storage import open_study
+    from trial_runner.study_objectives import open_configured
 
     config = _config(arguments)
-    study = open_study(config.study.storage, config.study.name, create=False)
+    study = open_configured(config)
     record = _trial(read_study(study), arguments.trial)
     result = run_refit(
         config,
@@ -277,9 +284,9 @@ def refit(arguments: argparse.Namespace) -> int:
 
 def report(arguments: argparse.Namespace) -> int:
     from trial_runner.reporting import write_study_report
-    from trial_runner.storage import open_study
+    from trial_runner.study_objectives import open_configured
 
     config = _config(arguments)
-    study = open_study(config.study.storage, config.study.name, create=False)
+    study = open_configured(config)
     _say(write_study_report(config, study, StudyPaths(config.study.output_dir)).as_uri())
     return 0

@@ -26,6 +26,7 @@ from trial_runner.export_job import ExportOrder, export_trial, settle_as_helper
 from trial_runner.final_training import spec_of
 from trial_runner.paths import StudyPaths
 from trial_runner.study_config import StudyConfig
+from trial_runner.study_objectives import stored_objectives
 
 logger = logging.getLogger("paretoseg")
 
@@ -50,6 +51,7 @@ def export_order(
         "latency_coverage": record.coverage,
         "device": config.device.name,
         "score": record.score.to_dict(),
+        "costs": {name: cost.to_dict() for name, cost in record.costs.items()},
     }
     spec = spec_of(config, paths, record)
     return ExportOrder(spec, folder or paths.bundle(record.number), facts, dump_config(config))
@@ -71,7 +73,8 @@ class FrontExporter:
     def consider(self) -> None:
         """Order what stands on the front and has no bundle yet; collect what is done."""
         self._collect(wait=False)
-        for record in pareto_front(read_study(self._study)).records:
+        objectives = stored_objectives(self._config, self._study)
+        for record in pareto_front(read_study(self._study), objectives=objectives).records:
             missing = record.bundle is None or not Path(record.bundle).is_dir()
             if missing and record.number not in self._failed and record.number not in self._open:
                 self._order(record)
@@ -145,7 +148,7 @@ def measure_front(
     todo = [record for record in records if record.bundle and record.measured_ms is None]
     if not todo:
         return 0
-    device = get_device(config.device.name)
+    device = get_device(config.device.name, config.device.precision)
     space = get_space(config.space.name, config.space.options())
     measured = []
     for record in todo:
