@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 import plotly.graph_objects as go
 
 from dashboards import text
+from objectives.objective import METRICS
 from objectives.pareto import ParetoFront
 from objectives.trial_record import TrialRecord
 
@@ -36,6 +37,11 @@ def hover_text(record: TrialRecord) -> str:
         lines.append(f"mIoU {text.miou(score.val_miou)} at epoch {score.epoch} of {score.epochs_total}")
     if record.latency_ms is not None:
         lines.append(f"predicted {text.milliseconds(record.latency_ms)} ms {text.interval(record)}")
+    lines += escaped(f"{METRICS[name].label} {METRICS[name].text(cost.value)}" for name, cost in record.costs.items())
+    if record.val_dice is not None:
+        lines.append(f"Dice by image {text.miou(record.val_dice)}")
+    if record.robust_miou is not None:
+        lines.append(f"mIoU on corrupted images {text.miou(record.robust_miou)}")
     if record.measured_ms is not None:
         lines.append(f"measured {text.milliseconds(record.measured_ms)} ms")
     if record.score is not None:

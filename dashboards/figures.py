@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from dashboards import text
 from dashboards.figure_parts import (
     BUDGET,
     FAINT,
@@ -14,6 +15,7 @@ from dashboards.figure_parts import (
     GREY,
     MEASURED,
     axis_ranges,
+    escaped,
     hover_text,
     interval_bars,
     points,
@@ -21,6 +23,7 @@ from dashboards.figure_parts import (
     style,
     wrapped,
 )
+from dashboards.objective_figures import objectives_figure
 from objectives.pareto import ParetoFront, hypervolume_history
 from objectives.trial_record import REFUSED, STOPPED, TrialRecord
 
@@ -28,7 +31,10 @@ from objectives.trial_record import REFUSED, STOPPED, TrialRecord
 def pareto_figure(
     records: Sequence[TrialRecord], front: ParetoFront, *, latency_budget_ms: float | None = None
 ) -> go.Figure | None:
-    """mIoU against latency: all complete trials, the front with its intervals, what was measured, the budget."""
+    """mIoU against latency: all complete trials, the front with its intervals, what was measured, the budget; for a front of
+    other objectives each pair of them."""
+    if not text.is_usual(front.objectives):
+        return objectives_figure(records, front)
     ranges = axis_ranges(records, latency_budget_ms)
     if ranges is None:
         return None
@@ -205,9 +211,9 @@ def class_iou_figure(front: ParetoFront, class_names: Sequence[str]) -> go.Figur
     return figure
 
 
-def hypervolume_figure(records: Sequence[TrialRecord], reference: tuple[float, float]) -> go.Figure | None:
-    """Hypervolume of all that was complete up to each trial."""
-    history = hypervolume_history(records, reference)
+def hypervolume_figure(records: Sequence[TrialRecord], front: ParetoFront) -> go.Figure | None:
+    """Hypervolume of all that was complete up to each trial, by the front's objectives and corner."""
+    history = hypervolume_history(records, front.reference_point, front.objectives)
     if not history:
         return None
     last = max(record.number for record in records)
@@ -225,7 +231,7 @@ def hypervolume_figure(records: Sequence[TrialRecord], reference: tuple[float, f
             showlegend=False,
         )
     )
-    style(figure, "trial", "hypervolume, mIoU × ms")
+    style(figure, "trial", escaped([f"hypervolume, {text.volume_unit(front.objectives)}"])[0])
     figure.update_yaxes(rangemode="tozero")
     return figure
 

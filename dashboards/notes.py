@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from dashboards import text
+from objectives.objective import METRICS, beside_the_usual, budget_texts
 from objectives.pareto import ParetoFront
 from objectives.trial_record import TrialRecord
 
@@ -22,6 +23,7 @@ def trial_note(record: TrialRecord, bundle_name: str, links: Mapping[str, str]) 
     """
     lines = [f"## Trial {record.number}: {escape(text.network(record))}", ""]
     rows = [("mIoU", text.miou(record.val_miou))]
+    rows += [(METRICS[name].label, METRICS[name].text(cost.value)) for name, cost in record.costs.items()]
     rows.append(("predicted latency, ms", f"{text.milliseconds(record.latency_ms)} {text.interval(record)}".strip()))
     inside = text.inside_interval(record)
     verdict = "" if inside is None else (", inside the interval" if inside else ", outside the interval")
@@ -49,16 +51,17 @@ def study_note(
     outcomes += [f"{ended[text.RUNNING]} running"] if ended[text.RUNNING] else []
     budget = "none" if latency_budget_ms is None else f"{latency_budget_ms:g} ms"
     lines = [f"## {escape(name)}", ""]
-    corner = front.reference_point
+    others = beside_the_usual(front.objectives)
+    corner, unit = text.corner(front.objectives, front.reference_point), text.volume_unit(front.objectives)
     facts = [
         ("device", device or "not stated"),
         ("latency budget", budget),
         ("trials", f"{len(records)}: {', '.join(outcomes)}" if outcomes else "none yet"),
-        (
-            "hypervolume",
-            f"{front.hypervolume:.4g} mIoU × ms, to mIoU {corner[0]:g} at {corner[1]:g} ms",
-        ),
+        ("hypervolume", f"{front.hypervolume:.4g} {unit}, to {corner}"),
     ]
+    if not text.is_usual(front.objectives):
+        facts.insert(1, ("objectives", ", ".join(objective.label for objective in front.objectives)))
+        facts.insert(2, ("budgets", ", ".join(budget_texts(front.objectives)) or "none"))
     lines += _table(("", ""), facts)
     if not front.records:
         return "\n".join([*lines, "", "No trial has been trained to the end yet."])
@@ -67,12 +70,14 @@ def study_note(
             str(record.number),
             text.network(record),
             text.miou(record.val_miou),
+            *(objective.text(objective.value(record)) for objective in others),
             f"{text.milliseconds(record.latency_ms)} {text.interval(record)}".strip(),
             text.milliseconds(record.measured_ms),
         )
         for record in front.records
     ]
-    lines += ["", "### The front", "", *_table(("trial", "network", "mIoU", "predicted, ms", "measured, ms"), rows)]
+    heads = ["trial", "network", "mIoU", *(objective.label for objective in others), "predicted, ms", "measured, ms"]
+    lines += ["", "### The front", "", *_table(heads, rows)]
     return "\n".join(lines)
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from dashboards import figures, latency_figures, tables, text
+from dashboards import figures, latency_figures, objective_figures, tables, text
 from dashboards.page import figure_box, whole_page
 from dashboards.picture import front_svg
+from objectives.objective import budget_texts
 from objectives.pareto import MEASURED_LATENCY, MIOU, ParetoFront, pareto_front
 from objectives.storage_url import redact_url
 from objectives.trial_record import DIED, FINISHED, REFUSED, REUSED, STOPPED, TrialRecord
@@ -101,7 +102,8 @@ def _headline(
     tiles.append((str(len(front)), "on the Pareto front"))
     if best is not None:
         tiles.append((text.miou(best.val_miou), f"best mIoU, at {text.milliseconds(best.latency_ms)} ms"))
-        tiles.append((f"{front.hypervolume:.3f}", "hypervolume, mIoU × ms"))
+        shown = ".3f" if text.is_usual(front.objectives) else ".4g"
+        tiles.append((format(front.hypervolume, shown), f"hypervolume, {text.volume_unit(front.objectives)}"))
     boxes = "".join(f'<div class="tile"><b>{escape(a)}</b><span>{escape(b)}</span></div>' for a, b in tiles)
     line = escape(" · ".join(about))
     return (
@@ -118,23 +120,24 @@ def _front_section(
     latency_budget_ms: float | None,
     drawn: dict[str, go.Figure],
 ) -> str:
-    parts = ["<section><h2>Accuracy against latency</h2>"]
+    usual = text.is_usual(front.objectives)
+    parts = [f"<section><h2>{'Accuracy against latency' if usual else 'The Pareto front'}</h2>"]
     figure = figures.pareto_figure(records, front, latency_budget_ms=latency_budget_ms)
     if figure is None:
         parts.append(tables.empty("No trial has been trained to the end yet, so there is no front. " + _next(records)))
         return "".join([*parts, "</section>"])
-    parts.append(
-        '<p class="soft">Each network on the blue line is the most accurate one that is at least as fast. Bars are the '
-        "interval of the predicted latency, diamonds what was measured. Numbers are trials: hover for parameters, "
-        "drag to zoom, double-click to go back.</p>"
-    )
+    parts.append(f'<p class="soft">{escape(_USUAL if usual else _others(front))}</p>')
     parts.append(figure_box("front", figure, drawn))
-    parts.append(
-        f"<noscript>{front_svg(records, front, title=study_name, latency_budget_ms=latency_budget_ms)}</noscript>"
-    )
+    trade = None if usual else objective_figures.trade_figure(front)
+    if trade is not None:
+        parts.append("<h3>What each member trades</h3>")
+        parts.append(figure_box("trade", trade, drawn))
+    if usual:
+        svg = front_svg(records, front, title=study_name, latency_budget_ms=latency_budget_ms)
+        parts.append(f"<noscript>{svg}</noscript>")
     parts.append("<h3>The front</h3>")
-    parts.append(tables.front_table(front.records, path))
-    fallen = _fallen(front)
+    parts.append(tables.front_table(front.records, path, front.objectives))
+    fallen = _fallen(front) if usual else ()
     if fallen:
         numbers = ", ".join(str(number) for number in fallen)
         parts.append(
@@ -166,8 +169,7 @@ def _learning_section(
         parts.append(f'<p class="soft">{words} stopped early.{saved}</p>')
         parts.append(figure_box("curves", figure, drawn))
     parts.append("</div><div><h2>Progress of the search</h2>")
-    reference = (front.reference_point[0], front.reference_point[1])
-    figure = figures.hypervolume_figure(records, reference)
+    figure = figures.hypervolume_figure(records, front)
     if figure is None:
         parts.append(tables.empty("The hypervolume starts with the first trial that is trained to the end."))
     else:
@@ -272,14 +274,31 @@ def _all_section(records: Sequence[TrialRecord], config_yaml: str) -> str:
 
 
 def _footer(front: ParetoFront) -> str:
-    corner = f"mIoU {front.reference_point[0]:g}, {front.reference_point[1]:g} ms"
+    corner, unit = text.corner(front.objectives, front.reference_point), text.volume_unit(front.objectives)
+    between = "area" if len(front.objectives) == 2 else "volume"
     return (
         "<footer><p>mIoU: class-mean IoU from one confusion matrix over the whole validation split; classes absent "
         "from labels and predictions are left out. Latency: one image, predicted before training by a model that was "
         "fitted to measurements of the device; measured values are medians. Only networks trained to the end stand on "
         "the front. "
-        f"Hypervolume: the area between the front and the reference point ({escape(corner)}), in mIoU × ms.</p>"
+        f"Hypervolume: the {between} between the front and the reference point ({escape(corner)}), in {escape(unit)}.</p>"
         "</footer>"
+    )
+
+
+_USUAL = (
+    "Each network on the blue line is the most accurate one that is at least as fast. Bars are the interval of the predicted "
+    "latency, diamonds what was measured. Numbers are trials: hover for parameters, drag to zoom, double-click to go back."
+)
+
+
+def _others(front: ParetoFront) -> str:
+    names = [objective.label for objective in front.objectives]
+    budgets = budget_texts(front.objectives)
+    return (
+        f"No network is at least as good as one of the front in {', '.join(names[:-1])} and {names[-1]}, and better in one of them."
+        + (f" Dashed: the budgets ({', '.join(budgets)})." if budgets else "")
+        + " Numbers are trials: hover for parameters, drag to zoom, double-click to go back."
     )
 
 

@@ -10,7 +10,9 @@ from typing import Any
 from urllib.parse import quote
 
 from dashboards import text
+from objectives.objective import OBJECTIVES, Objective, beside_the_usual
 from objectives.trial_record import TrialRecord
+from search_spaces.describe import stage_words
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,9 @@ def bundle_link(record: TrialRecord, report: Path) -> Html:
     return Html(f'<a href="{escape(_address(bundle, report.absolute().parent))}">{escape(bundle.name)}</a>')
 
 
-def front_table(front: Sequence[TrialRecord], report: Path) -> str:
-    """The members of the front, fastest first."""
+def front_table(front: Sequence[TrialRecord], report: Path, objectives: Sequence[Objective] = OBJECTIVES) -> str:
+    """The members of the front, best in the last objective first; other objectives than mIoU and latency have columns of their own."""
+    others = beside_the_usual(objectives)
     columns = [
         Column("trial", "number"),
         Column("family", "name"),
@@ -96,6 +99,7 @@ def front_table(front: Sequence[TrialRecord], report: Path) -> str:
         Column("resolution", "name"),
         Column("pruned", "number"),
         Column("mIoU", "number"),
+        *(Column(objective.label, "number") for objective in others),
         Column("predicted, ms", "number"),
         Column("measured, ms", "number"),
         Column("interval holds", "name"),
@@ -103,7 +107,7 @@ def front_table(front: Sequence[TrialRecord], report: Path) -> str:
         Column("parameters", "number"),
         Column("bundle", "name"),
     ]
-    return table(columns, [_front_row(record, report) for record in front])
+    return table(columns, [_front_row(record, report, others) for record in front])
 
 
 def trial_table(records: Sequence[TrialRecord]) -> str:
@@ -159,17 +163,18 @@ def facts(values: Mapping[str, Any]) -> str:
     return f"<dl>{''.join(parts)}</dl>"
 
 
-def _front_row(record: TrialRecord, report: Path) -> list[Cell]:
+def _front_row(record: TrialRecord, report: Path, others: Sequence[Objective]) -> list[Cell]:
     params = record.params
     width, pruned = params.get("width"), params.get("prune_ratio")
     return [
         str(record.number),
-        str(params.get("family", "–")),
+        str(params.get("family") or stage_words(params) or "–"),
         str(params.get("decoder", "–")),
         "–" if width is None else f"×{text.value_text(width)}",
         str(params.get("resolution", "–")),
         f"{pruned:.0%}" if isinstance(pruned, (int, float)) else "–",
         Html(f"<b>{escape(text.miou(record.val_miou))}</b>"),
+        *(objective.text(objective.value(record)) for objective in others),
         _predicted(record),
         text.milliseconds(record.measured_ms),
         interval_mark(record),

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from objectives.objective import LATENCY, MIOU, Objective
 from objectives.trial_record import DIED, FINISHED, REFUSED, REUSED, STOPPED, TrialRecord
+from search_spaces.describe import STAGE_PREFIX, stage_words
 
 # The order and the short form in which a known dimension is named; any other one follows as name=value.
 _SHORT = {
@@ -77,7 +79,8 @@ def network(record: TrialRecord) -> str:
     params = record.params
     if not params:
         return "unknown candidate"
-    parts = []
+    stages = stage_words(params)
+    parts = [stages] if stages else []
     for name, form in _SHORT.items():
         if name not in params or (name == "prune_ratio" and not params[name]):
             continue
@@ -85,7 +88,8 @@ def network(record: TrialRecord) -> str:
             parts.append(form.format(params[name]))
         except ValueError:
             parts.append(f"{name}={params[name]}")
-    parts += [f"{k}={value_text(v)}" for k, v in params.items() if k not in _SHORT and k not in _TRAINING_ONLY]
+    told = {*_SHORT, *_TRAINING_ONLY, *(name for name in params if stages and name.startswith(STAGE_PREFIX))}
+    parts += [f"{k}={value_text(v)}" for k, v in params.items() if k not in told]
     return " · ".join(parts)
 
 
@@ -101,6 +105,22 @@ def relative_error(record: TrialRecord) -> float | None:
     if record.measured_ms is None or record.latency_ms is None or record.measured_ms <= 0:
         return None
     return (record.latency_ms - record.measured_ms) / record.measured_ms
+
+
+def is_usual(objectives: Sequence[Objective]) -> bool:
+    """Whether they are mIoU and latency, which have pictures of their own."""
+    return [objective.name for objective in objectives] == [MIOU.name, LATENCY.name]
+
+
+def volume_unit(objectives: Sequence[Objective]) -> str:
+    """The unit of a hypervolume: ``mIoU × ms``."""
+    return " × ".join(objective.unit or objective.label for objective in objectives)
+
+
+def corner(objectives: Sequence[Objective], reference_point: Sequence[float]) -> str:
+    """A reference point: ``mIoU 0, 25 ms``."""
+    pairs = zip(objectives, reference_point, strict=True)
+    return ", ".join(f"{value:g} {item.unit}" if item.unit else f"{item.label} {value:g}" for item, value in pairs)
 
 
 def by_outcome(records: Sequence[TrialRecord]) -> Counter[str]:

@@ -15,6 +15,7 @@ from hw_latency_model.board_report import BoardCalibrationReport, clock_text, de
 from hw_latency_model.board_results import BoardResults
 from hw_latency_model.board_session import Batch, BoardSession
 from hw_latency_model.board_watch import BatchWatch
+from hw_latency_model.cost_models import fit_cost_models
 from hw_latency_model.device_config import DeviceConfig
 from hw_latency_model.model import MIN_MEASUREMENTS, LatencyModel
 from hw_latency_model.plan import (
@@ -302,6 +303,15 @@ class _Calibration:
             f"interval ±{self.accuracy.interval_rel:.0%}"
         )
 
+    def _fit_costs(self) -> None:
+        """Energy and peak memory, where the board tells them: once, at the end."""
+        if self.model is None:
+            return
+        device, fingerprint = self.config.device, self.model.fingerprint
+        everything = self.store.all(device.name, fingerprint, precision=device.precision)
+        for path in fit_cost_models(everything, self.config.model_path, device=device.name, fingerprint=fingerprint):
+            self.say(f"model: {path}")
+
     def _accurate(self) -> bool:
         goal = self.config.calibration
         return self.accuracy is not None and self.accuracy.reached(goal.stop_error_rel, goal.stop_interval_rel)
@@ -319,6 +329,7 @@ class _Calibration:
                 + (f" of the same set-up ({_reasons(results)})" if _reasons(results) else "")
                 + ". They are kept: run the same command again with more hours."
             )
+        self._fit_costs()
         return BoardCalibrationReport.of(
             config=self.config,
             results=results,

@@ -7,20 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from objectives.cost import count_macs, count_params
+    from objectives.front_volume import hypervolume, hypervolume_2d
     from objectives.metrics import ClassReport, ConfusionMatrix
-    from objectives.pareto import ParetoFront, hypervolume_2d, non_dominated_rank, pareto_front, reference_point
+    from objectives.objective import METRICS, Objective, get_objective
+    from objectives.pareto import ParetoFront, non_dominated_rank, pareto_front, reference_point
     from objectives.storage_url import redact_url
     from objectives.trial_record import TrialRecord, read_study
     from objectives.trial_score import TrialScore
 
 __all__ = [
+    "METRICS",
     "ClassReport",
     "ConfusionMatrix",
+    "Objective",
     "ParetoFront",
     "TrialRecord",
     "TrialScore",
     "count_macs",
     "count_params",
+    "get_objective",
+    "hypervolume",
     "hypervolume_2d",
     "non_dominated_rank",
     "pareto_front",
@@ -31,14 +37,18 @@ __all__ = [
 
 # Looked up on first use: `import objectives.data` must not pay for optuna, nor `import objectives.pareto` for torch.
 _HOME = {
+    "METRICS": "objective",
     "ClassReport": "metrics",
     "ConfusionMatrix": "metrics",
+    "Objective": "objective",
     "ParetoFront": "pareto",
     "TrialRecord": "trial_record",
     "TrialScore": "trial_score",
     "count_macs": "cost",
     "count_params": "cost",
-    "hypervolume_2d": "pareto",
+    "get_objective": "objective",
+    "hypervolume": "front_volume",
+    "hypervolume_2d": "front_volume",
     "non_dominated_rank": "pareto",
     "pareto_front": "pareto",
     "read_study": "trial_record",

@@ -4,11 +4,32 @@ from __future__ import annotations
 
 import copy
 import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+if TYPE_CHECKING:
+    from search_spaces.networks import SegmentationNet
+
 _MAC_OPERATORS = ("conv", "linear", "addmm", "matmul", "mm", "bmm", "baddbmm", "einsum")
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """Multiply-accumulates of one image, and parameters."""
+
+    macs: int
+    parameters: int
+
+
+def deployed_cost(net: SegmentationNet, input_hw: tuple[int, int]) -> NetworkCost:
+    """What ``net`` costs in the form that runs on a device: without the branches that only its training has (RepVGG)."""
+    from search_spaces.networks import deployable
+
+    merged = deployable(net)
+    return NetworkCost(count_macs(merged, input_hw), count_params(merged))
 
 
 def count_macs(net: nn.Module, input_hw: tuple[int, int]) -> int:

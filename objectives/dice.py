@@ -22,27 +22,42 @@ class MeanImageDice:
         """Raises ValueError as `ConfusionMatrix` does."""
         ConfusionMatrix(num_classes, ignore_index)
         self._num_classes, self._ignore_index = num_classes, ignore_index
-        self._dice: list[float] = []
+        self._sum, self._images = 0.0, 0
 
     def update(self, pred: npt.NDArray[np.integer[Any]], label: npt.NDArray[np.integer[Any]]) -> None:
         """Add one image: class ids (H, W) each, of the same shape. Raises as `ConfusionMatrix.update` does."""
         matrix = ConfusionMatrix(self._num_classes, self._ignore_index)
         matrix.update(pred, label)
-        counts = matrix.counts
+        self.add(matrix)
+
+    def add(self, image: ConfusionMatrix) -> None:
+        """Add the confusion matrix of one image."""
+        counts = image.counts
         both = (counts.sum(axis=0) + counts.sum(axis=1)).astype(np.float64)
         present = both > 0
         if present.any():
-            self._dice.append(float(np.mean(2.0 * np.diag(counts)[present] / both[present])))
+            self._sum += float(np.mean(2.0 * np.diag(counts)[present] / both[present]))
+            self._images += 1
+
+    @property
+    def totals(self) -> npt.NDArray[np.float64]:
+        """Sum of the images' Dice, and how many they are: those of parts of a split add up to the whole's."""
+        return np.array([self._sum, self._images], dtype=np.float64)
+
+    def add_totals(self, totals: npt.NDArray[np.float64]) -> None:
+        """Add what another part of the split counted."""
+        self._sum += float(totals[0])
+        self._images += round(float(totals[1]))
 
     @property
     def images(self) -> int:
         """Images with at least one counted pixel."""
-        return len(self._dice)
+        return self._images
 
     @property
     def value(self) -> float:
         """0 to 1; NaN before the first image."""
-        return float(np.mean(self._dice)) if self._dice else float("nan")
+        return self._sum / self._images if self._images else float("nan")
 
 
 def lpcvc_score(mean_dice: float, seconds: float, images: int) -> float:

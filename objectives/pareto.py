@@ -8,38 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from objectives.trial_record import METRIC_NAMES, TrialRecord
+from objectives.front_volume import exclusive_hypervolume, hypervolume
+from objectives.front_volume import hypervolume_2d as hypervolume_2d
+from objectives.objective import LATENCY as LATENCY
+from objectives.objective import MEASURED_LATENCY as MEASURED_LATENCY
+from objectives.objective import MIOU as MIOU
+from objectives.objective import OBJECTIVES, Objective
+from objectives.trial_record import TrialRecord
 
 FloatArray = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Objective:
-    """A field of ``TrialRecord`` and which way is better."""
-
-    field: str
-    direction: Literal["maximize", "minimize"]
-
-    @property
-    def sign(self) -> float:
-        """What a value is multiplied with to be minimised."""
-        return -1.0 if self.direction == "maximize" else 1.0
-
-    def value(self, record: TrialRecord) -> float:
-        """The record's value, NaN when it has none."""
-        value = getattr(record, self.field)
-        return float("nan") if value is None else float(value)
-
-
-MIOU = Objective(METRIC_NAMES[0], "maximize")
-LATENCY = Objective(METRIC_NAMES[1], "minimize")
-MEASURED_LATENCY = Objective("measured_ms", "minimize")
-OBJECTIVES = (MIOU, LATENCY)
 
 
 def non_dominated_rank(values: npt.ArrayLike) -> npt.NDArray[np.int64]:
@@ -79,31 +60,6 @@ def non_dominated_rank(values: npt.ArrayLike) -> npt.NDArray[np.int64]:
     return ranks
 
 
-def hypervolume_2d(points: npt.ArrayLike, reference: Sequence[float]) -> float:
-    """Area that is dominated by ``points`` and bounded by ``reference``, both columns minimised.
-
-    Args:
-        points: (n, 2). Those not strictly better than the reference in both columns, and those with NaN, add nothing;
-            dominated points and duplicates add nothing either.
-        reference: the worst corner, two finite numbers.
-
-    Returns:
-        The area in the product of the two units; 0.0 without points.
-    """
-    corner = np.asarray(reference, dtype=np.float64)
-    if corner.shape != (2,) or not np.isfinite(corner).all():
-        raise ValueError(f"the reference point must be two finite numbers, got {reference}")
-    array = np.asarray(points, dtype=np.float64).reshape(-1, 2)
-    array = array[(array < corner).all(axis=1)]
-    array = array[np.lexsort((array[:, 1], array[:, 0]))]
-    area, height = 0.0, float(corner[1])
-    for first, second in array.tolist():
-        if second < height:
-            area += (float(corner[0]) - first) * (height - second)
-            height = second
-    return area
-
-
 @dataclass(frozen=True)
 class ParetoFront:
     """The members of a front and the corner its hypervolume is measured from.
@@ -125,8 +81,8 @@ class ParetoFront:
 
     @property
     def hypervolume(self) -> float:
-        """Area between the front and the reference point, e.g. in mIoU x ms. Defined for two objectives."""
-        return _hypervolume(self.records, self.objectives, self.reference_point)
+        """Volume between the front and the reference point, in the product of the objectives' units: mIoU x ms."""
+        return hypervolume(_values(self.records, self.objectives), _signed(self.objectives, self.reference_point))
 
     def __contains__(self, record: object) -> bool:
         return isinstance(record, TrialRecord) and record.number in self.numbers
@@ -135,22 +91,37 @@ class ParetoFront:
         return len(self.records)
 
 
-def reference_point(records: Iterable[TrialRecord], latency_budget_ms: float | None = None) -> tuple[float, float]:
-    """The corner used throughout: mIoU 0 at the latency budget, or, without one, at the slowest complete trial.
+def reference_point(
+    records: Iterable[TrialRecord],
+    latency_budget_ms: float | None = None,
+    objectives: Sequence[Objective] = OBJECTIVES,
+) -> tuple[float, ...]:
+    """The corner used throughout: each objective at its budget; without one at 0 where more is better (mIoU 0), at the
+    worst complete trial where less is.
 
-    Two fronts may only be compared with the same corner: pass the budget, or one study's corner to the other.
+    Two fronts may only be compared with the same corner: set the budgets, or pass one study's corner to the other.
+
+    Args:
+        latency_budget_ms: the budget of ``latency_ms``, where the objective does not carry it.
     """
-    if latency_budget_ms is not None:
-        return 0.0, float(latency_budget_ms)
-    known = [r.latency_ms for r in records if r.complete and r.latency_ms is not None and np.isfinite(r.latency_ms)]
-    return 0.0, float(max(known, default=0.0))
+    complete = [record for record in records if record.complete]
+    corner = []
+    for objective in objectives:
+        budget = objective.budget
+        if budget is None and objective.name == LATENCY.name:
+            budget = latency_budget_ms
+        if budget is None and objective.direction == "minimize":
+            known = [objective.value(record) for record in complete]
+            budget = max((value for value in known if np.isfinite(value)), default=0.0)
+        corner.append(float(budget or 0.0))
+    return tuple(corner)
 
 
 def pareto_front(
     records: Sequence[TrialRecord],
     *,
-    reference: tuple[float, float] | None = None,
-    objectives: tuple[Objective, ...] = OBJECTIVES,
+    reference: Sequence[float] | None = None,
+    objectives: Sequence[Objective] = OBJECTIVES,
 ) -> ParetoFront:
     """The front of the complete records: no partial score, no repeated proposal, and no unknown value stands on it.
 
@@ -168,17 +139,24 @@ def pareto_front(
     members = [record for record, chosen in zip(eligible, on_front, strict=True) if chosen]
     last = objectives[-1]
     members.sort(key=lambda record: (last.sign * last.value(record), record.number))
-    corner = reference if reference is not None else reference_point(eligible)
+    corner = reference_point(eligible, objectives=objectives) if reference is None else tuple(reference)
     return ParetoFront(tuple(members), tuple(objectives), corner)
 
 
-def hypervolume_history(records: Sequence[TrialRecord], reference: tuple[float, float]) -> list[tuple[int, float]]:
+def hypervolume_history(
+    records: Sequence[TrialRecord], reference: Sequence[float], objectives: Sequence[Objective] = OBJECTIVES
+) -> list[tuple[int, float]]:
     """(trial number, hypervolume of all complete trials up to it), one entry per complete trial, by number."""
-    members: list[TrialRecord] = []
-    history = []
-    for record in sorted((record for record in records if record.complete), key=lambda record: record.number):
-        members = list(pareto_front([*members, record], reference=reference).records)
-        history.append((record.number, _hypervolume(members, OBJECTIVES, reference)))
+    complete = sorted((record for record in records if record.complete), key=lambda record: record.number)
+    corner = _signed(objectives, reference)
+    members = np.empty((0, len(objectives)))
+    total, history = 0.0, []
+    for record, point in zip(complete, _values(complete, objectives), strict=True):
+        gained = exclusive_hypervolume(point, members, corner)
+        if gained > 0.0:
+            members = np.vstack([members[~(point <= members).all(axis=1)], point])
+            total += gained
+        history.append((record.number, total))
     return history
 
 
@@ -187,6 +165,5 @@ def _values(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> 
     return np.asarray(rows, dtype=np.float64).reshape(len(records), len(objectives))
 
 
-def _hypervolume(records: Sequence[TrialRecord], objectives: Sequence[Objective], corner: tuple[float, ...]) -> float:
-    signed = [objective.sign * value for objective, value in zip(objectives, corner, strict=True)]
-    return hypervolume_2d(_values(records, objectives), signed)
+def _signed(objectives: Sequence[Objective], corner: Sequence[float]) -> list[float]:
+    return [objective.sign * value for objective, value in zip(objectives, corner, strict=True)]

@@ -6,19 +6,22 @@ attributes of the study, under the trial's number.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import optuna
 from optuna.trial import FrozenTrial
 
+from objectives.objective import OBJECTIVES
 from objectives.trial_score import TrialScore
 from search_spaces.candidate import Candidate
 
 CANDIDATE = "candidate"
 ESTIMATE = "latency"
+COSTS = "costs"
 SCORE = "score"
+READINGS = "readings"
 OUTCOME = "outcome"
 REASON = "reason"
 REUSED_FROM = "reused_from"
@@ -28,14 +31,26 @@ TEACHER = "teacher"
 CHANNELS = "channels"
 _AFTERWARDS = "trial:{number}"
 
-DIRECTIONS: tuple[Literal["maximize"], Literal["minimize"]] = ("maximize", "minimize")
-METRIC_NAMES = ("val_miou", "latency_ms")
+DIRECTIONS: tuple[Literal["maximize", "minimize"], ...] = tuple(item.direction for item in OBJECTIVES)
+METRIC_NAMES = tuple(item.name for item in OBJECTIVES)
 
 REFUSED = "refused"
 STOPPED = "stopped"
 DIED = "failed"
 REUSED = "reused"
 FINISHED = "finished"
+
+
+@dataclass(frozen=True)
+class CostEstimate:
+    """What a network will take of the device, in the unit of the objective's name; arithmetic that is exact has no width."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_dict(self) -> dict[str, float]:
+        return {"value": self.value, "low": self.low, "high": self.high}
 
 
 @dataclass(frozen=True)
@@ -62,6 +77,8 @@ class TrialRecord:
         teacher: number and candidate (as dicts) of the finished trial that this one learns from.
         channels: how many channels of each group of coupled layers pruning keeps; None: the same share of each.
         duration_s: wall seconds from start to end; None while it runs.
+        costs: what else was predicted before training, by the objective's name.
+        readings: (epoch, score) at the rungs, by epoch.
     """
 
     number: int
@@ -86,14 +103,34 @@ class TrialRecord:
     duration_s: float | None
     teacher: Mapping[str, Any] | None = None
     channels: Mapping[str, int] | None = None
+    costs: Mapping[str, CostEstimate] = field(default_factory=dict)
+    readings: tuple[tuple[int, TrialScore], ...] = ()
 
     @property
     def val_miou(self) -> float | None:
         return self.score.val_miou if self.score else None
 
     @property
+    def val_dice(self) -> float | None:
+        return self.score.val_dice if self.score else None
+
+    @property
+    def robust_miou(self) -> float | None:
+        return self.score.robust_miou if self.score else None
+
+    def at(self, epoch: int) -> TrialRecord | None:
+        """The trial as it stood after an epoch; None where nothing was read then. A curve tells mIoU alone."""
+        reading = dict(self.readings).get(epoch)
+        if reading is None:
+            miou = dict(self.curve).get(epoch)
+            if miou is None:
+                return None
+            reading = TrialScore(miou, epoch, max(epoch, 1), 0, 0, 0.0, ())
+        return replace(self, score=reading)
+
+    @property
     def complete(self) -> bool:
-        """Trained to the end, by itself, with both objectives known: what may stand on the front."""
+        """Trained to the end, by itself, with score and latency known: what may stand on the front."""
         return (
             self.state == "COMPLETE"
             and self.score is not None
@@ -136,6 +173,8 @@ def read_trial(trial: FrozenTrial, study_attrs: Mapping[str, Any]) -> TrialRecor
         duration_s=trial.duration.total_seconds() if trial.duration else None,
         teacher=attrs.get(TEACHER),
         channels=attrs.get(CHANNELS),
+        costs={name: CostEstimate(**cost) for name, cost in attrs.get(COSTS, {}).items()},
+        readings=tuple((int(item["epoch"]), TrialScore.from_dict(item)) for item in attrs.get(READINGS, ())),
     )
 
 
@@ -154,12 +193,12 @@ def note_afterwards(study: optuna.Study, number: int, **facts: Any) -> None:
     study.set_user_attr(key, {**study.user_attrs.get(key, {}), **facts})
 
 
-def set_constraint(trial: optuna.Trial, violation: float) -> None:
-    """Say by how much a running trial breaks its constraint; zero or negative where it holds.
+def set_constraints(study: optuna.Study, trial_id: int, violations: Sequence[float]) -> None:
+    """Say by how much a running trial breaks each of its constraints; zero or negative where one holds.
 
     Written as Optuna's older list: ``Trial.set_constraint`` writes a key that optuna-dashboard 0.21 does not read, and writing both
-    would count the violation twice. For every trial, before it is told: `GPSampler` wants rows of one length.
+    would count the violation twice. For every trial, before it is told, and of one length: `GPSampler` wants rows of one length.
     """
-    if violation != violation:
+    if any(violation != violation for violation in violations):
         raise ValueError("a constraint's violation must not be NaN")
-    trial.storage.set_trial_system_attr(trial._trial_id, "constraints", [float(violation)])
+    study._storage.set_trial_system_attr(trial_id, "constraints", [float(value) for value in violations])

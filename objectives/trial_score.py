@@ -22,6 +22,8 @@ class TrialScore:
         initial_weights: what the encoder was started from, in words.
         precision: ``fp32``, ``fp16`` or ``int8``: of the network that was scored.
         float_miou: val_miou of the same network before it was brought to that precision; None where that was not read.
+        val_dice: mean over images of each image's class-mean Dice, as LPCVC takes it; None where it was not taken.
+        corruption_miou: mIoU on the validation images by the corruption they went through; None where not taken.
     """
 
     val_miou: float
@@ -34,6 +36,8 @@ class TrialScore:
     initial_weights: str = "random"
     precision: str = "fp32"
     float_miou: float | None = None
+    val_dice: float | None = None
+    corruption_miou: Mapping[str, float] | None = None
 
     @property
     def fidelity(self) -> float:
@@ -43,6 +47,13 @@ class TrialScore:
     @property
     def final(self) -> bool:
         return self.epoch >= self.epochs_total
+
+    @property
+    def robust_miou(self) -> float | None:
+        """Mean over the corruptions of the mIoU under each (arXiv 1903.12261 takes the mean error so)."""
+        if not self.corruption_miou:
+            return None
+        return sum(self.corruption_miou.values()) / len(self.corruption_miou)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"class_iou": list(self.class_iou)}

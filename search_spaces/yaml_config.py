@@ -135,6 +135,8 @@ def _line(node: yaml.Node | None, keys: list[str]) -> int:
 
 def _known_keys(model: type[BaseModel], sections: list[str]) -> list[str]:
     for section in sections:
+        if section.isdigit():  # an entry of a list, whose fields are the next ones
+            continue
         field = model.model_fields.get(section)
         kinds = (field.annotation, *get_args(field.annotation)) if field else ()
         for kind in kinds:

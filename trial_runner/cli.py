@@ -94,6 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--data", type=Path, help="folder of the data (default: the study's)")
     evaluate.add_argument("--kind", help="kind of the data, e.g. camvid (default: the study's)")
     evaluate.add_argument("--split", default="val", choices=("train", "val", "test"))
+    evaluate.add_argument("--robust", action="store_true", help="score corrupted images as well")
     evaluate.add_argument("--json", action="store_true")
 
     refit = command("refit", "Train one trial's candidate again on several seeds, and report mean and spread.")

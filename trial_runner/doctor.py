@@ -48,6 +48,7 @@ def examine(config: StudyConfig | None) -> list[Finding]:
         ("weights", _weights),
         ("device", _device),
         ("latency model", _latency_model),
+        ("objectives", _objectives),
         ("storage", _storage),
     ]
     return [*findings, *(_checked(subject, check, config) for subject, check in checks)]
@@ -129,9 +130,12 @@ def _data(config: StudyConfig) -> str:
 
 
 def _space(config: StudyConfig) -> str:
+    from exports import get_profile
     from search_spaces import get_space
+    from trial_runner.target_check import check_target
 
     space = get_space(config.space.name, config.space.options())
+    check_target(space, get_profile(config.device.name))
     return f"{config.space.name} with {len(space.dimensions)} dimensions"
 
 
@@ -153,6 +157,16 @@ def _latency_model(config: StudyConfig) -> str:
 
     model = load_latency_model(config)
     return str(config.device.latency_model) if model.calibrated else f"not calibrated: {model.provenance}"
+
+
+def _objectives(config: StudyConfig) -> str:
+    from trial_runner.cost_gate import load_cost_models
+    from trial_runner.study_objectives import objectives_of
+    from trial_runner.trial import open_split
+
+    found = objectives_of(config, open_split(config.data, "val", config.study.seed).info.class_names)
+    load_cost_models(config, found)
+    return ", ".join(objective.label for objective in found)
 
 
 def _storage(config: StudyConfig) -> str:

@@ -6,16 +6,19 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from objectives import trial_record as tr
-from objectives.trial_record import TrialRecord
+from objectives.objective import LATENCY, budget_texts, rung_values
+from objectives.trial_record import CostEstimate, TrialRecord
 from search_spaces import SearchSpace
 from search_spaces.candidate import Candidate
 from search_spaces.errors import UserError
+from trial_runner.cost_gate import CostGate
 from trial_runner.early_stopping import RankRule
 from trial_runner.final_training import LEAST_EPOCHS, best_teacher, epochs_that_fit, next_to_continue, spec_of
 from trial_runner.first_proposals import spread_over_budget
@@ -23,6 +26,7 @@ from trial_runner.gate import LatencyGate
 from trial_runner.paths import StudyPaths
 from trial_runner.searched_training import training_of
 from trial_runner.study_config import StudyConfig
+from trial_runner.study_objectives import stored_objectives
 from trial_runner.time_left import training_seconds
 from trial_runner.trial_spec import Progress, TrialSpec
 
@@ -39,6 +43,7 @@ class StudyDriver:
     Args:
         on_finished: called with the record of each trial that has ended in this start, the refused ones too.
         plan_of: how many channels each group of a candidate keeps, where pruning is not to take the same share of each.
+        costs: what else than latency is predicted before training; None where no objective needs it.
     """
 
     def __init__(
@@ -50,10 +55,12 @@ class StudyDriver:
         paths: StudyPaths,
         on_finished: Callable[[TrialRecord], None] = lambda record: None,
         plan_of: Callable[[Candidate], Mapping[str, int] | None] = lambda candidate: None,
+        costs: CostGate | None = None,
     ) -> None:
         self._config, self._study, self._space, self._gate, self._paths = config, study, space, gate, paths
-        self._on_finished, self._plan_of = on_finished, plan_of
-        self._rule = RankRule(config.search.early_stopping)
+        self._on_finished, self._plan_of, self._costs = on_finished, plan_of, costs
+        self._objectives = stored_objectives(config, study)
+        self._rule = RankRule(config.search.early_stopping, self._objectives)
         budget_s = 60 * config.search.time_budget_minutes if config.search.time_budget_minutes else math.inf
         kept = config.search.final_training.time_share if config.search.final_training.members else 0.0
         self._deadline = time.monotonic() + budget_s
@@ -111,18 +118,15 @@ class StudyDriver:
             self._write(number, tr.CANDIDATE, candidate.to_dict())
             self._choose_teacher(number, candidate)
             if stored.continues is not None:
-                self._take_over_estimate(trial, stored.continues)
+                self._take_over_estimate(number, stored.continues)
                 return self._spec(number)
-            if self._reuse(number, candidate) or self._refuse(trial, candidate):
+            if self._reuse(number, candidate) or self._refuse(number, candidate):
                 continue
             if not self._refuse_for_time(number):
                 self._keep_plan(number, self._plan_of(candidate))
                 return self._spec(number)
             too_long += 1
-        raise UserError(
-            f"{_FREE_PROPOSALS} proposals in a row were refused or had been tried before: hardly a network of this space keeps "
-            f"{self._gate.budget_ms:g} ms. Raise device.latency_budget_ms, or offer smaller space.widths and space.resolutions_px."
-        )
+        raise self._nothing_fits()
 
     def _over(self) -> bool:
         trials = self._study.get_trials(deepcopy=False)
@@ -144,7 +148,7 @@ class StudyDriver:
     def _enqueue_final(self) -> bool:
         """Order the next final training; False when there is none, or no time for it."""
         final = self._config.search.final_training
-        base = next_to_continue(tr.read_study(self._study), self._gate.budget_ms, final)
+        base = next_to_continue(tr.read_study(self._study), self._gate.budget_ms, final, self._objectives)
         if base is None or base.candidate is None:
             return False
         epochs = epochs_that_fit(base, final, self._deadline - time.monotonic())
@@ -165,21 +169,25 @@ class StudyDriver:
         if plan:
             self._write(number, tr.CHANNELS, dict(plan))
 
-    def _take_over_estimate(self, trial: optuna.Trial, base: int) -> None:
+    def _take_over_estimate(self, number: int, base: int) -> None:
         attrs = self._study.get_trials(deepcopy=False)[base].user_attrs
-        self._keep_plan(trial.number, attrs.get(tr.CHANNELS))
-        estimate = attrs[tr.ESTIMATE]
-        self._latency_ms[trial.number] = estimate["latency_ms"]
-        self._write(trial.number, tr.ESTIMATE, estimate)
-        tr.set_constraint(trial, estimate["latency_ms"] - self._gate.budget_ms)
+        self._keep_plan(number, attrs.get(tr.CHANNELS))
+        self._latency_ms[number] = attrs[tr.ESTIMATE]["latency_ms"]
+        self._write(number, tr.ESTIMATE, attrs[tr.ESTIMATE])
+        if tr.COSTS in attrs:
+            self._write(number, tr.COSTS, attrs[tr.COSTS])
+        self._constrain(number)
 
-    def _refuse(self, trial: optuna.Trial, candidate: Candidate) -> bool:
-        number = trial.number
+    def _refuse(self, number: int, candidate: Candidate) -> bool:
         estimate = self._gate.estimate(candidate)
         self._latency_ms[number] = estimate.latency_ms
         self._write(number, tr.ESTIMATE, estimate.to_dict())
-        tr.set_constraint(trial, estimate.latency_ms - self._gate.budget_ms)
         reason = self._gate.refusal(estimate)
+        if reason is None and self._costs is not None:
+            costs = self._costs.costs(candidate)
+            self._write_costs(number, costs)
+            reason = self._costs.refusal(costs)
+        self._constrain(number)
         if reason is None:
             return False
         self._end(number, TrialState.PRUNED, tr.REFUSED, reason)
@@ -211,11 +219,14 @@ class StudyDriver:
                 "high_ms": known.latency_high_ms,
             }
             self._write(number, tr.ESTIMATE, {**estimate, "coverage": known.coverage})
+        if known.costs:
+            self._write_costs(number, known.costs)
         if known.score:
             self._write(number, tr.SCORE, known.score.to_dict())
         reason = f"the same candidate as trial {known.number}"
-        if known.complete and known.val_miou is not None and known.latency_ms is not None:
-            self._end(number, TrialState.COMPLETE, tr.REUSED, reason, (known.val_miou, known.latency_ms))
+        self._constrain(number)
+        if known.complete:
+            self._end(number, TrialState.COMPLETE, tr.REUSED, reason, self._values(known))
         else:
             self._end(number, TrialState.PRUNED, tr.REUSED, reason)
         return True
@@ -231,26 +242,40 @@ class StudyDriver:
                 self._stored[number].add(epoch)
         if progress.score.final or self._continues(number):
             return False
-        reason = self._rule.stop(number, progress.epoch, progress.val_miou, self._latency_ms[number])
+        reason = self._stop_at_rung(number, progress) if self._rule.is_rung(progress.epoch) else None
         if reason is None and time.monotonic() > self._search_deadline:
             reason = "the study's time budget was spent"
         if reason is not None:
             self._stop_reason[number] = reason
         return reason is not None
 
+    def _stop_at_rung(self, number: int, progress: Progress) -> str | None:
+        """Note what was read, for later starts, and ask the rule."""
+        record = tr.read_trial(self._frozen(number), {})
+        readings = dict(record.readings) | {progress.epoch: progress.score}
+        self._write(number, tr.READINGS, [score.to_dict() for _, score in sorted(readings.items())])
+        values = rung_values(self._objectives, replace(record, score=progress.score))
+        return self._rule.stop(number, progress.epoch, values)
+
     def finish(self, number: int, failure: str | None = None) -> None:
         """Tell Optuna how a trial ended: COMPLETE when trained to the end, PRUNED when stopped, FAIL with the reason."""
         progress = self._last.get(number)
+        values, unread = None, None
         if progress is not None:
             self._write(number, tr.SCORE, progress.score.to_dict())
         if progress is not None and progress.score.final:  # whatever became of the worker afterwards
+            record = tr.read_trial(self._frozen(number), {})
+            values, unread = self._values(record), self._unread(record)
+        if values is not None and unread is None:
             self._failures = 0
-            self._end(number, TrialState.COMPLETE, tr.FINISHED, None, (progress.val_miou, self._latency_ms[number]))
+            self._constrain(number)
+            self._end(number, TrialState.COMPLETE, tr.FINISHED, None, values)
         elif number in self._stop_reason:
             self._failures = 0
             self._end(number, TrialState.PRUNED, tr.STOPPED, self._stop_reason[number])
         else:
             self._failures += 1
+            failure = unread or failure
             self._end(number, TrialState.FAIL, tr.DIED, failure or "ended without a result")
             if self._failures >= _FAILURES_IN_A_ROW:
                 raise UserError(
@@ -267,9 +292,8 @@ class StudyDriver:
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             outcome = trial.user_attrs.get(tr.OUTCOME)
             record = tr.read_trial(trial, {})
-            if outcome == tr.FINISHED and record.val_miou is not None and record.latency_ms is not None:
-                values = (record.val_miou, record.latency_ms)
-                storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, values)
+            if outcome == tr.FINISHED and self._unread(record) is None:
+                storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, self._values(record))
             elif outcome in (tr.REFUSED, tr.STOPPED):
                 storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED)
             elif tr.CANDIDATE in trial.user_attrs:
@@ -287,7 +311,7 @@ class StudyDriver:
         state: TrialState,
         outcome: str,
         reason: str | None,
-        values: tuple[float, float] | None = None,
+        values: tuple[float, ...] | None = None,
     ) -> None:
         if reason is not None:
             self._write(number, tr.REASON, reason)
@@ -301,6 +325,39 @@ class StudyDriver:
         if record.candidate and _searched(record):
             self._known[record.candidate.id] = record
         self._on_finished(record)
+
+    def _values(self, record: TrialRecord) -> tuple[float, ...]:
+        return tuple(objective.value(record) for objective in self._objectives)
+
+    def _unread(self, record: TrialRecord) -> str | None:
+        """Why a finished trial has no place among the others, or None: an objective that its record does not tell."""
+        missing = [o.label for o in self._objectives if math.isnan(o.value(record))]
+        if not missing:
+            return None
+        return f"its record does not tell {', '.join(missing)}: no validation label, or prediction, holds what that is taken over"
+
+    def _constrain(self, number: int) -> None:
+        """By how much the trial breaks the latency budget, then each other one, as far as is known yet."""
+        record = tr.read_trial(self._frozen(number), {})
+        violations = [(record.latency_ms or 0.0) - self._gate.budget_ms if record.latency_ms is not None else 0.0]
+        for objective in self._objectives:
+            if objective.budget is None or objective.name == LATENCY.name:
+                continue
+            told = objective.known == "before" or (record.score is not None and record.score.final)
+            value = objective.value(record) if told else math.nan
+            violations.append(0.0 if math.isnan(value) else objective.violation(value))
+        tr.set_constraints(self._study, self._ids[number], violations)
+
+    def _write_costs(self, number: int, costs: Mapping[str, CostEstimate]) -> None:
+        self._write(number, tr.COSTS, {name: cost.to_dict() for name, cost in costs.items()})
+
+    def _nothing_fits(self) -> UserError:
+        others = budget_texts([o for o in self._objectives if o.known == "before" and o.name != LATENCY.name])
+        return UserError(
+            f"{_FREE_PROPOSALS} proposals in a row were refused or had been tried before: hardly a network of this space keeps "
+            f"{' and '.join([f'{self._gate.budget_ms:g} ms', *others])}. Raise device.latency_budget_ms"
+            f"{' or the budgets of objectives' if others else ''}, or offer smaller space.widths and space.resolutions_px."
+        )
 
     def _spec(self, number: int) -> TrialSpec:
         return spec_of(self._config, self._paths, tr.read_trial(self._frozen(number), {}))

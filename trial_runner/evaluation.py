@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,15 @@ import numpy as np
 import torch
 import yaml
 
-from exports import TrainedNetwork, read_bundle, read_network
+from exports import ExportBundle, TrainedNetwork, read_bundle, read_network
 from objectives.data import SegmentationData, SplitArrays, decoded_parts, open_dataset
-from objectives.dice import MeanImageDice
+from objectives.dice import MeanImageDice, lpcvc_score
 from objectives.metrics import ConfusionMatrix
 from search_spaces.errors import UserError
 from search_spaces.networks import upsample_logits
-from trial_runner.study_config import DataSection
+from trial_runner.study_config import DataSection, RobustnessSection
 from trial_runner.training.batches import normalise
+from trial_runner.training.robustness import CorruptionSample
 from trial_runner.trial import open_split, torch_device
 
 
@@ -32,6 +34,8 @@ class Evaluation:
         pixel_accuracy: share of counted pixels.
         dice: mean over images of each image's class-mean Dice, as LPCVC takes it.
         images: of the split.
+        corruption_miou: mIoU by corruption of the images; None where it was not asked for.
+        lpcvc_score: Dice over the seconds that an image takes, as the bundle's latency says; None without one.
     """
 
     miou: float
@@ -41,6 +45,13 @@ class Evaluation:
     images: int
     split: str
     data: str
+    corruption_miou: dict[str, float] | None = None
+    lpcvc_score: float | None = None
+
+    @property
+    def robust_miou(self) -> float | None:
+        """Mean over the corruptions."""
+        return statistics.fmean(self.corruption_miou.values()) if self.corruption_miou else None
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -51,7 +62,15 @@ class Evaluation:
             "images": self.images,
             "split": self.split,
             "data": self.data,
+            "lpcvc_score": self.lpcvc_score,
+            "robust_miou": self.robust_miou,
+            "corruption_miou": self.corruption_miou,
         }
+
+
+def _study_yaml(bundle: ExportBundle) -> dict[str, Any]:
+    config = yaml.safe_load((bundle.dir / "study.yaml").read_text())
+    return config if isinstance(config, dict) else {}
 
 
 def open_network(source: Path) -> tuple[TrainedNetwork, DataSection | None, int]:
@@ -63,13 +82,19 @@ def open_network(source: Path) -> tuple[TrainedNetwork, DataSection | None, int]
     if not source.is_dir():
         return read_network(source), None, 0
     bundle = read_bundle(source)
-    config = yaml.safe_load((bundle.dir / "study.yaml").read_text())
-    section = DataSection.model_validate(config["data"]) if isinstance(config, dict) and "data" in config else None
+    config = _study_yaml(bundle)
+    section = DataSection.model_validate(config["data"]) if "data" in config else None
     return read_network(bundle.checkpoint_path), section, int(config["study"]["seed"]) if section else 0
 
 
 def evaluate(
-    source: Path, *, split: str = "val", root: Path | None = None, kind: str | None = None, device: str = "auto"
+    source: Path,
+    *,
+    split: str = "val",
+    root: Path | None = None,
+    kind: str | None = None,
+    device: str = "auto",
+    robust: bool = False,
 ) -> Evaluation:
     """Score a bundle or a network file on a split.
 
@@ -78,20 +103,28 @@ def evaluate(
         split: train, val or test.
         root: folder of the data; by default the study's.
         kind: of the data; by default the study's.
+        robust: score corrupted images as well, those of the study's section ``robustness`` or of its default.
 
     Raises:
         UserError: no network there, no data there, or data of other classes than the network's.
     """
-    trained, section, seed = open_network(source)
-    data = _open(trained, section, seed, split, root, kind)
+    trained, study_data, seed = open_network(source)
+    data = _open(trained, study_data, seed, split, root, kind)
     if tuple(data.info.class_names) != trained.class_names:
         raise UserError(
             f"the network tells {len(trained.class_names)} classes apart ({', '.join(trained.class_names[:4])}, ...), the data "
             f"{len(data.info.class_names)} ({', '.join(data.info.class_names[:4])}, ...). Give the data that it was trained for."
         )
     data.check()
-    matrix, dice = score(trained, decoded_parts(data, trained.input_hw), torch_device(device))
+    bundle = read_bundle(source) if source.is_dir() else None
+    latency_ms = _latency_ms(bundle) if bundle else None
+    section = RobustnessSection.model_validate(_study_yaml(bundle).get("robustness", {}) if bundle else {})
+    sample = CorruptionSample(len(data), section) if robust else None
+    place = torch_device(device)
+    parts = decoded_parts(data, trained.input_hw)
+    matrix, dice = score(trained, sample.watching(parts) if sample else parts, place)
     report = matrix.report(trained.class_names)
+    corrupted = sample.miou(lambda part: score(trained, [part], place)[0]) if sample else None
     return Evaluation(
         miou=report.miou,
         class_iou=dict(zip(trained.class_names, report.class_iou, strict=True)),
@@ -100,7 +133,17 @@ def evaluate(
         images=len(data),
         split=split,
         data=data.info.name,
+        corruption_miou=corrupted,
+        lpcvc_score=None if latency_ms is None else lpcvc_score(dice.value, latency_ms / 1e3, 1),
     )
+
+
+def _latency_ms(bundle: ExportBundle) -> float | None:
+    """As measured last, else as predicted; None where the bundle says neither."""
+    if bundle.measurements:
+        return float(bundle.measurements[-1]["latency_ms_p50"])
+    predicted = bundle.manifest.get("facts", {}).get("latency_ms")
+    return None if predicted is None else float(predicted)
 
 
 @torch.inference_mode()

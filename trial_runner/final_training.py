@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from objectives.pareto import hypervolume_2d, pareto_front
+from objectives.objective import LATENCY, OBJECTIVES, Objective
+from objectives.pareto import pareto_front, reference_point
 from objectives.trial_record import DIED, TrialRecord
 from search_spaces.candidate import Candidate
 from trial_runner.paths import StudyPaths
@@ -18,23 +19,41 @@ LEAST_EPOCHS = 3
 
 
 def next_to_continue(
-    records: Sequence[TrialRecord], budget_ms: float, config: FinalTrainingSection
+    records: Sequence[TrialRecord],
+    budget_ms: float,
+    config: FinalTrainingSection,
+    objectives: Sequence[Objective] = OBJECTIVES,
 ) -> TrialRecord | None:
     """The finished trial to train on next, or None when enough are: first the most accurate member of the search's front,
-    then whoever adds most to its hypervolume."""
+    then whoever adds most to its hypervolume. Who breaks a budget by what was predicted before training is left out."""
     continued = {record.continues for record in records if record.continues is not None and record.outcome != DIED}
     if len(continued) >= config.members:
         return None
-    searched = [r for r in records if r.complete and r.continues is None and (r.latency_ms or 0.0) <= budget_ms]
-    front = list(pareto_front(searched).records)
+    limited = [item for item in objectives if item.known == "before"]
+    searched = [
+        r
+        for r in records
+        if r.complete
+        and r.continues is None
+        and (r.latency_ms or 0.0) <= budget_ms
+        and all(item.violation(item.value(r)) <= 0 for item in limited)
+    ]
+    sized = [item.with_budget(budget_ms) if item.name == LATENCY.name else item for item in objectives]
+    corner = reference_point(searched, objectives=sized)
+    whole = pareto_front(searched, reference=corner, objectives=sized)
+    front = list(whole.records)
     left = [record for record in front if record.number not in continued]
     if not left:
         return None
     best = max(front, key=lambda record: record.val_miou or 0.0)
     if best in left:
         return best
-    whole = _hypervolume(front, budget_ms)
-    return max(left, key=lambda member: whole - _hypervolume([r for r in front if r is not member], budget_ms))
+
+    def without(member: TrialRecord) -> float:
+        rest = [record for record in front if record is not member]
+        return pareto_front(rest, reference=corner, objectives=sized).hypervolume
+
+    return max(left, key=lambda member: whole.hypervolume - without(member))
 
 
 def epochs_that_fit(record: TrialRecord, config: FinalTrainingSection, seconds: float) -> int:
@@ -58,7 +77,14 @@ def spec_of(config: StudyConfig, paths: StudyPaths, record: TrialRecord) -> Tria
         teacher = StudyTeacher(number, paths.trial(number), Candidate.from_dict(record.teacher["candidate"]))
     folder = paths.trial(record.number)
     return TrialSpec(
-        record.number, record.candidate, config, folder, paths.cache, continues, teacher=teacher, channels=record.channels
+        record.number,
+        record.candidate,
+        config,
+        folder,
+        paths.cache,
+        continues,
+        teacher=teacher,
+        channels=record.channels,
     )
 
 
@@ -67,8 +93,3 @@ def best_teacher(records: Sequence[TrialRecord]) -> dict[str, Any] | None:
     finished = [record for record in records if record.complete and record.candidate is not None]
     best = max(finished, key=lambda record: record.val_miou or 0.0, default=None)
     return {"number": best.number, "candidate": best.candidate.to_dict()} if best and best.candidate else None
-
-
-def _hypervolume(members: Sequence[TrialRecord], budget_ms: float) -> float:
-    points = [[-(record.val_miou or 0.0), record.latency_ms or 0.0] for record in members]
-    return hypervolume_2d(points, (0.0, budget_ms)) if points else 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,21 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from objectives.objective import LATENCY, OBJECTIVES, Objective, beside_the_usual, budget_texts
 from objectives.pareto import pareto_front
 from objectives.trial_record import TrialRecord
+from search_spaces.describe import network_name
 from search_spaces.files import atomic_path
 
 
-def front_records(records: Sequence[TrialRecord], budget_ms: float) -> list[TrialRecord]:
-    """The front within the budget, fastest first. What was measured decides over what was predicted whether it is within."""
-    return [r for r in pareto_front(records).records if known_latency_ms(r) <= budget_ms]
+def front_records(
+    records: Sequence[TrialRecord], budget_ms: float, objectives: Sequence[Objective] = OBJECTIVES
+) -> list[TrialRecord]:
+    """The front within the latency budget and those of all objectives, best in the last objective first (fastest). What was
+    measured decides over what was predicted whether a member is within."""
+    others = [item for item in objectives if item.name != LATENCY.name]
+    members = pareto_front(records, objectives=objectives).records
+    return [r for r in members if known_latency_ms(r) <= budget_ms and all(item.holds(r) for item in others)]
 
 
 def known_latency_ms(record: TrialRecord) -> float:
@@ -27,7 +35,7 @@ def known_latency_ms(record: TrialRecord) -> float:
     return record.latency_ms if record.latency_ms is not None else float("inf")
 
 
-def front_rows(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
+def front_rows(records: Sequence[TrialRecord], objectives: Sequence[Objective] = OBJECTIVES) -> list[dict[str, Any]]:
     """One object per member; None where not measured or not exported."""
     return [
         {
@@ -43,18 +51,28 @@ def front_rows(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
             "parameters": record.score.params if record.score else None,
             "bundle": record.bundle,
             "export_error": record.export_error,
+            "objectives": {item.name: _number(item.value(record)) for item in objectives},
         }
         for record in records
     ]
 
 
-def print_front(records: Sequence[TrialRecord], budget_ms: float, console: Console) -> None:
-    """The table a person reads, with where the bundles lie below it."""
+def print_front(
+    records: Sequence[TrialRecord],
+    budget_ms: float,
+    console: Console,
+    objectives: Sequence[Objective] = OBJECTIVES,
+) -> None:
+    """The table a person reads; objectives other than mIoU and latency have columns of their own."""
+    limited = [item for item in objectives if item.name != LATENCY.name]
+    within = ", ".join([f"{budget_ms:g} ms", *budget_texts(limited)])
     if not records:
-        console.print(f"No finished trial within {budget_ms:g} ms yet: the front is empty.")
+        console.print(f"No finished trial within {within} yet: the front is empty.")
         return
-    table = Table(title=f"Pareto front within {budget_ms:g} ms", title_justify="left")
-    columns = ["trial", "network", "input", "prune", "mIoU", "predicted ms", "90 % interval", "measured ms", "inside"]
+    table = Table(title=f"Pareto front within {within}", title_justify="left")
+    others = beside_the_usual(objectives)
+    columns = ["trial", "network", "input", "prune", "mIoU", *(item.label for item in others)]
+    columns += ["predicted ms", "90 % interval", "measured ms", "inside"]
     for name in columns:
         table.add_column(name, justify="left" if name in ("network", "input") else "right", no_wrap=True)
     for record in records:
@@ -62,10 +80,11 @@ def print_front(records: Sequence[TrialRecord], budget_ms: float, console: Conso
         inside = _inside(record)
         table.add_row(
             str(record.number),
-            f"{params.get('family')} ×{params.get('width')} + {params.get('decoder')}",
+            network_name(params),
             str(params.get("resolution")),
             str(params.get("prune_ratio")),
             f"{record.val_miou:.3f}",
+            *(item.text(item.value(record)) for item in others),
             f"{record.latency_ms:.2f}",
             f"{record.latency_low_ms:.2f}–{record.latency_high_ms:.2f}",
             "–" if record.measured_ms is None else f"{record.measured_ms:.2f}",
@@ -74,15 +93,23 @@ def print_front(records: Sequence[TrialRecord], budget_ms: float, console: Conso
     console.print(table)
 
 
-def write_csv(records: Sequence[TrialRecord], path: Path) -> None:
-    rows = front_rows(records)
-    keys = [key for key in (rows[0] if rows else {"trial": None}) if key != "params"]
+def write_csv(records: Sequence[TrialRecord], path: Path, objectives: Sequence[Objective] = OBJECTIVES) -> None:
+    """The same rows as a spreadsheet, with a column for each parameter and each objective beside mIoU and latency."""
+    found = front_rows(records, objectives)
+    others = [item.name for item in beside_the_usual(objectives)]
+    rows = [{**{name: row["objectives"][name] for name in others}, **row} for row in found]
+    keys = ["trial", *(key for key in (rows[0] if rows else {}) if key not in ("trial", "params", "objectives"))]
     params = sorted({name for row in rows for name in row["params"]})
     with atomic_path(path) as temporary, temporary.open("w", newline="") as handle:
         writer = csv.writer(handle)
         writer.writerow([*keys, *params])
         for row in rows:
             writer.writerow([*(row[key] for key in keys), *(row["params"].get(name) for name in params)])
+
+
+def _number(value: float) -> float | None:
+    """JSON knows no NaN."""
+    return None if math.isnan(value) else value
 
 
 def _inside(record: TrialRecord) -> bool | None:

@@ -181,13 +181,15 @@ def _members(config: StudyConfig | None) -> list[Reading]:
     from hw_latency_model.latency_report import Reading
     from objectives.trial_record import read_study
     from trial_runner.front_table import front_records
-    from trial_runner.storage import StorageError, open_study
+    from trial_runner.storage import StorageError
+    from trial_runner.study_objectives import open_configured, stored_objectives
 
     try:
-        study = open_study(config.study.storage, config.study.name, create=False)
+        study = open_configured(config)
     except StorageError:
         return []  # not launched yet: the model can be looked at before
-    records = front_records(read_study(study), float("inf"))
+    unlimited = [objective.with_budget(None) for objective in stored_objectives(config, study)]
+    records = front_records(read_study(study), float("inf"), unlimited)
     return [
         Reading(
             name=f"trial {record.number}: {text.network(record)}",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from hw_latency_model import LatencyModel, LocalCpuDevice
 from hw_latency_model.boxed import calibrated_or_boxed
 from objectives import trial_record as tr
 from objectives.data import DatasetInfo
+from objectives.objective import OBJECTIVES, Objective, beside_the_usual
 from objectives.trial_record import TrialRecord, read_study
 from search_spaces import get_space
 from search_spaces.describe import network_name
@@ -29,6 +31,7 @@ from search_spaces.pretrained import check_source
 from trial_runner import inprocess_backend, ray_environment
 from trial_runner.channel_plans import ChannelPlans
 from trial_runner.config_file import dump_config
+from trial_runner.cost_gate import CostGate, load_cost_models
 from trial_runner.driver import StudyDriver
 from trial_runner.front_exporter import FrontExporter, measure_front
 from trial_runner.front_table import front_records, write_csv
@@ -36,8 +39,9 @@ from trial_runner.gate import LatencyGate
 from trial_runner.paths import StudyPaths
 from trial_runner.reporting import write_study_report
 from trial_runner.samplers import make_sampler
-from trial_runner.storage import DriverLease, open_study
+from trial_runner.storage import DriverLease
 from trial_runner.study_config import StudyConfig, TrainingSection
+from trial_runner.study_objectives import changed_objectives, note_class_names, objectives_of, open_configured
 from trial_runner.target_check import check_target
 from trial_runner.trial import open_split
 
@@ -54,12 +58,14 @@ class LaunchResult:
         front: the front within the budget.
         report: the HTML report.
         why: why no more trials were started.
+        objectives: of the study, with their budgets.
     """
 
     records: list[TrialRecord]
     front: list[TrialRecord]
     report: Path
     why: str
+    objectives: tuple[Objective, ...] = OBJECTIVES
 
 
 def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
@@ -78,21 +84,25 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     model = load_latency_model(config)
     if not model.calibrated:
         say(f"not calibrated: {model.provenance}")
-    existing = open_study(config.study.storage, config.study.name, create=True)
+    objectives = objectives_of(config, info.class_names)
+    models = load_cost_models(config, objectives)
+    existing = open_configured(config, create=True)
     seed = config.study.seed + 1009 * len(existing.get_trials(deepcopy=False))
-    study = open_study(config.study.storage, config.study.name, create=False, sampler=make_sampler(config.search, seed))
+    study = open_configured(config, sampler=make_sampler(config.search, seed))
     exporter = FrontExporter(config, study, paths, inline=config.compute.backend == "inprocess")
     with DriverLease(study), _terminable():
         _keep_config(config, study, paths)
+        note_class_names(study, info.class_names)
         plans = ChannelPlans(space, len(info.class_names), model, config.training)
         gate = LatencyGate(space, len(info.class_names), model, config.device.latency_budget_ms, plan_of=plans)
+        costs = CostGate(space, len(info.class_names), objectives, models, gate)
 
         def finished(record: TrialRecord) -> None:
-            say(describe(record))
+            say(describe(record, objectives))
             if record.complete:
                 exporter.consider()
 
-        driver = StudyDriver(config, study, space, gate, paths, finished, plans)
+        driver = StudyDriver(config, study, space, gate, paths, finished, plans, costs)
         try:
             _run(driver, config)
             exporter.drain()
@@ -100,12 +110,13 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
             exporter.close()
             driver.leave()
         if config.device.measure_front:
-            measure_front(config, study, front_records(read_study(study), float("inf")), model, say)
+            unlimited = [objective.with_budget(None) for objective in objectives]
+            measure_front(config, study, front_records(read_study(study), math.inf, unlimited), model, say)
         records = read_study(study)
-        front = front_records(records, config.device.latency_budget_ms)
-        write_csv(front, paths.front_csv)
+        front = front_records(records, config.device.latency_budget_ms, objectives)
+        write_csv(front, paths.front_csv, objectives)
         report = write_study_report(config, study, paths)
-    return LaunchResult(records, front, report, driver.ended or "")
+    return LaunchResult(records, front, report, driver.ended or "", objectives)
 
 
 def check_room(folder: Path) -> None:
@@ -161,7 +172,7 @@ def load_latency_model(config: StudyConfig) -> LatencyModel:
     return model
 
 
-def describe(record: TrialRecord) -> str:
+def describe(record: TrialRecord, objectives: Sequence[Objective] = OBJECTIVES) -> str:
     """A trial in one line of the log."""
     params = record.params
     name = (
@@ -177,6 +188,8 @@ def describe(record: TrialRecord) -> str:
         facts.append(
             f"mIoU {record.score.val_miou:.3f} after {record.score.epoch} of {record.score.epochs_total} epochs"
         )
+    values = [(item, item.value(record)) for item in beside_the_usual(objectives) if record.outcome != tr.REUSED]
+    facts += [f"{item.label} {item.text(value)}" for item, value in values if not math.isnan(value)]
     if record.continues is not None:
         facts.append(f"trained on from trial {record.continues}")
     if record.reason and record.outcome in (tr.DIED, tr.REUSED):
@@ -226,7 +239,7 @@ def _incomparable(previous: dict[str, object], config: StudyConfig) -> str | Non
         for key, value in now[section].items():
             if key not in ignored and key in old and old[key] != value:
                 return f"{section}.{key} ({old[key]!r}, now {value!r})"
-    return None
+    return changed_objectives(previous, config)
 
 
 @contextmanager

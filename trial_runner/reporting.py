@@ -16,8 +16,8 @@ from objectives.trial_record import read_study
 from search_spaces.errors import UserError
 from trial_runner.config_file import dump_config
 from trial_runner.paths import StudyPaths
-from trial_runner.storage import open_study
 from trial_runner.study_config import StudyConfig
+from trial_runner.study_objectives import open_configured, stored_objectives
 from trial_runner.trial import open_split
 
 
@@ -29,7 +29,7 @@ def write_study_report(config: StudyConfig, study: optuna.Study, paths: StudyPat
         paths.report,
         study_name=config.study.name,
         records=records,
-        front=pareto_front(records, reference=(0.0, budget)),
+        front=pareto_front(records, objectives=stored_objectives(config, study)),
         class_names=open_split(config.data, "val", config.study.seed).info.class_names,
         config_yaml=dump_config(config),
         calibration=_calibration(config.device.latency_model),
@@ -52,13 +52,13 @@ def _calibration(path: Path) -> dict[str, Any] | None:
 def fill_dashboard(config: StudyConfig) -> StudyPaths:
     """Put figures, notes and bundles where optuna-dashboard shows them; the study's folders."""
     paths = StudyPaths(config.study.output_dir)
-    study = open_study(config.study.storage, config.study.name, create=False)
+    study = open_configured(config)
     records = read_study(study)
     budget = config.device.latency_budget_ms
     update_study_page(
         study,
         records,
-        pareto_front(records, reference=(0.0, budget)),
+        pareto_front(records, objectives=stored_objectives(config, study)),
         latency_budget_ms=budget,
         device=config.device.name,
         rungs=config.search.early_stopping.rungs_epochs,

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -19,8 +19,8 @@ from optuna.study import StudyDirection
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 
+from objectives.objective import OBJECTIVES, Objective
 from objectives.storage_url import redact_url
-from objectives.trial_record import DIRECTIONS, METRIC_NAMES
 from search_spaces.errors import UserError
 from search_spaces.urls import with_installed_driver
 
@@ -85,7 +85,12 @@ def open_storage(url: str, *, create: bool) -> BaseStorage:
 
 
 def open_study(
-    url: str, name: str, *, create: bool, sampler: optuna.samplers.BaseSampler | None = None
+    url: str,
+    name: str,
+    *,
+    create: bool,
+    sampler: optuna.samplers.BaseSampler | None = None,
+    objectives: Sequence[Objective] = OBJECTIVES,
 ) -> optuna.Study:
     """The study; created where ``create`` is given and it does not exist.
 
@@ -93,6 +98,7 @@ def open_study(
         StorageError: the database cannot be reached, holds no such study, or holds one with other objectives.
     """
     storage = open_storage(url, create=create)
+    names, directions = [item.name for item in objectives], [item.direction for item in objectives]
     # A sampler is always given: Optuna's own choice fails on a multi-objective study that holds pruned trials.
     sampler = sampler or optuna.samplers.RandomSampler()
     with _explained(url):
@@ -105,13 +111,19 @@ def open_study(
                     f"{redact_url(url)} holds no study {name}; it holds: {known}. Start it with: paretoseg launch STUDY.yaml"
                 ) from None
             study = optuna.create_study(
-                storage=storage, study_name=name, directions=list(DIRECTIONS), sampler=sampler, load_if_exists=True
+                storage=storage, study_name=name, directions=list(directions), sampler=sampler, load_if_exists=True
             )
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                study.set_metric_names(list(METRIC_NAMES))
-    if study.directions != [StudyDirection[direction.upper()] for direction in DIRECTIONS]:
-        raise StorageError(f"the study {name} has other objectives than mIoU and latency. Choose another study.name.")
+                study.set_metric_names(names)
+        stored = study.metric_names
+    same = study.directions == [StudyDirection[direction.upper()] for direction in directions]
+    if not same or (stored is not None and stored != names):
+        raise StorageError(
+            f"the study {name} has other objectives than {', '.join(names)}"
+            + (f", namely {', '.join(stored)}" if stored else "")
+            + ". Put its objectives back, or choose another study.name."
+        )
     return study
 
 

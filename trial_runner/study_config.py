@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from exports.profiles import PROFILES
+from objectives.objective import LATENCY, OBJECTIVES, get_objective
+from search_spaces.errors import UserError
 from search_spaces.space_config import LogRange, Positive, SpaceSection
 from trial_runner.searched_training import first_misfit
 
@@ -67,6 +69,43 @@ class DeviceSection(_Section):
                 f"{self.name} does not run {self.precision}: set device.precision to {' or '.join(offered)}"
             )
         return self
+
+
+class ObjectiveSection(_Section):
+    """One axis of the front, a name or a name with a budget: the worst value that is wanted. Latency's is the device's."""
+
+    name: str
+    budget: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _known(self) -> ObjectiveSection:
+        try:
+            get_objective(self.name)
+        except UserError as error:
+            raise ValueError(str(error).rstrip(".")) from error
+        if self.name == LATENCY.name and self.budget is not None:
+            raise ValueError("the budget of latency_ms is device.latency_budget_ms: leave it out here")
+        return self
+
+
+Corruption = Literal[
+    "gaussian_noise", "shot_noise", "defocus_blur", "motion_blur", "fog", "brightness", "contrast", "jpeg"
+]
+
+
+class RobustnessSection(_Section):
+    """What ``robust_miou`` is the mean over: each corruption, at one severity, of the first ``images`` validation images."""
+
+    corruptions: list[Corruption] = Field(
+        default_factory=lambda: list[Corruption](("gaussian_noise", "motion_blur", "fog", "jpeg")), min_length=1
+    )
+    severity: int = Field(default=2, ge=1, le=5)
+    images: Positive = 100
 
 
 class LossSection(_Section):
@@ -252,10 +291,21 @@ class StudyConfig(_Section):
     data: DataSection
     space: SpaceSection = SpaceSection()
     device: DeviceSection
+    objectives: list[ObjectiveSection] = Field(
+        default_factory=lambda: [ObjectiveSection(name=item.name) for item in OBJECTIVES], min_length=2
+    )
+    robustness: RobustnessSection = RobustnessSection()
     training: TrainingSection = TrainingSection()
     search: SearchSection = SearchSection()
     compute: ComputeSection = ComputeSection()
     export: ExportSection = ExportSection()
+
+    @model_validator(mode="after")
+    def _objectives_differ(self) -> StudyConfig:
+        names = [item.name for item in self.objectives]
+        if len(set(names)) < len(names):
+            raise ValueError(f"objectives must be different ones, not {', '.join(names)}")
+        return self
 
     @model_validator(mode="after")
     def _searched_trainings_are_some(self) -> StudyConfig:

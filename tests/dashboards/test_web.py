@@ -140,7 +140,7 @@ def test_the_constraint_is_read_by_the_dashboard_and_by_every_sampler(tmp_path):
         for number in range(7):
             trial = study.ask()
             x = trial.suggest_float("x", 0, 1)
-            tr.set_constraint(trial, 3.5 if number == 2 else -1.0)
+            tr.set_constraints(study, trial._trial_id, [3.5 if number == 2 else -1.0])
             study.tell(trial, [x + number, x])
         assert [list(trial.constraints.values()) for trial in study.trials][1:3] == [[-1.0], [3.5]]
         server = make_server(study._storage, tmp_path, port=0)
@@ -154,7 +154,7 @@ def test_the_constraint_is_read_by_the_dashboard_and_by_every_sampler(tmp_path):
         assert [trial["constraints"] for trial in trials][1:3] == [[-1.0], [3.5]]
     trial = study.ask()
     with pytest.raises(ValueError, match="NaN"):
-        tr.set_constraint(trial, float("nan"))
+        tr.set_constraints(study, trial._trial_id, [0.0, float("nan")])
     study.tell(trial, state=TrialState.FAIL)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
-from objectives.cost import count_macs, count_params
+from objectives.cost import NetworkCost, count_macs, count_params, deployed_cost
+from search_spaces import deployable, get_space
 
 
 class Small(nn.Module):
@@ -57,3 +59,22 @@ def test_params_count_a_shared_one_once_and_no_buffers():
     assert count_params(net) == 8 * 27 + 2 * 8 + (8 * 9 + 8) + (8 * 5 + 5)
     tied = nn.Sequential(net.head, net.head)
     assert count_params(tied) == 45
+
+
+def test_a_network_is_counted_as_it_is_deployed_without_its_training_branches():
+    space = get_space("encoder_decoder", {"families": ["repvgg_a0", "lcnet"], "prune_ratios": [0.0]})
+    rng = np.random.default_rng(0)
+    found = {}
+    while len(found) < 2:
+        candidate = space.sample(rng)
+        found[candidate.params["family"]] = candidate
+    for family, candidate in found.items():
+        net, hw = space.build(candidate, 5), space.input_hw(candidate)
+        before = count_params(net)
+        cost = deployed_cost(net, hw)
+        assert count_params(net) == before, "a copy is merged"
+        if family == "lcnet":
+            assert (cost.macs, cost.parameters) == (count_macs(net, hw), before)
+        else:
+            assert cost.macs < count_macs(net, hw) and cost.parameters < before
+            assert cost == NetworkCost(count_macs(deployable(net), hw), count_params(deployable(net)))

@@ -15,7 +15,7 @@ import optuna
 from objectives.trial_record import TrialRecord, read_study
 from search_spaces.errors import UserError
 from trial_runner.config_file import load_config
-from trial_runner.storage import open_study
+from trial_runner.study_objectives import open_configured
 
 # A study small enough for a test, to be filled in by `write_study`.
 TINY = """
@@ -66,7 +66,7 @@ def finish(study: Path, *arguments: str, timeout_s: float = 240) -> str:
 
 def records(study: Path) -> list[TrialRecord]:
     config = load_config(study)
-    return read_study(open_study(config.study.storage, config.study.name, create=False))
+    return read_study(open_configured(config))
 
 
 def wait_until(

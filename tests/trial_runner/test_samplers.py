@@ -4,6 +4,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from objectives.trial_record import set_constraints
 from trial_runner.samplers import make_sampler
 from trial_runner.study_config import SearchSection
 
@@ -52,3 +53,18 @@ def test_proposals_repeat_with_the_seed_and_differ_between_seeds():
         return study.ask().suggest_float("x", 0, 1)
 
     assert first(1) == first(1) != first(2)
+
+
+@pytest.mark.parametrize("name", ["tpe", "nsga2", "gp", "random"])
+def test_three_objectives_and_two_budgets_are_searched_by_every_sampler(name: str):
+    sampler = make_sampler(SearchSection.model_validate({"sampler": name, "startup_trials": 4}), seed=0)
+    study = optuna.create_study(directions=["maximize", "minimize", "minimize"], sampler=sampler)
+    for index in range(14):
+        trial = study.ask()
+        x = trial.suggest_float("x", 0, 1)
+        set_constraints(study, trial._trial_id, [x - 0.9, 0.1 - x])
+        if index % 4 == 3:
+            study._storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED)
+        else:
+            study.tell(trial, (x, x, x * x))
+    assert all(len(trial.constraints) == 2 for trial in study.trials)

@@ -1,4 +1,4 @@
-"""mIoU of a network on a split, at the labels' own resolution."""
+"""mIoU and Dice of a network on a split, at the labels' own resolution."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from objectives.metrics import ConfusionMatrix
+from objectives.split_scores import SplitScores
 from search_spaces.networks import upsample_logits
 from trial_runner.training.batches import normalise
 
 
-@torch.inference_mode()
 def confusion(
     net: nn.Module,
     images: NDArray[np.uint8],
@@ -25,14 +25,29 @@ def confusion(
     device: torch.device,
     batch_size: int = 16,
 ) -> ConfusionMatrix:
-    """One confusion matrix over a whole split.
+    """The confusion matrix of ``split_scores`` alone."""
+    return split_scores(net, images, labels, num_classes, ignore_index, device=device, batch_size=batch_size).matrix
+
+
+@torch.inference_mode()
+def split_scores(
+    net: nn.Module,
+    images: NDArray[np.uint8],
+    labels: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
+    num_classes: int,
+    ignore_index: int,
+    *,
+    device: torch.device,
+    batch_size: int = 16,
+) -> SplitScores:
+    """One confusion matrix over a whole split, and each image's Dice.
 
     Args:
         net: gives low-resolution logits for normalised float32 ``(N, 3, H, W)``.
         images: uint8 ``(N, H, W, 3)`` at the network's input resolution.
         labels: N maps of class ids, each at its own resolution; logits are upsampled to it (bilinear), then argmax.
     """
-    matrix = ConfusionMatrix(num_classes, ignore_index)
+    scores = SplitScores(num_classes, ignore_index)
     was_training = net.training
     net.eval()
     for start in range(0, len(images), batch_size):
@@ -41,6 +56,6 @@ def confusion(
             label = np.asarray(labels[start + offset])
             upsampled = upsample_logits(logit[None], (label.shape[0], label.shape[1]))
             # Not argmax: six times slower here, on a CPU.
-            matrix.update(upsampled.max(1).indices[0].cpu().numpy(), label)
+            scores.update(upsampled.max(1).indices[0].cpu().numpy(), label)
     net.train(was_training)
-    return matrix
+    return scores

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
@@ -44,12 +44,13 @@ class World:
             value /= self.size
         return value
 
-    def add_up(self, counts: NDArray[np.int64], device: torch.device) -> NDArray[np.int64]:
+    def add_up(self, counts: NDArray[Any], device: torch.device) -> NDArray[Any]:
         if self.size == 1:
             return counts
         total = torch.from_numpy(counts).to(device)
         distributed.all_reduce(total)
-        return total.cpu().numpy()
+        summed: NDArray[Any] = total.cpu().numpy()
+        return summed
 
     def follow_first(self, net: nn.Module) -> None:
         """Give every process the buffers (running means) of the first one; weights are equal anyway."""

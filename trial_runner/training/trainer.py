@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from objectives.cost import count_macs, count_params
+from objectives.cost import deployed_cost
 from objectives.data import SplitArrays
-from objectives.metrics import ConfusionMatrix
+from objectives.split_scores import SplitScores
 from objectives.trial_score import TrialScore
 from search_spaces import SearchSpace
 from search_spaces.networks import upsample_logits
@@ -21,12 +23,13 @@ from trial_runner.training.batches import Augmentation, class_weights, epoch_bat
 from trial_runner.training.calibration import calibrate_norms
 from trial_runner.training.checkpoint import Checkpoint, load_checkpoint
 from trial_runner.training.distillation import Teacher, teacher_of
-from trial_runner.training.evaluate import confusion
+from trial_runner.training.evaluate import split_scores
 from trial_runner.training.losses import segmentation_loss
 from trial_runner.training.optimizers import make_optimizer, rate_factor, set_rate
 from trial_runner.training.parallel import World
 from trial_runner.training.pruning_stage import PruningStage
 from trial_runner.training.quantization import PrecisionStage
+from trial_runner.training.robustness import CorruptionSample, is_asked_for
 from trial_runner.training.runtime import compiled, memory_format
 from trial_runner.trial_spec import CHECKPOINT, Continuation, TrialFailed, TrialSpec
 
@@ -254,38 +257,43 @@ class Trainer:
         calibrate_norms(self._evaluated, self._calibration_batches())
         return self._evaluated
 
-    def _confusion(self, net: nn.Module) -> ConfusionMatrix:
+    def _scores(
+        self, net: nn.Module, images: NDArray[np.uint8], labels: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
+    ) -> SplitScores:
+        """Of all processes together, each of which has run a part of the images."""
         rank, size = self._world.rank, self._world.size
-        matrix = confusion(
-            net,
-            self._val.images[rank::size],
-            self._val.labels[rank::size],
-            self._num_classes,
-            self._ignore_index,
-            device=self._device,
-        )
-        return ConfusionMatrix.of(self._world.add_up(matrix.counts, self._device), self._ignore_index)
+        classes, ignored, device = self._num_classes, self._ignore_index, self._device
+        part = split_scores(net, images[rank::size], labels[rank::size], classes, ignored, device=device)
+        return part if size == 1 else part.shared(lambda counts: self._world.add_up(counts, device))
 
     def _evaluate(self) -> TrialScore:
         net = self._settled()
         scored = self._precision.delivered(net, last=self.done)
-        matrix = self._confusion(scored)
-        miou = matrix.miou()
+        images, labels = self._val.images, self._val.labels
+        scores = self._scores(scored, images, labels)
+        miou = scores.matrix.miou()
         if not math.isfinite(miou):
             raise TrialFailed("no validation label holds a class to score; check data.root and the ignore index")
-        hw = self._space.input_hw(self._spec.candidate)
         shape = self._precision.float_net or net
+        cost = deployed_cost(shape, self._space.input_hw(self._spec.candidate))  # type: ignore[arg-type]
+        corrupted = None
+        if self.done and is_asked_for(self._spec.config):
+            sample = CorruptionSample(len(images), self._spec.config.robustness)
+            sample.take(images, labels)
+            corrupted = sample.miou(lambda part: self._scores(scored, part.images, part.labels).matrix)
         return TrialScore(
             val_miou=miou,
             epoch=self.epoch,
             epochs_total=self._epochs,
-            macs=count_macs(shape, hw),
-            params=count_params(shape),
+            macs=cost.macs,
+            params=cost.parameters,
             train_s=self.train_s,
             initial_weights=self.initial_weights,
-            class_iou=tuple(None if math.isnan(value) else float(value) for value in matrix.iou()),
+            class_iou=tuple(None if math.isnan(value) else float(value) for value in scores.matrix.iou()),
             precision=self._precision.precision if scored is not net or self._precision.training_rounded else "fp32",
-            float_miou=self._confusion(net).miou() if scored is not net else None,
+            float_miou=self._scores(net, images, labels).matrix.miou() if scored is not net else None,
+            val_dice=scores.dice.value,
+            corruption_miou=corrupted,
         )
 
     def _calibration_batches(self) -> Iterator[Tensor]:

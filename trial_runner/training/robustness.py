@@ -1,0 +1,67 @@
+"""mIoU on a bad day: validation images once more, each corrupted in a known way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from objectives.corruptions import corrupt
+from objectives.data import SplitArrays
+from objectives.metrics import ConfusionMatrix
+from objectives.objective import ROBUST
+from trial_runner.study_config import RobustnessSection, StudyConfig
+
+_TOGETHER = 16
+
+Images = NDArray[np.uint8]
+
+
+def is_asked_for(config: StudyConfig) -> bool:
+    """Whether the study has robustness among its objectives: else nobody would look at what takes several evaluations."""
+    return any(objective.name == ROBUST for objective in config.objectives)
+
+
+class CorruptionSample:
+    """Up to ``section.images`` of a split's ``total`` images, evenly spread over it: the same for every network.
+
+    Images are corrupted at the network's input resolution; the randomness is that of the image's number in the split.
+    """
+
+    def __init__(self, total: int, section: RobustnessSection) -> None:
+        self._section = section
+        self._wanted = np.linspace(0, total - 1, min(section.images, total)).round().astype(int).tolist()
+        self._taken: dict[int, tuple[Images, Images]] = {}
+
+    def take(self, images: Images, labels: Sequence[Images] | Images, first: int = 0) -> None:
+        """Keep the wanted ones of some images: uint8 (n, h, w, 3), the first being that of number ``first``; labels (H, W) each."""
+        for number in self._wanted:
+            if first <= number < first + len(images):
+                self._taken[number] = np.asarray(images[number - first]), np.asarray(labels[number - first])
+
+    def watching(self, parts: Iterable[SplitArrays]) -> Iterator[SplitArrays]:
+        """The parts of the whole split, in order, as they pass; the wanted images are kept."""
+        first = 0
+        for part in parts:
+            self.take(part.images, part.labels, first)
+            first += len(part)
+            yield part
+
+    def miou(self, confusion: Callable[[SplitArrays], ConfusionMatrix]) -> dict[str, float]:
+        """mIoU by corruption, where ``confusion`` runs the network on some images and compares."""
+        return {name: self._matrix(name, confusion).miou() for name in self._section.corruptions}
+
+    def _matrix(self, name: str, confusion: Callable[[SplitArrays], ConfusionMatrix]) -> ConfusionMatrix:
+        numbers = sorted(self._taken)
+        matrices = [
+            confusion(self._part(name, numbers[at : at + _TOGETHER])) for at in range(0, len(numbers), _TOGETHER)
+        ]
+        for matrix in matrices[1:]:
+            matrices[0].merge(matrix)
+        return matrices[0]
+
+    def _part(self, name: str, numbers: Sequence[int]) -> SplitArrays:
+        severity = self._section.severity
+        images = np.stack([corrupt(self._taken[number][0], name, severity, seed=number) for number in numbers])
+        return SplitArrays(images, images[:0, :, :, 0], [self._taken[number][1] for number in numbers])
