@@ -8,17 +8,20 @@ For each network three things are timed in turns, so that a machine whose speed 
   ours      `Trainer`, as a trial runs it, with its defaults and the same loss (decoded once, changes on whole batches, channels last;
             bfloat16 on a GPU);
   network   forward, loss and backward of ours on one batch that never changes: what no data loading could beat.
-The same images, batch size, optimizer, threads and device. --pairs rounds are made; the median of each is shown, and the ratio is the
-median of the rounds' own ratios. CPU seconds are of the process and its data workers: they hardly depend on what else runs there.
+The same images, batch size, optimizer, threads and device; the plain loop has a process of its own, in which torch is as it comes.
+--pairs rounds are made; the median of each is shown, and the ratio is the median of the rounds' own ratios. CPU seconds are of the
+process and its data workers: they hardly depend on what else runs there.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -85,19 +88,21 @@ def compare(family: str, width: float, options: argparse.Namespace) -> dict[str,
     started = time.monotonic()
     trainer, candidate = make_trainer(config, options, device)
     decode_s = time.monotonic() - started
-    plain = PlainLoop(config, candidate, open_split(config.data, "train", 1), hw, options, device)
     alone = NetworkAlone(trainer.net, config, hw, options.batch, device)
-    for warm in (plain.run, lambda: train(trainer), alone.run):
-        warm()
-    rounds = [
-        {
-            "plain": timed(plain.run, device),
-            "ours": timed(lambda: train(trainer), device),
-            "network": timed(alone.run, device),
-        }
-        for _ in range(options.pairs)
-    ]
-    images = {"plain": plain.images, "ours": len(trainer), "network": options.batch * alone.steps}
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as other:
+
+        def one_round() -> dict[str, dict[str, float]]:
+            plain = other.submit(plain_round, config.model_dump(mode="json"), candidate.to_dict(), options).result()
+            return {
+                "plain": plain,
+                "ours": timed(trainer.train_only, device),
+                "network": timed(alone.run, device),
+            }
+
+        one_round()  # warms up
+        trainer.train_s = trainer.data_s = 0.0
+        rounds = [one_round() for _ in range(options.pairs)]
+    images = {"plain": len(trainer), "ours": len(trainer), "network": options.batch * alone.steps}
     per_s = {name: [images[name] / turn[name]["wall_s"] for turn in rounds] for name in images}
     cpu_ms = {name: statistics.median(1e3 * turn[name]["cpu_s"] / images[name] for turn in rounds) for name in images}
     return {
@@ -111,7 +116,9 @@ def compare(family: str, width: float, options: argparse.Namespace) -> dict[str,
         "ours_over_plain": statistics.median(o / p for o, p in zip(per_s["ours"], per_s["plain"], strict=True)),
         "ours_over_plain_cpu": cpu_ms["plain"] / cpu_ms["ours"],
         "ours_over_network": statistics.median(o / n for o, n in zip(per_s["ours"], per_s["network"], strict=True)),
-        "plain_waiting_share": plain.waited_s / plain.spent_s,
+        "plain_waiting_share": statistics.median(
+            turn["plain"]["waited_s"] / turn["plain"]["wall_s"] for turn in rounds
+        ),
         "ours_waiting_share": trainer.data_s / trainer.train_s,
         "limit": "data" if trainer.data_s > 0.5 * trainer.train_s else "network",
     }
@@ -143,8 +150,18 @@ def make_trainer(config: StudyConfig, options: argparse.Namespace, device: torch
     return made, candidate
 
 
-def train(trainer: _Trainer) -> None:
-    trainer.train_only()
+_PLAIN: dict[str, PlainLoop] = {}
+
+
+def plain_round(config: dict[str, Any], candidate: dict[str, Any], options: argparse.Namespace) -> dict[str, float]:
+    """One round of the plain loop, in a process that keeps it from round to round."""
+    device = torch_device("auto")
+    chosen = Candidate.from_dict(candidate)
+    if chosen.id not in _PLAIN:
+        torch.set_num_threads(options.threads)
+        _PLAIN[chosen.id] = PlainLoop(StudyConfig.model_validate(config), chosen, options, device)
+    loop = _PLAIN[chosen.id]
+    return {**timed(loop.run, device), "waited_s": loop.waited_s}
 
 
 def timed(work: Callable[[], None], device: torch.device) -> dict[str, float]:
@@ -197,25 +214,23 @@ class PlainLoop:
         self,
         config: StudyConfig,
         candidate: Candidate,
-        data: SegmentationData,
-        hw: tuple[int, int],
         options: argparse.Namespace,
         device: torch.device,
     ) -> None:
+        data, hw = open_split(config.data, "train", 1), parse_resolution(options.size)
         files = _Files(data, hw, options.images)
         self._loader = DataLoader(
             files, options.batch, shuffle=True, num_workers=options.workers, pin_memory=device.type == "cuda"
         )
-        self.images = len(files)
         self._net = (
             get_space(config.space.name, config.space.options()).build(candidate, data.info.num_classes).to(device)
         )
         self._optimizer = torch.optim.AdamW(self._net.parameters(), lr=RATE, weight_decay=DECAY)
         self._device, self._ignored = device, data.info.ignore_index
-        self.waited_s, self.spent_s = 0.0, 0.0
+        self.waited_s = 0.0
 
     def run(self) -> None:
-        started = asked = time.monotonic()
+        self.waited_s, asked = 0.0, time.monotonic()
         self._net.train()
         for images, labels in self._loader:
             self.waited_s += time.monotonic() - asked
@@ -227,7 +242,6 @@ class PlainLoop:
             self._optimizer.step()
             loss.item()
             asked = time.monotonic()
-        self.spent_s += time.monotonic() - started
 
 
 class NetworkAlone:
