@@ -62,7 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     import torch
 
     torch.set_num_threads(1)
-    families = [name for name in options.families.split(",") if name] or list(FAMILIES)
+    families = [name for name in options.families.split(",") if name] or [
+        name for name, spec in FAMILIES.items() if spec.by_default
+    ]
     bench = _Bench(options.runs_dir, options.minutes)
     wanted = [(name, *item) for name in families for item in plan(name, options.per_family, options.seed)]
     bench.measure(_interleaved(wanted), again=options.measure_again)

@@ -19,6 +19,7 @@ from hw_latency_model.plan import KERNELS, NETWORK, Suggestion, anonymous
 from hw_latency_model.sampling import covering_order
 from hw_latency_model.types import KernelSpec
 from search_spaces import Candidate, SearchSpace
+from search_spaces.describe import network_words
 
 CHAIN_PARENTS = 6
 
@@ -90,7 +91,7 @@ class BoardPool:
         if candidate is None:
             heavy = sum(kernel.macs > 0 for kernel in self._chains[key][1]) if key in self._chains else 0
             return f"chain of {heavy} convolutions" if heavy else "chain of kernels"
-        return " ".join(str(candidate.params[name]) for name in self._space.architecture_dimensions)
+        return network_words(candidate.params)
 
     def _export(self, candidate: Candidate, path: Path) -> tuple[KernelSpec, ...] | None:
         key = subject_of(self._space, candidate, self._num_classes)

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from itertools import product
 from typing import TYPE_CHECKING
 
+from search_spaces.describe import network_words
+
 if TYPE_CHECKING:
     from hw_latency_model import LatencyModel, Measurement
     from hw_latency_model.latency_report import NextMeasurement
-    from search_spaces import Candidate, SearchSpace
+    from search_spaces import SearchSpace
 
 MOST_NAMES = 50_000
 POOL = 24
@@ -33,18 +35,8 @@ def architecture_names(space: SearchSpace) -> dict[str, tuple[str, str]]:
     for values in product(*choices):
         params = dict(zip(space.architecture_dimensions, values, strict=True))
         candidate = space.candidate({**usual, **params})
-        names[space.architecture_id(candidate)] = (str(params.get("family", "")), words(candidate))
+        names[space.architecture_id(candidate)] = (str(params.get("family", "")), network_words(candidate.params))
     return names
-
-
-def words(candidate: Candidate) -> str:
-    """``mobilenetv2 · fpn · ×0.5 · 128x160 · pruned 25%``: the network alone, without how it is trained."""
-    params = candidate.params
-    parts = [str(params[name]) for name in ("family", "decoder") if name in params]
-    parts += [f"×{float(params['width']):g}"] if "width" in params else []
-    parts += [str(params["resolution"])] if "resolution" in params else []
-    pruned = float(params.get("prune_ratio", 0.0))
-    return " · ".join([*parts, *([f"pruned {pruned:.0%}"] if pruned else [])]) or candidate.id
 
 
 def next_candidates(
@@ -69,5 +61,9 @@ def next_candidates(
             why += f", never measured: {', '.join(estimate.unknown_kinds)}"
         elif estimate.extrapolation > 0.0:
             why += ", outside the measured sizes"
-        chosen.append(NextMeasurement(words(pool[index]), why, estimate.latency_ms, estimate.low_ms, estimate.high_ms))
+        chosen.append(
+            NextMeasurement(
+                network_words(pool[index].params), why, estimate.latency_ms, estimate.low_ms, estimate.high_ms
+            )
+        )
     return chosen

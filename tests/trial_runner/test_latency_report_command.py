@@ -228,7 +228,7 @@ def test_ids_of_a_space_get_their_names_back(space: SearchSpace) -> None:
     names = architecture_names(space)
     candidate = space.candidate({**space.default().params, "family": "lcnet", "width": 0.25, "prune_ratio": 0.5})
     family, words = names[space.architecture_id(candidate)]
-    assert family == "lcnet" and words.startswith("lcnet · ") and words.endswith("pruned 50%")
+    assert family == "lcnet" and words.startswith("lcnet ×0.25 + ") and words.endswith("pruned 50%")
     assert len(names) == len({text for _, text in names.values()})
 
 
