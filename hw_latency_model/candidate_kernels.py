@@ -22,6 +22,9 @@ TRACE_HW = (96, 128)
 KEPT = 2000
 """So many candidates' kernels stay in memory, about 100 kB each; working them out again takes milliseconds."""
 
+KEPT_TRACES = 300
+"""So many traced networks: every one of a space of a few families, the last ones of a space without end."""
+
 
 class CandidateKernels:
     """Kernels of candidates in their final, pruned shape; traced networks and the last kernels asked for are remembered.
@@ -91,6 +94,8 @@ class CandidateKernels:
         key = self._space.operations_id(candidate)
         if key is not None:
             if key not in self._traced:
+                if len(self._traced) >= KEPT_TRACES:
+                    del self._traced[next(iter(self._traced))]
                 self._traced[key] = self._trace(candidate)
             try:
                 return resized(self._traced[key], TRACE_HW, self._space.input_hw(candidate))

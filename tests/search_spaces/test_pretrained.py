@@ -80,6 +80,29 @@ def test_a_thinner_encoder_gets_the_strongest_filters_of_the_wide_one(imagenet: 
     assert torch.isfinite(pruned(IMAGE)).all()
 
 
+def test_a_held_back_stride_takes_the_same_weights(imagenet: Path):
+    plain, _ = build(candidate(family="mobilenetv2", width=1.0, decoder="fpn"), imagenet)
+    held, said = build(candidate(family="mobilenetv2", width=1.0, decoder="fpn", output_stride=16), imagenet)
+    assert said == "mobilenet_v2.pth"
+    states = zip(plain.encoder.state_dict().values(), held.encoder.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in states)
+
+
+@pytest.mark.parametrize(("depth", "width"), [(0.5, 1.0), (1.5, 1.0), (0.5, 0.5)])
+def test_another_depth_takes_the_first_blocks_of_each_stage(imagenet: Path, depth: float, width: float):
+    plain, _ = build(candidate(family="mobilenetv2", width=width), imagenet)
+    choice = candidate(family="mobilenetv2", width=width, depth=depth)
+    other, said = build(choice, imagenet)
+    assert f"mobilenet_v2.pth, the first blocks of each stage for depth {depth:g}" in said
+    assert torch.equal(plain.encoder.conv_stem.weight, other.encoder.conv_stem.weight) or width < 1.0
+    known, found = plain.encoder.state_dict(), other.encoder.state_dict()
+    assert (len(found) < len(known)) == (depth < 1.0)
+    if width == 1.0:
+        assert all(torch.equal(value, found[name]) for name, value in known.items() if name in found)
+    again, _ = build(choice, imagenet)
+    assert all(torch.equal(a, b) for a, b in zip(found.values(), again.encoder.state_dict().values(), strict=True))
+
+
 def test_the_decoder_and_the_random_state_are_left_alone(imagenet: Path):
     choice = candidate(family="mobilenetv2", width=0.5)
     before = torch.random.get_rng_state()
