@@ -14,7 +14,16 @@ from search_spaces.space import TRAINING_PREFIX
 if TYPE_CHECKING:
     from trial_runner.study_config import TrainingSection
 
-_OF_THE_STUDY = ("epochs", "evaluate_every", "device", "weights", "distillation.teacher", "pruning", "quantization")
+_OF_THE_STUDY = (
+    "epochs",
+    "evaluate_every",
+    "device",
+    "weights",
+    "distillation.teacher",
+    "pruning.allocation",
+    "pruning.channel_multiple",
+    "quantization",
+)
 """What all trials share: their length, where and from what they train, and what decides the shape that the gate predicts."""
 _MOST_COMBINATIONS = 1000
 
