@@ -2,23 +2,29 @@
 
     python -m benchmarks.camvid_train --data DIR --weights FILE --minutes M --out DIR --json OUT [--size 352x480] [--family mobilenetv2]
 
-One MobileNetV2 ×1.0 with FPN, trained as a trial trains it, with all cores (or the GPU) and as many epochs as fit into M minutes,
-the timing of the first epochs included. It learns from crops of the full-size images and is evaluated on whole ones. `val` is read
-ten times on the way, for the curve alone: the weights that scored best are not picked, the last ones count. Leaves OUT/network.pt,
-which `paretoseg evaluate OUT/network.pt --data DIR --split test --json` reads.
+One MobileNetV2 ×1.0 with FPN, trained as a trial trains it, with all cores (one process each, which share every batch) or the GPU, and
+as many epochs as fit into M minutes, start and evaluation included. It learns from crops of the full-size images and is evaluated on
+whole ones. `val` is read ten times on the way, for the curve alone: the weights that scored best are not picked, the last ones
+count. Leaves OUT/network.pt, which `paretoseg evaluate OUT/network.pt --data DIR --split test --json` reads.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import shutil
+import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+from torch import distributed
 
 from benchmarks._camvid import camvid_order, camvid_study, weights_source
 from search_spaces import get_space
@@ -30,6 +36,7 @@ from trial_runner.export_job import write_trained
 from trial_runner.launch import check_data
 from trial_runner.study_config import StudyConfig
 from trial_runner.training.checkpoint import save_checkpoint
+from trial_runner.training.parallel import World
 from trial_runner.training.runtime import settle_torch
 from trial_runner.training.trainer import Trainer
 from trial_runner.trial import load_splits, torch_device
@@ -65,8 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--size", default="352x480", help="height x width of the network's input, multiples of 32")
     parser.add_argument("--family", default="mobilenetv2")
-    cores = len(os.sched_getaffinity(0))
-    parser.add_argument("--threads", type=int, default=cores, help="fewer where other work takes cores (default: all)")
+    cores = 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
+    parser.add_argument(
+        "--workers", type=int, default=cores, help="processes that share each batch (default: one a core)"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="torch threads of each")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
     started = time.monotonic()
@@ -74,9 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = configure(options)
     check_data(config)
     order = make_order(config, options)
-    trainer, images = make_trainer(order)
-    train_for(trainer, started + 60 * options.minutes)
-    minutes = (time.monotonic() - started) / 60
+    with together(options.workers, order):
+        trainer, images = make_trainer(order)
+        train_for(trainer, started + 60 * options.minutes)
+        minutes = (time.monotonic() - started) / 60
     save_checkpoint(order.checkpoint_path, trainer.state())
     path = write_trained(order, options.out / "network.pt")
     found = evaluate(path, split="val", root=options.data)
@@ -132,31 +143,77 @@ def make_trainer(order: TrialSpec) -> tuple[Trainer, int]:
     info, train, val = load_splits(order, space.input_hw(order.candidate))
     device = torch_device(order.training.device)
     made = Trainer(
-        order, space, train, val, num_classes=info.num_classes, ignore_index=info.ignore_index, device=device
+        order,
+        space,
+        train,
+        val,
+        num_classes=info.num_classes,
+        ignore_index=info.ignore_index,
+        device=device,
+        world=World.current(),
     )
     return made, len(train)
+
+
+@contextmanager
+def together(workers: int, order: TrialSpec) -> Iterator[None]:
+    """``workers`` processes that train the order together, this one the first of them."""
+    if workers == 1:
+        yield
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    context = multiprocessing.get_context("spawn")
+    others = [
+        context.Process(target=follow, args=(rank, workers, address, order.to_dict()), daemon=True)
+        for rank in range(1, workers)
+    ]
+    for other in others:
+        other.start()
+    distributed.init_process_group("gloo", init_method=address, rank=0, world_size=workers)
+    yield
+    for other in others:
+        other.join()
+    distributed.destroy_process_group()
+
+
+def follow(rank: int, workers: int, address: str, order: dict[str, Any]) -> None:
+    """What the other processes do: train as long as the first one says."""
+    distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=workers)
+    trainer, _ = make_trainer(TrialSpec.from_dict(order))
+    train_for(trainer, deadline=time.monotonic() + 1e9)
+    distributed.destroy_process_group()
 
 
 def train_for(trainer: Trainer, deadline: float) -> None:
     """Train until ``deadline`` (of the monotonic clock): before each epoch the number that still fits is worked out anew, and the
     learning rate follows that. The time of two evaluations, and of writing the network, is kept back."""
+    world = World.current()
     began = read_at = time.monotonic()
     between = (deadline - began) / READINGS
     reading_s = 0.0
     while not trainer.done:
         now = time.monotonic()
+        left = 1
         if trainer.epoch:
             left = int((deadline - now - 2 * reading_s - _WRITING_S) / (trainer.train_s / trainer.epoch))
-            trainer.aim_for(trainer.epoch + max(left, 0))
+        due = trainer.epoch == 0 or now - read_at > between
+        left, due = world.agree([max(left, 0), due])
+        if trainer.epoch:
+            trainer.aim_for(trainer.epoch + left)
             if trainer.done:
                 break
-        due = trainer.epoch == 0 or now - read_at > between
         before = trainer.train_s
-        score = trainer.run_epoch(read=due)
+        score = trainer.run_epoch(read=bool(due))
         if score is not None:
             read_at = time.monotonic()
             reading_s = read_at - now - (trainer.train_s - before)
-            print(f"epoch {trainer.epoch}, {(read_at - began) / 60:.1f} minutes: mIoU {score.val_miou:.4f}", flush=True)
+            if world.first:
+                print(
+                    f"epoch {trainer.epoch}, {(read_at - began) / 60:.1f} minutes: mIoU {score.val_miou:.4f}",
+                    flush=True,
+                )
     if not trainer.curve or trainer.curve[-1][0] != trainer.epoch:
         trainer.read()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,14 @@ class World:
             distributed.all_reduce(value)
             value /= self.size
         return value
+
+    def agree(self, values: Sequence[int]) -> list[int]:
+        """What the first process says, in all of them."""
+        if self.size == 1:
+            return list(values)
+        said = torch.tensor(values)
+        distributed.broadcast(said, 0)
+        return [int(value) for value in said]
 
     def add_up(self, counts: NDArray[Any], device: torch.device) -> NDArray[Any]:
         if self.size == 1:
