@@ -40,8 +40,8 @@ class CostGate:
         self._arithmetic: dict[str, NetworkCost] = {}
 
     def costs(self, candidate: Candidate) -> dict[str, CostEstimate]:
-        """Of the candidate's final, pruned shape, by the objective's name; milliseconds, but seconds where MACs or parameters
-        of a network are asked for that has not been asked for before."""
+        """Of the candidate's final, pruned shape, by the objective's name. Takes milliseconds, and tenths of a second where MACs or
+        parameters of a network are asked for that has not been asked for before."""
         return {item.name: self._cost(item.name, candidate) for item in self._asked}
 
     def refusal(self, costs: Mapping[str, CostEstimate]) -> str | None:

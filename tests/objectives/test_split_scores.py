@@ -21,6 +21,19 @@ def test_one_pass_gives_what_two_give():
     assert both.dice.value == dice.value and both.dice.images == dice.images
 
 
+def test_parts_that_processes_counted_apart_add_up_to_the_whole():
+    rng = np.random.default_rng(1)
+    whole, parts = SplitScores(4), (SplitScores(4), SplitScores(4))
+    for index in range(7):
+        pred, label = (rng.integers(0, 3, (9, 11)).astype(np.uint8) for _ in range(2))
+        whole.update(pred, label)
+        parts[index % 2].update(pred, label)
+    sums = iter([sum(part.matrix.counts for part in parts), sum(part.dice.totals for part in parts)])
+    together = parts[0].shared(lambda mine: next(sums))
+    assert np.array_equal(together.matrix.counts, whole.matrix.counts)
+    assert together.dice.images == 7 and together.dice.value == pytest.approx(whole.dice.value)
+
+
 def test_a_mistake_adds_nothing():
     scores = SplitScores(3)
     with pytest.raises(ValueError, match="class id 7"):
