@@ -38,7 +38,8 @@ class CorruptionSample:
         """Keep the wanted ones of some images: uint8 (n, h, w, 3), the first being that of number ``first``; labels (H, W) each."""
         for number in self._wanted:
             if first <= number < first + len(images):
-                self._taken[number] = np.asarray(images[number - first]), np.asarray(labels[number - first])
+                at = number - first  # copies: a view would keep all the images that came with it
+                self._taken[number] = np.array(images[at]), np.array(labels[at])
 
     def watching(self, parts: Iterable[SplitArrays]) -> Iterator[SplitArrays]:
         """The parts of the whole split, in order, as they pass; the wanted images are kept."""
