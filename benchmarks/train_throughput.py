@@ -220,7 +220,12 @@ class PlainLoop:
         data, hw = open_split(config.data, "train", 1), parse_resolution(options.size)
         files = _Files(data, hw, options.images)
         self._loader = DataLoader(
-            files, options.batch, shuffle=True, num_workers=options.workers, pin_memory=device.type == "cuda"
+            files,
+            options.batch,
+            shuffle=True,
+            num_workers=options.workers,
+            pin_memory=device.type == "cuda",
+            multiprocessing_context="fork" if options.workers else None,  # as in a script: this process was spawned
         )
         self._net = (
             get_space(config.space.name, config.space.options()).build(candidate, data.info.num_classes).to(device)
