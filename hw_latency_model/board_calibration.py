@@ -309,7 +309,10 @@ class _Calibration:
             return
         device, fingerprint = self.config.device, self.model.fingerprint
         everything = self.store.all(device.name, fingerprint, precision=device.precision)
-        for path in fit_cost_models(everything, self.config.model_path, device=device.name, fingerprint=fingerprint):
+        times = self.model.fit_result.prior
+        for path in fit_cost_models(
+            everything, self.config.model_path, device=device.name, fingerprint=fingerprint, times=times
+        ):
             self.say(f"model: {path}")
 
     def _accurate(self) -> bool:

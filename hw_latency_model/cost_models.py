@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hw_latency_model.model import MIN_MEASUREMENTS, LatencyModel
+from hw_latency_model.prior import KernelPrior
 from hw_latency_model.targets import kernels_for
 from hw_latency_model.types import KernelSpec, Measurement
 from search_spaces.errors import UserError
@@ -15,13 +16,19 @@ MODEL_FILES = {"energy_mj": "energy_model.json", "memory_peak_mb": "memory_model
 
 
 def fit_cost_models(
-    measurements: Sequence[Measurement], latency_model: Path, *, device: str, fingerprint: Mapping[str, Any]
+    measurements: Sequence[Measurement],
+    latency_model: Path,
+    *,
+    device: str,
+    fingerprint: Mapping[str, Any],
+    times: KernelPrior | None = None,
 ) -> tuple[Path, ...]:
     """Fit a model of each target that enough of the measurements tell, and save it beside the latency model.
 
     Args:
         measurements: of one device, set-up and precision, with their kernels.
         latency_model: path of the device's latency model.
+        times: that model's prior. Energy starts from it: a kernel's time at the device's mean power.
 
     Returns:
         The files written; none where the device has no power rail and tells no memory.
@@ -35,7 +42,8 @@ def fit_cost_models(
         if len({item.subject for item in told}) < MIN_MEASUREMENTS:
             continue
         path = latency_model.with_name(name)
-        LatencyModel.fit(told, device=device, fingerprint=fingerprint, target=target).save(path)
+        prior = times if target == "energy_mj" else None
+        LatencyModel.fit(told, device=device, fingerprint=fingerprint, target=target, prior=prior).save(path)
         written.append(path)
     return tuple(written)
 

@@ -289,12 +289,15 @@ class Fitter:
         return [fold for fold in np.array_split(order, min(NEAR_FOLDS, size)) if len(fold)]
 
     def _family_folds(self) -> list[Indices]:
-        """One per family, or of several families each where there are very many; none where there is one family."""
+        """One per family, or of several families each where there are very many; none where there is one family, or where the
+        networks that stay would be too few to fit a prior on."""
         count = int(self.families.max()) + 1 if len(self.families) else 0
         groups = [group for group in np.array_split(np.arange(count), min(FAR_FOLDS, count)) if len(group)]
         if len(groups) < 2:
             return []
-        return [np.flatnonzero(np.isin(self.families, group)) for group in groups]
+        folds = [np.flatnonzero(np.isin(self.families, group)) for group in groups]
+        fewest = len(self.families) - max(map(len, folds))
+        return folds if self.fixed is not None or fewest >= MIN_NETWORKS_PER_KIND else []
 
 
 def _weight(item: Observation) -> float:

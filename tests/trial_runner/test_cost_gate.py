@@ -165,3 +165,16 @@ def test_a_board_without_a_power_rail_gets_no_energy_model(tmp_path: Path):
     written = fit_cost_models(taken, tmp_path / "latency_model.json", device="board", fingerprint=FINGERPRINT)
     assert [path.name for path in written] == ["memory_model.json"]
     assert fit_cost_models(taken[:3], tmp_path / "x" / "m.json", device="board", fingerprint=FINGERPRINT) == ()
+
+
+def test_five_networks_of_two_families_are_enough(tmp_path: Path):
+    rng = np.random.default_rng(3)
+    taken = [replace(measurement(index, rng), family="a" if index else "b") for index in range(5)]
+    path = tmp_path / "latency_model.json"
+    times = LatencyModel.fit(taken, device="board", fingerprint=FINGERPRINT)
+    written = fit_cost_models(taken, path, device="board", fingerprint=FINGERPRINT, times=times.fit_result.prior)
+    assert [item.name for item in written] == list(MODEL_FILES.values())
+    energy = load_cost_model(path, "energy_mj", device="board", precision="fp32")
+    assert energy is not None
+    for item in taken:
+        assert energy.estimate([item.kernels])[0].value == pytest.approx(item.energy_mj, rel=0.25)
