@@ -46,7 +46,9 @@ def first_misfit(base: TrainingSection, choices: Mapping[str, Sequence[Any]]) ->
     """What is wrong with the first combination of ``choices`` (values by key) that is no training, in words."""
     for key in choices:
         if any(key == fixed or key.startswith(f"{fixed}.") for fixed in _OF_THE_STUDY):
-            return f"space.training.{key}: it is the same for all trials of a study; set training.{key}, or leave it out"
+            return (
+                f"space.training.{key}: it is the same for all trials of a study; set training.{key}, or leave it out"
+            )
     combinations: Iterable[tuple[Any, ...]] = itertools.product(*choices.values())
     for values in itertools.islice(combinations, _MOST_COMBINATIONS):
         chosen = dict(zip(choices, values, strict=True))
@@ -56,7 +58,11 @@ def first_misfit(base: TrainingSection, choices: Mapping[str, Sequence[Any]]) ->
             problem = error.errors()[0]
             where = ".".join(str(part) for part in problem["loc"])
             together = ", ".join(f"{key} {value}" for key, value in chosen.items())
-            return f"space.training.{where}: {problem['msg']}" if where else f"space.training, {together}: {problem['msg']}"
+            return (
+                f"space.training.{where}: {problem['msg']}"
+                if where
+                else f"space.training, {together}: {problem['msg']}"
+            )
     return None
 
 
