@@ -53,7 +53,7 @@ RECIPE: dict[str, Any] = {
     "crop_share": 0.6,
     "label_stride": 2,
     "colour_jitter": 0.2,
-    "loss": {"cross_entropy": 1.0, "lovasz": 0.5, "class_weights": "none"},
+    "loss": {"cross_entropy": 1.0, "lovasz": 0.5, "class_weights": "sqrt_inverse"},
     "mixed_precision": True,
 }
 LEARNING_RATE, WEIGHT_DECAY = 2e-3, 1e-2
