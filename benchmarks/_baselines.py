@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
 
-from hw_latency_model.kernel_table import KernelTable, context_columns
-from hw_latency_model.network_features import network_features
+from hw_latency_model.kernels.table import KernelTable, context_columns
+from hw_latency_model.prediction.network_features import network_features
 from hw_latency_model.types import KernelSpec
 
 Array = NDArray[np.float64]

@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from hw_latency_model.boxed import load_boxed
-from hw_latency_model.nano_boosting import PRIOR_NETWORKS, BoostedKernels, NetworkTable
-from hw_latency_model.nano_convnets import MAX_RERUN_DISAGREEMENT, ConvNet, ConvNets, read_convnets
-from hw_latency_model.nano_intervals import DistanceInterval, distance_to, network_summary
-from hw_latency_model.nano_prior import nano_classes
-from hw_latency_model.nano_regression import Source
+from hw_latency_model.nano.boosting import PRIOR_NETWORKS, BoostedKernels, NetworkTable
+from hw_latency_model.nano.convnets import MAX_RERUN_DISAGREEMENT, ConvNet, ConvNets, read_convnets
+from hw_latency_model.nano.intervals import DistanceInterval, distance_to, network_summary
+from hw_latency_model.nano.prior import nano_classes
+from hw_latency_model.nano.regression import Source
 from search_spaces.errors import UserError
 from search_spaces.files import write_json
 

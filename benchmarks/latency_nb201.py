@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from hw_latency_model.cell_networks import CellNetwork, cell_pool
-from hw_latency_model.transfer import FewShotModel, FewShotPrediction
+from hw_latency_model.few_shot.cell_networks import CellNetwork, cell_pool
+from hw_latency_model.few_shot.transfer import FewShotModel, FewShotPrediction
 from search_spaces.errors import UserError
 from search_spaces.files import write_json
 

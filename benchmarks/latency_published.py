@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 from hw_latency_model.boxed import held_out_models, load_boxed
-from hw_latency_model.nano_published import KNOWN, PublishedNetworks, PublishedRow, read_published
+from hw_latency_model.nano.published import KNOWN, PublishedNetworks, PublishedRow, read_published
 from search_spaces.errors import UserError
 from search_spaces.files import write_json
 

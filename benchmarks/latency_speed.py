@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw_latency_model import KernelSpec, LatencyModel, Measurement
-from hw_latency_model.candidate_kernels import KEPT, CandidateKernels
+from hw_latency_model.kernels.candidate_kernels import KEPT, CandidateKernels
 from search_spaces import Candidate, SearchSpace, get_space
 from search_spaces.files import write_json
 

@@ -30,8 +30,8 @@ from exports.parity import check_quantized
 from exports.quantization import QuantizedNet, half_precision, quantize
 from exports.quantization_qdq import export_quantized
 from hw_latency_model import LocalCpuDevice
-from hw_latency_model.measure import FRONT_SETTINGS
-from hw_latency_model.protocol import ProtocolSettings
+from hw_latency_model.measuring.measure import FRONT_SETTINGS
+from hw_latency_model.measuring.protocol import ProtocolSettings
 from objectives.data import DatasetInfo, SplitArrays
 from objectives.metrics import ConfusionMatrix
 from search_spaces import get_space

@@ -9,9 +9,9 @@ import plotly.graph_objects as go
 
 from dashboards import text
 from dashboards.figure_parts import BUDGET, FAINT, FRONT, GREY, INK, MEASURED, escaped, style
-from hw_latency_model.latency_report import Reading
-from hw_latency_model.latency_report_networks import NO_FAMILY
-from hw_latency_model.latency_report_parts import CoverageBand, Drift, GroupErrors, KindErrors
+from hw_latency_model.report.latency_report import Reading
+from hw_latency_model.report.networks import NO_FAMILY
+from hw_latency_model.report.parts import CoverageBand, Drift, GroupErrors, KindErrors
 
 _BAND = "rgba(31,41,55,0.07)"
 _SIDES = (

@@ -20,7 +20,7 @@ from dashboards.latency_report_tables import (
     worst_table,
 )
 from dashboards.page import figure_box, whole_page
-from hw_latency_model.latency_report import LatencyReport, Reading
+from hw_latency_model.report.latency_report import LatencyReport, Reading
 from search_spaces.files import atomic_path
 
 _LONG_TABLE = 12

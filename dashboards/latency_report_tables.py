@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dashboards import tables, text
-from hw_latency_model.latency_report import LatencyReport, NextMeasurement, Reading
-from hw_latency_model.latency_report_parts import KernelDisagreement, RepeatedNetwork
+from hw_latency_model.report.latency_report import LatencyReport, NextMeasurement, Reading
+from hw_latency_model.report.parts import KernelDisagreement, RepeatedNetwork
 
 
 def next_table(suggested: Sequence[NextMeasurement]) -> str:

@@ -8,52 +8,52 @@ from typing import TYPE_CHECKING, Any
 from hw_latency_model.types import KernelSpec, LatencyEstimate, Measurement, TargetEstimate, fingerprint_id
 
 if TYPE_CHECKING:
-    from hw_latency_model.board_calibration import calibrate_board
-    from hw_latency_model.board_report import BoardCalibrationReport
+    from hw_latency_model.board.calibration import calibrate_board
+    from hw_latency_model.board.device_config import load_device
+    from hw_latency_model.board.report import BoardCalibrationReport
     from hw_latency_model.boxed import calibrated_or_boxed, load_boxed
-    from hw_latency_model.calibration import CalibrationReport, calibrate
-    from hw_latency_model.candidate_kernels import CandidateKernels
-    from hw_latency_model.device_config import load_device
-    from hw_latency_model.devices import Device, LocalCpuDevice, get_device
-    from hw_latency_model.few_shot_pool import NetworkPool
-    from hw_latency_model.kernel_table import KernelTable
-    from hw_latency_model.kernels import kernels_from_module, kernels_from_onnx
-    from hw_latency_model.latency_report import LatencyReport, build_latency_report
-    from hw_latency_model.measure import measure_bundle
-    from hw_latency_model.model import LatencyModel
-    from hw_latency_model.nano_prior import NanoPrior
-    from hw_latency_model.store import MeasurementStore, StoredMeasurement
-    from hw_latency_model.store_files import export_measurements, import_measurements
-    from hw_latency_model.transfer import FewShotModel, FewShotPrediction
+    from hw_latency_model.few_shot.pool import NetworkPool
+    from hw_latency_model.few_shot.transfer import FewShotModel, FewShotPrediction
+    from hw_latency_model.kernels.candidate_kernels import CandidateKernels
+    from hw_latency_model.kernels.extract import kernels_from_module, kernels_from_onnx
+    from hw_latency_model.kernels.table import KernelTable
+    from hw_latency_model.measuring.calibration import CalibrationReport, calibrate
+    from hw_latency_model.measuring.devices import Device, LocalCpuDevice, get_device
+    from hw_latency_model.measuring.measure import measure_bundle
+    from hw_latency_model.nano.prior import NanoPrior
+    from hw_latency_model.prediction.model import LatencyModel
+    from hw_latency_model.report.latency_report import LatencyReport, build_latency_report
+    from hw_latency_model.store.files import export_measurements, import_measurements
+    from hw_latency_model.store.measurement_store import MeasurementStore, StoredMeasurement
 
 # Names that need torch, onnx, onnxruntime, scipy or sqlalchemy are imported when first used.
 _LAZY = {
-    "BoardCalibrationReport": "hw_latency_model.board_report",
-    "CalibrationReport": "hw_latency_model.calibration",
-    "CandidateKernels": "hw_latency_model.candidate_kernels",
-    "Device": "hw_latency_model.devices",
-    "FewShotModel": "hw_latency_model.transfer",
-    "FewShotPrediction": "hw_latency_model.transfer",
-    "KernelTable": "hw_latency_model.kernel_table",
-    "NetworkPool": "hw_latency_model.few_shot_pool",
-    "LatencyModel": "hw_latency_model.model",
-    "LatencyReport": "hw_latency_model.latency_report",
-    "LocalCpuDevice": "hw_latency_model.devices",
-    "MeasurementStore": "hw_latency_model.store",
-    "NanoPrior": "hw_latency_model.nano_prior",
-    "StoredMeasurement": "hw_latency_model.store",
-    "build_latency_report": "hw_latency_model.latency_report",
-    "calibrate": "hw_latency_model.calibration",
-    "calibrate_board": "hw_latency_model.board_calibration",
+    "BoardCalibrationReport": "hw_latency_model.board.report",
+    "CalibrationReport": "hw_latency_model.measuring.calibration",
+    "CandidateKernels": "hw_latency_model.kernels.candidate_kernels",
+    "Device": "hw_latency_model.measuring.devices",
+    "FewShotModel": "hw_latency_model.few_shot.transfer",
+    "FewShotPrediction": "hw_latency_model.few_shot.transfer",
+    "KernelTable": "hw_latency_model.kernels.table",
+    "NetworkPool": "hw_latency_model.few_shot.pool",
+    "LatencyModel": "hw_latency_model.prediction.model",
+    "LatencyReport": "hw_latency_model.report.latency_report",
+    "LocalCpuDevice": "hw_latency_model.measuring.devices",
+    "MeasurementStore": "hw_latency_model.store.measurement_store",
+    "NanoPrior": "hw_latency_model.nano.prior",
+    "StoredMeasurement": "hw_latency_model.store.measurement_store",
+    "build_latency_report": "hw_latency_model.report.latency_report",
+    "calibrate": "hw_latency_model.measuring.calibration",
+    "calibrate_board": "hw_latency_model.board.calibration",
     "calibrated_or_boxed": "hw_latency_model.boxed",
-    "export_measurements": "hw_latency_model.store_files",
-    "get_device": "hw_latency_model.devices",
-    "import_measurements": "hw_latency_model.store_files",
-    "kernels_from_module": "hw_latency_model.kernels",
-    "kernels_from_onnx": "hw_latency_model.kernels",
+    "export_measurements": "hw_latency_model.store.files",
+    "get_device": "hw_latency_model.measuring.devices",
+    "import_measurements": "hw_latency_model.store.files",
+    "kernels_from_module": "hw_latency_model.kernels.extract",
+    "kernels_from_onnx": "hw_latency_model.kernels.extract",
     "load_boxed": "hw_latency_model.boxed",
-    "load_device": "hw_latency_model.device_config",
-    "measure_bundle": "hw_latency_model.measure",
+    "load_device": "hw_latency_model.board.device_config",
+    "measure_bundle": "hw_latency_model.measuring.measure",
 }
 
 __all__ = [

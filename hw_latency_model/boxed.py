@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from hw_latency_model.model import LatencyModel
-from hw_latency_model.nano_prior import NanoPrior
+from hw_latency_model.nano.prior import NanoPrior
+from hw_latency_model.prediction.model import LatencyModel
 from search_spaces.errors import UserError
 
 FOLDER = Path(__file__).parent / "boxed"

@@ -12,7 +12,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from hw_latency_model.device_config import is_device_file, load_device
+from hw_latency_model.board.device_config import is_device_file, load_device
 from trial_runner.cli import build_parser
 from trial_runner.config_file import load_config
 from trial_runner.study_config import StudyConfig

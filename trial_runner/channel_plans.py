@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hw_latency_model import KernelSpec, LatencyModel
-from hw_latency_model.candidate_kernels import CandidateKernels
-from hw_latency_model.pruning_costs import macs_of
-from hw_latency_model.runtimes import runtime_of
+from hw_latency_model.kernels.candidate_kernels import CandidateKernels
+from hw_latency_model.kernels.pruning_costs import macs_of
+from hw_latency_model.kernels.runtimes import runtime_of
 from search_spaces import SearchSpace
 from search_spaces.candidate import Candidate
 from search_spaces.pruning import CHANNEL_MULTIPLE, channel_groups, uniform_plan

@@ -77,7 +77,7 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 
 def calibrate(arguments: argparse.Namespace) -> int:
-    from hw_latency_model.device_config import is_device_file
+    from hw_latency_model.board.device_config import is_device_file
 
     if arguments.study and is_device_file(arguments.study):
         from trial_runner.device_commands import calibrate_device
@@ -160,7 +160,7 @@ def dashboard(arguments: argparse.Namespace) -> int:
 def predict(arguments: argparse.Namespace) -> int:
     from hw_latency_model import LatencyModel, kernels_from_onnx
     from hw_latency_model.boxed import calibrated_or_boxed
-    from hw_latency_model.runtimes import runtime_of
+    from hw_latency_model.kernels.runtimes import runtime_of
 
     if not arguments.onnx.is_file():
         raise UserError(f"there is no ONNX file at {arguments.onnx}. Give the path of an exported network.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hw_latency_model import LatencyModel
-from hw_latency_model.cost_models import MODEL_FILES, load_cost_model, memory_floor_mb
+from hw_latency_model.prediction.cost_models import MODEL_FILES, load_cost_model, memory_floor_mb
 from objectives.cost import NetworkCost, deployed_cost
 from objectives.objective import ENERGY, LATENCY, MACS, MEMORY, PARAMS, Objective
 from objectives.trial_record import CostEstimate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from hw_latency_model.device_config import load_device
+from hw_latency_model.board.device_config import load_device
 from search_spaces.errors import UserError
 
 
@@ -28,8 +28,8 @@ def calibrate_device(arguments: argparse.Namespace, say: Callable[[str], None]) 
     if arguments.if_missing and config.model_path.is_file():
         say(f"the latency model {config.model_path} is there already")
         return 0
-    from hw_latency_model.board_calibration import calibrate_board
-    from hw_latency_model.store import MeasurementStore
+    from hw_latency_model.board.calibration import calibrate_board
+    from hw_latency_model.store.measurement_store import MeasurementStore
     from search_spaces import get_space
     from trial_runner.latency_report_command import report_calibration
 

@@ -15,8 +15,8 @@ import optuna
 
 from exports import add_measurement, read_bundle
 from hw_latency_model import Device, LatencyModel, Measurement, MeasurementStore, get_device, measure_bundle
-from hw_latency_model.calibration import STORE_FILE, subject_of
-from hw_latency_model.measure import FRONT_SETTINGS
+from hw_latency_model.measuring.calibration import STORE_FILE, subject_of
+from hw_latency_model.measuring.measure import FRONT_SETTINGS
 from objectives.pareto import pareto_front
 from objectives.trial_record import TrialRecord, note_afterwards, read_study
 from search_spaces import get_space

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hw_latency_model import LatencyEstimate, LatencyModel
-from hw_latency_model.candidate_kernels import CandidateKernels
-from hw_latency_model.kernel_table import MACS
-from hw_latency_model.runtimes import runtime_of
+from hw_latency_model.kernels.candidate_kernels import CandidateKernels
+from hw_latency_model.kernels.runtimes import runtime_of
+from hw_latency_model.kernels.table import MACS
 from search_spaces import SearchSpace
 from search_spaces.candidate import Candidate
 

@@ -10,7 +10,7 @@ from search_spaces.describe import network_words
 
 if TYPE_CHECKING:
     from hw_latency_model import LatencyModel, Measurement
-    from hw_latency_model.latency_report import NextMeasurement
+    from hw_latency_model.report.latency_report import NextMeasurement
     from search_spaces import SearchSpace
 
 MOST_NAMES = 50_000
@@ -43,10 +43,10 @@ def next_candidates(
     model: LatencyModel, space: SearchSpace, num_classes: int, measurements: Sequence[Measurement]
 ) -> list[NextMeasurement]:
     """Architectures not measured yet that would tell the model most, the most telling first."""
-    from hw_latency_model.candidate_kernels import CandidateKernels
-    from hw_latency_model.latency_report import NextMeasurement
-    from hw_latency_model.runtimes import runtime_of
-    from hw_latency_model.sampling import covering_order
+    from hw_latency_model.kernels.candidate_kernels import CandidateKernels
+    from hw_latency_model.kernels.runtimes import runtime_of
+    from hw_latency_model.measuring.sampling import covering_order
+    from hw_latency_model.report.latency_report import NextMeasurement
 
     measured = {item.subject.partition("-")[0] for item in measurements}
     pool = covering_order(space, POOL + len(measured), seed=1)

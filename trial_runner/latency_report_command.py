@@ -13,7 +13,7 @@ from search_spaces.errors import UserError
 
 if TYPE_CHECKING:
     from hw_latency_model import LatencyModel, Measurement, MeasurementStore
-    from hw_latency_model.latency_report import LatencyReport, Reading
+    from hw_latency_model.report.latency_report import LatencyReport, Reading
     from search_spaces import SearchSpace
     from trial_runner.study_config import StudyConfig
 
@@ -94,7 +94,7 @@ def make_report(
     members: Sequence[Reading] = (),
 ) -> LatencyReport:
     """The report, in which networks of a search space go by their params instead of an id."""
-    from hw_latency_model.latency_report import build_latency_report
+    from hw_latency_model.report.latency_report import build_latency_report
     from search_spaces import get_space
     from trial_runner.latency_names import architecture_names, next_candidates
 
@@ -152,7 +152,7 @@ def _measurements(
 ) -> tuple[list[Measurement], list[str]]:
     """What was measured of the model's device, and what has to be said about what was left out."""
     from hw_latency_model import MeasurementStore
-    from hw_latency_model.store_fingerprints import describe_difference
+    from hw_latency_model.store.fingerprints import describe_difference
 
     where = arguments.store or folder / STORE_FILE
     if arguments.store is None and not where.is_file():
@@ -178,7 +178,7 @@ def _members(config: StudyConfig | None) -> list[Reading]:
     if config is None:
         return []
     from dashboards import text
-    from hw_latency_model.latency_report import Reading
+    from hw_latency_model.report.latency_report import Reading
     from objectives.trial_record import read_study
     from trial_runner.front_table import front_records
     from trial_runner.storage import StorageError

@@ -49,7 +49,7 @@ def measurements(arguments: argparse.Namespace) -> int:
 
 
 def _list(store: MeasurementStore, arguments: argparse.Namespace) -> int:
-    from hw_latency_model.store_fingerprints import describe_difference
+    from hw_latency_model.store.fingerprints import describe_difference
 
     groups = store.groups(arguments.device)
     if arguments.json:
@@ -70,7 +70,7 @@ def _list(store: MeasurementStore, arguments: argparse.Namespace) -> int:
 
 
 def _export(store: MeasurementStore, arguments: argparse.Namespace) -> int:
-    from hw_latency_model.store_files import export_measurements
+    from hw_latency_model.store.files import export_measurements
 
     fingerprint = _fingerprint(store, arguments.device, arguments.fingerprint)
     count = export_measurements(store, arguments.file, device=arguments.device, fingerprint=fingerprint)
@@ -79,7 +79,7 @@ def _export(store: MeasurementStore, arguments: argparse.Namespace) -> int:
 
 
 def _import(store: MeasurementStore, arguments: argparse.Namespace) -> int:
-    from hw_latency_model.store_files import import_measurements
+    from hw_latency_model.store.files import import_measurements
 
     result = import_measurements(store, arguments.file)
     _say(f"{result.added} measurements added to {store.name}, {result.known} of {result.rows} were there already")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 
-from hw_latency_model.device_config import DeviceConfig
+from hw_latency_model.board.device_config import DeviceConfig
 from hw_latency_model.transports.agent_link import DONE_EXIT, RESUMABLE_EXIT, USER_EXIT, AgentLink, Poll
 from hw_latency_model.transports.offline import find_results, write_carry_kit
 from hw_latency_model.transports.reconnect import Reconnect

@@ -6,7 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
-from hw_latency_model.device_config import SshSection
+from hw_latency_model.board.device_config import SshSection
 from hw_latency_model.transports.shell import COMMAND_TIMEOUT_S, Answer, ConnectionLost, Shell, run_command
 from search_spaces.errors import UserError
 

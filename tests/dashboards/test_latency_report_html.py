@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from dashboards.latency_report_html import write_latency_report
-from hw_latency_model.latency_report import LatencyReport, NextMeasurement, Reading
-from hw_latency_model.latency_report_networks import coverage_bands, errors_by_family, group_errors
-from hw_latency_model.latency_report_parts import (
+from hw_latency_model.report.latency_report import LatencyReport, NextMeasurement, Reading
+from hw_latency_model.report.networks import coverage_bands, errors_by_family, group_errors
+from hw_latency_model.report.parts import (
     Drift,
     KernelDisagreement,
     KindCoverage,

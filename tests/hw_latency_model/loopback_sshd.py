@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hw_latency_model.device_config import SshSection
+from hw_latency_model.board.device_config import SshSection
 
 _SSHD = next((path for path in ("/usr/sbin/sshd", "/usr/local/sbin/sshd") if Path(path).is_file()), None)
 

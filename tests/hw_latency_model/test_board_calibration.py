@@ -22,8 +22,8 @@ from loopback_sshd import LoopbackSshd
 
 from hw_latency_model import LatencyModel, MeasurementStore
 from hw_latency_model.agent import paretoseg_agent
-from hw_latency_model.board_calibration import BoardCalibrationReport, calibrate_board
-from hw_latency_model.device_config import DeviceConfig, load_device
+from hw_latency_model.board.calibration import BoardCalibrationReport, calibrate_board
+from hw_latency_model.board.device_config import DeviceConfig, load_device
 from search_spaces.errors import UserError
 
 SPACE = {

@@ -12,9 +12,9 @@ import pytest
 
 from hw_latency_model import kernels_from_onnx
 from hw_latency_model.agent import paretoseg_agent
-from hw_latency_model.board_results import BoardResults, KnownJob, kernel_shares, read_results
-from hw_latency_model.board_session import BoardSession
-from hw_latency_model.reference_network import write_reference
+from hw_latency_model.board.results import BoardResults, KnownJob, kernel_shares, read_results
+from hw_latency_model.board.session import BoardSession
+from hw_latency_model.measuring.reference_network import write_reference
 from hw_latency_model.types import KernelSpec
 from search_spaces.errors import UserError
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from hw_latency_model.board_results import BoardResults, KnownJob
-from hw_latency_model.board_session import BoardSession
-from hw_latency_model.board_watch import BatchWatch
+from hw_latency_model.board.results import BoardResults, KnownJob
+from hw_latency_model.board.session import BoardSession
+from hw_latency_model.board.watch import BatchWatch
 from hw_latency_model.transports import AgentLink, Reconnect
 from hw_latency_model.transports.shell import LocalShell
 from search_spaces.errors import UserError

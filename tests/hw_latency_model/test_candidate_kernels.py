@@ -10,9 +10,9 @@ import pytest
 
 from exports import export_onnx
 from hw_latency_model import KernelSpec, kernels_from_module, kernels_from_onnx
-from hw_latency_model.candidate_kernels import CandidateKernels
-from hw_latency_model.graph_shapes import Unscalable, resized, with_fewer_channels
-from hw_latency_model.op_graph import Op, OpGraph
+from hw_latency_model.kernels.candidate_kernels import CandidateKernels
+from hw_latency_model.kernels.graph_shapes import Unscalable, resized, with_fewer_channels
+from hw_latency_model.kernels.op_graph import Op, OpGraph
 from search_spaces import Candidate, deployable, get_space
 from search_spaces.decoder_specs import DECODERS
 from search_spaces.encoder_decoder import EncoderDecoderSpace

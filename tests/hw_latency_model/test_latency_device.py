@@ -20,10 +20,10 @@ from hw_latency_model import (
     kernels_from_onnx,
     measure_bundle,
 )
-from hw_latency_model.calibration import measure_candidate
-from hw_latency_model.protocol import ProtocolSettings, time_network
-from hw_latency_model.reference_network import write_reference
-from hw_latency_model.sampling import covering_order
+from hw_latency_model.measuring.calibration import measure_candidate
+from hw_latency_model.measuring.protocol import ProtocolSettings, time_network
+from hw_latency_model.measuring.reference_network import write_reference
+from hw_latency_model.measuring.sampling import covering_order
 from search_spaces import get_space
 from search_spaces.errors import UserError
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from hw_latency_model import LatencyModel, LocalCpuDevice, calibrate, get_device
-from hw_latency_model.calibration import measure_candidate
-from hw_latency_model.candidate_kernels import CandidateKernels
-from hw_latency_model.protocol import ProtocolSettings
-from hw_latency_model.runtimes import runtime_of
+from hw_latency_model.kernels.candidate_kernels import CandidateKernels
+from hw_latency_model.kernels.runtimes import runtime_of
+from hw_latency_model.measuring.calibration import measure_candidate
+from hw_latency_model.measuring.protocol import ProtocolSettings
 from search_spaces import get_space
 from search_spaces.errors import UserError
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from exports import export_onnx
 from hw_latency_model import KernelSpec, kernels_from_module, kernels_from_onnx
-from hw_latency_model.onnx_graph import graph_from_onnx
+from hw_latency_model.kernels.onnx_graph import graph_from_onnx
 from search_spaces import get_space
 from search_spaces.errors import UserError
 from search_spaces.families import FAMILIES

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from hw_latency_model import KernelSpec, LatencyModel, Measurement
-from hw_latency_model.gaussian_process import GaussianProcess
-from hw_latency_model.intervals import Margins, conformal_quantile
-from hw_latency_model.kernel_table import KernelTable
+from hw_latency_model.kernels.table import KernelTable
+from hw_latency_model.prediction.gaussian_process import GaussianProcess
+from hw_latency_model.prediction.intervals import Margins, conformal_quantile
 from search_spaces.errors import UserError
 
 DEVICE = "local-cpu"

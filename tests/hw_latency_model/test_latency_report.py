@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from hw_latency_model import KernelSpec, LatencyEstimate, LatencyModel, Measurement
-from hw_latency_model.latency_report import NextMeasurement, Reading, build_latency_report
-from hw_latency_model.latency_report_kernels import shape_words
-from hw_latency_model.latency_report_left_out import LeftOut
-from hw_latency_model.latency_report_networks import by_network, coverage_bands, errors_by_family, wilson
+from hw_latency_model.report.kernels import shape_words
+from hw_latency_model.report.latency_report import NextMeasurement, Reading, build_latency_report
+from hw_latency_model.report.left_out import LeftOut
+from hw_latency_model.report.networks import by_network, coverage_bands, errors_by_family, wilson
 
 DEVICE = "bench-board"
 FINGERPRINT = {"device": DEVICE, "runtime": "made up 1.0"}

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from hw_latency_model import KernelSpec
-from hw_latency_model.boosted_trees import BoostedTrees
-from hw_latency_model.kernel_table import KernelTable
-from hw_latency_model.learned_prior import LearnedPrior
-from hw_latency_model.prior import KernelPrior, prior_from_dict, table_costs
-from hw_latency_model.roofline import Roofline
+from hw_latency_model.kernels.table import KernelTable
+from hw_latency_model.prediction.boosted_trees import BoostedTrees
+from hw_latency_model.prediction.learned_prior import LearnedPrior
+from hw_latency_model.prediction.prior import KernelPrior, prior_from_dict, table_costs
+from hw_latency_model.prediction.roofline import Roofline
 
 BASE = Roofline(
     ("pointwise", "elementwise"),

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from benchmarks.latency_convnets import run
-from hw_latency_model.nano_boosting import BoostedKernels, NetworkTable
-from hw_latency_model.nano_convnets import ConvNet, ConvNets, convnet_kernels
-from hw_latency_model.nano_intervals import DistanceInterval
-from hw_latency_model.nano_prior import NanoPrior
-from hw_latency_model.nano_regression import Source
+from hw_latency_model.nano.boosting import BoostedKernels, NetworkTable
+from hw_latency_model.nano.convnets import ConvNet, ConvNets, convnet_kernels
+from hw_latency_model.nano.intervals import DistanceInterval
+from hw_latency_model.nano.prior import NanoPrior
+from hw_latency_model.nano.regression import Source
 from search_spaces.errors import UserError
 
 

@@ -6,11 +6,11 @@ import gzip
 
 import pytest
 
-from hw_latency_model.kernels import kernels_from_module
-from hw_latency_model.nano_cells import cell_kernels, live_edges
-from hw_latency_model.nano_convnets import COLUMNS, convnet_kernels, mixed_sides, read_convnets
-from hw_latency_model.nano_networks import build_network
-from hw_latency_model.nano_published import PublishedNetworks, read_published
+from hw_latency_model.kernels.extract import kernels_from_module
+from hw_latency_model.nano.cells import cell_kernels, live_edges
+from hw_latency_model.nano.convnets import COLUMNS, convnet_kernels, mixed_sides, read_convnets
+from hw_latency_model.nano.networks import build_network
+from hw_latency_model.nano.published import PublishedNetworks, read_published
 from search_spaces.errors import UserError
 
 

@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from hw_latency_model.kernel_table import KernelTable
-from hw_latency_model.nano_prior import DEFAULTS, NanoPrior, evaluate, nano_terms
-from hw_latency_model.nano_regression import KnownGain, Source, regress
-from hw_latency_model.nano_shapes import kernel_columns
+from hw_latency_model.kernels.table import KernelTable
+from hw_latency_model.nano.prior import DEFAULTS, NanoPrior, evaluate, nano_terms
+from hw_latency_model.nano.regression import KnownGain, Source, regress
+from hw_latency_model.nano.shapes import kernel_columns
 from hw_latency_model.types import KernelSpec
 
 

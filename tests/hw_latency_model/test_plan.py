@@ -10,9 +10,8 @@ import pytest
 
 from exports import export_onnx, get_profile
 from hw_latency_model import LatencyModel, Measurement, kernels_from_onnx
-from hw_latency_model.board_pool import BoardPool
-from hw_latency_model.kernel_chains import cut_chains
-from hw_latency_model.plan import (
+from hw_latency_model.board.kernel_chains import cut_chains
+from hw_latency_model.board.plan import (
     KERNELS,
     NETWORK,
     Accuracy,
@@ -22,6 +21,7 @@ from hw_latency_model.plan import (
     anonymous,
     choose_batch,
 )
+from hw_latency_model.board.pool import BoardPool
 from hw_latency_model.types import KernelSpec
 from search_spaces import get_space
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hw_latency_model import kernels_from_module
-from hw_latency_model.candidate_kernels import CandidateKernels
-from hw_latency_model.pruning_costs import group_of_convolutions, macs_of
+from hw_latency_model.kernels.candidate_kernels import CandidateKernels
+from hw_latency_model.kernels.pruning_costs import group_of_convolutions, macs_of
 from search_spaces import Candidate, get_space
 from search_spaces.pruning import ChannelGroup, GroupMember, channel_groups, kept_channels, prune_network
 

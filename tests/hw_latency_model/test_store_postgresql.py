@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from hw_latency_model import KernelSpec, Measurement, MeasurementStore
-from hw_latency_model.store_files import export_measurements, import_measurements
+from hw_latency_model.store.files import export_measurements, import_measurements
 from search_spaces.errors import UserError
 
 FAST = {"device": "nano", "tensorrt": "8.2.1"}

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from hw_latency_model import KernelSpec, Measurement, MeasurementStore
-from hw_latency_model.store_files import export_measurements, import_measurements
-from hw_latency_model.store_fingerprints import describe_difference
+from hw_latency_model.store.files import export_measurements, import_measurements
+from hw_latency_model.store.fingerprints import describe_difference
 from search_spaces.errors import UserError
 
 COOL = {"device": "nano", "tensorrt": "8.2.1", "clocks": {"gpu_mhz": 921, "locked": True}}

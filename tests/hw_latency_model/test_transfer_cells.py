@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hw_latency_model.cell_networks import CellNetwork, canonical_graph, cell_pool, graph_features, prior_terms
+from hw_latency_model.few_shot.cell_networks import CellNetwork, canonical_graph, cell_pool, graph_features, prior_terms
 from search_spaces.errors import UserError
 
 PLAIN = "|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|none~0|none~1|avg_pool_3x3~2|"

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from benchmarks import latency_nb201
-from hw_latency_model.cell_networks import OPS, CellNetwork, cell_pool
-from hw_latency_model.few_shot_pool import NetworkPool
-from hw_latency_model.transfer import FewShotModel
+from hw_latency_model.few_shot.cell_networks import OPS, CellNetwork, cell_pool
+from hw_latency_model.few_shot.pool import NetworkPool
+from hw_latency_model.few_shot.transfer import FewShotModel
 from search_spaces.errors import UserError
 
 Array = NDArray[np.float64]

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from hw_latency_model import KernelSpec, LatencyModel, Measurement
-from hw_latency_model.candidate_kernels import CandidateKernels
-from hw_latency_model.cost_models import MODEL_FILES, fit_cost_models, load_cost_model, memory_floor_mb
+from hw_latency_model.kernels.candidate_kernels import CandidateKernels
+from hw_latency_model.prediction.cost_models import MODEL_FILES, fit_cost_models, load_cost_model, memory_floor_mb
 from objectives.cost import deployed_cost
 from objectives.objective import get_objective
 from search_spaces import Candidate, SearchSpace, get_space

@@ -12,8 +12,8 @@ import optuna
 import pytest
 
 from hw_latency_model import LatencyModel, Measurement, MeasurementStore
-from hw_latency_model.candidate_kernels import CandidateKernels
-from hw_latency_model.sampling import covering_order
+from hw_latency_model.kernels.candidate_kernels import CandidateKernels
+from hw_latency_model.measuring.sampling import covering_order
 from objectives.trial_record import DIRECTIONS, note_afterwards
 from search_spaces import SearchSpace, get_space
 from search_spaces.errors import UserError

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hw_latency_model import calibrate, get_device
-from hw_latency_model.protocol import ProtocolSettings
+from hw_latency_model.measuring.protocol import ProtocolSettings
 from objectives.trial_record import read_study
 from search_spaces import get_space
 from search_spaces.errors import UserError

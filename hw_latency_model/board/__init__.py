@@ -1,0 +1,1 @@
+"""Calibrating a board: its description, the plan, the session, the results."""

@@ -1,0 +1,366 @@
+"""Calibrating a board: plan a batch, send it, measure, read back, store, fit, plan the next; until time or accuracy is reached."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from exports import get_profile
+from hw_latency_model.board.device_config import DeviceConfig
+from hw_latency_model.board.kit import agent_path, write_kit
+from hw_latency_model.board.plan import (
+    KERNELS,
+    NETWORK,
+    Accuracy,
+    BuildCost,
+    Suggestion,
+    accuracy_of,
+    choose_batch,
+)
+from hw_latency_model.board.pool import BoardPool
+from hw_latency_model.board.report import BoardCalibrationReport, clock_text, describe_board
+from hw_latency_model.board.results import BoardResults
+from hw_latency_model.board.session import Batch, BoardSession
+from hw_latency_model.board.watch import BatchWatch
+from hw_latency_model.prediction.cost_models import fit_cost_models
+from hw_latency_model.prediction.model import MIN_MEASUREMENTS, LatencyModel
+from hw_latency_model.store.measurement_store import MeasurementStore
+from hw_latency_model.transports import AgentLink, ConnectionLost, Reconnect, find_results, open_link, write_carry_kit
+from search_spaces import get_space
+from search_spaces.errors import UserError
+
+Say = Callable[[str], None]
+
+BATCH_SHARE = 0.2
+"""Of the whole time, planned before the model has seen the last results."""
+SHORTEST_BATCH_S, LONGEST_BATCH_S = 30.0, 1800.0
+MOST_JOBS = 24
+MOST_ORDERS = 3
+"""A network that was ordered so often without a result that can be believed is left."""
+FEWEST_NETWORKS, MOST_NETWORKS, NETWORKS_PER_S = 20, 120, 1 / 60
+"""Of the search space, weighed against each other: in a short calibration there is no time to look at many."""
+ACCURACY_NETWORKS = 40
+ENGINE_RUNTIMES = frozenset({"tensorrt"})
+
+
+def calibrate_board(
+    config: DeviceConfig,
+    *,
+    hours: float | None = None,
+    results: Path | None = None,
+    progress: Say | None = None,
+) -> BoardCalibrationReport:
+    """Measure the device that ``config`` describes and fit its latency model; called again, it goes on.
+
+    Args:
+        config: of the device, see ``load_device``.
+        hours: to spend now; the configuration's by default.
+        results: read these results, carried from the board, instead of measuring.
+        progress: called with a line now and then.
+
+    Returns:
+        What was done. With transport ``offline`` and no results its ``kit`` is the folder to carry to the board.
+
+    Raises:
+        UserError: something to put right; everything measured is kept, and the same call goes on.
+        KeyboardInterrupt: the board was told to stop and gave its clocks back; everything measured is kept.
+    """
+    say = progress or (lambda line: None)
+    spent_s = 3600 * (config.calibration.hours if hours is None else hours)
+    if not spent_s > 0:
+        raise UserError(f"a calibration needs hours above 0, not {hours}. Give for example --hours 2.")
+    with contextlib.closing(MeasurementStore(config.store_location)) as store:
+        calibration = _Calibration(config, spent_s, store, say)
+        if results is not None:
+            return calibration.read_carried(results)
+        if config.transport == "offline":
+            return calibration.write_carried()
+        return calibration.measure()
+
+
+class _Calibration:
+    def __init__(self, config: DeviceConfig, budget_s: float, store: MeasurementStore, say: Say) -> None:
+        self.config, self.budget_s, self.store, self.say = config, budget_s, store, say
+        self.started = time.monotonic()
+        device = config.device
+        self.session = BoardSession(
+            config.calibration.output_dir / "session", device=device.name, precision=device.precision
+        )
+        self.boxed = _boxed(device.profile_name, device.precision)
+        self.fresh = 0
+        self.model: LatencyModel | None = None
+        self.accuracy: Accuracy | None = None
+        self._pool: BoardPool | None = None
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self.started
+
+    @property
+    def left_s(self) -> float:
+        return self.budget_s - self.elapsed_s
+
+    @property
+    def pool(self) -> BoardPool:
+        if self._pool is None:
+            calibration, device = self.config.calibration, self.config.device
+            space = get_space(self.config.space.name, self.config.space.options())
+            profile = get_profile(device.profile_name)
+            known = sum(job.kind == NETWORK for job in self.session.jobs().values())
+            self._pool = BoardPool(
+                space,
+                calibration.num_classes,
+                profile,
+                runtime=device.runtime,
+                seed=calibration.seed,
+                networks=min(MOST_NETWORKS, known + FEWEST_NETWORKS + round(NETWORKS_PER_S * self.budget_s)),
+            )
+        return self._pool
+
+    def measure(self) -> BoardCalibrationReport:
+        link = open_link(self.config, self.session.id)
+        ask = Reconnect(link.shell.place, self.say)
+        self.say(f"{self.config.device.name} on {link.shell.place}, {clock_text(self.budget_s)} to spend")
+        facts = ask(lambda: link.check(agent_path()))
+        self.say(describe_board(facts))
+        results = self._take_in()
+        last = 0
+        while True:
+            batch = self.session.open_batch(results)
+            if (
+                batch is None or batch.number == last
+            ):  # what is left of one that was run just now failed, or the time is up
+                self._fit(results)
+                if self._enough(results):
+                    why = "the accuracy asked for is reached" if self._accurate() else "enough networks are measured"
+                    break
+                if self.left_s <= 0 and self._has_model():
+                    why = "the time is spent"
+                    break
+                batch = self._order(results)
+                if batch is None:
+                    why = "nothing is left that could be measured in the time"
+                    break
+            last = batch.number
+            results = self._run(batch, link, ask)
+        return self._report(results, why, drops=ask.drops)
+
+    def write_carried(self) -> BoardCalibrationReport:
+        results = self._take_in()
+        waiting = self.session.open_batch(results)
+        back = results.done | {failure.job_id for failure in results.failures}
+        if waiting is not None and any(job.id in back for job in waiting.jobs):
+            waiting = None  # it was carried back; what it lacks may be ordered anew
+        self._fit(results)
+        batch = waiting or self._order(results, whole=True)
+        if batch is None:
+            return self._report(results, "nothing is left to measure")
+        target = self.config.calibration.output_dir / f"kit-{batch.number:04d}"
+        if waiting is None or not target.is_dir():
+            kit = self.session.kit_folder(batch.number)
+            if not kit.is_dir():
+                raise UserError(
+                    f"the kit {target} was ordered before and is gone. Bring its results, or move the folder "
+                    f"{self.session.folder} away to order another."
+                )
+            write_carry_kit(kit, target, device=self.config.device.name, hours=sum(batch.seconds) / 3600)
+            self.session.drop_kits()
+        return self._report(results, "the kit waits to be carried to the board", kit=target)
+
+    def read_carried(self, path: Path) -> BoardCalibrationReport:
+        self.session.carry_in(find_results(path))
+        results = self._take_in()
+        self._fit(results)
+        return self._report(results, "the results were read")
+
+    def _take_in(self) -> BoardResults:
+        """What came back so far; all of it is in the store afterwards."""
+        results = self.session.results()
+        new, _ = self.store.add_all(zip(results.measurements, results.protocols, strict=True))
+        self.fresh += new
+        return results
+
+    def _order(self, results: BoardResults, *, whole: bool = False) -> Batch | None:
+        """Plan the next batch and write its kit; None where nothing is left that fits."""
+        self.say("planning what to measure next")
+        calibration = self.config.calibration
+        jobs = self.session.jobs()
+        kinds = {job.subject: job.kind for job in jobs.values()}
+        orders = Counter(job.subject for job in jobs.values())
+        given_up = {failure.subject for failure in results.failures if not failure.retry}
+        given_up |= {subject for subject, count in orders.items() if count >= MOST_ORDERS}
+        settled = {item.subject for item in results.measurements} | given_up
+        suggestions = self.pool.networks()
+        builds = self.config.device.runtime in ENGINE_RUNTIMES
+        if calibration.chains and builds:
+            suggestions += self.pool.chains()
+        open_ones = [item for item in suggestions if item.key not in settled]
+        cost, measure_s = self._cost(results, builds)
+        seconds = [cost.seconds(item.kernels) + measure_s for item in open_ones]
+        spent = {NETWORK: 0.0, KERNELS: 0.0}
+        for job_id, (wall_s, _) in results.seconds.items():
+            spent[jobs[job_id].kind] += wall_s
+        networks = sum(kinds[item.subject] == NETWORK for item in results.measurements)
+        planned_s = min(max(self.budget_s * BATCH_SHARE, SHORTEST_BATCH_S), LONGEST_BATCH_S)
+        budget_s = max(0.0, self.left_s if whole else min(planned_s, self.left_s))
+        most = len(open_ones) if whole else max(MIN_MEASUREMENTS, min(MOST_JOBS, calibration.max_networks - networks))
+        if not whole and self._has_model() and min(seconds, default=0.0) > self.left_s:
+            return None
+        chosen = choose_batch(
+            open_ones,
+            seconds,
+            budget_s,
+            most=most,
+            least=max(1, MIN_MEASUREMENTS - len(results.measurements) + whole),  # a carried kit has one to spare
+            model=self.model or self.boxed,
+            network_s=spent[NETWORK],
+            chain_s=spent[KERNELS],
+        )
+        picked = [(open_ones[index], seconds[index]) for index in chosen]
+        return self._write(picked) if picked else None
+
+    def _write(self, picked: list[tuple[Suggestion, float]]) -> Batch | None:
+        number = self.session.next_number
+        planned = {item.key: seconds for item, seconds in picked}
+        kit = self.session.kit_folder(number)
+        jobs = write_kit(kit, self.config, self.pool, [item for item, _ in picked], number=number)
+        if not jobs:
+            return None
+        batch = self.session.add_batch(jobs, [planned[job.subject] for job in jobs])
+        counts = {kind: sum(job.kind == kind for job in jobs) for kind in (NETWORK, KERNELS)}
+        parts = [
+            f"{counts[kind]} {noun}{'' if counts[kind] == 1 else 's'}"
+            for kind, noun in ((NETWORK, "network"), (KERNELS, "chain"))
+            if counts[kind]
+        ]
+        self.say(f"batch {number}: {' and '.join(parts)}, about {clock_text(sum(batch.seconds))}")
+        return batch
+
+    def _cost(self, results: BoardResults, builds: bool) -> tuple[BuildCost, float]:
+        """What building costs, and the seconds that all else takes for one job, both learnt from what was done."""
+        jobs = self.session.jobs()
+        cost = BuildCost(
+            ((jobs[job_id].kernels, build_s) for job_id, (_, build_s) in results.seconds.items()), builds_engines=builds
+        )
+        rest = sorted(wall_s - build_s for wall_s, build_s in results.seconds.values())
+        if rest:
+            return cost, rest[len(rest) // 2]
+        settings = {"warmup_s": 1.0, "max_s": 5.0, "energy_s": 5.0, **self.config.protocol_settings()}
+        return cost, sum(float(settings[key]) for key in ("warmup_s", "max_s", "energy_s")) + 3.0
+
+    def _run(self, batch: Batch, link: AgentLink, ask: Reconnect) -> BoardResults:
+        """Have the board measure the batch, taking in each result as it comes; it may end early, when the time is spent."""
+        kit = self.session.kit_folder(batch.number)
+        watch = BatchWatch(
+            batch, self.session, link, ask, self.say, take_in=self._take_in, describe=self._describe, clock=self._clock
+        )
+        try:
+            if kit.is_dir():
+                ask(lambda: link.send(kit))
+            results = watch.run(deadline=self.started + self.budget_s, enough=self._has_model)
+        except KeyboardInterrupt:
+            self.say("stopping the board; what it measured is kept")
+            with contextlib.suppress(ConnectionLost, UserError):
+                link.stop()
+                self.session.append(link.poll(self.session.offset).data)
+            self._take_in()
+            raise
+        if self.session.open_batch(results) is None:
+            self.session.drop_kits()
+        return results
+
+    def _describe(self, subject: str) -> str:
+        return self.pool.describe(subject)
+
+    def _clock(self) -> str:
+        return f"{clock_text(self.elapsed_s)} of {clock_text(self.budget_s)}"
+
+    def _has_model(self) -> bool:
+        """Whether so much is measured under the newest set-up that a model can be fitted."""
+        results = self.session.results()
+        if not results.measurements:
+            return False
+        newest = results.measurements[-1].fingerprint_id
+        same = {item.subject for item in results.measurements if item.fingerprint_id == newest}
+        return len(same) >= MIN_MEASUREMENTS
+
+    def _fit(self, results: BoardResults) -> None:
+        if not self._has_model():
+            return
+        fingerprint = results.measurements[-1].fingerprint
+        device = self.config.device
+        everything = self.store.all(device.name, fingerprint, precision=device.precision)
+        prior = self.boxed.fit_result.prior if self.boxed is not None else None
+        self.model = LatencyModel.fit(everything, device=device.name, fingerprint=fingerprint, prior=prior)
+        self.model.save(self.config.model_path)
+        networks = [item.kernels for item in self.pool.networks()[:ACCURACY_NETWORKS]]
+        self.accuracy = accuracy_of(self.model, networks)
+        self.say(
+            f"[{self._clock()}] model of {self.accuracy.networks}: error {self.accuracy.error_rel:.1%}, "
+            f"interval ±{self.accuracy.interval_rel:.0%}"
+        )
+
+    def _fit_costs(self) -> None:
+        """Energy and peak memory, where the board tells them: once, at the end."""
+        if self.model is None:
+            return
+        device, fingerprint = self.config.device, self.model.fingerprint
+        everything = self.store.all(device.name, fingerprint, precision=device.precision)
+        times = self.model.fit_result.prior
+        for path in fit_cost_models(
+            everything, self.config.model_path, device=device.name, fingerprint=fingerprint, times=times
+        ):
+            self.say(f"model: {path}")
+
+    def _accurate(self) -> bool:
+        goal = self.config.calibration
+        return self.accuracy is not None and self.accuracy.reached(goal.stop_error_rel, goal.stop_interval_rel)
+
+    def _enough(self, results: BoardResults) -> bool:
+        return self._accurate() or len(results.measurements) >= self.config.calibration.max_networks
+
+    def _report(
+        self, results: BoardResults, why: str, *, drops: int = 0, kit: Path | None = None
+    ) -> BoardCalibrationReport:
+        if self.model is None and kit is None:
+            least = MIN_MEASUREMENTS
+            raise UserError(
+                f"{len(results.measurements)} networks of {self.config.device.name} are measured, a model needs {least}"
+                + (f" of the same set-up ({_reasons(results)})" if _reasons(results) else "")
+                + ". They are kept: run the same command again with more hours."
+            )
+        self._fit_costs()
+        return BoardCalibrationReport.of(
+            config=self.config,
+            results=results,
+            model=self.model,
+            accuracy=self.accuracy,
+            store=self.store.name,
+            fresh=self.fresh,
+            skipped=() if self._pool is None else tuple(self._pool.skipped.values()),
+            seconds=self.elapsed_s,
+            drops=drops,
+            why=why,
+            kit=kit,
+        )
+
+
+def _reasons(results: BoardResults) -> str:
+    reasons = list(dict.fromkeys([*(failure.reason for failure in results.failures), *results.refused]))
+    return "; ".join(reasons[:2])
+
+
+def _boxed(device: str, precision: str) -> LatencyModel | None:
+    """The model that comes in the box for such a device; None where there is none."""
+    from hw_latency_model.boxed import load_boxed
+
+    try:
+        return load_boxed(device, precision)
+    except UserError:
+        return None
+
+
+__all__ = ["BoardCalibrationReport", "calibrate_board"]

@@ -1,0 +1,171 @@
+"""What to measure next when building engines costs more than running them: a budget in hours, spent on what tells most.
+
+On a Nano an engine takes 119 to 5060 s to build (median 789 over 92 published builds) and seconds to time, so time is planned
+by build. Building means timing every tactic of every *different* kernel; what the timing cache holds is nearly free.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hw_latency_model.prediction.model import LatencyModel
+from hw_latency_model.types import KernelSpec, LatencyEstimate
+
+NETWORK, KERNELS = "network", "kernels"
+PUBLISHED_BUILD_S = 789.0
+PUBLISHED_KERNELS = 60
+"""Different kernels of a network whose build takes the published median: a ResNet-50 has 25, an FPN on a MobileNet 70."""
+PUBLISHED_WEIGHT = 2.0
+"""How many builds of this very board outweigh the published ones."""
+KNOWN_KERNEL_SHARE = 0.05
+"""Of a kernel whose timings lie in the cache."""
+QUICK_S_PER_KERNEL = 0.02
+"""For runtimes that build no engine: opening the file."""
+NETWORK_TIME_SHARE = 0.5
+"""At least so much of the time goes to whole networks: only they show what a chain leaves out."""
+MIN_NETWORKS_TO_STOP = 10
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """Something that could be measured.
+
+    Attributes:
+        key: recognises it: the subject it is stored under.
+        kind: ``network`` or ``kernels`` (a chain cut out of a network).
+        kernels: of the graph, as the device fuses them.
+    """
+
+    key: str
+    kind: str
+    kernels: tuple[KernelSpec, ...]
+
+
+class BuildCost:
+    """Seconds to build an engine: proportional to its different kernels, in logarithms, starting from the published median.
+
+    Args:
+        builds: (kernels, build_s) of engines built on this device, in order.
+        builds_engines: False for runtimes that only open the file.
+    """
+
+    def __init__(self, builds: Iterable[tuple[Sequence[KernelSpec], float]] = (), *, builds_engines: bool) -> None:
+        start = PUBLISHED_BUILD_S / PUBLISHED_KERNELS if builds_engines else QUICK_S_PER_KERNEL
+        self._cached: set[KernelSpec] = set()
+        self._log_sum, self._weight = PUBLISHED_WEIGHT * math.log(start), PUBLISHED_WEIGHT
+        for kernels, build_s in builds:
+            self.learn(kernels, build_s)
+
+    @property
+    def seconds_per_kernel(self) -> float:
+        """Of a kernel that the timing cache does not hold."""
+        return math.exp(self._log_sum / self._weight)
+
+    def seconds(self, kernels: Sequence[KernelSpec]) -> float:
+        """To build an engine of these kernels now."""
+        return self.seconds_per_kernel * self._units(kernels)
+
+    def learn(self, kernels: Sequence[KernelSpec], build_s: float) -> None:
+        """Take in one build; its kernels are in the timing cache from now on. An engine found built (0 s) tells nothing."""
+        if build_s > 0:
+            self._log_sum += math.log(build_s / self._units(kernels))
+            self._weight += 1.0
+        self._cached.update(map(anonymous, kernels))
+
+    def _units(self, kernels: Sequence[KernelSpec]) -> float:
+        different = {anonymous(kernel) for kernel in kernels if kernel.kind != "view"}
+        known = len(different & self._cached)
+        return max(1.0, len(different) - known + KNOWN_KERNEL_SHARE * known)
+
+
+def choose_batch(
+    pool: Sequence[Suggestion],
+    seconds: Sequence[float],
+    budget_s: float,
+    *,
+    most: int,
+    least: int = 1,
+    model: LatencyModel | None = None,
+    network_s: float = 0.0,
+    chain_s: float = 0.0,
+) -> list[int]:
+    """Indices into ``pool`` of what to measure next, most informative first.
+
+    Without a model the pool's own order is taken, which covers the space; with one, its ``suggest_measurements``: what takes
+    most uncertainty out of the whole pool per second. Chains and networks alternate by time spent.
+
+    Args:
+        pool: what could be measured.
+        seconds: what each would take, building included; above 0.
+        budget_s: for the whole batch.
+        most: how many at most.
+        least: so many are chosen whatever they take, the cheapest first where nothing fits any more.
+        model: fitted on what was measured so far.
+        network_s, chain_s: time spent on each kind so far.
+    """
+    queues = {kind: _ordered(pool, seconds, kind, model) for kind in (NETWORK, KERNELS)}
+    spent = {NETWORK: network_s, KERNELS: chain_s}
+    chosen: list[int] = []
+    left = budget_s
+    while any(queues.values()) and len(chosen) < most:
+        networks_next = spent[NETWORK] < NETWORK_TIME_SHARE * sum(spent.values()) or not queues[KERNELS]
+        kind = NETWORK if networks_next and queues[NETWORK] else KERNELS if queues[KERNELS] else NETWORK
+        fitting = next((index for index in queues[kind] if seconds[index] <= left), None)
+        if fitting is None and len(chosen) >= least:
+            queues[kind] = []
+            continue
+        index = min(queues[kind], key=lambda item: seconds[item]) if fitting is None else fitting
+        queues[kind].remove(index)
+        chosen.append(index)
+        spent[kind] += seconds[index]
+        left -= seconds[index]
+    return chosen
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How good a model is by now.
+
+    Attributes:
+        error_rel: median error of networks left out in turn.
+        interval_rel: median half-width of the interval over the search space, relative.
+        networks: how many it was fitted on.
+    """
+
+    error_rel: float
+    interval_rel: float
+    networks: int
+
+    def reached(self, error_rel: float, interval_rel: float) -> bool:
+        """Whether both goals are met, by a model of enough networks to be able to tell."""
+        return (
+            self.networks >= MIN_NETWORKS_TO_STOP and self.error_rel <= error_rel and self.interval_rel <= interval_rel
+        )
+
+
+def accuracy_of(model: LatencyModel, networks: Sequence[Sequence[KernelSpec]]) -> Accuracy:
+    """The model's accuracy on ``networks`` of the search space, measured or not; at least one."""
+    widths = [_half_width(estimate) for estimate in model.predict_many(networks)]
+    return Accuracy(model.quality.median_error_rel, float(np.median(widths)), model.quality.networks)
+
+
+def anonymous(kernel: KernelSpec) -> KernelSpec:
+    """The kernel without its name and place: equal where a timing cache has one entry for both."""
+    return KernelSpec.from_dict({**kernel.to_dict(), "name": ""})
+
+
+def _ordered(pool: Sequence[Suggestion], seconds: Sequence[float], kind: str, model: LatencyModel | None) -> list[int]:
+    members = [index for index, item in enumerate(pool) if item.kind == kind]
+    if model is None or not members:
+        return members
+    prices = iter([seconds[index] for index in members])  # asked for once each, in order
+    told = model.suggest_measurements([pool[index].kernels for index in members], math.inf, cost=lambda _: next(prices))
+    return [members[index] for index in told]
+
+
+def _half_width(estimate: LatencyEstimate) -> float:
+    return 0.5 * (estimate.high_ms - estimate.low_ms) / estimate.latency_ms

@@ -1,0 +1,212 @@
+"""One calibration of one board, as files: what was ordered, what came back. It survives whatever ends the process.
+
+In ``<output_dir>/session/``: ``session.json`` (its name, device, precision), ``batch-0001.json`` (the jobs with their kernels),
+``kit-0001/`` (what the board gets), ``results-board-0001.jsonl`` (the board's file as far as it was read: its size is where to go
+on reading), ``results-carried.jsonl`` (lines that came on a stick).
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hw_latency_model.board.results import BoardResults, KnownJob, read_results
+from hw_latency_model.types import KernelSpec
+from search_spaces.errors import UserError
+from search_spaces.files import write_error, write_json
+
+FORMAT = "paretoseg board session"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Jobs that are sent together.
+
+    Attributes:
+        number: from 1.
+        jobs: in the order they are measured.
+        seconds: what each job was planned to take.
+    """
+
+    number: int
+    jobs: tuple[KnownJob, ...]
+    seconds: tuple[float, ...]
+
+
+class BoardSession:
+    """The files of one calibration; made when they are not there.
+
+    Args:
+        folder: where they lie.
+        device, precision: what is measured.
+
+    Raises:
+        UserError: the folder belongs to another device or precision, or cannot be read or written.
+    """
+
+    def __init__(self, folder: Path, *, device: str, precision: str) -> None:
+        self.folder, self.device, self.precision = folder, device, precision
+        path = folder / "session.json"
+        if not path.is_file():
+            facts = {"format": FORMAT, "version": VERSION, "device": device, "precision": precision}
+            write_json(path, {**facts, "id": f"{device}-{precision}-{secrets.token_hex(4)}"})
+        value = _read_json(path)
+        if value.get("format") != FORMAT or value.get("version") != VERSION:
+            raise _damaged(path, "it is not one, or of another version")
+        if (value.get("device"), value.get("precision")) != (device, precision):
+            raise UserError(
+                f"{folder} holds the calibration of {value.get('device')} in {value.get('precision')}, not of {device} in "
+                f"{precision}. Give this one another calibration.output_dir."
+            )
+        self.id = str(value["id"])
+
+    @property
+    def batches(self) -> list[Batch]:
+        """All batches, oldest first."""
+        return [_batch(path) for path in sorted(self.folder.glob("batch-*.json"))]
+
+    def jobs(self) -> dict[str, KnownJob]:
+        """Every job that was ever ordered, by id."""
+        return {job.id: job for batch in self.batches for job in batch.jobs}
+
+    def add_batch(self, jobs: Sequence[KnownJob], seconds: Sequence[float]) -> Batch:
+        """Remember a batch before anything of it is sent. Its kit must lie in ``kit_folder`` already."""
+        number = self.next_number
+        rows = [
+            {
+                "id": job.id,
+                "subject": job.subject,
+                "sha256": job.sha256,
+                "kind": job.kind,
+                "family": job.family,
+                "kernels": [{**kernel.to_dict(), "nodes": list(kernel.nodes)} for kernel in job.kernels],
+                "seconds": planned,
+            }
+            for job, planned in zip(jobs, seconds, strict=True)
+        ]
+        write_json(self.folder / f"batch-{number:04d}.json", {"jobs": rows})
+        return Batch(number, tuple(jobs), tuple(seconds))
+
+    @property
+    def next_number(self) -> int:
+        """Number of the batch that is added next."""
+        return len(list(self.folder.glob("batch-*.json"))) + 1
+
+    def kit_folder(self, number: int) -> Path:
+        """What the board gets for batch ``number``."""
+        return self.folder / f"kit-{number:04d}"
+
+    def drop_kits(self) -> None:
+        """Delete the networks that were sent: what they are is known from the batches."""
+        for path in self.folder.glob("kit-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    @property
+    def offset(self) -> int:
+        """Bytes of the board's results file that are here already."""
+        mirror = self._mirror()
+        return mirror.stat().st_size if mirror.is_file() else 0
+
+    def append(self, data: bytes) -> None:
+        """Add the next bytes of the board's results file, as far as they are whole lines: the agent takes back a torn one.
+
+        Raises:
+            UserError: they cannot be written here; they are still on the board.
+        """
+        whole = data[: data.rfind(b"\n") + 1]
+        if whole:
+            self._append(self._mirror(), whole)
+
+    def start_over(self) -> None:
+        """The board's file is a new one: read it from its start. What came from the old one is kept."""
+        count = len(list(self.folder.glob("results-board-*.jsonl")))
+        self._append(self.folder / f"results-board-{count + 1:04d}.jsonl", b"")
+
+    def carry_in(self, files: Iterable[Path]) -> None:
+        """Take in results that were carried here; lines that came before are kept once.
+
+        Raises:
+            UserError: a file cannot be read.
+        """
+        target = self.folder / "results-carried.jsonl"
+        for path in files:
+            try:
+                data = path.read_bytes()
+            except OSError as error:
+                raise UserError(f"cannot read {path}: {error.strerror}. Copy it from the stick again.") from error
+            old = target.read_bytes() if target.is_file() else b""
+            if data and not _contains(old, data):
+                # Whole files one after the other: each run's description of the board stands before its measurements.
+                self._append(target, data if data.endswith(b"\n") else data + b"\n")
+
+    def results(self) -> BoardResults:
+        """All that came back so far, from every file."""
+        data = b""
+        for path in sorted(self.folder.glob("results-*.jsonl")):
+            text = path.read_bytes()
+            data += text if not text or text.endswith(b"\n") else text + b"\n"
+        return read_results(data, self.jobs(), device=self.device, precision=self.precision)
+
+    def open_batch(self, results: BoardResults) -> Batch | None:
+        """The last batch, where some of its jobs have neither a measurement nor a failure."""
+        batches = self.batches
+        if batches and any(job.id not in results.done for job in batches[-1].jobs):
+            return batches[-1]
+        return None
+
+    def _mirror(self) -> Path:
+        found = sorted(self.folder.glob("results-board-*.jsonl"))
+        return found[-1] if found else self.folder / "results-board-0001.jsonl"
+
+    def _append(self, path: Path, data: bytes) -> None:
+        try:
+            with path.open("ab") as file:
+                file.write(data)
+        except OSError as error:
+            raise write_error(path, error) from error
+
+
+def _contains(old: bytes, new: bytes) -> bool:
+    lines = set(old.split(b"\n"))
+    return all(line in lines for line in new.split(b"\n"))
+
+
+def _batch(path: Path) -> Batch:
+    try:
+        rows = _read_json(path)["jobs"]
+        jobs = tuple(
+            KnownJob(
+                id=row["id"],
+                subject=row["subject"],
+                sha256=row["sha256"],
+                kind=row["kind"],
+                kernels=tuple(KernelSpec.from_dict(kernel) for kernel in row["kernels"]),
+                family=row["family"],
+            )
+            for row in rows
+        )
+        return Batch(int(path.stem.split("-")[1]), jobs, tuple(float(row["seconds"]) for row in rows))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(value, dict):
+        raise _damaged(path, "it is no object")
+    return value
+
+
+def _damaged(path: Path, cause: str) -> UserError:
+    return UserError(
+        f"{path} is damaged ({cause}). Move the folder {path.parent} away and calibrate again: what was measured is in the store."
+    )

@@ -1,0 +1,174 @@
+"""Watching the agent work through one batch: results are taken in as they come, and it is started again when it died."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from hw_latency_model.board.report import clock_text
+from hw_latency_model.board.results import BoardResults, KnownJob
+from hw_latency_model.board.session import Batch, BoardSession
+from hw_latency_model.transports import DONE_EXIT, USER_EXIT, AgentLink, Poll, Reconnect
+from search_spaces.errors import UserError
+
+FIRST_POLL_S, LONGEST_POLL_S = 0.5, 10.0
+HEARTBEAT_S = 60.0
+MOST_STARTS = 4
+"""Times the agent is started without a new result in between."""
+GRACE_SHARE = 0.2
+"""Of a job's planned time: what is so near its end when the time is up may end."""
+
+
+class BatchWatch:
+    """One batch on its way.
+
+    Args:
+        batch: what was sent.
+        session: its files.
+        link, ask: the way to the board, and patience with it.
+        say: takes a line of progress.
+        take_in: stores what came back, and returns all of it.
+        describe: a subject in a few words.
+        clock: time spent so far, in words.
+    """
+
+    def __init__(
+        self,
+        batch: Batch,
+        session: BoardSession,
+        link: AgentLink,
+        ask: Reconnect,
+        say: Callable[[str], None],
+        *,
+        take_in: Callable[[], BoardResults],
+        describe: Callable[[str], str],
+        clock: Callable[[], str],
+    ) -> None:
+        self.batch, self.session, self.link, self.ask, self.say = batch, session, link, ask, say
+        self._take_in, self._describe, self._clock = take_in, describe, clock
+        self._seconds = {job.id: seconds for job, seconds in zip(batch.jobs, batch.seconds, strict=True)}
+        self._results: BoardResults | None = None
+        self._told: set[str] = set()
+        self._job_since = time.monotonic()
+        self._said = time.monotonic()
+
+    def run(self, *, deadline: float, enough: Callable[[], bool]) -> BoardResults:
+        """Until every job of the batch has a result, or the time is up.
+
+        Args:
+            deadline: on ``time.monotonic``'s clock; a job that is nearly done may end.
+            enough: whether it may end early at all.
+
+        Raises:
+            UserError: the board needs somebody's hand; what it measured is taken in before.
+        """
+        results = self._take_in()
+        self._told = {job.id for job in self.batch.jobs if job.id in results.done}
+        if self._left(results):
+            self.ask(self.link.start)
+        starts, tried_again, pause_s = 1, False, FIRST_POLL_S
+        while True:
+            poll = self._poll()
+            results, news = self._receive(poll)
+            if news:
+                starts, pause_s = 0, FIRST_POLL_S
+            left = self._left(results)
+            if poll.state == "running":
+                if left and time.monotonic() > deadline and enough() and not self._nearly_done(results):
+                    self.say(f"[{self._clock()}] the time is spent; the board is told to stop")
+                    self.ask(self.link.stop)
+                    return self._receive(self._poll())[0]
+                self._heartbeat(results)
+            elif not left:
+                return results
+            else:
+                if poll.code == DONE_EXIT:
+                    if tried_again:
+                        return results  # what is left failed, and failed again when the agent was started anew
+                    tried_again = True
+                else:
+                    self._explain(poll, starts)
+                starts += 1
+                self.ask(self.link.start)
+            time.sleep(pause_s)
+            pause_s = min(1.5 * pause_s, LONGEST_POLL_S)
+
+    def _left(self, results: BoardResults) -> list[KnownJob]:
+        return [job for job in self.batch.jobs if job.id not in results.done]
+
+    def _poll(self) -> Poll:
+        poll = self.ask(lambda: self.link.poll(self.session.offset))
+        if poll.size < self.session.offset:
+            self.session.start_over()
+            poll = self.ask(lambda: self.link.poll(0))
+        return poll
+
+    def _receive(self, poll: Poll) -> tuple[BoardResults, int]:
+        before = self.session.offset
+        self.session.append(poll.data)
+        if self.session.offset == before and self._results is not None:
+            return self._results, 0
+        results = self._results = self._take_in()
+        news = [job for job in self.batch.jobs if job.id in results.done and job.id not in self._told]
+        measured = {item.subject: item for item in results.measurements}
+        failed = {failure.job_id: failure for failure in results.failures}
+        for job in news:
+            self._told.add(job.id)
+            where = f"[{self._clock()}] {len(self._told)}/{len(self.batch.jobs)}"
+            if job.subject in measured and job.id not in failed:
+                item = measured[job.subject]
+                marks = ", noisy" if item.noisy else ""
+                built = f", built in {clock_text(item.build_s)}" if item.build_s and item.build_s >= 1 else ""
+                self.say(f"{where} {item.latency_ms_p50:9.3f} ms{marks}  {self._describe(job.subject)}{built}")
+            else:
+                self.say(f"{where}    failed     {self._describe(job.subject)}: {failed[job.id].reason}")
+        if news:
+            self._job_since = self._said = time.monotonic()
+        return results, len(news)
+
+    def _explain(self, poll: Poll, starts: int) -> None:
+        """Say why the agent is not running; raise where starting it again would not help."""
+        log = self.ask(self.link.log_tail)
+        last = log.splitlines()[-1] if log else ""
+        place = self.link.shell.place
+        full = self.ask(self.link.full_disk)
+        if full is not None or "disk full" in log.lower() or "no space left" in log.lower():
+            raise full or UserError(
+                f"the disk of {place} is full ({last}). Free some space there and run the same command again; nothing that "
+                "was measured is lost."
+            )
+        if poll.state == "exit" and poll.code == USER_EXIT:
+            raise UserError(f"the agent on {place} cannot go on: {last or 'it does not say why'}")
+        ended = (
+            f"ended with status {poll.code}"
+            if poll.state == "exit"
+            else "is gone: it was killed, or the board started anew"
+        )
+        if starts >= MOST_STARTS:
+            raise UserError(
+                f"the agent on {place} {ended}, {starts} times without a new result ({last or 'it said nothing'}). Look "
+                f"at {self.link.folder}/agent.log there and run the same command again; nothing that was measured is lost."
+            )
+        self.say(f"[{self._clock()}] the agent on {place} {ended}; starting it again, it goes on where it was")
+
+    def _nearly_done(self, results: BoardResults) -> bool:
+        planned = self._planned(results)
+        worked = time.monotonic() - self._job_since
+        return planned > 0 and (1 - GRACE_SHARE) * planned <= worked <= (1 + GRACE_SHARE) * planned
+
+    def _planned(self, results: BoardResults) -> float:
+        return next((self._seconds[job.id] for job in self._left(results)), 0.0)
+
+    def _heartbeat(self, results: BoardResults) -> None:
+        now = time.monotonic()
+        if now - self._said < HEARTBEAT_S:
+            return
+        self._said = now
+        left = self._left(results)
+        if left:
+            worked = now - self._job_since
+            rest = max(0.0, sum(self._seconds[job.id] for job in left) - worked)
+            self.say(
+                f"[{self._clock()}] {self._describe(left[0].subject)}: {clock_text(worked)} of about "
+                f"{clock_text(self._seconds[left[0].id])}; this batch about {clock_text(rest)} more"
+            )

@@ -1,0 +1,152 @@
+"""Kernels of a search's candidates in milliseconds: each network is traced once, its other sizes are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from hw_latency_model.kernels.fusion import RULES, fuse
+from hw_latency_model.kernels.graph_shapes import Unscalable, resized, with_fewer_channels
+from hw_latency_model.kernels.op_graph import Op, OpGraph
+from hw_latency_model.kernels.table import KernelTable
+from hw_latency_model.types import KernelSpec
+
+if TYPE_CHECKING:
+    from search_spaces import Candidate, SearchSpace, SegmentationNet
+    from search_spaces.pruning import ChannelGroup, Plan
+    from search_spaces.pruning_allocation import CostTerm
+
+TRACE_HW = (96, 128)
+"""At this size no map but those of a global pooling is 1×1, down to stride 32."""
+
+KEPT = 2000
+"""So many candidates' kernels stay in memory, about 100 kB each; working them out again takes milliseconds."""
+
+KEPT_TRACES = 300
+"""So many traced networks: every one of a space of a few families, the last ones of a space without end."""
+
+
+class CandidateKernels:
+    """Kernels of candidates in their final, pruned shape; traced networks and the last kernels asked for are remembered.
+
+    A network is traced on the meta device once per set of params that its operations depend on
+    (``SearchSpace.operations_id``). Image size and prune ratio are then applied to its shapes, which gives the same
+    kernels as building and pruning the network; where a space or an operation does not allow that, it is built.
+
+    Args:
+        space: the candidates' space.
+        num_classes: channels of the logits.
+        runtime: whose fusion rules to follow, a key of ``fusion.RULES``.
+        plan_of: how many channels each group of a candidate keeps; None where it keeps the same share of each.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        num_classes: int,
+        *,
+        runtime: str = "onnxruntime",
+        plan_of: Callable[[Candidate], Plan | None] = lambda candidate: None,
+    ) -> None:
+        self._space, self._num_classes, self._rules, self._plan_of = space, num_classes, RULES[runtime], plan_of
+        self._traced: dict[str, OpGraph] = {}
+        self._groups: dict[str, tuple[ChannelGroup, ...]] = {}
+        self._tables: dict[str, KernelTable] = {}
+
+    def __call__(self, candidate: Candidate) -> tuple[KernelSpec, ...]:
+        """The candidate's kernels, in the network's order."""
+        return self.table(candidate).kernels
+
+    def table(self, candidate: Candidate) -> KernelTable:
+        """The same as a table, which ``LatencyModel`` predicts on fastest."""
+        key = self._space.architecture_id(candidate)
+        if key not in self._tables:
+            if len(self._tables) >= KEPT:
+                del self._tables[next(iter(self._tables))]
+            self._tables[key] = self.planned(candidate, self._plan_of(candidate))
+        return self._tables[key]
+
+    def planned(self, candidate: Candidate, plan: Plan | None) -> KernelTable:
+        """The same, were the candidate pruned by ``plan``; not remembered."""
+        return KernelTable.of(fuse(self._graph(candidate, plan), self._rules))
+
+    def groups(self, candidate: Candidate) -> tuple[ChannelGroup, ...]:
+        """The groups of coupled channels of the candidate's network before pruning."""
+        key = self._space.operations_id(candidate) or self._space.architecture_id(candidate)
+        if key not in self._groups:
+            import torch
+
+            from search_spaces.pruning import channel_groups
+
+            with torch.device("meta"):
+                self._groups[key] = channel_groups(self._space.build(candidate, self._num_classes))
+        return self._groups[key]
+
+    def dense_costs(
+        self, candidate: Candidate, costs: Callable[[Sequence[KernelSpec]], Sequence[float]]
+    ) -> list[CostTerm]:
+        """What each kernel of the candidate's network costs before pruning, with the groups it shrinks with."""
+        from hw_latency_model.kernels.pruning_costs import cost_terms
+
+        return cost_terms(self._dense(candidate), self._rules, self.groups(candidate), costs)
+
+    def _dense(self, candidate: Candidate) -> OpGraph:
+        key = self._space.operations_id(candidate)
+        if key is not None:
+            if key not in self._traced:
+                if len(self._traced) >= KEPT_TRACES:
+                    del self._traced[next(iter(self._traced))]
+                self._traced[key] = self._trace(candidate)
+            try:
+                return resized(self._traced[key], TRACE_HW, self._space.input_hw(candidate))
+            except Unscalable:
+                pass
+        return self._read(self._space.build(candidate, self._num_classes), candidate)
+
+    def _graph(self, candidate: Candidate, plan: Plan | None) -> OpGraph:
+        ratio = self._space.prune_ratio(candidate)
+        if self._space.operations_id(candidate) is not None:
+            try:
+                graph = self._dense(candidate)
+                return with_fewer_channels(graph, self._kept(candidate, ratio, plan)) if ratio else graph
+            except Unscalable:
+                pass
+        return self._built(candidate, plan)
+
+    def _kept(self, candidate: Candidate, ratio: float, plan: Plan | None) -> Callable[[Op, int], int]:
+        from hw_latency_model.kernels.pruning_costs import group_of_convolutions
+        from search_spaces.pruning import kept_channels
+
+        if plan is None:
+            return lambda op, channels: kept_channels(channels, ratio)
+        find = group_of_convolutions(self.groups(candidate))
+
+        def kept(op: Op, channels: int) -> int:
+            root = find(op.module)
+            return channels if root is None else plan.get(root, channels)
+
+        return kept
+
+    def _trace(self, candidate: Candidate) -> OpGraph:
+        import torch
+        from timm.utils.model import reparameterize_model
+
+        from hw_latency_model.kernels.torch_graph import graph_from_module
+
+        with torch.device("meta"):
+            net = self._space.build(candidate, self._num_classes).eval()
+            return graph_from_module(reparameterize_model(net, inplace=True), TRACE_HW, owned=True)
+
+    def _built(self, candidate: Candidate, plan: Plan | None) -> OpGraph:
+        if plan is None:
+            return self._read(self._space.build_pruned(candidate, self._num_classes), candidate)
+        from search_spaces.pruning import prune_network
+
+        net = self._space.build(candidate, self._num_classes)
+        return self._read(prune_network(net, self._space.prune_ratio(candidate), plan=plan), candidate)
+
+    def _read(self, net: SegmentationNet, candidate: Candidate) -> OpGraph:
+        from hw_latency_model.kernels.torch_graph import graph_from_module
+        from search_spaces import deployable
+
+        return graph_from_module(deployable(net), self._space.input_hw(candidate))

@@ -1,0 +1,336 @@
+"""A torch module as operations, without exporting it: a copy runs on the meta device and every ATen call is noted."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import types
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from hw_latency_model.kernels.op_graph import FREE, Op, OpGraph, Shape
+
+_VOCABULARY = {
+    "native_batch_norm": "batchnorm",
+    "_native_batch_norm_legit_no_training": "batchnorm",
+    "_batch_norm_no_update": "batchnorm",
+    "cudnn_batch_norm": "batchnorm",
+    "native_layer_norm": "layernorm",
+    "native_group_norm": "groupnorm",
+    "relu": "relu",
+    "hardtanh": "clip",
+    "clamp": "clip",
+    "clamp_min": "clip",
+    "clamp_max": "clip",
+    "hardsigmoid": "hard_sigmoid",
+    "hardswish": "hard_swish",
+    "sigmoid": "sigmoid",
+    "silu": "silu",
+    "gelu": "gelu",
+    "tanh": "tanh",
+    "erf": "erf",
+    "exp": "exp",
+    "log": "log",
+    "leaky_relu": "leaky_relu",
+    "_prelu_kernel": "prelu",
+    "add": "add",
+    "sub": "sub",
+    "mul": "mul",
+    "div": "div",
+    "neg": "neg",
+    "abs": "abs",
+    "sqrt": "sqrt",
+    "pow": "pow",
+    "reciprocal": "reciprocal",
+    "maximum": "max",
+    "minimum": "min",
+    "cat": "concat",
+    "sum": "reduce",
+    "amax": "reduce",
+    "_adaptive_avg_pool2d": "avg_pool",
+    "avg_pool2d": "avg_pool",
+    "max_pool2d_with_indices": "max_pool",
+    "upsample_bilinear2d": "resize_linear",
+    "upsample_bicubic2d": "resize_cubic",
+    "upsample_nearest2d": "resize_nearest",
+    "constant_pad_nd": "pad",
+    "reflection_pad2d": "pad",
+    "slice": "slice",
+    "select": "slice",
+    "split": "split",
+    "split_with_sizes": "split",
+    "permute": "transpose",
+    "transpose": "transpose",
+    "t": "transpose",
+    "index": "gather",
+    "expand": "expand",
+    "clone": "copy",
+    "_to_copy": "copy",
+    "mm": "gemm",
+    "addmm": "gemm",
+    "bmm": "gemm",
+    "_softmax": "softmax",
+    "_safe_softmax": "softmax",
+    "roll": "gather",
+    "masked_fill": "mul",
+    "eq": "sub",
+    "ne": "sub",
+    "linalg_vector_norm": "reduce",
+    "argmax": "argmax",
+}
+_VIEWS = frozenset(
+    {"view", "_unsafe_view", "reshape", "squeeze", "unsqueeze", "alias", "detach", "flatten", "as_strided"}
+)
+_NEUTRAL = {"add": 0, "sub": 0, "mul": 1, "div": 1}
+_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, type)
+_PLAIN = (int, float, bool, str, type(None), torch.Size, torch.dtype, *_FUNCTIONS)
+_CREATION = frozenset({"empty", "zeros", "ones", "full", "arange", "zeros_like", "ones_like", "full_like", "new_zeros"})
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Writes down every ATen call as an ``Op``. Tensors made by no recorded operation are constants.
+
+    Args:
+        weights: name of the module that holds a weight, by the tensor's ``id``.
+    """
+
+    def __init__(self, weights: dict[int, str]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.weights = weights
+        self.ops: list[Op] = []
+        self.shapes: dict[str, Shape] = {}
+        self.ids: dict[int, str] = {}
+        self._alive: list[torch.Tensor] = []
+
+    def __torch_dispatch__(
+        self, func: Any, kinds: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = func.overloadpacket.__name__
+        quick = _QUICK.get(name) if not kwargs else None
+        result = quick(args) if quick is not None else None
+        if result is None:
+            result = func(*args, **(kwargs or {}))
+        outputs = [item for item in (result if isinstance(result, (tuple, list)) else (result,)) if _is_tensor(item)]
+        if outputs and name not in _CREATION:
+            self._record(name, [*args, *(kwargs or {}).values()], outputs)
+        return result
+
+    def value(self, tensor: torch.Tensor) -> str:
+        """The id of what the tensor holds from now on; in-place operations give their tensor a new one."""
+        name = f"v{len(self.shapes)}"
+        self.shapes[name] = tuple(tensor.shape)
+        self.ids[id(tensor)] = name
+        self._alive.append(tensor)
+        return name
+
+    def _record(self, name: str, args: list[Any], outputs: list[torch.Tensor]) -> None:
+        tensors = list(_tensors(args))
+        inputs = tuple(self.ids[id(tensor)] for tensor in tensors if id(tensor) in self.ids)
+        constants = [tuple(tensor.shape) for tensor in tensors if id(tensor) not in self.ids]
+        if not inputs:
+            return
+        base = name.removesuffix("_")
+        op, details = _describe(base, args, self.shapes[inputs[0]], outputs[0])
+        if op in ("batchnorm", "max_pool", "layernorm", "groupnorm"):
+            outputs = outputs[:1]
+        if base == "convolution":
+            details["module"] = self.weights.get(id(args[1]), "")
+        self.ops.append(
+            Op(
+                op,
+                f"{base}_{len(self.ops)}",
+                inputs,
+                tuple(self.value(tensor) for tensor in outputs),
+                tuple(shape for shape in constants if torch.Size(shape).numel() > 1),
+                **details,
+            )
+        )
+
+
+def graph_from_module(
+    net: nn.Module, input_hw: tuple[int, int], *, in_channels: int = 3, owned: bool = False
+) -> OpGraph:
+    """The operations of one image's pass through ``net`` in evaluation mode, with static shapes.
+
+    The module, its mode, its buffers and the random state stay as they are: a copy without storage runs instead. Where
+    ``owned``, the network is on the meta device, in evaluation mode and the caller's own, and runs itself.
+
+    Raises:
+        ValueError: the network does not return a tensor, or a tuple, list or dict of tensors.
+    """
+    clone = net if owned else _meta_copy(net)
+    image = torch.empty(1, in_channels, *input_hw, device="meta")
+    recorder = _Recorder({id(item): name.rpartition(".")[0] for name, item in clone.named_parameters()})
+    start = recorder.value(image)
+    with torch.no_grad(), recorder:
+        result = clone(image)
+    results = tuple(recorder.ids.get(id(tensor), start) for tensor in _tensors([result]))
+    if not results:
+        raise ValueError(f"a network must return tensors, this one returned {type(result).__name__}")
+    return OpGraph(tuple(_needed(recorder.ops, results)), recorder.shapes, results)
+
+
+def _meta_copy(net: nn.Module) -> nn.Module:
+    """A deep copy in evaluation mode whose parameters and buffers have shapes but no storage."""
+    memo: dict[int, Any] = {}
+    for tensor in itertools.chain(net.parameters(), net.buffers()):
+        memo[id(tensor)] = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+    return _clone(net, memo)
+
+
+def _clone(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    """``copy.deepcopy`` of a module with a short way for what modules mostly hold: it is called for every proposal."""
+    known = memo.get(id(module))
+    if known is not None:
+        return cast("nn.Module", known)
+    clone = type(module).__new__(type(module))
+    memo[id(module)] = clone
+    held = vars(clone)
+    for key, value in vars(module).items():
+        if key == "_modules":
+            held[key] = {name: None if child is None else _clone(child, memo) for name, child in value.items()}
+        elif key in ("_parameters", "_buffers"):
+            held[key] = {name: None if tensor is None else memo[id(tensor)] for name, tensor in value.items()}
+        elif type(value) in _PLAIN:
+            held[key] = value
+        elif isinstance(value, dict) and not value:
+            held[key] = type(value)()
+        elif type(value) is tuple and all(type(item) in _PLAIN for item in value):
+            held[key] = value
+        else:
+            held[key] = copy.deepcopy(value, memo)
+    held["training"] = False
+    return clone
+
+
+def _needed(ops: list[Op], results: tuple[str, ...]) -> list[Op]:
+    wanted = set(results)
+    kept = []
+    for op in reversed(ops):
+        if not wanted.isdisjoint(op.outputs):
+            wanted.update(op.inputs)
+            kept.append(op)
+    return kept[::-1]
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
+
+
+def _tensors(values: Iterable[Any]) -> Iterable[torch.Tensor]:
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, (tuple, list)):
+            yield from _tensors(value)
+        elif isinstance(value, dict):
+            yield from _tensors(value.values())
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    if isinstance(value, int):
+        return (value, value)
+    return (int(value[0]), int(value[-1]))
+
+
+def _describe(name: str, args: list[Any], in_shape: Shape, output: torch.Tensor) -> tuple[str, dict[str, Any]]:
+    """The operation's name in the vocabulary and its shape attributes."""
+    special = _SPECIAL.get(name)
+    if special is not None:
+        return special(args, in_shape, tuple(output.shape))
+    if name in _NEUTRAL and len(args) > 1 and isinstance(args[1], (int, float)) and args[1] == _NEUTRAL[name]:
+        return FREE, {}
+    if name in _VIEWS or (name in ("slice", "expand", "split") and tuple(output.shape) == in_shape):
+        return FREE, {}
+    return _VOCABULARY.get(name, f"op:{name}"), {}
+
+
+def _convolution(args: list[Any], in_shape: Shape, out_shape: Shape) -> tuple[str, dict[str, Any]]:
+    weight, stride, transposed, groups = args[1], args[3], args[6], args[8]
+    details = {"kernel": _pair(tuple(weight.shape[2:])), "stride": _pair(stride), "groups": int(groups)}
+    return ("transposed_conv" if transposed else "conv"), details
+
+
+def _pool(kind: str) -> Callable[[list[Any], Shape, Shape], tuple[str, dict[str, Any]]]:
+    def describe(args: list[Any], in_shape: Shape, out_shape: Shape) -> tuple[str, dict[str, Any]]:
+        if out_shape[-2:] == (1, 1) and in_shape[-2:] == _pair(args[1]):
+            return "global_pool", {}
+        return kind, {"kernel": _pair(args[1]), "stride": _pair(args[2] if len(args) > 2 and args[2] else args[1])}
+
+    return describe
+
+
+def _mean(args: list[Any], in_shape: Shape, out_shape: Shape) -> tuple[str, dict[str, Any]]:
+    axes = {axis % len(in_shape) for axis in args[1]} if len(args) > 1 and args[1] is not None else set()
+    if len(in_shape) != 4 or axes != {2, 3}:
+        return "reduce", {}
+    # torch turns an adaptive pooling to 1x1 into this very call; people write (2, 3).
+    return ("global_pool" if list(args[1]) == [-1, -2] else "spatial_mean"), {}
+
+
+def _adaptive(args: list[Any], in_shape: Shape, out_shape: Shape) -> tuple[str, dict[str, Any]]:
+    if out_shape[-2:] == (1, 1):
+        return "global_pool", {}
+    return "avg_pool", {"kernel": _pair([max(1, i // o) for i, o in zip(in_shape[-2:], out_shape[-2:], strict=True)])}
+
+
+_SPECIAL: dict[str, Callable[[list[Any], Shape, Shape], tuple[str, dict[str, Any]]]] = {
+    "convolution": _convolution,
+    "avg_pool2d": _pool("avg_pool"),
+    "max_pool2d_with_indices": _pool("max_pool"),
+    "mean": _mean,
+    "_adaptive_avg_pool2d": _adaptive,
+}
+
+
+def _like_first(args: tuple[Any, ...]) -> torch.Tensor:
+    return torch.empty(args[0].shape, dtype=args[0].dtype, device="meta")
+
+
+def _itself(args: tuple[Any, ...]) -> Any:
+    return args[0]
+
+
+def _like_first_of_three(args: tuple[Any, ...]) -> tuple[torch.Tensor, ...]:
+    none = torch.empty(0, device="meta")
+    return _like_first(args), none, none
+
+
+def _broadcast(args: tuple[Any, ...]) -> torch.Tensor | None:
+    first, second = args[0], args[1]
+    if not _is_tensor(first) or not _is_tensor(second) or first.dtype != second.dtype:
+        return None
+    shape = torch.broadcast_shapes(first.shape, second.shape)  # type: ignore[no-untyped-call]
+    return torch.empty(shape, dtype=first.dtype, device="meta")
+
+
+def _convolved(args: tuple[Any, ...]) -> torch.Tensor | None:
+    image, weight, _, stride, padding, dilation, transposed = args[:7]
+    if transposed or image.dim() != 4:
+        return None
+    sides = [
+        (size + 2 * pad - reach * (kernel - 1) - 1) // step + 1
+        for size, pad, reach, kernel, step in zip(
+            image.shape[2:], padding, dilation, weight.shape[2:], stride, strict=True
+        )
+    ]
+    if image.shape[1] != weight.shape[1] * args[8] or min(sides) < 1:
+        return None
+    return torch.empty(image.shape[0], weight.shape[0], *sides, dtype=image.dtype, device="meta")
+
+
+_QUICK: dict[str, Callable[[tuple[Any, ...]], Any]] = {
+    **dict.fromkeys(("relu", "hardtanh", "hardsigmoid", "hardswish", "sigmoid", "silu", "gelu", "tanh"), _like_first),
+    **dict.fromkeys(("native_batch_norm", "_native_batch_norm_legit_no_training"), _like_first_of_three),
+    **dict.fromkeys(("add", "mul"), _broadcast),
+    **dict.fromkeys(("relu_", "hardtanh_", "hardsigmoid_", "hardswish_", "sigmoid_", "silu_", "add_", "mul_"), _itself),
+    "convolution": _convolved,
+}
+"""Shapes of the commonest operations without torch's own meta kernels, which take a millisecond each for some of them.
+
+None means: this call is not a common one, let torch answer.
+"""

@@ -1,0 +1,1 @@
+"""Measuring networks on this machine, and which to measure."""

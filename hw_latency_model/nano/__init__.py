@@ -1,0 +1,1 @@
+"""The Jetson Nano's prior, fitted on public measurements."""

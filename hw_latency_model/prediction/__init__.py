@@ -1,0 +1,1 @@
+"""The latency model: priors, corrections, intervals, its file."""

@@ -1,0 +1,213 @@
+"""The physical prior: each kind of kernel costs so much per MAC, per byte moved, and per launch; nothing is negative.
+
+A typed roofline with the terms added (compute and traffic overlap little within one small kernel on one core), fitted
+to whole networks by non-negative least squares. Each kind's costs are pulled towards what all kinds of its class cost
+together, so that forty networks are enough for a dozen kinds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+from hw_latency_model.kernels.kinds import class_of
+from hw_latency_model.kernels.table import LAUNCHES, KernelTable
+from hw_latency_model.types import KernelSpec
+
+Array = NDArray[np.float64]
+
+TERMS = ("macs", "activation_bytes", "weight_bytes", "launches")
+
+_TERMS_OF = {
+    "dense": (True, True, True, True),
+    "depthwise": (True, True, False, True),
+    "moving": (False, True, False, True),
+}
+"""What a class can cost at all: nothing is multiplied by a kernel that moves data."""
+
+_INSIDE_WEIGHT = 0.5
+"""How much the times of single kernels inside a network count beside that network's total."""
+
+
+def kernel_terms(kernels: Sequence[KernelSpec], align: int) -> Array:
+    """(n, 4) of each kernel: MMACs, 100 kB of activations, 100 kB of weights, 1 launch; a view has none of them."""
+    return table_terms(KernelTable.of(kernels), align)
+
+
+def table_terms(table: KernelTable, align: int) -> Array:
+    """``kernel_terms`` of a table.
+
+    The channels of convolutions are rounded up to ``align``: runtimes compute, read and write whole blocks of them.
+    """
+    macs, read, written, weights, inner, outer, groups = table.facts.T[:7]
+    launch = table.facts[:, LAUNCHES]
+    blocks = (macs > 0) & (outer > 0)
+    more_out = np.where(blocks, np.ceil(outer / align) * align / np.maximum(outer, 1.0), 1.0)
+    wide = blocks & (groups <= 1) & (inner > align)
+    more_in = np.where(wide, np.ceil(inner / align) * align / np.maximum(inner, 1.0), 1.0)
+    read = read * np.where(groups > 1, more_out, more_in)
+    both = more_in * more_out
+    return np.stack([macs * both / 1e6, (read + written * more_out) / 1e5, weights * both / 1e5, launch], axis=1)
+
+
+def network_terms(kernels: Sequence[KernelSpec], kinds: Sequence[str], align: int) -> Array:
+    """(kinds, 4) sums over the kernels of each kind; views, which cost nothing, are left out."""
+    index = {kind: row for row, kind in enumerate(kinds)}
+    total = np.zeros((len(kinds) + 1, len(TERMS)))
+    np.add.at(total, [index.get(kernel.kind, len(kinds)) for kernel in kernels], kernel_terms(kernels, align))
+    return total[:-1]
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """Milliseconds per unit of each term.
+
+    Attributes:
+        kinds: the kinds that were fitted.
+        cost_ms: (kinds, 4), not negative.
+        class_cost_ms: class to (4,): what a kind that was never measured is taken to cost.
+        align: channels are rounded up to a multiple of this; chosen by fit.
+    """
+
+    prior_type: ClassVar[str] = "roofline"
+
+    kinds: tuple[str, ...]
+    cost_ms: Array
+    class_cost_ms: dict[str, Array]
+    align: int
+
+    @classmethod
+    def fit(
+        cls,
+        terms: Array,
+        latency_ms: Array,
+        weights: Array,
+        inside: Array,
+        kinds: Sequence[str],
+        align: int,
+        strength: float,
+    ) -> Roofline:
+        """Fit relative errors, weighted.
+
+        Args:
+            terms: (n, kinds, 4) of each network.
+            latency_ms: (n,).
+            weights: (n,) how much each measurement counts.
+            inside: (n, kinds, 5, 5) what ``inside_equations`` says of each network's single kernels; zeros if nothing.
+            strength: of the pull towards the class's costs.
+        """
+        kind_count = len(kinds)
+        allowed = np.array([_TERMS_OF[class_of(kind)] for kind in kinds])
+        design, target = _equations(terms, latency_ms, weights, inside)
+        design = design * allowed.reshape(-1)
+        pooling = _pooling(kinds) * allowed.reshape(-1)[:, None]
+        pooled = _faintly_pulled(design @ pooling, target, len(terms))
+        start = pooling @ pooled
+        # Where the pooled fit gives a term nothing, a kind may still spend a part of the network on it.
+        sums = (terms * allowed).reshape(len(terms), -1)
+        typical = [
+            0.05 * np.median(latency_ms) / np.median(column[column > 0]) if column.any() else 0.0 for column in sums.T
+        ]
+        reach = np.maximum(np.maximum(start, typical), 1e-9)
+        matrix = np.vstack([design, strength * np.diag(1.0 / reach)])
+        cost, _ = nnls(matrix, np.concatenate([target, strength * start / reach]), maxiter=50 * matrix.shape[1])
+        class_cost = {name: (_pooling([kind]) @ pooled) * _TERMS_OF[name] for name, kind in _EXAMPLES.items()}
+        return cls(tuple(kinds), cost.reshape(kind_count, len(TERMS)), class_cost, align)
+
+    def cost_of(self, kind: str) -> Array:
+        """(4,) costs of a kind; when it was never measured, the dearest of its class, as nothing vouches for less."""
+        if kind in self.kinds:
+            return np.asarray(self.cost_ms[self.kinds.index(kind)], dtype=np.float64)
+        group = class_of(kind)
+        alike = [cost for known, cost in zip(self.kinds, self.cost_ms, strict=True) if class_of(known) == group]
+        return np.asarray(np.max([self.class_cost_ms[group], *alike], axis=0), dtype=np.float64)
+
+    def kernel_ms(self, kernels: Sequence[KernelSpec]) -> Array:
+        """(n,) prior milliseconds of each kernel; views cost nothing."""
+        return self.table_ms(KernelTable.of(kernels)) if kernels else np.zeros(0)
+
+    def table_ms(self, table: KernelTable) -> Array:
+        """``kernel_ms`` of a table."""
+        rows = {kind: row for row, kind in enumerate(dict.fromkeys(table.kinds))}
+        costs = np.array([self.cost_of(kind) for kind in rows])[[rows[kind] for kind in table.kinds]]
+        return np.asarray((table_terms(table, self.align) * costs).sum(axis=1), dtype=np.float64)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "terms": list(TERMS),
+            "kinds": list(self.kinds),
+            "cost_ms": self.cost_ms.tolist(),
+            "class_cost_ms": {name: cost.tolist() for name, cost in self.class_cost_ms.items()},
+            "align": self.align,
+        }
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Roofline:
+        return cls(
+            tuple(value["kinds"]),
+            np.array(value["cost_ms"], dtype=np.float64).reshape(len(value["kinds"]), len(TERMS)),
+            {name: np.array(cost, dtype=np.float64) for name, cost in value["class_cost_ms"].items()},
+            int(value["align"]),
+        )
+
+
+_EXAMPLES = {"dense": "conv", "depthwise": "depthwise", "moving": "copy"}
+
+
+def _pooling(kinds: Sequence[str]) -> Array:
+    """(kinds * 4, 5): the pooled cost each kind's term starts from: MACs by class, then bytes, weights, launches."""
+    matrix = np.zeros((len(kinds), len(TERMS), 5))
+    for row, kind in enumerate(kinds):
+        matrix[row, 0, 1 if class_of(kind) == "depthwise" else 0] = 1.0
+        for term in (1, 2, 3):
+            matrix[row, term, term + 1] = 1.0
+    return matrix.reshape(len(kinds) * len(TERMS), 5)
+
+
+def inside_equations(
+    kernels: Sequence[KernelSpec], kernel_ms: Array, latency_ms: float, kinds: Sequence[str], align: int
+) -> Array:
+    """(kinds, 5, 5): the squared equations ``terms · cost = ms`` of a network's single kernels, summed by kind.
+
+    Each equation is scaled so that an error counts relative to the kernel and to the network, half and half; kernels
+    that the profiler gave no time are left out.
+    """
+    index = {kind: row for row, kind in enumerate(kinds)}
+    total = np.zeros((len(kinds) + 1, len(TERMS) + 1, len(TERMS) + 1))
+    rows = np.column_stack([kernel_terms(kernels, align), kernel_ms])
+    scale = np.where(kernel_ms > 0, 1.0 / np.sqrt(np.maximum(kernel_ms, 1e-6) * latency_ms), 0.0)
+    rows = rows * scale[:, None]
+    np.add.at(total, [index.get(kernel.kind, len(kinds)) for kernel in kernels], rows[:, :, None] * rows[:, None, :])
+    return total[:-1]
+
+
+def _equations(terms: Array, latency_ms: Array, weights: Array, inside: Array) -> tuple[Array, Array]:
+    """One row per network, relative to its time, and five per kind that stand for all single kernels of that kind."""
+    n, kind_count, term_count = terms.shape
+    rows = [terms.reshape(n, -1) * (weights / latency_ms)[:, None]]
+    targets = [weights]
+    gram = _INSIDE_WEIGHT**2 * np.einsum("n,nkij->kij", weights**2, inside)
+    for kind in np.flatnonzero(gram[:, -1, -1] > 0):
+        # Any square root of the summed squares gives the same least squares; this one exists for singular sums too.
+        values, vectors = np.linalg.eigh(gram[kind])
+        root = np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T
+        row = np.zeros((term_count + 1, kind_count, term_count))
+        row[:, kind] = root[:, :-1]
+        rows.append(row.reshape(term_count + 1, -1))
+        targets.append(root[:, -1])
+    return np.vstack(rows), np.concatenate(targets)
+
+
+def _faintly_pulled(design: Array, target: Array, networks: int) -> Array:
+    """Non-negative least squares with a faint pull to equal shares: collinear terms shall not take all or nothing."""
+    faint = 0.05 * np.sqrt(networks)
+    share = design[:networks].mean(axis=0)
+    share = np.where(share > 1e-12, share, 1.0)
+    goal = np.full(design.shape[1], faint * float(target[:networks].mean()) / design.shape[1])
+    cost, _ = nnls(np.vstack([design, faint * np.diag(share)]), np.concatenate([target, goal]))
+    return np.asarray(cost, dtype=np.float64)

@@ -1,0 +1,108 @@
+"""Every measured network predicted by models that did not see it, and by models that did not see its family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw_latency_model.types import LatencyEstimate, Measurement
+
+if TYPE_CHECKING:
+    from hw_latency_model.prediction.intervals import Scores
+    from hw_latency_model.prediction.model import LatencyModel
+
+Array = NDArray[np.float64]
+
+_OWN_PRIORS = ("roofline", "learned")
+"""Types of prior that are fitted to the device's own measurements, and so have to be fitted again without a network."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Estimates of networks, in their order.
+
+    Attributes:
+        alone: by models that did not see the network.
+        with_family: by models that saw no network of its family; empty where there is one family only.
+    """
+
+    alone: Sequence[LatencyEstimate]
+    with_family: Sequence[LatencyEstimate] = ()
+
+
+LeaveOut = Callable[[Sequence[Sequence[Measurement]]], LeftOut]
+"""From the measurements of each network to its estimates."""
+
+
+def left_out(model: LatencyModel, family_of: Callable[[Measurement], str]) -> LeaveOut:
+    """Estimates by models that are made like ``model``; the margin of each interval comes from the other networks.
+
+    Called with the networks, it raises:
+        ValueError: a measurement is not of the model's target.
+    """
+
+    def estimate(networks: Sequence[Sequence[Measurement]]) -> LeftOut:
+        from hw_latency_model.prediction.fitting import Fitter
+        from hw_latency_model.prediction.observations import observe
+
+        named = [replace(item, family=family_of(item)) for item in chain.from_iterable(networks)]
+        observations, _ = observe(named, model.target, model.quality.speed_exponent)
+        prior = model.fit_result.prior
+        fitter = Fitter(observations, prior=None if prior.prior_type in _OWN_PRIORS else prior)
+        _, found = fitter.fit(*fitter.choose())
+        scores = found.scores(observations)
+        rows = np.array([index for index, item in enumerate(observations) for _ in item.raw])
+        alone = _estimates(model, networks, found.near_log, found.near_std, found.near_distance, scores, rows)
+        if not len(found.far_log):
+            return LeftOut(alone)
+        return LeftOut(
+            alone, _estimates(model, networks, found.far_log, found.far_std, found.far_distance, scores, rows)
+        )
+
+    return estimate
+
+
+def _estimates(
+    model: LatencyModel,
+    networks: Sequence[Sequence[Measurement]],
+    logs: Array,
+    stds: Array,
+    distances: Array,
+    scores: Scores,
+    rows: NDArray[np.intp],
+) -> list[LatencyEstimate]:
+    known = {*model.kinds, "view"}
+    estimates = []
+    for index, items in enumerate(networks):
+        kinds = {kernel.kind for kernel in items[0].kernels}
+        others = _without(scores, rows == index)
+        spread = float(np.exp(others.margins(model.level).at(distances[index : index + 1])[0] * stds[index]))
+        middle = float(np.exp(logs[index]))
+        estimates.append(
+            LatencyEstimate(
+                latency_ms=middle,
+                low_ms=middle / spread,
+                high_ms=middle * spread,
+                coverage=1.0 if kinds <= known else 0.0,
+                level=model.level,
+                unknown_kinds=tuple(sorted(kinds - known)),
+            )
+        )
+    return estimates
+
+
+def _without(scores: Scores, own: NDArray[np.bool_]) -> Scores:
+    far = scores.far[~own] if len(scores.far) else scores.far
+    far_distance = scores.far_distance[~own] if len(scores.far) else scores.far_distance
+    return replace(
+        scores,
+        near=scores.near[~own],
+        near_distance=scores.near_distance[~own],
+        far=far,
+        far_distance=far_distance,
+    )
