@@ -73,7 +73,15 @@ def export_onnx(
         UserError: the file cannot be written.
         ValueError: the network does not return logits (1, classes, h, w), or the opset is out of range.
     """
-    model = onnx_model(net, input_hw, opset=opset, subject=subject)
+    return write_model(onnx_model(net, input_hw, opset=opset, subject=subject), path)
+
+
+def write_model(model: onnx.ModelProto, path: Path) -> OnnxFile:
+    """Write a model of ours, complete or not at all; the same model gives the same bytes.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     payload = model.SerializeToString(deterministic=True)
     with atomic_path(path) as temporary:
         temporary.write_bytes(payload)
@@ -82,7 +90,7 @@ def export_onnx(
         opset=opset_of(model),
         input_name=INPUT_NAME,
         output_name=OUTPUT_NAME,
-        input_shape=(1, 3, int(input_hw[0]), int(input_hw[1])),
+        input_shape=tensor_shape(model.graph.input[0]),  # type: ignore[arg-type]
         output_shape=tensor_shape(model.graph.output[0]),  # type: ignore[arg-type]
         macs=count_graph_macs(model),
         size_bytes=len(payload),

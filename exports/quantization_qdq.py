@@ -10,11 +10,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from exports.graph import count_graph_macs, opset_of, tensor_shape
-from exports.onnx_export import INPUT_NAME, OUTPUT_NAME, OnnxFile
+from exports.onnx_export import OnnxFile, write_model
 from exports.quantization_net import QuantizedNet
 from exports.quantization_ops import Step
-from search_spaces.files import atomic_path
 
 _INT32 = np.iinfo(np.int32)
 
@@ -25,20 +23,7 @@ def export_quantized(net: QuantizedNet, path: Path) -> OnnxFile:
     Raises:
         UserError: the file cannot be written.
     """
-    model = qdq_model(net)
-    payload = model.SerializeToString(deterministic=True)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(payload)
-    return OnnxFile(
-        path=path,
-        opset=opset_of(model),
-        input_name=INPUT_NAME,
-        output_name=OUTPUT_NAME,
-        input_shape=_shape(model.graph.input[0]),
-        output_shape=_shape(model.graph.output[0]),
-        macs=count_graph_macs(model),
-        size_bytes=len(payload),
-    )
+    return write_model(qdq_model(net), path)
 
 
 def qdq_model(net: QuantizedNet) -> onnx.ModelProto:
@@ -48,11 +33,6 @@ def qdq_model(net: QuantizedNet) -> onnx.ModelProto:
     writer.write()
     onnx.checker.check_model(model, full_check=True)
     return model
-
-
-def _shape(value: onnx.ValueInfoProto) -> tuple[int, int, int, int]:
-    n, c, h, w = (size or 0 for size in tensor_shape(value))
-    return n, c, h, w
 
 
 class _Writer:

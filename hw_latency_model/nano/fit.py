@@ -212,7 +212,7 @@ def build(data: TrainingData) -> tuple[dict[str, LatencyModel], dict[str, dict[s
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="nano_fit", description="Rebuild the Nano prior from the public measurements."
+        prog="python -m hw_latency_model.nano.fit", description="Rebuild the Nano prior from the public measurements."
     )
     parser.add_argument("--data", type=Path, required=True, help="folder with the public measurements")
     parser.add_argument("--out", type=Path, required=True, help="folder for the boxed models")

@@ -8,7 +8,7 @@ memory of which about 20 arrive. A kernel's time is
 with a rate for every class of kernel (a dense 3×3 at stride 1 runs as Winograd and exceeds the peak, a depthwise kernel is
 counted in outputs, one that only moves data in elements), a gain of that rate in FP16, and a utilisation that falls for small
 maps, few output channels and short sums, with output channels rounded up to whole tiles. All coefficients are fitted on
-public measurements (``nano_fit``); this module only evaluates them.
+public measurements (``nano.fit``); this module only evaluates them.
 """
 
 from __future__ import annotations
