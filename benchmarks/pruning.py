@@ -7,8 +7,11 @@ One network of one family, trained on CamVid with the same epochs, data and seed
   admm     the same with ADMM up to the cut,
   scratch  the shape that the others end in, from random weights, all epochs long,
   at_once  that shape out of the strongest filters of the given weights, all epochs long (only with --methods).
-At ratio 0 nothing is cut: l1, admm and at_once are one and the same. mIoU is on `val` at the labels' own resolution, latency is
-measured on one core, one network after the other, once all are trained. Run again, it goes on with what is in the folder.
+At ratio 0 nothing is cut: l1, admm and at_once are one and the same. With --allocations each ratio is repeated with a plan of how many
+channels each layer keeps: as fast by the latency model (latency), or with as many MACs (sensitivity), as uniform pruning.
+
+mIoU is on `val` at the labels' own resolution, latency is measured on one core, one network after the other, once all are trained.
+Run again, it goes on with what is in the folder.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import argparse
 import multiprocessing
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,17 +28,19 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
 
 from exports import export_onnx
-from hw_latency_model import measure_bundle
+from hw_latency_model import LatencyModel, measure_bundle
 from search_spaces import get_space
 from search_spaces.encoder_decoder import parse_resolution
 from search_spaces.files import write_json
+from trial_runner.channel_plans import ChannelPlans
 from trial_runner.export_job import trained_net
 from trial_runner.launch import check_data
-from trial_runner.study_config import StudyConfig
+from trial_runner.study_config import StudyConfig, TrainingSection
 from trial_runner.trial import run_trial
 from trial_runner.trial_spec import Progress, TrialSpec
 
 METHODS = ("l1", "admm", "scratch")
+ALLOCATIONS = ("uniform", "latency", "sensitivity")
 LEARNING_RATE, WEIGHT_DECAY = 2e-3, 1e-3
 
 
@@ -48,6 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/pruning"), help="folder for checkpoints and ONNX files")
     parser.add_argument("--ratios", type=float, nargs="+", default=[0.0, 0.3, 0.5, 0.7])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=[*METHODS, "at_once"])
+    parser.add_argument("--allocations", nargs="+", default=["uniform"], choices=ALLOCATIONS)
+    parser.add_argument(
+        "--latency-model",
+        type=Path,
+        default=Path("runs/local-cpu/latency_model.json"),
+        help="of this machine, for the other allocations: what `paretoseg calibrate local-cpu` left (default: %(default)s)",
+    )
     parser.add_argument("--cut-after", type=float, default=0.4, help="share of the epochs (default 0.4)")
     parser.add_argument("--size", default="96x128", help="height x width of the network's input, multiples of 32")
     parser.add_argument("--family", default="mobilenetv2")
@@ -60,11 +72,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = []
     classes = len(check_data(order(options, 0.0, "scratch").config).class_names)
     for ratio in options.ratios:
-        for method in options.methods:
-            if same_as(ratio, method, options) != method:
-                continue
-            rows.append(train(order(options, ratio, method), ratio, method, classes))
-            write_json(options.json, rows)
+        for allocation in options.allocations if ratio else options.allocations[:1]:
+            channels = plan(options, ratio, allocation, classes)
+            for method in options.methods:
+                if same_as(ratio, method, options) != method:
+                    continue
+                spec = order(options, ratio, method, allocation, channels)
+                rows.append({"allocation": allocation, **train(spec, ratio, method, classes)})
+                write_json(options.json, rows)
     dense = next((row for row in rows if row["ratio"] == 0.0), rows[0])
     for row, ms in zip(rows, measure([Path(row["onnx"]) for row in rows]), strict=True):
         row["measured_ms"] = ms
@@ -82,10 +97,29 @@ def same_as(ratio: float, method: str, options: argparse.Namespace) -> str:
     return method
 
 
-def order(options: argparse.Namespace, ratio: float, method: str) -> TrialSpec:
+def plan(options: argparse.Namespace, ratio: float, allocation: str, classes: int) -> Mapping[str, int] | None:
+    """How many channels each layer keeps in all rows of the allocation; None for uniform pruning."""
+    if allocation == "uniform" or not ratio:
+        return None
+    spec = order(options, ratio, METHODS[0])
+    space = get_space(spec.config.space.name, spec.config.space.options())
+    training = TrainingSection.model_validate({"weights": weights_of(options), "pruning": {"allocation": allocation}})
+    return ChannelPlans(space, classes, LatencyModel.load(options.latency_model), training)(spec.candidate)
+
+
+def weights_of(options: argparse.Namespace) -> str:
+    return options.weights if options.weights in ("none", "hub") else str(Path(options.weights).resolve())
+
+
+def order(
+    options: argparse.Namespace,
+    ratio: float,
+    method: str,
+    allocation: str = "uniform",
+    channels: Mapping[str, int] | None = None,
+) -> TrialSpec:
     """The training of one row."""
     scratch = method == "scratch" or options.weights == "none"
-    weights = options.weights if options.weights in ("none", "hub") else str(Path(options.weights).resolve())
     config = StudyConfig.model_validate(
         {
             "study": {"name": "pruning", "storage": "sqlite://", "output_dir": options.out, "seed": options.seed},
@@ -102,7 +136,7 @@ def order(options: argparse.Namespace, ratio: float, method: str) -> TrialSpec:
                 "epochs": options.epochs,
                 "warmup_epochs": 1.0,
                 "average_decay": 0.99,
-                "weights": "none" if scratch else weights,
+                "weights": "none" if scratch else weights_of(options),
                 "encoder_rate": 1.0 if scratch else 0.3,
                 "prune_after": options.cut_after if method in ("l1", "admm") else 0.0,
                 "pruning": {"method": "admm" if method == "admm" else "l1"},
@@ -114,7 +148,8 @@ def order(options: argparse.Namespace, ratio: float, method: str) -> TrialSpec:
     space = get_space(config.space.name, config.space.options())
     hyper = {"learning_rate": LEARNING_RATE, "weight_decay": WEIGHT_DECAY}
     candidate = space.candidate({**space.default().params, **hyper})
-    return TrialSpec(0, candidate, config, options.out / f"{method}-{ratio:g}", options.out / "cache")
+    name = f"{method}-{ratio:g}" if channels is None else f"{method}-{ratio:g}-{allocation}"
+    return TrialSpec(0, candidate, config, options.out / name, options.out / "cache", channels=channels)
 
 
 def train(spec: TrialSpec, ratio: float, method: str, classes: int) -> dict[str, Any]:
@@ -153,11 +188,14 @@ def measure(paths: Sequence[Path]) -> list[float]:
 
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
-    print(f"\n{'ratio':>6}  {'method':<9}{'mIoU':>8}{'MMACs':>8}{'ratio':>7}{'kparams':>9}{'ms':>8}{'speed-up':>10}")
+    print(
+        f"\n{'ratio':>6}  {'allocation':<12}{'method':<9}{'mIoU':>8}{'MMACs':>8}{'ratio':>7}{'kparams':>9}{'ms':>8}{'speed-up':>10}"
+    )
     for row in rows:
+        cost = f"{row['macs'] / 1e6:>8.1f}{row['macs_ratio']:>7.2f}{row['params'] / 1e3:>9.0f}"
         print(
-            f"{row['ratio']:>6g}  {row['method']:<9}{row['val_miou']:>8.4f}{row['macs'] / 1e6:>8.1f}{row['macs_ratio']:>7.2f}"
-            f"{row['params'] / 1e3:>9.0f}{row['measured_ms']:>8.3f}{row['speed_up']:>10.2f}"
+            f"{row['ratio']:>6g}  {row['allocation']:<12}{row['method']:<9}{row['val_miou']:>8.4f}"
+            f"{cost}{row['measured_ms']:>8.3f}{row['speed_up']:>10.2f}"
         )
 
 

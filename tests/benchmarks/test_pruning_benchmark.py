@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
+import torch
 from PIL import Image
 
 from benchmarks.pruning import main
+from hw_latency_model.boxed import FOLDER as BOXED
 
 
 @pytest.fixture
@@ -40,3 +43,27 @@ def test_every_row_is_trained_and_measured(miniature, tmp_path, capsys):
     assert all(row["macs_ratio"] < 0.7 and row["measured_ms"] > 0 and 0 <= row["val_miou"] <= 1 for row in pruned)
     assert len({tuple(point[1] for point in row["curve"]) for row in pruned}) > 1
     assert "speed-up" in capsys.readouterr().out
+
+
+def test_other_allocations_stand_beside_the_uniform_one(miniature, tmp_path, monkeypatch):
+    donor = timm.create_model("lcnet_100", pretrained=False)
+    torch.save(donor.state_dict(), tmp_path / "lcnet_100.pth")
+    arguments = ["--data", str(miniature), "--epochs", "1", "--json", str(tmp_path / "rows.json"), "--methods", "l1"]
+    arguments += ["--out", str(tmp_path / "out"), "--ratios", "0", "0.5", "--size", "32x64", "--threads", "1"]
+    arguments += ["--family", "lcnet", "--width", "0.5", "--weights", str(tmp_path / "lcnet_100.pth")]
+    main(
+        [
+            *arguments,
+            "--latency-model",
+            str(BOXED / "jetson-nano-fp32.json"),
+            "--allocations",
+            "uniform",
+            "latency",
+            "sensitivity",
+        ]
+    )
+    dense, even, latency, sensitivity = json.loads((tmp_path / "rows.json").read_text())
+    assert (dense["ratio"], dense["allocation"]) == (0, "uniform")
+    assert [row["allocation"] for row in (even, latency, sensitivity)] == ["uniform", "latency", "sensitivity"]
+    assert len({row["params"] for row in (even, latency, sensitivity)}) == 3
+    assert sensitivity["macs"] <= even["macs"] < dense["macs"]
