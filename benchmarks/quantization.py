@@ -33,7 +33,6 @@ from hw_latency_model import LocalCpuDevice
 from hw_latency_model.measuring.measure import FRONT_SETTINGS
 from hw_latency_model.measuring.protocol import ProtocolSettings
 from objectives.data import DatasetInfo, SplitArrays
-from objectives.metrics import ConfusionMatrix
 from search_spaces import get_space
 from search_spaces.candidate import Candidate
 from search_spaces.encoder_decoder import parse_resolution
@@ -41,7 +40,7 @@ from search_spaces.files import write_json
 from trial_runner.export_job import quantized_net, trained_net
 from trial_runner.study_config import StudyConfig
 from trial_runner.training.batches import normalise
-from trial_runner.training.evaluate import confusion
+from trial_runner.training.evaluate import split_scores
 from trial_runner.training.quantization import calibration_batches
 from trial_runner.trial import load_splits, run_trial
 from trial_runner.trial_spec import TrialSpec
@@ -174,8 +173,7 @@ def onnx_miou(path: Path, info: DatasetInfo, val: SplitArrays) -> float:
 
 def torch_miou(net: nn.Module, info: DatasetInfo, val: SplitArrays) -> float:
     device = torch.device("cpu")
-    matrix: ConfusionMatrix = confusion(net, val.images, val.labels, info.num_classes, info.ignore_index, device=device)
-    return matrix.miou()
+    return split_scores(net, val.images, val.labels, info.num_classes, info.ignore_index, device=device).matrix.miou()
 
 
 def facts(net: QuantizedNet, path: Path, info: DatasetInfo, val: SplitArrays) -> dict[str, Any]:

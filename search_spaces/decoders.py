@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces import layers
-from search_spaces.layers import conv_bn_relu, initialise, mixed, separable
+from search_spaces.layers import Classifying, conv_bn_relu, initialise, mixed, separable
 
 
 class LRASPP(nn.Module):
@@ -49,7 +49,7 @@ class LRASPP(nn.Module):
         return logits
 
 
-class LightFPN(nn.Module):
+class LightFPN(Classifying):
     """Feature pyramid (arXiv 1612.03144) with additive merges, each refined by one 3x3 convolution, separable or dense."""
 
     def __init__(
@@ -74,11 +74,6 @@ class LightFPN(nn.Module):
         )
         initialise(self, self.classifiers)
 
-    @property
-    def classifiers(self) -> tuple[nn.Conv2d, ...]:
-        """The layers whose outputs are classes: pruning leaves these outputs alone."""
-        return (self.classifier,)
-
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         merged = [lateral(feature) for lateral, feature in zip(self.laterals, features, strict=True)]
         top = merged.pop()
@@ -88,7 +83,7 @@ class LightFPN(nn.Module):
         return logits
 
 
-class UNetDecoder(nn.Module):
+class UNetDecoder(Classifying):
     """The expanding path of a U-Net (arXiv 1505.04597) down to the finest feature it is given.
 
     At each level the coarser map is enlarged, joined with the encoder's, and two convolutions mix them. ``channels`` is the
@@ -117,11 +112,6 @@ class UNetDecoder(nn.Module):
         self.levels = nn.ModuleList(levels)
         self.classifier = nn.Conv2d(coarse, num_classes, 1)
         initialise(self, self.classifiers)
-
-    @property
-    def classifiers(self) -> tuple[nn.Conv2d, ...]:
-        """The layers whose outputs are classes: pruning leaves these outputs alone."""
-        return (self.classifier,)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         top, skips = features[-1], reversed(features[:-1])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from search_spaces import layers
 from search_spaces.families import scale_channels
-from search_spaces.layers import conv_bn, conv_bn_relu, initialise, mixed, separable
+from search_spaces.layers import Classifying, conv_bn, conv_bn_relu, initialise, mixed, separable
 
 _RATES_PX = (96, 192, 288)
 """Reach of the three dilated convolutions in pixels of the image: rates 6, 12 and 18 at stride 16, as in the paper."""
@@ -43,7 +43,7 @@ class ASPP(nn.Module):
         return torch.relu(self.project(joined) + self.project_pooled(self.pool(features)))
 
 
-class DeepLabV3(nn.Module):
+class DeepLabV3(Classifying):
     """ASPP, a 3x3 convolution and the classifier, at the encoder's own output stride."""
 
     def __init__(
@@ -55,17 +55,12 @@ class DeepLabV3(nn.Module):
         self.classifier = nn.Conv2d(channels, num_classes, 1)
         initialise(self, self.classifiers)
 
-    @property
-    def classifiers(self) -> tuple[nn.Conv2d, ...]:
-        """The layers whose outputs are classes: pruning leaves these outputs alone."""
-        return (self.classifier,)
-
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         logits: Tensor = self.classifier(self.refine(self.pyramid(features[0])))
         return logits
 
 
-class DeepLabV3Plus(nn.Module):
+class DeepLabV3Plus(Classifying):
     """ASPP, enlarged and joined with a thinned fine feature, then two convolutions (arXiv 1802.02611)."""
 
     def __init__(
@@ -87,11 +82,6 @@ class DeepLabV3Plus(nn.Module):
         self.refine = mixed(channels + low, channels, depthwise=depthwise)
         self.classifier = nn.Conv2d(channels, num_classes, 1)
         initialise(self, self.classifiers)
-
-    @property
-    def classifiers(self) -> tuple[nn.Conv2d, ...]:
-        """The layers whose outputs are classes: pruning leaves these outputs alone."""
-        return (self.classifier,)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         fine, coarse = features

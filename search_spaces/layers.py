@@ -91,6 +91,17 @@ def fixed_hw(features: Tensor) -> tuple[int, int]:
     return int(features.shape[-2]), int(features.shape[-1])
 
 
+class Classifying(nn.Module):
+    """What ends in one ``classifier``: most decoders."""
+
+    classifier: nn.Conv2d
+
+    @property
+    def classifiers(self) -> tuple[nn.Conv2d, ...]:
+        """The layers whose outputs are classes: pruning leaves these outputs alone."""
+        return (self.classifier,)
+
+
 def initialise(module: nn.Module, classifiers: Sequence[nn.Conv2d]) -> None:
     """Kaiming for what a ReLU follows; small classifiers, so that training starts near uniform probabilities."""
     for layer in module.modules():

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from search_spaces.layers import conv_bn, conv_bn_relu, initialise, resize_like
+from search_spaces.layers import Classifying, conv_bn, conv_bn_relu, initialise, resize_like
 
 BOTTLENECK_EXPANSION = 2
 _WINDOWS = ((5, 2), (9, 4), (17, 8))
@@ -86,7 +86,7 @@ class ContextPyramid(nn.Module):
         return joined
 
 
-class ConvHead(nn.Module):
+class ConvHead(Classifying):
     """Convolutions at the backbone's last feature, then the classifier."""
 
     def __init__(self, body: nn.Module, channels: int, num_classes: int) -> None:
@@ -94,11 +94,6 @@ class ConvHead(nn.Module):
         self.body = body
         self.classifier = nn.Conv2d(channels, num_classes, 1)
         initialise(self, self.classifiers)
-
-    @property
-    def classifiers(self) -> tuple[nn.Conv2d, ...]:
-        """The layers whose outputs are classes: pruning leaves these outputs alone."""
-        return (self.classifier,)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         logits: Tensor = self.classifier(self.body(features[-1]))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces.families import scale_channels
-from search_spaces.layers import initialise, mixed
+from search_spaces.layers import Classifying, initialise, mixed
 
 _CHANNELS = (64, 128, 256, 512, 1024)
 
@@ -39,7 +39,7 @@ class ContractingPath(nn.Module):
         return features
 
 
-class ExpandingPath(nn.Module):
+class ExpandingPath(Classifying):
     """Each level enlarged, joined with the one before, and mixed."""
 
     def __init__(self, channels: Sequence[int], num_classes: int) -> None:
@@ -49,11 +49,6 @@ class ExpandingPath(nn.Module):
         self.levels = nn.ModuleList(mixed(2 * fine, fine, depthwise=False) for fine, _ in pairs)
         self.classifier = nn.Conv2d(channels[0], num_classes, 1)
         initialise(self, self.classifiers)
-
-    @property
-    def classifiers(self) -> tuple[nn.Conv2d, ...]:
-        """The layers whose outputs are classes: pruning leaves these outputs alone."""
-        return (self.classifier,)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         top = features[-1]

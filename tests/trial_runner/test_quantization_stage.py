@@ -19,7 +19,7 @@ from trial_runner.evaluation import evaluate
 from trial_runner.export_job import ExportOrder, export_trial, quantized_net, trained_net, write_trained
 from trial_runner.study_config import QuantizationSection
 from trial_runner.training.checkpoint import load_checkpoint
-from trial_runner.training.evaluate import confusion
+from trial_runner.training.evaluate import split_scores
 from trial_runner.trial import load_splits, run_trial
 from trial_runner.trial_spec import Continuation, Progress, TrialFailed, TrialSpec
 
@@ -56,7 +56,8 @@ def trained(order: TrialSpec) -> list[Progress]:
 
 def miou(net: torch.nn.Module, order: TrialSpec) -> float:
     info, _, val = load_splits(order, (64, 96))
-    return confusion(net, val.images, val.labels, 14, info.ignore_index, device=torch.device("cpu")).miou()
+    scores = split_scores(net, val.images, val.labels, 14, info.ignore_index, device=torch.device("cpu"))
+    return scores.matrix.miou()
 
 
 def test_after_training_the_last_reading_is_of_the_quantized_network(spec: Callable[..., TrialSpec]):

@@ -19,7 +19,7 @@ from trial_runner.export_job import trained_net
 from trial_runner.study_config import LossSection
 from trial_runner.training.batches import Augmentation, class_weights, epoch_batches
 from trial_runner.training.checkpoint import load_checkpoint
-from trial_runner.training.evaluate import confusion
+from trial_runner.training.evaluate import split_scores
 from trial_runner.trial import load_splits, run_trial
 from trial_runner.trial_spec import Progress, TrialFailed, TrialSpec
 
@@ -83,8 +83,8 @@ def test_the_average_is_what_is_scored_and_exported(spec: Callable[..., TrialSpe
     assert all(torch.equal(weights[key], checkpoint.weights[key]) for key in weights)
     assert not all(torch.equal(weights[key], checkpoint.model[key]) for key in weights)
     info, _, val = load_splits(order, (32, 64))
-    matrix = confusion(net, val.images, val.labels, 14, info.ignore_index, device=torch.device("cpu"))
-    assert matrix.miou() == pytest.approx(reports[-1].val_miou)
+    scores = split_scores(net, val.images, val.labels, 14, info.ignore_index, device=torch.device("cpu"))
+    assert scores.matrix.miou() == pytest.approx(reports[-1].val_miou)
 
 
 def test_a_finished_trial_that_is_started_again_only_reports(spec: Callable[..., TrialSpec]):
@@ -126,7 +126,6 @@ def test_a_loss_that_is_not_finite_fails_the_trial_with_the_next_step(spec: Call
 
 OUT_OF_MEMORY = """
 import json, resource, sys
-from trial_runner.training.evaluate import confusion
 from trial_runner.trial import load_splits, run_trial
 from trial_runner.trial_spec import TrialFailed, TrialSpec
 spec = TrialSpec.from_dict(json.loads(sys.argv[1]))

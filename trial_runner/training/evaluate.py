@@ -9,24 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from objectives.metrics import ConfusionMatrix
 from objectives.split_scores import SplitScores
 from search_spaces.networks import upsample_logits
 from trial_runner.training.batches import normalise
-
-
-def confusion(
-    net: nn.Module,
-    images: NDArray[np.uint8],
-    labels: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
-    num_classes: int,
-    ignore_index: int,
-    *,
-    device: torch.device,
-    batch_size: int = 16,
-) -> ConfusionMatrix:
-    """The confusion matrix of ``split_scores`` alone."""
-    return split_scores(net, images, labels, num_classes, ignore_index, device=device, batch_size=batch_size).matrix
 
 
 @torch.inference_mode()
