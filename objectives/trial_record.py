@@ -111,6 +111,18 @@ class TrialRecord:
         return self.score.val_miou if self.score else None
 
     @property
+    def precision(self) -> str | None:
+        """What the network runs in on the device: its candidate's own, or, where the study offers no choice, what it was scored
+        in; None before that."""
+        chosen = self.candidate.precision if self.candidate else None
+        return chosen or (self.score.precision if self.score else None)
+
+    @property
+    def float_miou(self) -> float | None:
+        """val_miou before the network was brought to its precision; None where that was not read."""
+        return self.score.float_miou if self.score else None
+
+    @property
     def val_dice(self) -> float | None:
         return self.score.val_dice if self.score else None
 

@@ -6,9 +6,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 ParamValue = int | float | str | bool
+Precision = Literal["fp32", "fp16", "int8"]
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+PRECISION = "precision"
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,11 @@ class Candidate:
 
     def __hash__(self) -> int:
         return hash(self.id)
+
+    @property
+    def precision(self) -> Precision | None:
+        """What it runs in on the device, where its study offers several; None: in the study's own."""
+        return cast("Precision | None", self.params.get(PRECISION))
 
     def to_dict(self) -> dict[str, Any]:
         return {"space": self.space, "space_version": self.space_version, "params": dict(self.params), "id": self.id}

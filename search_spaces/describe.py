@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from search_spaces.candidate import PRECISION
+
 STAGE_PREFIX = "stage"
 _MOST_STAGES = 9
 
@@ -29,10 +31,11 @@ def network_name(params: Mapping[str, object]) -> str:
 
 
 def network_words(params: Mapping[str, object]) -> str:
-    """The same with image size and pruning: ``mobilenetv2 ×0.5 + fpn · 128x160 · pruned 25%``."""
+    """The same with image size, pruning and precision: ``mobilenetv2 ×0.5 + fpn · 128x160 · pruned 25% · int8``."""
     parts = [network_name(params), *([str(params["resolution"])] if "resolution" in params else [])]
     pruned = params.get("prune_ratio")
-    return " · ".join([*parts, *([f"pruned {pruned:.0%}"] if isinstance(pruned, float) and pruned else [])])
+    parts += [f"pruned {pruned:.0%}"] if isinstance(pruned, float) and pruned else []
+    return " · ".join([*parts, *([str(params[PRECISION])] if PRECISION in params else [])])
 
 
 def stage_words(params: Mapping[str, object]) -> str:

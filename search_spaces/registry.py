@@ -6,12 +6,12 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from search_spaces.added_dimensions import added_dimensions
 from search_spaces.encoder_decoder import EncoderDecoderSpace
 from search_spaces.mobile_stages import MobileStagesSpace
 from search_spaces.names import unknown_name
 from search_spaces.references import ReferencesSpace
 from search_spaces.space import SearchSpace
-from search_spaces.training_dimensions import training_dimensions
 
 SPACES: dict[str, type[SearchSpace]] = {
     space.name: space for space in (EncoderDecoderSpace, MobileStagesSpace, ReferencesSpace)
@@ -19,7 +19,7 @@ SPACES: dict[str, type[SearchSpace]] = {
 
 
 def get_space(name: str, options: Mapping[str, Any] | None = None) -> SearchSpace:
-    """The space called ``name`` with ``options`` for its constructor; ``training`` adds training dimensions to any space.
+    """The space called ``name`` with ``options`` for its constructor; ``precisions`` and ``training`` add dimensions to any space.
 
     Raises:
         UserError: the name, an option, or an option's value is not known; the message names the nearest that is.
@@ -28,11 +28,11 @@ def get_space(name: str, options: Mapping[str, Any] | None = None) -> SearchSpac
         raise unknown_name("search space", name, SPACES)
     space = SPACES[name]
     given = dict(options or {})
-    added = training_dimensions(given.pop("training", {}))
+    added = added_dimensions(given.pop("precisions", None), given.pop("training", {}))
     known = [option for option in inspect.signature(space.__init__).parameters if option != "self"]
     for option in given:
         if option not in known:
             raise unknown_name(f"option of search space {name!r}:", option, known)
     made = space(**given)
-    made.training_dimensions = added
+    made.added_dimensions = added
     return made

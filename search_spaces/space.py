@@ -29,33 +29,33 @@ class SearchSpace(ABC):
         version: part of every candidate's id; raised whenever the same params would build another network.
         shaping: names of all dimensions that shape a network, as opposed to how it is trained, offered here or not.
         dimensions: the axes, in the order they are asked for.
-        training_dimensions: further axes, named ``training.KEY``, which a study adds: they shape no network.
+        added_dimensions: further axes, ``precision`` and ``training.KEY``, which a study adds: they shape no network.
     """
 
     name: ClassVar[str]
     version: ClassVar[int]
     shaping: ClassVar[tuple[str, ...]]
     dimensions: tuple[Dimension, ...]
-    training_dimensions: tuple[Dimension, ...] = ()
+    added_dimensions: tuple[Dimension, ...] = ()
 
     def suggest(self, trial: Suggester) -> Candidate:
         """Ask an Optuna trial for a value on every axis. Asked again, the same trial gives an equal candidate."""
-        axes = (*self.dimensions, *self.training_dimensions)
+        axes = (*self.dimensions, *self.added_dimensions)
         return self.candidate({dimension.name: dimension.suggest(trial) for dimension in axes})
 
     def sample(self, rng: np.random.Generator) -> Candidate:
         """Draw a candidate at random, deterministic by the generator's state."""
-        axes = (*self.dimensions, *self.training_dimensions)
+        axes = (*self.dimensions, *self.added_dimensions)
         return self.candidate({dimension.name: dimension.sample(rng) for dimension in axes})
 
     def candidate(self, params: Mapping[str, ParamValue]) -> Candidate:
-        """The candidate with exactly these params; training dimensions that are left out take their usual value.
+        """The candidate with exactly these params; added dimensions that are left out take their usual value.
 
         Raises:
             ValueError: a dimension is missing, unknown, or its value is off the axis.
         """
-        params = {**{axis.name: axis.usual for axis in self.training_dimensions}, **params}
-        axes = (*self.dimensions, *self.training_dimensions)
+        params = {**{axis.name: axis.usual for axis in self.added_dimensions}, **params}
+        axes = (*self.dimensions, *self.added_dimensions)
         wanted = [dimension.name for dimension in axes]
         if set(params) != set(wanted):
             raise ValueError(f"space {self.name!r} needs params {wanted}, got {sorted(params)}")

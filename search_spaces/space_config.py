@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from search_spaces.candidate import Precision
+
 Positive = Annotated[int, Field(gt=0)]
 Size = tuple[Positive, Positive]
 
@@ -32,7 +34,8 @@ TrainingChoices = LogRange | Annotated[list[bool | int | float | str], Field(min
 
 
 class SpaceSection(BaseModel):
-    """What can be tried; a key left out takes the space's own default. ``training`` maps keys of the section training to values."""
+    """What can be tried; a key left out takes the space's own default. ``precisions``: what the networks run in on the device, as one
+    more choice; ``training`` maps keys of the section training to values."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -49,6 +52,7 @@ class SpaceSection(BaseModel):
     expansions: list[int] | None = None
     squeeze_excite: list[bool] | None = None
     activations: list[str] | None = None
+    precisions: list[Precision] | None = None
     learning_rate: LogRange | None = None
     weight_decay: LogRange | None = None
     training: dict[str, TrainingChoices] | None = None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
-from hw_latency_model import KernelSpec, LatencyModel
+from hw_latency_model import LatencyModel
 from hw_latency_model.kernels.candidate_kernels import CandidateKernels
 from hw_latency_model.kernels.pruning_costs import macs_of
 from hw_latency_model.kernels.runtimes import runtime_of
@@ -25,13 +25,28 @@ class ChannelPlans:
     ``uniform`` takes the same share of each group. ``latency`` and ``sensitivity`` reach the cost of uniform pruning with less
     harm: by the model's milliseconds, where each halving of a layer does the same harm, and by MACs, where the harm is what
     the norms of the pretrained weights lose. For the same model, weights and candidate the plan is the same.
+
+    Args:
+        model: of the precision that candidates run in which name none of their own.
+        others: models of other precisions, for the candidates that name one.
     """
 
-    def __init__(self, space: SearchSpace, num_classes: int, model: LatencyModel, training: TrainingSection) -> None:
-        self._space, self._num_classes, self._model = space, num_classes, model
+    def __init__(
+        self,
+        space: SearchSpace,
+        num_classes: int,
+        model: LatencyModel,
+        training: TrainingSection,
+        others: Iterable[LatencyModel] = (),
+    ) -> None:
+        self._space, self._num_classes, self._usual = space, num_classes, model.precision
         self._pruning, self._weights = training.pruning, training.weights
-        self._kernels = CandidateKernels(space, num_classes, runtime=runtime_of(model.fingerprint))
-        self._plans: dict[str, dict[str, int]] = {}
+        self._models = {item.precision: item for item in (*others, model)}
+        self._kernels = {
+            precision: CandidateKernels(space, num_classes, runtime=runtime_of(item.fingerprint))
+            for precision, item in self._models.items()
+        }
+        self._plans: dict[tuple[str, str], dict[str, int]] = {}
 
     def __call__(self, candidate: Candidate) -> Mapping[str, int] | None:
         """Channels that stay by the name of each group's root; None for what is not pruned, or pruned as by default."""
@@ -39,39 +54,38 @@ class ChannelPlans:
         uniform = config.allocation == "uniform" and config.channel_multiple == CHANNEL_MULTIPLE
         if uniform or self._space.prune_ratio(candidate) == 0.0:
             return None
-        key = self._space.architecture_id(candidate)
+        key = self._space.architecture_id(candidate), candidate.precision or self._usual
         if key not in self._plans:
             self._plans[key] = self._plan(candidate)
         return self._plans[key]
 
     def _plan(self, candidate: Candidate) -> dict[str, int]:
-        groups, ratio = self._kernels.groups(candidate), self._space.prune_ratio(candidate)
+        precision = candidate.precision or self._usual
+        kernels = self._kernels[precision]
+        groups, ratio = kernels.groups(candidate), self._space.prune_ratio(candidate)
         multiple = self._pruning.channel_multiple
         if self._pruning.allocation == "uniform":
             return uniform_plan(groups, ratio, multiple)
         if self._pruning.allocation == "latency":
-            return self._by_latency(candidate)
-        terms = self._kernels.dense_costs(candidate, macs_of)
+            return self._by_latency(candidate, kernels, self._models[precision])
+        terms = kernels.dense_costs(candidate, macs_of)
         return allocate(groups, terms, ratio, multiple=multiple, harm=self._lost_weight(candidate))
 
-    def _by_latency(self, candidate: Candidate) -> dict[str, int]:
+    def _by_latency(self, candidate: Candidate, kernels: CandidateKernels, model: LatencyModel) -> dict[str, int]:
         """Costs that add up by kernel are an approximation: what they promise is asked for until the model itself agrees."""
-        groups, ratio = self._kernels.groups(candidate), self._space.prune_ratio(candidate)
+        groups, ratio = kernels.groups(candidate), self._space.prune_ratio(candidate)
         multiple = self._pruning.channel_multiple
-        terms = self._kernels.dense_costs(candidate, self._milliseconds)
+        terms = kernels.dense_costs(candidate, lambda parts: [ms for _, _, ms in model.predict(parts).per_kernel])
         even = uniform_plan(groups, ratio, multiple)
-        allowed_ms = self._model.predict(self._kernels.planned(candidate, even)).latency_ms
+        allowed_ms = model.predict(kernels.planned(candidate, even)).latency_ms
         share = 1.0
         for _ in range(_ROUNDS):
             plan = allocate(groups, terms, ratio, multiple=multiple, share=share)
-            ms = self._model.predict(self._kernels.planned(candidate, plan)).latency_ms
+            ms = model.predict(kernels.planned(candidate, plan)).latency_ms
             if ms <= allowed_ms:
                 return plan
             share *= min(allowed_ms / ms, _STEP)
         return even
-
-    def _milliseconds(self, kernels: Sequence[KernelSpec]) -> list[float]:
-        return [ms for _, _, ms in self._model.predict(kernels).per_kernel]
 
     def _lost_weight(self, candidate: Candidate) -> Harm:
         net = self._space.build(candidate, self._num_classes)

@@ -45,7 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
         "calibrate", "Measure a device and fit its latency model: this machine's CPU, or the board of a DEVICE.yaml."
     )
     calibrate.add_argument("--device", help="what to measure (default: the study's device, else local-cpu)")
-    calibrate.add_argument("--minutes", type=float, default=1.5, help="time to spend (default: %(default)s)")
+    calibrate.add_argument(
+        "--minutes", type=float, default=1.5, help="time to spend on each precision (default: %(default)s)"
+    )
     calibrate.add_argument(
         "--hours", type=float, help="time to spend on a DEVICE.yaml (default: its calibration.hours)"
     )

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from search_spaces.errors import UserError
 from trial_runner.config_file import load_config
-from trial_runner.latency_report_command import latency_report, report_calibration
+from trial_runner.latency_report_command import MODEL_FILE, latency_report
 from trial_runner.measurements_command import measurements
 from trial_runner.paths import StudyPaths
 from trial_runner.study_config import StudyConfig
@@ -36,8 +36,6 @@ __all__ = [
 
 if TYPE_CHECKING:
     from objectives.trial_record import TrialRecord
-
-_MODEL_FILE = "latency_model.json"
 
 
 def _console() -> Console:
@@ -87,39 +85,9 @@ def calibrate(arguments: argparse.Namespace) -> int:
         raise UserError(
             "--hours and --results are for a DEVICE.yaml. Give one, such as configs/devices/jetson-nano.yaml."
         )
-    from hw_latency_model import MeasurementStore, get_device
-    from hw_latency_model import calibrate as run_calibration
-    from search_spaces import get_space
-    from trial_runner.launch import check_room
-    from trial_runner.trial import open_split
+    from trial_runner.calibrate_command import calibrate_here
 
-    name = arguments.device or "local-cpu"
-    out = arguments.out or Path("runs") / name
-    space, classes, precision = get_space("encoder_decoder", {}), 14, "fp32"
-    if arguments.study:
-        config = _config(arguments)
-        precision = config.device.precision
-        name = arguments.device or config.device.name
-        if name != config.device.name:
-            raise UserError(
-                f"{arguments.study} is a study for {config.device.name}, not for {name}. Leave --device or the YAML out."
-            )
-        out = arguments.out or config.device.latency_model.parent
-        space = get_space(config.space.name, config.space.options())
-        classes = len(open_split(config.data, "val", config.study.seed).info.class_names)
-    model = out / _MODEL_FILE
-    if arguments.if_missing and model.is_file():
-        _say(f"the latency model {model} is there already")
-        return 0
-    device = get_device(name, precision)
-    check_room(out)
-    report = run_calibration(
-        device, space, classes, out, budget_s=60 * arguments.minutes, seed=arguments.seed, progress=_say
-    )
-    _say(f"latency model: {report.model_path}")
-    with MeasurementStore(report.store_path) as store:
-        report_calibration(report.model_path, store, _say, space=space, num_classes=classes)
-    return 0
+    return calibrate_here(arguments, _say)
 
 
 def launch(arguments: argparse.Namespace) -> int:
@@ -164,7 +132,7 @@ def predict(arguments: argparse.Namespace) -> int:
 
     if not arguments.onnx.is_file():
         raise UserError(f"there is no ONNX file at {arguments.onnx}. Give the path of an exported network.")
-    path = arguments.model or Path("runs") / arguments.device / _MODEL_FILE
+    path = arguments.model or Path("runs") / arguments.device / MODEL_FILE
     if arguments.model:
         model = LatencyModel.load(path)
     else:

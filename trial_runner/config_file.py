@@ -55,7 +55,9 @@ def _absolute(config: StudyConfig, folder: Path) -> StudyConfig:
     )
     root = config.data.root
     data = config.data.model_copy(update={"root": (folder / root.expanduser()).resolve() if root else None})
-    model = (folder / config.device.latency_model.expanduser()).resolve()
+    device = config.device
+    models = {precision: (folder / path.expanduser()).resolve() for precision, path in device.latency_models.items()}
+    model = (folder / device.latency_model.expanduser()).resolve()
     weights = config.training.weights
     if weights not in ("none", "hub"):
         weights = str((folder / Path(weights).expanduser()).resolve())
@@ -67,7 +69,7 @@ def _absolute(config: StudyConfig, folder: Path) -> StudyConfig:
         update={
             "study": study,
             "data": data,
-            "device": config.device.model_copy(update={"latency_model": model}),
+            "device": device.model_copy(update={"latency_model": model, "latency_models": models}),
             "training": config.training.model_copy(update={"weights": weights, "distillation": distillation}),
         }
     )

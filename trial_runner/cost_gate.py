@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 
 from hw_latency_model import LatencyModel
 from hw_latency_model.prediction.cost_models import MODEL_FILES, load_cost_model, memory_floor_mb
@@ -21,9 +22,10 @@ class CostGate:
     """Predicts energy, peak memory, multiply-accumulates and parameters, as far as the study asks for them.
 
     Args:
-        models: latency models fitted to ``energy_mj`` and ``memory_peak_mb``. Without one of memory, the least that the network
-            needs is told: its weights and the largest activations of a kernel.
+        models: latency models fitted to ``energy_mj`` and ``memory_peak_mb``, of each precision. Without one of memory, the least
+            that the network needs is told: its weights and the largest activations of a kernel.
         gate: of latency, for the candidates' kernels and for how many channels each group keeps.
+        precision: of the candidates that name none of their own.
     """
 
     def __init__(
@@ -31,11 +33,13 @@ class CostGate:
         space: SearchSpace,
         num_classes: int,
         objectives: Sequence[Objective],
-        models: Mapping[str, LatencyModel],
+        models: Iterable[LatencyModel],
         gate: LatencyGate,
+        precision: str = "fp32",
     ) -> None:
-        self._space, self._num_classes, self._models = space, num_classes, models
-        self._kernels, self._plan_of = gate.kernels, gate.plan_of
+        self._space, self._num_classes, self._precision = space, num_classes, precision
+        self._models = {(model.target, model.precision): model for model in models}
+        self._table_of, self._plan_of = gate.table, gate.plan_of
         self._asked = [item for item in objectives if item.known == "before" and item.name != LATENCY.name]
         self._arithmetic: dict[str, NetworkCost] = {}
 
@@ -59,9 +63,10 @@ class CostGate:
         if name in (MACS, PARAMS):
             value = float(vars(self._counted(candidate))[name])
             return CostEstimate(value, value, value)
-        table = self._kernels.table(candidate)
-        if name in self._models:
-            found = self._models[name].estimate([table])[0]
+        table = self._table_of(candidate)
+        model = self._models.get((name, candidate.precision or self._precision))
+        if model is not None:
+            found = model.estimate([table])[0]
             return CostEstimate(found.value, found.low, found.high)
         if name == MEMORY:
             value = memory_floor_mb(table.kernels)
@@ -81,20 +86,22 @@ class CostGate:
         return self._arithmetic[key]
 
 
-def load_cost_models(config: StudyConfig, objectives: Sequence[Objective]) -> dict[str, LatencyModel]:
-    """The models that a study's objectives need, from beside its latency model.
+def load_cost_models(config: StudyConfig, objectives: Sequence[Objective]) -> list[LatencyModel]:
+    """The models that a study's objectives need in each of its precisions, from beside its latency models.
 
     Raises:
         UserError: energy is an objective and there is no model of it; or a model is damaged or of another device.
     """
-    device, found = config.device, {}
-    for name in sorted({item.name for item in objectives} & set(MODEL_FILES)):
-        model = load_cost_model(device.latency_model, name, device=device.name, precision=device.precision)
+    device, found = config.device, []
+    asked = sorted({item.name for item in objectives} & set(MODEL_FILES))
+    for name, precision in product(asked, config.precisions):
+        path = device.model_path(precision)
+        model = load_cost_model(path, name, device=device.name, precision=precision)
         if model is not None:
-            found[name] = model
+            found.append(model)
         elif name == ENERGY:
             raise UserError(
-                f"the objective {ENERGY} needs a model of energy at {device.latency_model.with_name(MODEL_FILES[ENERGY])}, and there is "
+                f"the objective {ENERGY} needs a model of energy at {path.with_name(MODEL_FILES[ENERGY])}, and there is "
                 "none. Calibrate a board that has a power rail (docs/devices.md), or take the objective out of the list."
             )
     return found

@@ -153,10 +153,12 @@ def _device(config: StudyConfig) -> str:
 
 
 def _latency_model(config: StudyConfig) -> str:
-    from trial_runner.launch import load_latency_model
+    from trial_runner.latency_models import load_latency_models
 
-    model = load_latency_model(config)
-    return str(config.device.latency_model) if model.calibrated else f"not calibrated: {model.provenance}"
+    return "; ".join(
+        str(config.device.model_path(precision)) if model.calibrated else f"not calibrated: {model.provenance}"
+        for precision, model in load_latency_models(config).items()
+    )
 
 
 def _objectives(config: StudyConfig) -> str:

@@ -1,4 +1,4 @@
-"""The only writer of a study: asks Optuna, gates, notes progress, tells the end. Knows nothing of Ray."""
+"""What becomes of a study's trials: what is proposed, refused, trained, stopped. Knows nothing of Ray."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from objectives import trial_record as tr
 from objectives.objective import LATENCY, budget_texts, rung_values
-from objectives.trial_record import CostEstimate, TrialRecord
+from objectives.trial_record import TrialRecord
 from search_spaces import SearchSpace
 from search_spaces.candidate import Candidate
 from search_spaces.errors import UserError
@@ -27,6 +26,7 @@ from trial_runner.paths import StudyPaths
 from trial_runner.searched_training import training_of
 from trial_runner.study_config import StudyConfig
 from trial_runner.study_objectives import stored_objectives
+from trial_runner.study_writer import StudyWriter
 from trial_runner.time_left import training_seconds
 from trial_runner.trial_spec import Progress, TrialSpec
 
@@ -65,15 +65,14 @@ class StudyDriver:
         kept = config.search.final_training.time_share if config.search.final_training.members else 0.0
         self._deadline = time.monotonic() + budget_s
         self._search_deadline = time.monotonic() + budget_s * (1 - kept)
-        self._ids: dict[int, int] = {}
+        self._writer = StudyWriter(study, self._objectives, gate.budget_ms)
         self._last: dict[int, Progress] = {}
-        self._stored: dict[int, set[int]] = {}
         self._latency_ms: dict[int, float] = {}
         self._stop_reason: dict[int, str] = {}
         self._failures = 0
         self._time_is_short = False
         self.ended: str | None = None
-        self._adopt_orphans()
+        self._writer.settle_running()
         records = tr.read_study(study)
         self._rule.recall(records)
         self._known = {r.candidate.id: r for r in records if r.candidate and r.outcome and _searched(r)}
@@ -106,23 +105,21 @@ class StudyDriver:
                 self._time_is_short = True
             if self._over() and not self._enqueue_final():
                 return None
-            trial = self._study.ask()
+            trial = self._writer.ask()
             candidate = self._space.suggest(trial)
             number = trial.number
-            self._ids[number] = trial._trial_id
-            stored = tr.read_trial(self._frozen(number), {})
-            self._stored[number] = {epoch for epoch, _ in stored.curve}
+            stored = self._writer.record(number)
             if stored.curve and stored.latency_ms is not None:
                 self._latency_ms[number] = stored.latency_ms
                 return self._spec(number)
-            self._write(number, tr.CANDIDATE, candidate.to_dict())
+            self._writer.write(number, tr.CANDIDATE, candidate.to_dict())
             self._choose_teacher(number, candidate)
             if stored.continues is not None:
                 self._take_over_estimate(number, stored.continues)
                 return self._spec(number)
             if self._reuse(number, candidate) or self._refuse(number, candidate):
                 continue
-            if not self._refuse_for_time(number):
+            if not self._refuse_for_time(number, candidate):
                 self._keep_plan(number, self._plan_of(candidate))
                 return self._spec(number)
             too_long += 1
@@ -163,42 +160,43 @@ class StudyDriver:
             return
         teacher = best_teacher(tr.read_study(self._study))
         if teacher is not None:
-            self._write(number, tr.TEACHER, teacher)
+            self._writer.write(number, tr.TEACHER, teacher)
 
     def _keep_plan(self, number: int, plan: Mapping[str, int] | None) -> None:
         if plan:
-            self._write(number, tr.CHANNELS, dict(plan))
+            self._writer.write(number, tr.CHANNELS, dict(plan))
 
     def _take_over_estimate(self, number: int, base: int) -> None:
         attrs = self._study.get_trials(deepcopy=False)[base].user_attrs
         self._keep_plan(number, attrs.get(tr.CHANNELS))
         self._latency_ms[number] = attrs[tr.ESTIMATE]["latency_ms"]
-        self._write(number, tr.ESTIMATE, attrs[tr.ESTIMATE])
+        self._writer.write(number, tr.ESTIMATE, attrs[tr.ESTIMATE])
         if tr.COSTS in attrs:
-            self._write(number, tr.COSTS, attrs[tr.COSTS])
-        self._constrain(number)
+            self._writer.write(number, tr.COSTS, attrs[tr.COSTS])
+        self._writer.constrain(number)
 
     def _refuse(self, number: int, candidate: Candidate) -> bool:
         estimate = self._gate.estimate(candidate)
         self._latency_ms[number] = estimate.latency_ms
-        self._write(number, tr.ESTIMATE, estimate.to_dict())
+        self._writer.write(number, tr.ESTIMATE, estimate.to_dict())
         reason = self._gate.refusal(estimate)
         if reason is None and self._costs is not None:
             costs = self._costs.costs(candidate)
-            self._write_costs(number, costs)
+            self._writer.write_costs(number, costs)
             reason = self._costs.refusal(costs)
-        self._constrain(number)
+        self._writer.constrain(number)
         if reason is None:
             return False
         self._end(number, TrialState.PRUNED, tr.REFUSED, reason)
         return True
 
-    def _refuse_for_time(self, number: int) -> bool:
+    def _refuse_for_time(self, number: int, candidate: Candidate) -> bool:
         """Whether the time left is too short to train the candidate to its end: it would be stopped, and teach nothing."""
         left_s = self._search_deadline - time.monotonic()
         if left_s == math.inf:
             return False
-        needed_s = training_seconds(tr.read_study(self._study), self._latency_ms[number], self._config.training.epochs)
+        alike = [r for r in tr.read_study(self._study) if r.candidate and r.candidate.precision == candidate.precision]
+        needed_s = training_seconds(alike, self._latency_ms[number], self._config.training.epochs)
         if needed_s is None or needed_s <= left_s:
             return False
         reason = (
@@ -211,22 +209,22 @@ class StudyDriver:
         known = self._known.get(candidate.id)
         if known is None or known.outcome in (tr.DIED, tr.REFUSED):  # a refused one is weighed against today's budget
             return False
-        self._write(number, tr.REUSED_FROM, known.number)
+        self._writer.write(number, tr.REUSED_FROM, known.number)
         if known.latency_ms is not None:
             estimate = {
                 "latency_ms": known.latency_ms,
                 "low_ms": known.latency_low_ms,
                 "high_ms": known.latency_high_ms,
             }
-            self._write(number, tr.ESTIMATE, {**estimate, "coverage": known.coverage})
+            self._writer.write(number, tr.ESTIMATE, {**estimate, "coverage": known.coverage})
         if known.costs:
-            self._write_costs(number, known.costs)
+            self._writer.write_costs(number, known.costs)
         if known.score:
-            self._write(number, tr.SCORE, known.score.to_dict())
+            self._writer.write(number, tr.SCORE, known.score.to_dict())
         reason = f"the same candidate as trial {known.number}"
-        self._constrain(number)
+        self._writer.constrain(number)
         if known.complete:
-            self._end(number, TrialState.COMPLETE, tr.REUSED, reason, self._values(known))
+            self._end(number, TrialState.COMPLETE, tr.REUSED, reason, self._writer.values(known))
         else:
             self._end(number, TrialState.PRUNED, tr.REUSED, reason)
         return True
@@ -236,11 +234,8 @@ class StudyDriver:
     def progress(self, number: int, progress: Progress) -> bool:
         """Note a reading, and all earlier ones that have not arrived; True when the trial is to be stopped."""
         self._last[number] = progress
-        for epoch, miou in progress.curve:
-            if epoch not in self._stored[number]:
-                self._study._storage.set_trial_intermediate_value(self._ids[number], epoch, miou)
-                self._stored[number].add(epoch)
-        if progress.score.final or self._continues(number):
+        self._writer.add_to_curve(number, progress.curve)
+        if progress.score.final or self._writer.record(number).continues is not None:
             return False
         reason = self._stop_at_rung(number, progress) if self._rule.is_rung(progress.epoch) else None
         if reason is None and time.monotonic() > self._search_deadline:
@@ -251,9 +246,9 @@ class StudyDriver:
 
     def _stop_at_rung(self, number: int, progress: Progress) -> str | None:
         """Note what was read, for later starts, and ask the rule."""
-        record = tr.read_trial(self._frozen(number), {})
+        record = self._writer.record(number)
         readings = dict(record.readings) | {progress.epoch: progress.score}
-        self._write(number, tr.READINGS, [score.to_dict() for _, score in sorted(readings.items())])
+        self._writer.write(number, tr.READINGS, [score.to_dict() for _, score in sorted(readings.items())])
         values = rung_values(self._objectives, replace(record, score=progress.score))
         return self._rule.stop(number, progress.epoch, values)
 
@@ -262,13 +257,13 @@ class StudyDriver:
         progress = self._last.get(number)
         values, unread = None, None
         if progress is not None:
-            self._write(number, tr.SCORE, progress.score.to_dict())
+            self._writer.write(number, tr.SCORE, progress.score.to_dict())
         if progress is not None and progress.score.final:  # whatever became of the worker afterwards
-            record = tr.read_trial(self._frozen(number), {})
-            values, unread = self._values(record), self._unread(record)
+            record = self._writer.record(number)
+            values, unread = self._writer.values(record), self._writer.unread(record)
         if values is not None and unread is None:
             self._failures = 0
-            self._constrain(number)
+            self._writer.constrain(number)
             self._end(number, TrialState.COMPLETE, tr.FINISHED, None, values)
         elif number in self._stop_reason:
             self._failures = 0
@@ -285,23 +280,7 @@ class StudyDriver:
 
     def leave(self) -> None:
         """Hand trials that still run back to the study (WAITING): the next start goes on with them from their checkpoints."""
-        self._adopt_orphans()
-
-    def _adopt_orphans(self) -> None:
-        storage = self._study._storage
-        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            outcome = trial.user_attrs.get(tr.OUTCOME)
-            record = tr.read_trial(trial, {})
-            if outcome == tr.FINISHED and self._unread(record) is None:
-                storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, self._values(record))
-            elif outcome in (tr.REFUSED, tr.STOPPED):
-                storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED)
-            elif tr.CANDIDATE in trial.user_attrs:
-                storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-            else:
-                reason = "its driver died before its parameters were stored"
-                storage.set_trial_user_attr(trial._trial_id, tr.REASON, reason)
-                storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        self._writer.settle_running()
 
     # -- plumbing
 
@@ -313,43 +292,10 @@ class StudyDriver:
         reason: str | None,
         values: tuple[float, ...] | None = None,
     ) -> None:
-        if reason is not None:
-            self._write(number, tr.REASON, reason)
-        self._write(number, tr.OUTCOME, outcome)
-        if state == TrialState.PRUNED:
-            # `Study.tell` would raise on a pruned multi-objective trial's curve; the storage does not.
-            self._study._storage.set_trial_state_values(self._ids[number], state)
-        else:
-            self._study.tell(number, values=values, state=state)
-        record = tr.read_trial(self._frozen(number), {})
+        record = self._writer.end(number, state, outcome, reason, values)
         if record.candidate and _searched(record):
             self._known[record.candidate.id] = record
         self._on_finished(record)
-
-    def _values(self, record: TrialRecord) -> tuple[float, ...]:
-        return tuple(objective.value(record) for objective in self._objectives)
-
-    def _unread(self, record: TrialRecord) -> str | None:
-        """Why a finished trial has no place among the others, or None: an objective that its record does not tell."""
-        missing = [o.label for o in self._objectives if math.isnan(o.value(record))]
-        if not missing:
-            return None
-        return f"its record does not tell {', '.join(missing)}: no validation label, or prediction, holds what that is taken over"
-
-    def _constrain(self, number: int) -> None:
-        """By how much the trial breaks the latency budget, then each other one, as far as is known yet."""
-        record = tr.read_trial(self._frozen(number), {})
-        violations = [(record.latency_ms or 0.0) - self._gate.budget_ms if record.latency_ms is not None else 0.0]
-        for objective in self._objectives:
-            if objective.budget is None or objective.name == LATENCY.name:
-                continue
-            told = objective.known == "before" or (record.score is not None and record.score.final)
-            value = objective.value(record) if told else math.nan
-            violations.append(0.0 if math.isnan(value) else objective.violation(value))
-        tr.set_constraints(self._study, self._ids[number], violations)
-
-    def _write_costs(self, number: int, costs: Mapping[str, CostEstimate]) -> None:
-        self._write(number, tr.COSTS, {name: cost.to_dict() for name, cost in costs.items()})
 
     def _nothing_fits(self) -> UserError:
         others = budget_texts([o for o in self._objectives if o.known == "before" and o.name != LATENCY.name])
@@ -360,16 +306,7 @@ class StudyDriver:
         )
 
     def _spec(self, number: int) -> TrialSpec:
-        return spec_of(self._config, self._paths, tr.read_trial(self._frozen(number), {}))
-
-    def _continues(self, number: int) -> bool:
-        return tr.CONTINUES in self._frozen(number).user_attrs
-
-    def _write(self, number: int, key: str, value: Any) -> None:
-        self._study._storage.set_trial_user_attr(self._ids[number], key, value)
-
-    def _frozen(self, number: int) -> FrozenTrial:
-        return self._study._storage.get_trial(self._ids[number])
+        return spec_of(self._config, self._paths, self._writer.record(number))
 
 
 def _searched(record: TrialRecord) -> bool:

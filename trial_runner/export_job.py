@@ -53,7 +53,7 @@ def trained_net(spec: TrialSpec, num_classes: int) -> SegmentationNet:
 
 
 def quantized_net(spec: TrialSpec) -> QuantizedNet | None:
-    """The trial's network in INT8, as it was scored; None for a study in another precision.
+    """The trial's network in INT8, as it was scored; None for one in another precision.
 
     Raises:
         UserError: as `trained_net`.
@@ -90,7 +90,7 @@ def write_trained(spec: TrialSpec, path: Path) -> Path:
         mean=MEAN,
         std=STD,
         data_kind=info.name,
-        precision=spec.config.device.precision,
+        precision=spec.precision,
         quantized=quantized_net(spec),
     )
     return path
@@ -124,7 +124,7 @@ def export_trial(order: ExportOrder) -> Path:
         profile=get_profile(spec.config.device.name),
         facts=order.facts,
         config_yaml=order.config_yaml,
-        precision=spec.config.device.precision,
+        precision=spec.precision,
         quantized=quantized_net(spec),
     )
     return bundle.dir

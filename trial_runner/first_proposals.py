@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import numpy as np
 
@@ -21,16 +22,17 @@ def spread_over_budget(space: SearchSpace, gate: LatencyGate, count: int, *, see
     candidate with the largest product of MACs and input pixels, of a family that no faster part gave where there is one. At
     equal latency, arithmetic is a good guess of accuracy before anything is trained (Krishnakumar et al., arXiv
     2210.03230, find no zero-cost proxy that beats it throughout), and no width brings back what the image lost before the
-    network saw it. Ranges that only shape the training are set to the middle third of their logarithm.
+    network saw it. Precisions take turns where several are offered: arithmetic says nothing between them. Ranges that only
+    shape the training are set to the middle third of their logarithm.
     """
     rng = np.random.default_rng(seed)
-    pool: dict[str, tuple[float, float, Candidate]] = {}  # latency, promise, candidate
+    pool: dict[tuple[str, str | None], tuple[float, float, Candidate]] = {}  # latency, promise, candidate
     for _ in range(DRAWN_PER_PROPOSAL * count):
         candidate = space.sample(rng)
         latency_ms = gate.estimate(candidate).latency_ms
         if latency_ms <= gate.budget_ms:
             promise = gate.macs(candidate) * math.prod(space.input_hw(candidate))
-            pool[space.architecture_id(candidate)] = (latency_ms, promise, candidate)
+            pool[space.architecture_id(candidate), candidate.precision] = (latency_ms, promise, candidate)
     if not pool:
         return []
     fastest_ms = min(latency_ms for latency_ms, _, _ in pool.values())
@@ -43,6 +45,9 @@ def spread_over_budget(space: SearchSpace, gate: LatencyGate, count: int, *, see
     chosen: list[Candidate] = []
     families: set[str] = set()
     for part in filter(None, parts):
+        taken = Counter(candidate.precision for candidate in chosen)
+        turn = min((item[2].precision for item in part), key=lambda precision: (taken[precision], precision or ""))
+        part = [item for item in part if item[2].precision == turn]
         fresh = [item for item in part if _family(space, item[2]) not in families] or part
         best = max(fresh, key=lambda item: item[1])[2]
         families.add(_family(space, best))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, replace
@@ -20,6 +20,7 @@ from hw_latency_model.measuring.measure import FRONT_SETTINGS
 from objectives.pareto import pareto_front
 from objectives.trial_record import TrialRecord, note_afterwards, read_study
 from search_spaces import get_space
+from search_spaces.candidate import Precision
 from search_spaces.errors import UserError
 from trial_runner.config_file import dump_config
 from trial_runner.export_job import ExportOrder, export_trial, settle_as_helper
@@ -135,30 +136,34 @@ def measure_front(
     config: StudyConfig,
     study: optuna.Study,
     records: Iterable[TrialRecord],
-    model: LatencyModel,
+    models: Mapping[Precision, LatencyModel],
     say: Callable[[str], None],
 ) -> int:
-    """Measure the exported, not yet measured records on the study's device; how many were measured.
+    """Measure the exported, not yet measured records on the study's device, each in its own precision; how many were measured.
 
     The reference network that runs in turns with each says whether the machine is at the speed it was calibrated at. Where
     it is slower, the measurement is repeated twice; the one at the best speed is kept and the rest of the slowdown told.
-    What was measured goes into the store beside the latency model, and the model learns from it: later proposals are
-    predicted better, while trials keep the estimate that they were given.
+    What was measured goes into the store beside its precision's latency model, and the model learns from it: later proposals
+    are predicted better, while trials keep the estimate that they were given.
     """
     todo = [record for record in records if record.bundle and record.measured_ms is None]
     if not todo:
         return 0
-    device = get_device(config.device.name, config.device.precision)
     space = get_space(config.space.name, config.space.options())
-    measured = []
+    measured: dict[Precision, list[Measurement]] = {}
+    devices: dict[Precision, Device] = {}
     for record in todo:
         assert record.bundle is not None and record.candidate is not None
+        precision = config.precision_of(record.candidate)
+        if precision not in devices:
+            devices[precision] = get_device(config.device.name, precision)
+        device, model = devices[precision], models[precision]
         subject = subject_of(space, record.candidate, len(read_bundle(Path(record.bundle)).class_names))
         measurement = _at_calibrated_speed(
             Path(record.bundle) / "model.onnx", device, model.quality.reference_ms, subject=subject
         )
         measurement = replace(measurement, family=str(record.params.get("family", "")))
-        measured.append(measurement)
+        measured.setdefault(precision, []).append(measurement)
         slowdown = measurement.reference_ms / model.quality.reference_ms
         facts = {key: value for key, value in asdict(measurement).items() if key != "kernels"}
         note_afterwards(study, record.number, measurement=facts)
@@ -168,8 +173,10 @@ def measure_front(
             f"[{record.latency_low_ms:.2f}, {record.latency_high_ms:.2f}]"
             + (f"; the machine was {slowdown:.2f} times slower than when calibrated" if slowdown > _SLOW else "")
         )
-    _teach(config.device.latency_model, model, measured)
-    say(f"the latency model has learnt from {len(todo)} measured networks")
+    for precision, found in measured.items():
+        _teach(config.device.model_path(precision), models[precision], found)
+        of = f" of {precision}" if len(models) > 1 else ""
+        say(f"the latency model{of} has learnt from {len(found)} measured networks")
     return len(todo)
 
 

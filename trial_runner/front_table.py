@@ -41,7 +41,9 @@ def front_rows(records: Sequence[TrialRecord], objectives: Sequence[Objective] =
         {
             "trial": record.number,
             "params": record.params,
+            "precision": record.precision,
             "val_miou": record.val_miou,
+            "float_miou": record.float_miou,
             "latency_ms": record.latency_ms,
             "latency_low_ms": record.latency_low_ms,
             "latency_high_ms": record.latency_high_ms,
@@ -71,7 +73,9 @@ def print_front(
         return
     table = Table(title=f"Pareto front within {within}", title_justify="left")
     others = beside_the_usual(objectives)
-    columns = ["trial", "network", "input", "prune", "mIoU", *(item.label for item in others)]
+    several = any(record.precision not in ("fp32", None) for record in records)
+    precision = ["precision", "float mIoU"] if several else []
+    columns = ["trial", "network", "input", "prune", *precision, "mIoU", *(item.label for item in others)]
     columns += ["predicted ms", "90 % interval", "measured ms", "inside"]
     for name in columns:
         table.add_column(name, justify="left" if name in ("network", "input") else "right", no_wrap=True)
@@ -83,6 +87,7 @@ def print_front(
             network_name(params),
             str(params.get("resolution")),
             str(params.get("prune_ratio")),
+            *([record.precision or "–", _share(record.float_miou)] if several else []),
             f"{record.val_miou:.3f}",
             *(item.text(item.value(record)) for item in others),
             f"{record.latency_ms:.2f}",
@@ -99,12 +104,16 @@ def write_csv(records: Sequence[TrialRecord], path: Path, objectives: Sequence[O
     others = [item.name for item in beside_the_usual(objectives)]
     rows = [{**{name: row["objectives"][name] for name in others}, **row} for row in found]
     keys = ["trial", *(key for key in (rows[0] if rows else {}) if key not in ("trial", "params", "objectives"))]
-    params = sorted({name for row in rows for name in row["params"]})
+    params = sorted({name for row in rows for name in row["params"]} - set(keys))
     with atomic_path(path) as temporary, temporary.open("w", newline="") as handle:
         writer = csv.writer(handle)
         writer.writerow([*keys, *params])
         for row in rows:
             writer.writerow([*(row[key] for key in keys), *(row["params"].get(name) for name in params)])
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _number(value: float) -> float | None:

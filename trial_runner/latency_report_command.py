@@ -25,7 +25,9 @@ REPORT_FILE = "latency_report.html"
 def add_report_arguments(sub: argparse.ArgumentParser) -> None:
     """Options of `paretoseg latency-report`, beside the optional STUDY.yaml."""
     sub.add_argument("--device", help="whose model (default: the study's device, else local-cpu)")
-    sub.add_argument("--precision", help="of a model that comes in the box (default: fp16 for jetson-nano)")
+    sub.add_argument(
+        "--precision", help="of the study's models, or of one in the box (default: the study's, fp16 for jetson-nano)"
+    )
     sub.add_argument(
         "--model", type=Path, metavar="FILE", help="latency model (default: the study's, else the device's)"
     )
@@ -46,7 +48,7 @@ def latency_report(arguments: argparse.Namespace) -> int:
     if model.target != "latency_ms":
         raise UserError(f"the report is about latency, but that model predicts {model.target}; give a latency model.")
     measurements, notes = _measurements(arguments, model, folder)
-    report = make_report(model, measurements, space=_space(config), members=_members(config))
+    report = make_report(model, measurements, space=_space(config), members=_members(config, model.precision))
     if arguments.json:
         _say(json.dumps(report.to_dict(), indent=2, allow_nan=False))
         if arguments.out:
@@ -138,12 +140,12 @@ def _model(arguments: argparse.Namespace, config: StudyConfig | None) -> tuple[L
     if arguments.model:
         return LatencyModel.load(arguments.model), arguments.model.parent
     device = arguments.device or (config.device.name if config else "local-cpu")
+    precision = arguments.precision or (config.device.precision if config else "fp16")
     path = Path("runs") / device / MODEL_FILE
     if config and device == config.device.name:
-        path = config.device.latency_model
+        path = config.device.model_path(precision)
     if path.is_file() or device == "local-cpu":
         return LatencyModel.load(path), path.parent
-    precision = arguments.precision or (config.device.precision if config else "fp16")
     return load_boxed(device, precision), path.parent
 
 
@@ -173,8 +175,8 @@ def _measurements(
         return store.all(model.device, model.fingerprint, precision=model.precision), notes
 
 
-def _members(config: StudyConfig | None) -> list[Reading]:
-    """The study's front, as far as it has one."""
+def _members(config: StudyConfig | None, precision: str) -> list[Reading]:
+    """The study's front in a precision, as far as it has one."""
     if config is None:
         return []
     from dashboards import text
@@ -202,7 +204,7 @@ def _members(config: StudyConfig | None) -> list[Reading]:
             unknown_kinds=record.unknown_kinds,
         )
         for record in records
-        if record.latency_ms is not None
+        if record.latency_ms is not None and (len(config.precisions) == 1 or record.precision == precision)
     ]
 
 

@@ -17,13 +17,12 @@ from typing import NoReturn
 import optuna
 
 from exports import get_profile
-from hw_latency_model import LatencyModel, LocalCpuDevice
-from hw_latency_model.boxed import calibrated_or_boxed
 from objectives import trial_record as tr
 from objectives.data import DatasetInfo
 from objectives.objective import OBJECTIVES, Objective, beside_the_usual
 from objectives.trial_record import TrialRecord, read_study
 from search_spaces import get_space
+from search_spaces.candidate import PRECISION
 from search_spaces.describe import network_name
 from search_spaces.errors import UserError
 from search_spaces.files import atomic_path, write_error
@@ -36,6 +35,7 @@ from trial_runner.driver import StudyDriver
 from trial_runner.front_exporter import FrontExporter, measure_front
 from trial_runner.front_table import front_records, write_csv
 from trial_runner.gate import LatencyGate
+from trial_runner.latency_models import load_latency_models
 from trial_runner.paths import StudyPaths
 from trial_runner.reporting import write_study_report
 from trial_runner.samplers import make_sampler
@@ -81,11 +81,13 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     space = get_space(config.space.name, config.space.options())
     check_source(config.training.weights)
     check_target(space, get_profile(config.device.name))
-    model = load_latency_model(config)
-    if not model.calibrated:
-        say(f"not calibrated: {model.provenance}")
+    latency_models = load_latency_models(config)
+    for model in latency_models.values():
+        if not model.calibrated:
+            say(f"not calibrated: {model.provenance}")
+    usual, *others = latency_models.values()
     objectives = objectives_of(config, info.class_names)
-    models = load_cost_models(config, objectives)
+    cost_models = load_cost_models(config, objectives)
     existing = open_configured(config, create=True)
     seed = config.study.seed + 1009 * len(existing.get_trials(deepcopy=False))
     study = open_configured(config, sampler=make_sampler(config.search, seed))
@@ -93,9 +95,10 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     with DriverLease(study), _terminable():
         _keep_config(config, study, paths)
         note_class_names(study, info.class_names)
-        plans = ChannelPlans(space, len(info.class_names), model, config.training)
-        gate = LatencyGate(space, len(info.class_names), model, config.device.latency_budget_ms, plan_of=plans)
-        costs = CostGate(space, len(info.class_names), objectives, models, gate)
+        classes, budget_ms = len(info.class_names), config.device.latency_budget_ms
+        plans = ChannelPlans(space, classes, usual, config.training, others)
+        gate = LatencyGate(space, classes, usual, budget_ms, plans, others)
+        costs = CostGate(space, classes, objectives, cost_models, gate, config.device.precision)
 
         def finished(record: TrialRecord) -> None:
             say(describe(record, objectives))
@@ -111,7 +114,7 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
             driver.leave()
         if config.device.measure_front:
             unlimited = [objective.with_budget(None) for objective in objectives]
-            measure_front(config, study, front_records(read_study(study), math.inf, unlimited), model, say)
+            measure_front(config, study, front_records(read_study(study), math.inf, unlimited), latency_models, say)
         records = read_study(study)
         front = front_records(records, config.device.latency_budget_ms, objectives)
         write_csv(front, paths.front_csv, objectives)
@@ -147,37 +150,13 @@ def check_data(config: StudyConfig) -> DatasetInfo:
     return splits[0].info
 
 
-def load_latency_model(config: StudyConfig) -> LatencyModel:
-    """The device's latency model: the calibrated one, else the one in the box. Where the device is this machine, it must have
-    been calibrated on this machine.
-
-    Raises:
-        UserError: there is none, it is damaged, or it speaks for another machine or precision.
-    """
-    path, device = config.device.latency_model, config.device
-    if device.name == LocalCpuDevice.name:
-        model = LatencyModel.load(path, fingerprint=LocalCpuDevice(precision=device.precision).fingerprint())
-    else:
-        model = calibrated_or_boxed(path, device.name, device.precision)
-    if model.device != config.device.name:
-        raise UserError(
-            f"{config.device.latency_model} is a latency model of {model.device}, but device.name is {config.device.name}. "
-            "Set device.latency_model to a model of that device."
-        )
-    if model.precision != config.device.precision:
-        raise UserError(
-            f"device.precision is {config.device.precision} but the latency model {config.device.latency_model} was "
-            f"calibrated for {model.precision}. Calibrate that precision, or change device.precision."
-        )
-    return model
-
-
 def describe(record: TrialRecord, objectives: Sequence[Objective] = OBJECTIVES) -> str:
     """A trial in one line of the log."""
     params = record.params
     name = (
         f"trial {record.number:>3} {record.outcome or record.state.lower():<8} {network_name(params)} "
         f"{params.get('resolution')} prune {params.get('prune_ratio')}"
+        + (f" {params[PRECISION]}" if PRECISION in params else "")
     )
     if record.outcome == tr.REFUSED:
         return f"{name}: {record.reason}"
@@ -185,9 +164,9 @@ def describe(record: TrialRecord, objectives: Sequence[Objective] = OBJECTIVES) 
     if record.latency_ms is not None:
         facts.append(f"{record.latency_ms:.2f} ms [{record.latency_low_ms:.2f}, {record.latency_high_ms:.2f}]")
     if record.score is not None and record.outcome != tr.REUSED:
-        facts.append(
-            f"mIoU {record.score.val_miou:.3f} after {record.score.epoch} of {record.score.epochs_total} epochs"
-        )
+        before = "" if record.float_miou is None else f" (in float {record.float_miou:.3f})"
+        epochs = f"{record.score.epoch} of {record.score.epochs_total} epochs"
+        facts.append(f"mIoU {record.score.val_miou:.3f}{before} after {epochs}")
     values = [(item, item.value(record)) for item in beside_the_usual(objectives) if record.outcome != tr.REUSED]
     facts += [f"{item.label} {item.text(value)}" for item, value in values if not math.isnan(value)]
     if record.continues is not None:
@@ -231,7 +210,7 @@ def _incomparable(previous: dict[str, object], config: StudyConfig) -> str | Non
     for section, ignored in (
         ("data", {"root"}),
         ("training", {"device"}),
-        ("device", {"latency_model", "latency_budget_ms", "measure_front"}),
+        ("device", {"latency_model", "latency_models", "latency_budget_ms", "measure_front"}),
     ):
         old = previous.get(section)
         if not isinstance(old, dict):
@@ -239,6 +218,10 @@ def _incomparable(previous: dict[str, object], config: StudyConfig) -> str | Non
         for key, value in now[section].items():
             if key not in ignored and key in old and old[key] != value:
                 return f"{section}.{key} ({old[key]!r}, now {value!r})"
+    space = previous.get("space")
+    offered = space.get("precisions") if isinstance(space, dict) else None
+    if offered != config.space.precisions:
+        return f"space.precisions ({offered!r}, now {config.space.precisions!r})"
     return changed_objectives(previous, config)
 
 

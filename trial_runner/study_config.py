@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from exports.profiles import PROFILES
 from objectives.objective import LATENCY, OBJECTIVES, get_objective
+from search_spaces.candidate import Candidate, Precision
 from search_spaces.errors import UserError
 from search_spaces.space_config import LogRange, Positive, SpaceSection
 from trial_runner.searched_training import first_misfit
@@ -53,11 +54,12 @@ class DataSection(_Section):
 
 
 class DeviceSection(_Section):
-    """What is targeted, and what its latency model is."""
+    """What is targeted, and what its latency model is; ``latency_models``: those of the other precisions of ``space.precisions``."""
 
     name: str = "local-cpu"
     latency_model: Path
-    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    latency_models: dict[Precision, Path] = Field(default_factory=dict)
+    precision: Precision = "fp32"
     latency_budget_ms: float = Field(gt=0)
     measure_front: bool = True
 
@@ -69,6 +71,15 @@ class DeviceSection(_Section):
                 f"{self.name} does not run {self.precision}: set device.precision to {' or '.join(offered)}"
             )
         return self
+
+    def model_path(self, precision: Precision) -> Path:
+        """Where the latency model of a precision lies: of another one than ``precision``, unless it is given, in a folder beside
+        ``latency_model``'s, whose name ends in the precision."""
+        if precision == self.precision:
+            return self.latency_model
+        folder = self.latency_model.parent
+        beside = folder.parent / f"{folder.name}-{precision}" / self.latency_model.name
+        return self.latency_models.get(precision, beside)
 
 
 class ObjectiveSection(_Section):
@@ -305,6 +316,48 @@ class StudyConfig(_Section):
         names = [item.name for item in self.objectives]
         if len(set(names)) < len(names):
             raise ValueError(f"objectives must be different ones, not {', '.join(names)}")
+        return self
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """What the study's networks run in on the device."""
+        return tuple(self.space.precisions or (self.device.precision,))
+
+    def precision_of(self, candidate: Candidate) -> Precision:
+        """The candidate's own, or the study's where it offers no choice."""
+        return candidate.precision or self.device.precision
+
+    @model_validator(mode="after")
+    def _precisions_run_there(self) -> StudyConfig:
+        device, offered = self.device, self.precisions
+        runs = PROFILES[device.name].precisions if device.name in PROFILES else offered
+        missing = [precision for precision in offered if precision not in runs]
+        if missing:
+            raise ValueError(
+                f"space.precisions offers {', '.join(missing)}, which {device.name} does not run: offer {' or '.join(runs)}"
+            )
+        if device.precision not in offered:
+            raise ValueError(
+                f"device.precision is {device.precision}, which space.precisions ({', '.join(offered)}) does not offer: set it to "
+                "the precision that device.latency_model speaks for, one of these"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_model_for_each_precision(self) -> StudyConfig:
+        device = self.device
+        unused = [name for name in device.latency_models if name == device.precision or name not in self.precisions]
+        if unused:
+            raise ValueError(
+                f"device.latency_models names {unused[0]}, which is no other precision of space.precisions than device.precision "
+                f"({device.precision}, whose model is device.latency_model): leave it out"
+            )
+        folders = [device.latency_model.parent, *(path.parent for path in device.latency_models.values())]
+        if len(set(folders)) < len(folders):
+            raise ValueError(
+                "the latency models of two precisions lie in one folder, and each keeps its measurements beside it: "
+                "give each of device.latency_models a folder of its own"
+            )
         return self
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from objectives.trial_score import TrialScore
-from search_spaces.candidate import Candidate
+from search_spaces.candidate import Candidate, Precision
 from trial_runner.searched_training import training_of
 from trial_runner.study_config import StudyConfig, TrainingSection
 from trial_runner.training_identity import training_identity
@@ -85,6 +85,11 @@ class TrialSpec:
         return self.folder / CHECKPOINT
 
     @property
+    def precision(self) -> Precision:
+        """What its network is brought to, scored and exported in."""
+        return self.config.precision_of(self.candidate)
+
+    @property
     def training(self) -> TrainingSection:
         """The study's settings with what the candidate's own dimensions say of its training."""
         try:
@@ -108,7 +113,7 @@ class TrialSpec:
             *([self.continues.number, self.continues.epochs] if self.continues else []),
             *([] if self.seed is None else [f"seed {self.seed}"]),
             *([f"teacher {self.teacher.number}"] if self.teacher else []),
-            *(["int8"] if self.config.device.precision == "int8" else []),
+            *(["int8"] if self.precision == "int8" else []),
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 

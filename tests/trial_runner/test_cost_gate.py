@@ -27,7 +27,7 @@ FINGERPRINT = {"device": "board", "runtime": "onnxruntime 1"}
 
 def gate_of(space: SearchSpace, plan_of: Callable[[Candidate], Plan | None] = lambda candidate: None) -> Any:
     """What the cost gate asks the latency gate for."""
-    return SimpleNamespace(kernels=CandidateKernels(space, 5, plan_of=plan_of), plan_of=plan_of)
+    return SimpleNamespace(table=CandidateKernels(space, 5, plan_of=plan_of).table, plan_of=plan_of)
 
 
 def measurement(index: int, rng: np.random.Generator) -> Measurement:
@@ -78,7 +78,7 @@ def test_arithmetic_is_that_of_the_network_that_is_trained():
         space,
         5,
         [get_objective("val_miou"), get_objective("macs"), get_objective("parameters")],
-        {},
+        [],
         gate_of(space),
     )
     rng = np.random.default_rng(1)
@@ -100,7 +100,7 @@ def test_a_plan_of_channels_is_counted_as_it_is_cut():
     space = get_space("encoder_decoder", {"families": ["lcnet"], "widths": [0.5], "resolutions_px": [(64, 96)]})
     candidate = Candidate(space.name, space.version, {**space.default().params, "prune_ratio": 0.5})
     plan = uniform_plan(channel_groups(space.build(candidate, 5)), 0.5, 16)
-    gate = CostGate(space, 5, [get_objective("parameters")], {}, gate_of(space, lambda candidate: plan))
+    gate = CostGate(space, 5, [get_objective("parameters")], [], gate_of(space, lambda candidate: plan))
     net = prune_network(space.build(candidate, 5, seed=1), 0.5, plan=plan)
     assert gate.costs(candidate)["parameters"].value == deployed_cost(net, space.input_hw(candidate)).parameters
 
@@ -112,7 +112,7 @@ def test_energy_and_memory_come_from_the_devices_own_models(models: Path):
         for name in ("energy_mj", "memory_peak_mb")
     }
     objectives = [get_objective("energy_mj", budget=1e-6), get_objective("memory_peak_mb", budget=1e6)]
-    gate = CostGate(space, 5, objectives, {k: v for k, v in loaded.items() if v}, gate_of(space))
+    gate = CostGate(space, 5, objectives, [model for model in loaded.values() if model], gate_of(space))
     costs = gate.costs(space.default())
     for name, cost in costs.items():
         model = loaded[name]
@@ -120,7 +120,7 @@ def test_energy_and_memory_come_from_the_devices_own_models(models: Path):
         assert 0 < cost.low < cost.value < cost.high
     assert "over the budget of 1e-06 mJ" in str(gate.refusal(costs))
     assert (
-        CostGate(space, 5, objectives[1:], {}, gate_of(space)).refusal({"memory_peak_mb": costs["memory_peak_mb"]})
+        CostGate(space, 5, objectives[1:], [], gate_of(space)).refusal({"memory_peak_mb": costs["memory_peak_mb"]})
         is None
     )
 
@@ -129,7 +129,7 @@ def test_without_a_model_memory_is_the_least_that_the_network_needs():
     space = get_space(
         "encoder_decoder", {"families": ["lcnet"], "widths": [0.25, 1.0], "resolutions_px": [(64, 96), (128, 192)]}
     )
-    gate = CostGate(space, 5, [get_objective("memory_peak_mb")], {}, gate_of(space))
+    gate = CostGate(space, 5, [get_objective("memory_peak_mb")], [], gate_of(space))
 
     def mb(**changes: object) -> float:
         params = {**space.default().params, "prune_ratio": 0.0, **changes}
@@ -153,7 +153,7 @@ def test_energy_without_a_model_is_answered_with_what_to_do(tmp_path: Path, mode
     config = load_config(tmp_path / "study.yaml")
     with pytest.raises(UserError, match="Calibrate a board that has a power rail"):
         load_cost_models(config, [get_objective("energy_mj")])
-    assert load_cost_models(config, [get_objective("memory_peak_mb"), get_objective("macs")]) == {}
+    assert load_cost_models(config, [get_objective("memory_peak_mb"), get_objective("macs")]) == []
     (tmp_path / "energy_model.json").write_bytes((models.with_name("energy_model.json")).read_bytes())
     with pytest.raises(UserError, match="speaks for board in fp32, not for local-cpu"):
         load_cost_models(config, [get_objective("energy_mj")])

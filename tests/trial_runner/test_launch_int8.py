@@ -13,7 +13,8 @@ from objectives.trial_record import read_study
 from search_spaces import get_space
 from search_spaces.errors import UserError
 from trial_runner.config_file import load_config
-from trial_runner.launch import launch, load_latency_model
+from trial_runner.latency_models import load_latency_model
+from trial_runner.launch import launch
 from trial_runner.storage import open_study
 
 STUDY = """

@@ -131,3 +131,34 @@ def test_a_password_is_not_written_into_the_resolved_config(study_file):
     text = dump_config(config)
     assert "s3cret" not in text
     assert yaml.safe_load(text)["study"]["storage"] == "postgresql+psycopg2://me@host/db"
+
+
+def test_a_study_may_offer_precisions_each_with_a_latency_model_in_a_folder_of_its_own(study_file):
+    text = MINIMAL.replace("model.json", "runs/cpu/model.json")
+    assert load_config(study_file(text)).precisions == ("fp32",)
+    path = study_file(text + "space: {precisions: [fp32, int8]}\n")
+    config, folder = load_config(path), path.parent / "runs"
+    assert config.precisions == ("fp32", "int8")
+    assert config.device.model_path("fp32") == folder / "cpu" / "model.json"
+    assert config.device.model_path("int8") == folder / "cpu-int8" / "model.json"
+    config = load_config(path, ["device.latency_models.int8=quick/model.json"])
+    assert config.device.model_path("int8") == path.parent / "quick" / "model.json"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            ["device.name=jetson-nano"],
+            "space.precisions offers int8, which jetson-nano does not run: offer fp16 or fp32",
+        ),
+        (["space.precisions=[int8]"], "device.precision is fp32, which space.precisions (int8) does not offer"),
+        (["device.latency_models.fp16=a/b.json"], "device.latency_models names fp16"),
+        (["device.latency_models.int8=int8.json"], "lie in one folder"),
+        (["space.precisions=[fp32, int4]"], "space.precisions.1"),
+    ],
+)
+def test_precisions_that_cannot_be_are_answered_with_what_to_do(study_file, changes, said):
+    with pytest.raises(ConfigError) as caught:
+        load_config(study_file(MINIMAL + "space: {precisions: [fp32, int8]}\n"), changes)
+    assert said in str(caught.value)

@@ -25,7 +25,7 @@ class PrecisionStage:
 
     With INT8 after training (``ptq``) and FP16 the last reading is of the network in that precision, all earlier ones of the float
     network. With INT8 in training (``qat``) a network that rounds takes the float one's place from ``quantization.start`` of the
-    epochs on, but not before it has its final shape. A study in FP32 has nothing to do here.
+    epochs on, but not before it has its final shape. A network in FP32 has nothing to do here.
 
     Args:
         images: uint8 (N, H, W, 3) at the network's input resolution; some of them calibrate the ranges.
@@ -45,7 +45,7 @@ class PrecisionStage:
         epochs: int,
         prune_epoch: int,
     ) -> None:
-        self._config, self._precision = spec.training.quantization, spec.config.device.precision
+        self._config, self._precision = spec.training.quantization, spec.precision
         self._input_hw, self._images, self._device = input_hw, images, device
         self._subject = f"candidate {spec.candidate.id}"
         self._trains = self._precision == "int8" and self._config.method == "qat"

@@ -1,0 +1,110 @@
+"""How a launch writes its trials into Optuna's storage: attributes, curve, constraints, and the state that each ends in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from objectives import trial_record as tr
+from objectives.objective import LATENCY, Objective
+from objectives.trial_record import CostEstimate, TrialRecord
+
+
+class StudyWriter:
+    """The only writer of a study's trials, by their number. It decides nothing.
+
+    Args:
+        budget_ms: of the latency; what a trial is over it is its first constraint.
+    """
+
+    def __init__(self, study: optuna.Study, objectives: Sequence[Objective], budget_ms: float) -> None:
+        self._study, self._objectives, self._budget_ms = study, tuple(objectives), budget_ms
+        self._ids: dict[int, int] = {}
+        self._epochs: dict[int, set[int]] = {}
+
+    def ask(self) -> optuna.Trial:
+        """The study's next trial, one that was handed back first."""
+        trial = self._study.ask()
+        self._ids[trial.number] = trial._trial_id
+        self._epochs[trial.number] = {epoch for epoch, _ in self.record(trial.number).curve}
+        return trial
+
+    def record(self, number: int) -> TrialRecord:
+        """The trial as it stands now, without what is learnt after its end."""
+        return tr.read_trial(self._study._storage.get_trial(self._ids[number]), {})
+
+    def write(self, number: int, key: str, value: Any) -> None:
+        self._study._storage.set_trial_user_attr(self._ids[number], key, value)
+
+    def write_costs(self, number: int, costs: Mapping[str, CostEstimate]) -> None:
+        self.write(number, tr.COSTS, {name: cost.to_dict() for name, cost in costs.items()})
+
+    def add_to_curve(self, number: int, curve: Iterable[tuple[int, float]]) -> None:
+        """Store the readings that are not there yet."""
+        for epoch, miou in curve:
+            if epoch not in self._epochs[number]:
+                self._study._storage.set_trial_intermediate_value(self._ids[number], epoch, miou)
+                self._epochs[number].add(epoch)
+
+    def constrain(self, number: int) -> None:
+        """By how much the trial breaks the latency budget, then each other one, as far as is known yet."""
+        record = self.record(number)
+        violations = [record.latency_ms - self._budget_ms if record.latency_ms is not None else 0.0]
+        for objective in self._objectives:
+            if objective.budget is None or objective.name == LATENCY.name:
+                continue
+            told = objective.known == "before" or (record.score is not None and record.score.final)
+            value = objective.value(record) if told else math.nan
+            violations.append(0.0 if math.isnan(value) else objective.violation(value))
+        tr.set_constraints(self._study, self._ids[number], violations)
+
+    def end(
+        self,
+        number: int,
+        state: TrialState,
+        outcome: str,
+        reason: str | None,
+        values: tuple[float, ...] | None = None,
+    ) -> TrialRecord:
+        """Write how the trial ended, the outcome before the state; its record."""
+        if reason is not None:
+            self.write(number, tr.REASON, reason)
+        self.write(number, tr.OUTCOME, outcome)
+        if state == TrialState.PRUNED:
+            # `Study.tell` would raise on a pruned multi-objective trial's curve; the storage does not.
+            self._study._storage.set_trial_state_values(self._ids[number], state)
+        else:
+            self._study.tell(number, values=values, state=state)
+        return self.record(number)
+
+    def values(self, record: TrialRecord) -> tuple[float, ...]:
+        """One an objective; NaN where the record does not tell it."""
+        return tuple(objective.value(record) for objective in self._objectives)
+
+    def unread(self, record: TrialRecord) -> str | None:
+        """Why a finished trial has no place among the others, or None: an objective that its record does not tell."""
+        missing = [o.label for o in self._objectives if math.isnan(o.value(record))]
+        if not missing:
+            return None
+        return f"its record does not tell {', '.join(missing)}: no validation label, or prediction, holds what that is taken over"
+
+    def settle_running(self) -> None:
+        """End or hand back (WAITING) every trial that the study holds for running: no other start works on one."""
+        storage = self._study._storage
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            outcome = trial.user_attrs.get(tr.OUTCOME)
+            record = tr.read_trial(trial, {})
+            if outcome == tr.FINISHED and self.unread(record) is None:
+                storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, self.values(record))
+            elif outcome in (tr.REFUSED, tr.STOPPED):
+                storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED)
+            elif tr.CANDIDATE in trial.user_attrs:
+                storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            else:
+                reason = "its driver died before its parameters were stored"
+                storage.set_trial_user_attr(trial._trial_id, tr.REASON, reason)
+                storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
