@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from hw_latency_model.kernels.kinds import class_of
 from hw_latency_model.types import KernelSpec
 
 Array = NDArray[np.float64]
+Indices = NDArray[np.intp]
 
 _DEAR = frozenset({"hard_swish", "silu", "sigmoid", "tanh", "hard_sigmoid", "gelu"})
 MACS, READ, WRITTEN, WEIGHTS, INNER, OUTER, GROUPS, LAUNCHES = range(8)
@@ -26,44 +29,76 @@ class KernelTable:
     """Kernels of one or more networks, one after the other.
 
     Attributes:
-        kinds: kind of each kernel.
-        before, after: kind of the kernel that stands before and after it in its network; ``""`` at the ends.
+        names: kinds of kernel; those of a joined table are told once for each of its networks.
+        kind, before, after: (n,) index into ``names`` of each kernel's kind, and of the kind of the kernel that stands
+            before and after it in its network; ``""`` at the ends.
         facts: (n, 20) numbers of each kernel: MACs, bytes read, bytes written, bytes of weights, input channels, output
             channels, groups, launches (0 for a view), whether it is dense, depthwise, moving, pointwise, then its shape.
         starts: index of each network's first kernel.
-        kernels: what the table was made of.
+        networks: the kernels of each network.
+        parts: the tables that it was joined from; none where it is one network's own.
     """
 
-    kinds: tuple[str, ...]
-    before: tuple[str, ...]
-    after: tuple[str, ...]
+    names: tuple[str, ...]
+    kind: Indices
+    before: Indices
+    after: Indices
     facts: Array
     starts: tuple[int, ...]
-    kernels: tuple[KernelSpec, ...]
+    networks: tuple[tuple[KernelSpec, ...], ...]
+    parts: tuple[KernelTable, ...] = ()
 
     @classmethod
     def of(cls, kernels: Sequence[KernelSpec]) -> KernelTable:
         """The table of one network."""
-        kinds = tuple(kernel.kind for kernel in kernels)
-        facts = np.array([_facts(kernel) for kernel in kernels], dtype=np.float64).reshape(-1, _FACTS)
-        before, after = (("", *kinds[:-1]), (*kinds[1:], "")) if kinds else ((), ())
-        return cls(kinds, before, after, facts, (0,), tuple(kernels))
+        names = ("", *dict.fromkeys(kernel.kind for kernel in kernels))
+        place = {name: index for index, name in enumerate(names)}
+        kind = np.array([0, *(place[kernel.kind] for kernel in kernels), 0], dtype=np.intp)
+        facts = np.asfortranarray(
+            np.array([_facts(kernel) for kernel in kernels], dtype=np.float64).reshape(-1, _FACTS)
+        )
+        return cls(names, kind[1:-1], kind[:-2], kind[2:], facts, (0,), (tuple(kernels),))
 
     @classmethod
     def join(cls, tables: Sequence[KernelTable]) -> KernelTable:
-        """One table of all networks, in order; each keeps its own neighbours."""
-        starts, count = [], 0
-        for table in tables:
-            starts += [count + start for start in table.starts]
-            count += len(table.kinds)
-        return cls(
-            tuple(kind for table in tables for kind in table.kinds),
-            tuple(kind for table in tables for kind in table.before),
-            tuple(kind for table in tables for kind in table.after),
-            np.concatenate([table.facts for table in tables]) if tables else np.zeros((0, _FACTS)),
-            tuple(starts),
-            tuple(kernel for table in tables for kernel in table.kernels),
+        """One table of all networks, at least one, in order; each keeps its own neighbours."""
+        if len(tables) == 1:
+            return tables[0]
+        sizes = [len(table) for table in tables]
+        begin = np.cumsum([0, *sizes[:-1]]).tolist()
+        first_name = np.repeat(np.cumsum([0, *(len(table.names) for table in tables[:-1])]), sizes)
+        kind, before, after = (
+            np.concatenate([getattr(table, column) for table in tables]) + first_name
+            for column in ("kind", "before", "after")
         )
+        return cls(
+            tuple(name for table in tables for name in table.names),
+            kind,
+            before,
+            after,
+            np.concatenate([table.facts for table in tables]),
+            tuple(count + start for count, table in zip(begin, tables, strict=True) for start in table.starts),
+            tuple(kernels for table in tables for kernels in table.networks),
+            tuple(tables),
+        )
+
+    def __len__(self) -> int:
+        """Number of kernels."""
+        return len(self.kind)
+
+    @property
+    def kernels(self) -> tuple[KernelSpec, ...]:
+        """What the table was made of."""
+        return self.networks[0] if len(self.networks) == 1 else tuple(chain.from_iterable(self.networks))
+
+    @cached_property
+    def context(self) -> Array:
+        """(n, 19) ``context_columns``, which every prediction of a network asks for."""
+        return np.concatenate([part.context for part in self.parts]) if self.parts else context_columns(self)
+
+    def by_name(self, value_of: Callable[[str], float], which: Indices) -> Array:
+        """(n,) the value of each kernel's name, ``which`` being ``kind``, ``before`` or ``after``."""
+        return np.array([value_of(name) for name in self.names], dtype=np.float64)[which]
 
     def sums(self, values: Array) -> Array:
         """(networks, ...) sums over each network's kernels of ``values`` (n, ...)."""

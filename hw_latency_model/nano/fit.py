@@ -25,8 +25,9 @@ from hw_latency_model.nano.networks import build_network
 from hw_latency_model.nano.prior import NanoPrior
 from hw_latency_model.nano.published import KNOWN, PublishedNetworks, PublishedRow, read_published
 from hw_latency_model.nano.regression import KnownGain, Regression, Source, regress
+from hw_latency_model.prediction.fit_quality import FitQuality
 from hw_latency_model.prediction.intervals import conformal_quantile
-from hw_latency_model.prediction.model import FitQuality, LatencyModel
+from hw_latency_model.prediction.model import LatencyModel
 from hw_latency_model.types import KernelSpec
 from search_spaces.errors import UserError
 from search_spaces.files import write_json

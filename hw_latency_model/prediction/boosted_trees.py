@@ -7,6 +7,7 @@ trees are answered together. They overfit less than free trees on a few thousand
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ class BoostedTrees:
     """A sum of oblivious trees.
 
     Attributes:
-        columns: (trees, depth) the column asked at each level.
+        columns: (trees, depth) the column asked at each level; a depth of at most 8.
         thresholds: (trees, depth) the bit is set where the column is above it.
         values: (trees, 2 ** depth) what each leaf adds.
     """
@@ -72,15 +73,29 @@ class BoostedTrees:
 
     def predict(self, rows: Array) -> Array:
         """(n,) for rows (n, d)."""
+        columns, thresholds, levels, first_leaf = self._questions
+        values = self.values.ravel()
         result = np.zeros(len(rows))
         for start in range(0, len(rows), _ROWS):
             part = np.ascontiguousarray(rows[start : start + _ROWS].T)
-            leaf = np.zeros((len(self.columns), part.shape[1]), dtype=np.intp)
-            for level in range(self.columns.shape[1]):
-                leaf *= 2
-                leaf += part[self.columns[:, level]] > self.thresholds[:, level, None]
-            result[start : start + _ROWS] = np.take_along_axis(self.values, leaf, axis=1).sum(axis=0)
+            answers = (part.take(columns, axis=0) > thresholds).view(np.uint8)
+            leaf = np.zeros((len(first_leaf), part.shape[1]), dtype=np.uint8)
+            for level in levels:
+                leaf <<= 1
+                leaf |= answers.take(level, axis=0)
+            result[start : start + _ROWS] = values.take(leaf + first_leaf).sum(axis=0)
         return result
+
+    @cached_property
+    def _questions(self) -> tuple[Codes, Array, Codes, Codes]:
+        """Columns (q,) and thresholds (q, 1) of the different questions, which trees share; which of them each level of each
+        tree asks (depth, trees); and each tree's first leaf in all leaves in a row (trees, 1)."""
+        asked, place = np.unique(
+            np.column_stack([self.columns.ravel(), self.thresholds.ravel()]), axis=0, return_inverse=True
+        )
+        levels = np.ascontiguousarray(place.reshape(self.columns.shape).T)
+        first_leaf = np.arange(0, self.values.size, self.values.shape[1])[:, None]
+        return asked[:, 0].astype(np.intp), asked[:, 1:].astype(np.float64), levels, first_leaf
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw_latency_model.kernels.table import KernelTable
+from hw_latency_model.prediction.fit import Fit
 from hw_latency_model.prediction.gaussian_process import GaussianProcess
 from hw_latency_model.prediction.intervals import Scores
 from hw_latency_model.prediction.learned_prior import MIN_SHARE, LearnedPrior
 from hw_latency_model.prediction.network_features import SIZE_FEATURES, network_features
 from hw_latency_model.prediction.observations import Observation, observe
-from hw_latency_model.prediction.prior import KernelPrior, table_costs
+from hw_latency_model.prediction.prior import KernelPrior
 from hw_latency_model.prediction.roofline import Roofline, inside_equations, network_terms
 from hw_latency_model.types import Measurement
 
@@ -30,62 +31,6 @@ MIN_NETWORKS_TO_LEARN = 20
 """So many networks whose kernels were timed inside them, before their kernels may teach more than a roofline."""
 NEAR_FOLDS = 10
 FAR_FOLDS = 20
-EXTRAPOLATION_LOG_STD = 0.25
-"""Added to the log standard deviation per e-fold outside the measured sizes."""
-UNKNOWN_LOG_STD = 1.0
-"""Log standard deviation of the time of kernels whose kind was never measured: a factor of e either way."""
-
-
-@dataclass(frozen=True)
-class Fit:
-    """The parts of a model.
-
-    Attributes:
-        prior: milliseconds of each kernel.
-        correction: of the logarithm of the sum, by what kind of network it is.
-        size_range: (2, sizes) the measured range of the first features, low and high.
-        offset: logarithm by which all networks of this device differ from the prior.
-    """
-
-    prior: KernelPrior
-    correction: GaussianProcess
-    size_range: Array
-    offset: float = 0.0
-
-    def predict_log(self, table: KernelTable, costs: Array) -> Predictions:
-        """Of every network of the table, given the prior's cost of its kernels."""
-        features = network_features(table, costs)
-        totals = table.sums(costs)
-        mean, std = self.correction.predict(features)
-        limit = 3.0 * np.sqrt(self.correction.signal_var)
-        known = {*self.prior.kinds, "view"}
-        strange = np.array([kind not in known for kind in table.kinds], dtype=np.float64)
-        unknown = table.sums(strange * costs) / totals
-        sizes = features[:, : self.size_range.shape[1]]
-        outside = np.maximum(self.size_range[0] - sizes, sizes - self.size_range[1]).max(axis=1, initial=0.0)
-        spread = np.sqrt(std**2 + (EXTRAPOLATION_LOG_STD * outside) ** 2 + (UNKNOWN_LOG_STD * unknown) ** 2)
-        logs = np.log(totals) + self.offset + np.clip(mean, -limit, limit)
-        return Predictions(features, logs, spread, unknown, outside, self.correction.nearest(features))
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Of m networks, all (m,) but ``features`` (m, 10).
-
-    Attributes:
-        features: what the correction sees of them.
-        log_value, log_std: of the target.
-        unknown: share of the prior's cost in kernels of kinds never measured.
-        outside: e-folds outside the measured sizes.
-        distance: to the nearest measured network.
-    """
-
-    features: Array
-    log_value: Array
-    log_std: Array
-    unknown: Array
-    outside: Array
-    distance: Array
 
 
 @dataclass(frozen=True)
@@ -152,7 +97,7 @@ class Fitter:
         self.weights = np.array([_weight(item) for item in self.observations])
         self.tables = [KernelTable.of(item.kernels) for item in self.observations]
         self.fixed = prior
-        self.kinds = tuple(sorted({kind for table in self.tables for kind in table.kinds} - {"view"}))
+        self.kinds = tuple(sorted({kind for table in self.tables for kind in table.names} - {"", "view"}))
         self.timed = np.array([bool(item.kernel_shares) for item in self.observations], dtype=bool)
         self.shares = [
             np.array(item.kernel_shares) if item.kernel_shares else np.zeros(len(item.kernels))
@@ -236,9 +181,8 @@ class Fitter:
             rest = self._without(held)
             offset = self._offset(residuals, rest)
             seen = correction.given(features[rest], residuals[rest] - offset, noise[rest])
-            part, std[held] = seen.predict(features[held])
+            part, std[held], distance[held] = seen.predict(features[held])
             mean[held] = np.clip(part, -limit, limit) + offset
-            distance[held] = seen.nearest(features[held])
         return logs + mean, std, distance
 
     def _offset(self, residuals: Array, chosen: Indices) -> float:
@@ -250,7 +194,7 @@ class Fitter:
     def _logs(self, prior: KernelPrior, chosen: Indices) -> tuple[Array, Array]:
         """(log of the prior's sum, features) of the chosen networks."""
         table = KernelTable.join([self.tables[index] for index in chosen])
-        costs = table_costs(prior, table)
+        costs = prior.table_ms(table)
         return np.log(table.sums(costs)), network_features(table, costs)
 
     def _prior(self, chosen: Indices, align: int, strength: float) -> KernelPrior:

@@ -109,25 +109,21 @@ class GaussianProcess:
             self, points=points, weights=inverse @ everything, inverse=inverse, length=kept[0], signal_var=kept[1]
         )
 
-    def predict(self, features: Array) -> tuple[Array, Array]:
-        """Mean and standard deviation of a new typical observation, both (m,), for features (m, d)."""
-        cross = self._covariance((features - self.mean) / self.scale, self.points)
+    def predict(self, features: Array) -> tuple[Array, Array, Array]:
+        """Mean and standard deviation of a new typical observation, and the distance to the nearest known one in standard
+        deviations per feature (0 where none is known), all (m,), for features (m, d)."""
+        distances = _distances((features - self.mean) / self.scale, self.points)
+        nearest = np.sqrt(distances.min(axis=1)) if len(self.points) else np.zeros(len(features))
+        cross = self.signal_var * np.exp(-0.5 * distances / self.length**2)
         explained = np.einsum("ij,ij->i", cross @ self.inverse, cross)
         variance = np.maximum(self.signal_var - explained, 0.0) + self.noise_var
-        return cross @ self.weights, np.sqrt(variance)
+        return cross @ self.weights, np.sqrt(variance), nearest
 
     def posterior(self, features: Array) -> Array:
         """(m, m) covariance of the function at features (m, d), given the data."""
         points = (features - self.mean) / self.scale
         cross = self._covariance(points, self.points)
         return self._covariance(points, points) - cross @ self.inverse @ cross.T
-
-    def nearest(self, features: Array) -> Array:
-        """(m,) distance to the nearest observation, in standard deviations per feature; 0 where there is none."""
-        if not len(self.points):
-            return np.zeros(len(features))
-        squares = _distances((features - self.mean) / self.scale, self.points).min(axis=1)
-        return np.asarray(np.sqrt(squares), dtype=np.float64)
 
     def _covariance(self, left: Array, right: Array) -> Array:
         return np.asarray(self.signal_var * np.exp(-0.5 * _distances(left, right) / self.length**2), dtype=np.float64)

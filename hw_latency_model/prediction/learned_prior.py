@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hw_latency_model.kernels.table import KernelTable, context_columns
+from hw_latency_model.kernels.table import KernelTable
 from hw_latency_model.prediction.boosted_trees import BoostedTrees
 from hw_latency_model.prediction.roofline import Roofline
 from hw_latency_model.types import KernelSpec
@@ -62,7 +62,7 @@ class LearnedPrior:
         target = np.clip(np.log(np.maximum(kernel_ms, 1e-12)[seen] / expected[seen]), -LIMIT, LIMIT)
         weights = weights[seen]
         chosen = np.flatnonzero(seen)
-        groups = [[names[index] for index in chosen] for names in (table.kinds, table.before, table.after)]
+        groups = [[table.names[index] for index in which[chosen]] for which in (table.kind, table.before, table.after)]
         mean = float(np.average(target, weights=weights))
         own = _encoding(groups[0], target, weights, mean)
         rest = target - np.array([own[kind] for kind in groups[0]])
@@ -75,9 +75,9 @@ class LearnedPrior:
 
     def table_ms(self, table: KernelTable) -> Array:
         """(n,) milliseconds of every kernel; a kind that was never timed keeps the roofline's."""
-        factor = np.clip(self.trees.predict(_columns(table, self.encodings)), -LIMIT, LIMIT)
-        known = np.array([kind in self.encodings[0] for kind in table.kinds], dtype=bool)
-        return np.asarray(self.base.table_ms(table) * np.exp(np.where(known, factor, 0.0)), dtype=np.float64)
+        factor = np.minimum(np.maximum(self.trees.predict(_columns(table, self.encodings)), -LIMIT), LIMIT)
+        known = table.by_name(self.encodings[0].__contains__, table.kind)
+        return np.asarray(self.base.table_ms(table) * np.exp(known * factor), dtype=np.float64)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -104,6 +104,9 @@ def _encoding(kinds: Sequence[str], target: Array, weights: Array, towards: floa
 
 def _columns(table: KernelTable, encodings: Sequence[Mapping[str, float]]) -> Array:
     """(n, 22): ``context_columns`` and the encoded kinds of the kernel and its neighbours."""
-    groups = (table.kinds, table.before, table.after)
-    kinds = [[encoding.get(kind, 0.0) for kind in names] for encoding, names in zip(encodings, groups, strict=True)]
-    return np.column_stack([context_columns(table), *(np.array(item) for item in kinds)])
+    values = np.array([[encoding.get(name, 0.0) for encoding in encodings] for name in table.names])
+    rows = np.empty((len(table), table.context.shape[1] + 3))
+    rows[:, :-3] = table.context
+    for column, which in enumerate((table.kind, table.before, table.after), start=-3):
+        rows[:, column] = values[which, column]
+    return rows

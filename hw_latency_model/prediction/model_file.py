@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from hw_latency_model.prediction.fitting import Fit
+from hw_latency_model.prediction.fit import Fit
+from hw_latency_model.prediction.fit_quality import FitQuality
 from hw_latency_model.prediction.gaussian_process import GaussianProcess
 from hw_latency_model.prediction.intervals import Margins, Scores
-from hw_latency_model.prediction.model import FitQuality, LatencyModel
+from hw_latency_model.prediction.model import LatencyModel
 from hw_latency_model.prediction.prior import prior_from_dict
 from hw_latency_model.types import fingerprint_id
 from search_spaces.errors import UserError

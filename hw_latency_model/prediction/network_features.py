@@ -7,10 +7,8 @@ from numpy.typing import NDArray
 
 from hw_latency_model.kernels.table import (
     DENSE,
-    DEPTHWISE,
     LAUNCHES,
     MACS,
-    MOVING,
     POINTWISE,
     READ,
     WEIGHTS,
@@ -33,10 +31,18 @@ def network_features(table: KernelTable, costs: Array) -> Array:
         costs: (n,) the prior's time of each kernel.
     """
     facts = table.facts
-    moved = facts[:, READ] + facts[:, WRITTEN]
-    sums = table.sums(np.column_stack([costs, facts[:, MACS], moved, facts[:, WEIGHTS], facts[:, LAUNCHES]]))
+    each = np.empty((len(table), 9))
+    each[:, 0] = costs
+    each[:, 1] = facts[:, MACS]
+    each[:, 2] = facts[:, READ] + facts[:, WRITTEN]
+    each[:, 3] = facts[:, WEIGHTS]
+    each[:, 4] = facts[:, LAUNCHES]
+    each[:, 5:] = facts[:, DENSE : POINTWISE + 1] * costs[:, None]
+    sums = table.sums(each)
+    features = np.empty((len(sums), FEATURES))
     total = np.maximum(sums[:, 0], 1e-9)
-    groups = facts[:, [DENSE, DEPTHWISE, MOVING, POINTWISE]]
-    shares = table.sums(groups * costs[:, None]) / total[:, None]
-    logs = np.log1p(sums[:, 1:])
-    return np.column_stack([np.log(total), logs, logs[:, 0] - logs[:, 1], shares])
+    features[:, 0] = np.log(total)
+    features[:, 1:5] = np.log1p(sums[:, 1:5])
+    features[:, 5] = features[:, 1] - features[:, 2]
+    features[:, 6:] = sums[:, 5:] / total[:, None]
+    return features

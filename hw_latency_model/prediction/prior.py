@@ -38,6 +38,10 @@ class KernelPrior(Protocol):
         """(n,) milliseconds (or the target's unit) of each kernel, in the network's order; never negative, a view is 0."""
         ...
 
+    def table_ms(self, table: KernelTable) -> NDArray[np.float64]:
+        """(n,) like ``kernel_ms``, for the kernels of all networks of the table."""
+        ...
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; every number survives exactly."""
         ...
@@ -46,24 +50,6 @@ class KernelPrior(Protocol):
     def from_dict(cls, value: dict[str, Any]) -> Self:
         """Inverse of ``to_dict``. Raises KeyError, TypeError or ValueError on a damaged value."""
         ...
-
-
-@runtime_checkable
-class TablePrior(Protocol):
-    """A prior that can also compute on the kernels of many networks at once."""
-
-    def table_ms(self, table: KernelTable) -> NDArray[np.float64]:
-        """(n,) like ``KernelPrior.kernel_ms``, for all networks of the table."""
-        ...
-
-
-def table_costs(prior: KernelPrior, table: KernelTable) -> NDArray[np.float64]:
-    """(n,) milliseconds of every kernel of the table's networks."""
-    if isinstance(prior, TablePrior):
-        return prior.table_ms(table)
-    ends = (*table.starts[1:], len(table.kernels))
-    parts = [prior.kernel_ms(table.kernels[start:end]) for start, end in zip(table.starts, ends, strict=True)]
-    return np.concatenate(parts) if parts else np.zeros(0)
 
 
 def prior_from_dict(prior_type: str, value: dict[str, Any]) -> KernelPrior:

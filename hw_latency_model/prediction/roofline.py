@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -45,14 +46,21 @@ def table_terms(table: KernelTable, align: int) -> Array:
     The channels of convolutions are rounded up to ``align``: runtimes compute, read and write whole blocks of them.
     """
     macs, read, written, weights, inner, outer, groups = table.facts.T[:7]
-    launch = table.facts[:, LAUNCHES]
     blocks = (macs > 0) & (outer > 0)
-    more_out = np.where(blocks, np.ceil(outer / align) * align / np.maximum(outer, 1.0), 1.0)
-    wide = blocks & (groups <= 1) & (inner > align)
-    more_in = np.where(wide, np.ceil(inner / align) * align / np.maximum(inner, 1.0), 1.0)
-    read = read * np.where(groups > 1, more_out, more_in)
+    more_out = np.where(blocks, _rounded_up(outer, align), 1.0)
+    more_in = np.where(blocks & (groups <= 1) & (inner > align), _rounded_up(inner, align), 1.0)
     both = more_in * more_out
-    return np.stack([macs * both / 1e6, (read + written * more_out) / 1e5, weights * both / 1e5, launch], axis=1)
+    terms = np.empty((len(table), len(TERMS)))
+    terms[:, 0] = macs * both / 1e6
+    terms[:, 1] = (read * np.where(groups > 1, more_out, more_in) + written * more_out) / 1e5
+    terms[:, 2] = weights * both / 1e5
+    terms[:, 3] = table.facts[:, LAUNCHES]
+    return terms
+
+
+def _rounded_up(channels: Array, align: int) -> Array:
+    """By what factor they grow."""
+    return np.asarray(np.ceil(channels / align) * align / np.maximum(channels, 1.0), dtype=np.float64)
 
 
 def network_terms(kernels: Sequence[KernelSpec], kinds: Sequence[str], align: int) -> Array:
@@ -121,11 +129,15 @@ class Roofline:
 
     def cost_of(self, kind: str) -> Array:
         """(4,) costs of a kind; when it was never measured, the dearest of its class, as nothing vouches for less."""
-        if kind in self.kinds:
-            return np.asarray(self.cost_ms[self.kinds.index(kind)], dtype=np.float64)
-        group = class_of(kind)
-        alike = [cost for known, cost in zip(self.kinds, self.cost_ms, strict=True) if class_of(known) == group]
-        return np.asarray(np.max([self.class_cost_ms[group], *alike], axis=0), dtype=np.float64)
+        if kind not in self._costs:
+            group = class_of(kind)
+            alike = [cost for known, cost in zip(self.kinds, self.cost_ms, strict=True) if class_of(known) == group]
+            self._costs[kind] = np.asarray(np.max([self.class_cost_ms[group], *alike], axis=0), dtype=np.float64)
+        return self._costs[kind]
+
+    @cached_property
+    def _costs(self) -> dict[str, Array]:
+        return dict(zip(self.kinds, self.cost_ms, strict=True))
 
     def kernel_ms(self, kernels: Sequence[KernelSpec]) -> Array:
         """(n,) prior milliseconds of each kernel; views cost nothing."""
@@ -133,9 +145,8 @@ class Roofline:
 
     def table_ms(self, table: KernelTable) -> Array:
         """``kernel_ms`` of a table."""
-        rows = {kind: row for row, kind in enumerate(dict.fromkeys(table.kinds))}
-        costs = np.array([self.cost_of(kind) for kind in rows])[[rows[kind] for kind in table.kinds]]
-        return np.asarray((table_terms(table, self.align) * costs).sum(axis=1), dtype=np.float64)
+        costs = np.array([self.cost_of(kind) for kind in table.names])
+        return np.asarray((table_terms(table, self.align) * costs[table.kind]).sum(axis=1), dtype=np.float64)
 
     def to_dict(self) -> dict[str, Any]:
         return {

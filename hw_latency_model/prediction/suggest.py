@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw_latency_model.kernels.table import KernelTable
-from hw_latency_model.prediction.prior import table_costs
 from hw_latency_model.types import LatencyEstimate, TargetEstimate
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def _most_telling(
 ) -> float:
     """Greedy reduction of the summed posterior variance per cost; appends to ``picked``, returns what is left."""
     table = KernelTable.join(tables)
-    found = model.fit_result.predict_log(table, table_costs(model.fit_result.prior, table))
+    found = model.fit_result.predict_log(table, model.fit_result.prior.table_ms(table))
     correction = model.fit_result.correction
     covariance = correction.posterior(found.features)
     least = MIN_SIGNAL_REL * correction.noise_var

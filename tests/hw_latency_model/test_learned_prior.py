@@ -11,7 +11,7 @@ from hw_latency_model import KernelSpec
 from hw_latency_model.kernels.table import KernelTable
 from hw_latency_model.prediction.boosted_trees import BoostedTrees
 from hw_latency_model.prediction.learned_prior import LearnedPrior
-from hw_latency_model.prediction.prior import KernelPrior, prior_from_dict, table_costs
+from hw_latency_model.prediction.prior import KernelPrior, prior_from_dict
 from hw_latency_model.prediction.roofline import Roofline
 
 BASE = Roofline(
@@ -60,7 +60,8 @@ def networks(count: int, seed: int) -> list[list[KernelSpec]]:
 def true_ms(kernels: list[KernelSpec]) -> np.ndarray:
     """Twice the roofline where blocks of 16 channels are not full, half after an elementwise kernel (a warm cache)."""
     factor = np.array([2.0 if kernel.kind == "pointwise" and kernel.in_channels % 16 else 1.0 for kernel in kernels])
-    after = np.array([before == "elementwise" for before in KernelTable.of(kernels).before])
+    table = KernelTable.of(kernels)
+    after = table.by_name("elementwise".__eq__, table.before) > 0
     return np.asarray(BASE.kernel_ms(kernels) * factor * np.where(after, 0.5, 1.0))
 
 
@@ -88,7 +89,7 @@ def test_a_kind_never_timed_keeps_the_rooflines_cost(prior: LearnedPrior) -> Non
 
 def test_kernels_of_many_networks_at_once_keep_their_own_neighbours(prior: LearnedPrior) -> None:
     known = networks(5, 2)
-    together = table_costs(prior, KernelTable.join([KernelTable.of(item) for item in known]))
+    together = prior.table_ms(KernelTable.join([KernelTable.of(item) for item in known]))
     assert np.allclose(together, np.concatenate([prior.kernel_ms(item) for item in known]), rtol=1e-12)
 
 
