@@ -11,6 +11,7 @@ import torch
 
 from exports.network_file import UNREADABLE
 from search_spaces.files import atomic_path
+from trial_runner.trial_spec import CHECKPOINT, Continuation, TrialFailed
 
 
 @dataclass(frozen=True)
@@ -72,3 +73,12 @@ def load_checkpoint(path: Path, fingerprint: str | None = None) -> Checkpoint | 
         return None
     content["curve"] = tuple((int(epoch), float(value)) for epoch, value in content["curve"])
     return Checkpoint(**content)
+
+
+def finished_checkpoint(continues: Continuation) -> Checkpoint:
+    """The checkpoint that a final training starts from. Raises TrialFailed where it is gone."""
+    path = continues.folder / CHECKPOINT
+    checkpoint = load_checkpoint(path)
+    if checkpoint is None:
+        raise TrialFailed(f"it was to go on from trial {continues.number}, which has no usable checkpoint at {path}")
+    return checkpoint

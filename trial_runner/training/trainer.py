@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from objectives.cost import deployed_cost
 from objectives.data import SplitArrays
-from objectives.split_scores import SplitScores
 from objectives.trial_score import TrialScore
 from search_spaces import SearchSpace
 from search_spaces.networks import upsample_logits
@@ -21,17 +17,17 @@ from search_spaces.pruning import fit_shape
 from trial_runner.training.averaging import WeightAverage
 from trial_runner.training.batches import Augmentation, class_weights, epoch_batches, plain_batches
 from trial_runner.training.calibration import calibrate_norms
-from trial_runner.training.checkpoint import Checkpoint, load_checkpoint
+from trial_runner.training.checkpoint import Checkpoint, finished_checkpoint
 from trial_runner.training.distillation import Teacher, teacher_of
-from trial_runner.training.evaluate import split_scores
+from trial_runner.training.failures import failures_told
 from trial_runner.training.losses import segmentation_loss
 from trial_runner.training.optimizers import make_optimizer, rate_factor, set_rate
 from trial_runner.training.parallel import World
 from trial_runner.training.pruning_stage import PruningStage
 from trial_runner.training.quantization import PrecisionStage
-from trial_runner.training.robustness import CorruptionSample, is_asked_for
+from trial_runner.training.reading import Reader
 from trial_runner.training.runtime import compiled, memory_format
-from trial_runner.trial_spec import CHECKPOINT, Continuation, TrialFailed, TrialSpec
+from trial_runner.trial_spec import TrialFailed, TrialSpec
 
 
 class Trainer:
@@ -61,12 +57,15 @@ class Trainer:
         resume: Checkpoint | None = None,
         world: World = World(),  # noqa: B008
     ) -> None:
-        self._spec, self._space, self._train, self._val = spec, space, train, val
-        self._num_classes, self._ignore_index, self._device = num_classes, ignore_index, device
+        self._spec, self._space, self._train = spec, space, train
+        self._ignore_index, self._device = ignore_index, device
         self._config, self._world = spec.training, world
         self._seed = spec.config.study.seed if spec.seed is None else spec.seed
         hyper = space.hyperparameters(spec.candidate)
         self._learning_rate, self._weight_decay = hyper["learning_rate"], hyper["weight_decay"]
+        self._reader = Reader(
+            spec, space, val, num_classes=num_classes, ignore_index=ignore_index, device=device, world=world
+        )
         self._teacher: Teacher | None = teacher_of(spec, space, num_classes, device)
         self._mixed = self._config.mixed_precision and device.type == "cuda"
         self._epochs = spec.epochs
@@ -79,7 +78,7 @@ class Trainer:
             if self._config.loss.class_weights == "sqrt_inverse"
             else None
         )
-        start = resume or (load_finished(spec.continues) if spec.continues else None)
+        start = resume or (finished_checkpoint(spec.continues) if spec.continues else None)
         self.epoch = resume.epoch if resume else 0
         self.pruned = start.pruned if start else False
         self.curve = list(resume.curve) if resume else []
@@ -125,9 +124,10 @@ class Trainer:
 
         Raises:
             TrialFailed: the loss or the weights are no longer finite, or the memory did not suffice.
+            UserError: it could not be compiled.
         """
         started = time.monotonic()
-        try:
+        with failures_told(self._config, self._world):
             if self._pruning and not self.pruned and self.epoch >= self._prune_epoch:
                 self.net = self._pruning.cut(self.net)  # type: ignore[arg-type]
                 self.pruned = True
@@ -140,20 +140,17 @@ class Trainer:
             self.train_s += time.monotonic() - started
             due = self.epoch % self._config.evaluate_every == 0 if read is None else read
             return self.read() if due or self.done else None
-        except MemoryError as error:
-            if self._world.size > 1:
-                raise  # the others wait for this process: it has to die
-            raise TrialFailed(_OUT_OF_MEMORY) from error
-        except RuntimeError as error:
-            if self._world.size > 1:
-                raise
-            if isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error):
-                raise TrialFailed(_OUT_OF_MEMORY) from error
-            raise
 
     def read(self) -> TrialScore:
         """Evaluate what has been trained, and enter it into the curve."""
-        self.score = self._evaluate()
+        self.score = self._reader.read(
+            self._settled(),
+            self._precision,
+            epoch=self.epoch,
+            epochs_total=self._epochs,
+            train_s=self.train_s,
+            initial_weights=self.initial_weights,
+        )
         self.curve.append((self.epoch, self.score.val_miou))
         return self.score
 
@@ -257,57 +254,6 @@ class Trainer:
         calibrate_norms(self._evaluated, self._calibration_batches())
         return self._evaluated
 
-    def _scores(
-        self, net: nn.Module, images: NDArray[np.uint8], labels: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
-    ) -> SplitScores:
-        """Of all processes together, each of which has run a part of the images."""
-        rank, size = self._world.rank, self._world.size
-        classes, ignored, device = self._num_classes, self._ignore_index, self._device
-        part = split_scores(net, images[rank::size], labels[rank::size], classes, ignored, device=device)
-        return part if size == 1 else part.shared(lambda counts: self._world.add_up(counts, device))
-
-    def _evaluate(self) -> TrialScore:
-        net = self._settled()
-        scored = self._precision.delivered(net, last=self.done)
-        images, labels = self._val.images, self._val.labels
-        scores = self._scores(scored, images, labels)
-        miou = scores.matrix.miou()
-        if not math.isfinite(miou):
-            raise TrialFailed("no validation label holds a class to score; check data.root and the ignore index")
-        shape = self._precision.float_net or net
-        cost = deployed_cost(shape, self._space.input_hw(self._spec.candidate))  # type: ignore[arg-type]
-        corrupted = None
-        if self.done and is_asked_for(self._spec.config):
-            sample = CorruptionSample(len(images), self._spec.config.robustness)
-            sample.take(images, labels)
-            corrupted = sample.miou(lambda part: self._scores(scored, part.images, part.labels).matrix)
-        return TrialScore(
-            val_miou=miou,
-            epoch=self.epoch,
-            epochs_total=self._epochs,
-            macs=cost.macs,
-            params=cost.parameters,
-            train_s=self.train_s,
-            initial_weights=self.initial_weights,
-            class_iou=tuple(None if math.isnan(value) else float(value) for value in scores.matrix.iou()),
-            precision=self._precision.precision if scored is not net or self._precision.training_rounded else "fp32",
-            float_miou=self._scores(net, images, labels).matrix.miou() if scored is not net else None,
-            val_dice=scores.dice.value,
-            corruption_miou=corrupted,
-        )
-
     def _calibration_batches(self) -> Iterator[Tensor]:
         count = self._config.norm_calibration_batches
         return plain_batches(self._train.images, count, self._config.batch_size, self._device)
-
-
-def load_finished(continues: Continuation) -> Checkpoint:
-    """The checkpoint that a final training starts from. Raises TrialFailed where it is gone."""
-    path = continues.folder / CHECKPOINT
-    checkpoint = load_checkpoint(path)
-    if checkpoint is None:
-        raise TrialFailed(f"it was to go on from trial {continues.number}, which has no usable checkpoint at {path}")
-    return checkpoint
-
-
-_OUT_OF_MEMORY = "out of memory; lower training.batch_size or space.resolutions_px, or give each trial more memory"
