@@ -33,8 +33,6 @@ class FamilySpec:
         scaled_layers: blocks of each stage at depth 1, where the keyword ``layers`` takes them.
         dilates: whether timm can keep its last stages at a smaller stride, by dilation.
         by_default: whether a study that names no families tries it.
-        channels_last_safe: False where the backward pass in channels-last layout corrupts memory on a CPU (a strided
-            1x1 convolution on the three-channel image, as in RepVGG's stem): train those in the contiguous layout.
     """
 
     name: str
@@ -48,7 +46,6 @@ class FamilySpec:
     scaled_layers: tuple[int, ...] = ()
     dilates: bool = True
     by_default: bool = True
-    channels_last_safe: bool = True
 
     @property
     def has_depth(self) -> bool:
@@ -155,7 +152,6 @@ _SPECS = (
         "repvgg_a0",
         "width_factor",
         unrounded_channels={"stem_chs": 48},
-        channels_last_safe=False,
     ),
     FamilySpec("fbnetc", f"{_EFFICIENTNET}:_gen_fbnetc", "fbnetc_100", "channel_multiplier"),
     FamilySpec("spnasnet", f"{_EFFICIENTNET}:_gen_spnasnet", "spnasnet_100", "channel_multiplier"),

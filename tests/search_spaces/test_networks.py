@@ -58,16 +58,6 @@ def test_width_one_is_the_network_timm_has_weights_for(family):
     assert {name: value.shape for name, value in ours.items()} == {name: value.shape for name, value in theirs.items()}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_unsafe_flag_marks_strided_pointwise_stems(family):
-    unsafe = any(
-        m.in_channels == 3 and m.kernel_size == (1, 1) and m.stride != (1, 1)
-        for m in build(family).modules()
-        if isinstance(m, nn.Conv2d)
-    )
-    assert FAMILIES[family].channels_last_safe is not unsafe
-
-
 def test_initial_weights_depend_on_the_seed_alone():
     torch.manual_seed(123)
     before = torch.get_rng_state()
