@@ -32,9 +32,13 @@ def hover_text(record: TrialRecord) -> str:
         for name in ("learning_rate", "weight_decay")
         if name in record.params
     )
+    if record.continues is not None:
+        lines.append(f"trained on from trial {record.continues}")
     if record.score is not None:
         score = record.score
         lines.append(f"mIoU {text.miou(score.val_miou)} at epoch {score.epoch} of {score.epochs_total}")
+        if score.float_miou is not None:
+            lines.append(f"{text.miou(score.float_miou)} in float, before {html.escape(score.precision)}")
     if record.latency_ms is not None:
         lines.append(f"predicted {text.milliseconds(record.latency_ms)} ms {text.interval(record)}")
     lines += escaped(f"{METRICS[name].label} {METRICS[name].text(cost.value)}" for name, cost in record.costs.items())
@@ -143,11 +147,16 @@ def interval_bars(records: Sequence[TrialRecord], colour: str) -> dict[str, obje
     }
 
 
+def whole_numbers(last: int) -> dict[str, object]:
+    """The ticks of an axis that counts up to ``last``: plotly would put some at fractions on a short one."""
+    return {"dtick": 1} if last <= 12 else {}
+
+
 def style(figure: go.Figure, x_title: str | None, y_title: str | None, *, height: int = 400) -> None:
     figure.update_layout(
         template="none",
         height=height,
-        margin={"l": 62, "r": 24, "t": 34, "b": 60},
+        margin={"l": 62, "r": 24, "t": 46, "b": 60},
         font={"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 13, "color": INK},
         paper_bgcolor="white",
         plot_bgcolor="white",

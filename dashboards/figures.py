@@ -1,4 +1,4 @@
-"""The plotly figures. Each function returns None where there is nothing to draw; the caller then says so in words."""
+"""The front, and its members by class. None is returned where there is nothing to draw; the caller then says so in words."""
 
 from __future__ import annotations
 
@@ -10,21 +10,17 @@ import plotly.graph_objects as go
 from dashboards import text
 from dashboards.figure_parts import (
     BUDGET,
-    FAINT,
     FRONT,
     GREY,
     MEASURED,
     axis_ranges,
-    escaped,
-    hover_text,
     interval_bars,
     points,
     staircase,
     style,
-    wrapped,
 )
 from dashboards.objective_figures import objectives_figure
-from objectives.pareto import ParetoFront, hypervolume_history
+from objectives.pareto import ParetoFront
 from objectives.trial_record import REFUSED, STOPPED, TrialRecord
 
 
@@ -81,7 +77,8 @@ def pareto_figure(
         trace = points(on_front, "Pareto front, predicted", FRONT, "circle", 11)
         trace.error_x = interval_bars(on_front, FRONT)
         trace.mode = "markers+text"
-        trace.text = [f"{record.number}" for record in on_front]
+        several = len({record.precision for record in on_front}) > 1
+        trace.text = [f"{r.number} {r.precision}" if several and r.precision else f"{r.number}" for r in on_front]
         trace.textposition = _label_places(on_front, right - left, top - bottom)
         trace.textfont = {"color": FRONT, "size": 12}
         figure.add_trace(trace)
@@ -107,78 +104,6 @@ def pareto_figure(
     style(figure, "latency, ms (predicted, with its interval)", "validation mIoU", height=520)
     figure.update_xaxes(range=[left, right])
     figure.update_yaxes(range=[bottom, top])
-    return figure
-
-
-def learning_curves_figure(
-    records: Sequence[TrialRecord], front: ParetoFront, *, rungs: Sequence[int] = ()
-) -> go.Figure | None:
-    """mIoU by epoch: the front's members in colour, the rest thin and grey, a cross where one was stopped."""
-    drawn = [record for record in records if record.curve]
-    if not drawn:
-        return None
-    figure = go.Figure()
-    stopped = [record for record in drawn if record.outcome == STOPPED]
-    failed = [record for record in drawn if record.state == "FAIL"]
-    other = [r for r in drawn if r not in front and r.outcome != STOPPED and r.state != "FAIL"]
-    for group, name, colour, dash in (
-        (stopped, "stopped early", FAINT, "solid"),
-        (other, "trained, off the front", GREY, "solid"),
-        (failed, "failed", BUDGET, "dot"),
-    ):
-        if group:
-            figure.add_trace(_joined_curves(group, name, colour, dash))
-    if stopped:
-        figure.add_trace(
-            go.Scatter(
-                x=[record.curve[-1][0] for record in stopped],
-                y=[record.curve[-1][1] for record in stopped],
-                mode="markers",
-                marker={"symbol": "x-thin-open", "size": 7, "color": GREY},
-                text=[f"<b>Trial {r.number}</b> stopped<br>{wrapped(r.reason)}" for r in stopped],
-                hovertemplate="%{text}<extra></extra>",
-                name="where it was stopped",
-            )
-        )
-    shown = [record for record in front.records if record.curve]
-    labelled = _with_room([(record.number, record.curve[-1][1]) for record in shown])
-    for index, record in enumerate(shown):
-        # From light (fast) to dark (slow): a front is ordered, so its colours are.
-        share = index / max(len(shown) - 1, 1)
-        colour = f"rgb({110 - 90 * share:.0f},{165 - 110 * share:.0f},{245 - 110 * share:.0f})"
-        figure.add_trace(
-            go.Scatter(
-                x=[epoch for epoch, _ in record.curve],
-                y=[value for _, value in record.curve],
-                mode="lines+markers+text",
-                line={"color": colour, "width": 2},
-                marker={"size": 4, "color": colour},
-                text=[""] * (len(record.curve) - 1) + [str(record.number) if record.number in labelled else ""],
-                textposition="middle right",
-                textfont={"size": 11, "color": colour},
-                hovertext=[hover_text(record)] * len(record.curve),
-                hovertemplate="epoch %{x}, mIoU %{y:.3f}<br>%{hovertext}<extra></extra>",
-                name="on the front, fast to slow",
-                legendgroup="front",
-                showlegend=index == len(shown) - 1,
-                cliponaxis=False,
-            )
-        )
-    last = max(record.curve[-1][0] for record in drawn)
-    for rung in sorted(set(rungs)):
-        if rung < last:
-            figure.add_vline(x=rung, line={"color": GREY, "width": 1, "dash": "dot"})
-            figure.add_annotation(
-                x=rung,
-                y=1,
-                yref="paper",
-                text="rung",
-                showarrow=False,
-                yanchor="bottom",
-                font={"size": 10, "color": GREY},
-            )
-    style(figure, "epoch", "validation mIoU")
-    figure.update_yaxes(rangemode="tozero")
     return figure
 
 
@@ -211,41 +136,6 @@ def class_iou_figure(front: ParetoFront, class_names: Sequence[str]) -> go.Figur
     return figure
 
 
-def hypervolume_figure(records: Sequence[TrialRecord], front: ParetoFront) -> go.Figure | None:
-    """Hypervolume of all that was complete up to each trial, by the front's objectives and corner."""
-    history = hypervolume_history(records, front.reference_point, front.objectives)
-    if not history:
-        return None
-    last = max(record.number for record in records)
-    numbers = [*(number for number, _ in history), last]
-    values = [*(value for _, value in history), history[-1][1]]
-    figure = go.Figure(
-        go.Scatter(
-            x=numbers,
-            y=values,
-            mode="lines",
-            line={"color": FRONT, "width": 2, "shape": "hv"},
-            fill="tozeroy",
-            fillcolor="rgba(36,87,214,0.06)",
-            hovertemplate="up to trial %{x}: %{y:.4g}<extra></extra>",
-            showlegend=False,
-        )
-    )
-    style(figure, "trial", escaped([f"hypervolume, {text.volume_unit(front.objectives)}"])[0])
-    figure.update_yaxes(rangemode="tozero")
-    return figure
-
-
-def _with_room(ends: Sequence[tuple[int, float]]) -> set[int]:
-    """Trials whose curves end far enough from a better one's end to carry a label."""
-    chosen: dict[int, float] = {}
-    room = 0.035 * max((value for _, value in ends), default=0.0)
-    for number, value in sorted(ends, key=lambda end: -end[1]):
-        if all(other - value >= room for other in chosen.values()):
-            chosen[number] = value
-    return set(chosen)
-
-
 def _label_places(records: Sequence[TrialRecord], width: float, height: float) -> list[str]:
     """Above the staircase; below it for a point that is close to one already labelled above."""
     places: list[str] = []
@@ -258,24 +148,3 @@ def _label_places(records: Sequence[TrialRecord], width: float, height: float) -
             places.append("top left")
             taken = at
     return places
-
-
-def _joined_curves(records: Sequence[TrialRecord], name: str, colour: str, dash: str) -> go.Scatter:
-    """Many curves as one trace with gaps: a thousand traces would make a browser crawl."""
-    x: list[int | None] = []
-    y: list[float | None] = []
-    labels: list[str] = []
-    for record in records:
-        x += [*(epoch for epoch, _ in record.curve), None]
-        y += [*(value for _, value in record.curve), None]
-        labels += [f"Trial {record.number}"] * (len(record.curve) + 1)
-    return go.Scatter(
-        x=x,
-        y=y,
-        mode="lines+markers",
-        line={"color": colour, "width": 1, "dash": dash},
-        marker={"size": 2.5},
-        text=labels,
-        hovertemplate="%{text}: epoch %{x}, mIoU %{y:.3f}<extra></extra>",
-        name=name,
-    )

@@ -93,5 +93,5 @@ def relative_error_figure(records: Sequence[TrialRecord]) -> go.Figure | None:
     figure.add_vrect(x0=-10, x1=10, fillcolor=INK, opacity=0.06, line_width=0)
     figure.add_vline(x=0, line={"color": GREY, "width": 1, "dash": "dash"})
     style(figure, "prediction error, % of measured", None, height=max(260, 110 + 26 * len(known)))
-    figure.update_yaxes(type="category", autorange="reversed")
+    figure.update_yaxes(type="category", range=[len(known) - 0.5, -0.5])
     return figure

@@ -56,7 +56,7 @@ def family_table(report: LatencyReport) -> str:
         tables.Column("median error", "number"),
         tables.Column("worst", "number"),
         tables.Column("median of signed errors", "number"),
-        tables.Column("within 10 %", "number"),
+        tables.Column("within 10%", "number"),
         tables.Column("intervals held", "number"),
         tables.Column("median error, family unseen", "number"),
         tables.Column("intervals held, family unseen", "number"),

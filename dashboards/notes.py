@@ -23,6 +23,8 @@ def trial_note(record: TrialRecord, bundle_name: str, links: Mapping[str, str]) 
     """
     lines = [f"## Trial {record.number}: {escape(text.network(record))}", ""]
     rows = [("mIoU", text.miou(record.val_miou))]
+    if text.any_quantized([record]):
+        rows += [("precision", record.precision or "–"), ("mIoU in float", text.miou(record.float_miou))]
     rows += [(METRICS[name].label, METRICS[name].text(cost.value)) for name, cost in record.costs.items()]
     rows.append(("predicted latency, ms", f"{text.milliseconds(record.latency_ms)} {text.interval(record)}".strip()))
     inside = text.inside_interval(record)
@@ -31,7 +33,8 @@ def trial_note(record: TrialRecord, bundle_name: str, links: Mapping[str, str]) 
     if record.score is not None:
         rows.append(("MACs", text.count(record.score.macs)))
         rows.append(("parameters", text.count(record.score.params)))
-        rows.append(("trained", f"{record.score.epoch} epochs in {text.seconds(record.score.train_s)}"))
+        origin = "" if record.continues is None else f", from trial {record.continues} on"
+        rows.append(("trained", f"{record.score.epoch} epochs in {text.seconds(record.score.train_s)}{origin}"))
     rows.append(("bundle", bundle_name))
     lines += _table(("", ""), rows)
     lines += [f"\n![preview]({link})" for name, link in links.items() if name.endswith(".png")]
@@ -52,6 +55,7 @@ def study_note(
     budget = "none" if latency_budget_ms is None else f"{latency_budget_ms:g} ms"
     lines = [f"## {escape(name)}", ""]
     others = beside_the_usual(front.objectives)
+    quantized = text.any_quantized(front.records)
     corner, unit = text.corner(front.objectives, front.reference_point), text.volume_unit(front.objectives)
     facts = [
         ("device", device or "not stated"),
@@ -69,6 +73,7 @@ def study_note(
         (
             str(record.number),
             text.network(record),
+            *([record.precision or "–", text.miou(record.float_miou)] if quantized else []),
             text.miou(record.val_miou),
             *(objective.text(objective.value(record)) for objective in others),
             f"{text.milliseconds(record.latency_ms)} {text.interval(record)}".strip(),
@@ -76,7 +81,8 @@ def study_note(
         )
         for record in front.records
     ]
-    heads = ["trial", "network", "mIoU", *(objective.label for objective in others), "predicted, ms", "measured, ms"]
+    heads = ["trial", "network", *(["precision", "float mIoU"] if quantized else []), "mIoU"]
+    heads += [*(objective.label for objective in others), "predicted, ms", "measured, ms"]
     lines += ["", "### The front", "", *_table(heads, rows)]
     return "\n".join(lines)
 

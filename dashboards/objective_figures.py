@@ -14,6 +14,8 @@ from objectives.pareto import ParetoFront
 from objectives.trial_record import TrialRecord
 
 _PANEL_PX, _ACROSS = 330, 3
+LEAST_PANEL_WIDTH_PX = 250
+_CLOSE_X, _CLOSE_Y, _MOST_IN_LABEL = 0.04, 0.07, 4
 
 
 def objectives_figure(records: Sequence[TrialRecord], front: ParetoFront) -> go.Figure | None:
@@ -25,7 +27,7 @@ def objectives_figure(records: Sequence[TrialRecord], front: ParetoFront) -> go.
     if not shown:
         return None
     first, *others = front.objectives
-    across = min(len(others), _ACROSS)
+    across = panels_across(front.objectives)
     down = math.ceil(len(others) / across)
     figure = make_subplots(rows=down, cols=across, horizontal_spacing=0.09, vertical_spacing=0.16)
     off_front = [record for record in shown if record not in front]
@@ -43,10 +45,17 @@ def objectives_figure(records: Sequence[TrialRecord], front: ParetoFront) -> go.
     style(figure, None, None, height=_PANEL_PX * down + 70)
     for index, other in enumerate(others):
         place = {"row": index // across + 1, "col": index % across + 1}
-        figure.update_xaxes(title={"text": escaped([axis_title(other)])[0]}, **place)
+        figure.update_xaxes(title={"text": escaped([axis_title(other)])[0]}, rangemode="nonnegative", **place)
+        figure.update_yaxes(rangemode="nonnegative", **place)
         if place["col"] == 1:
             figure.update_yaxes(title={"text": escaped([axis_title(first)])[0]}, **place)
     return figure
+
+
+def panels_across(objectives: Sequence[Objective]) -> int:
+    """How many panels stand side by side: three at most, and four as two rows of two."""
+    others = len(objectives) - 1
+    return 2 if others == 4 else min(others, _ACROSS)
 
 
 def trade_figure(front: ParetoFront) -> go.Figure | None:
@@ -79,6 +88,7 @@ def trade_figure(front: ParetoFront) -> go.Figure | None:
         )
     style(figure, None, "worst of the front (0) to best (1)", height=380)
     figure.update_xaxes(type="category")
+    figure.update_yaxes(range=[-0.05, 1.05])
     return figure
 
 
@@ -97,8 +107,9 @@ def _points(
         x=[_number(other.value(record)) for record in records],
         y=[_number(first.value(record)) for record in records],
         mode="markers+text" if on_front else "markers",
-        text=[str(record.number) for record in records] if on_front else None,
+        text=_labels([(r.number, other.value(r), first.value(r)) for r in records]) if on_front else None,
         textposition="top center",
+        cliponaxis=False,
         textfont={"color": FRONT, "size": 11},
         marker={"color": colour, "size": 10 if on_front else 7, "opacity": 1.0 if on_front else 0.6},
         name="Pareto front" if on_front else "trained to the end",
@@ -107,6 +118,32 @@ def _points(
         hovertext=[hover_text(record) for record in records],
         hovertemplate="%{hovertext}<extra></extra>",
     )
+
+
+def _labels(points: Sequence[tuple[int, float, float]]) -> list[str]:
+    """The trials' numbers, those that would cover one another in one label: ``4, 7``."""
+    known = [point for point in points if not math.isnan(point[1]) and not math.isnan(point[2])]
+    if not known:
+        return [""] * len(points)
+    wide, high = (max(column) - min(column) or 1.0 for column in list(zip(*known, strict=True))[1:])
+    groups: list[list[tuple[int, float, float]]] = []
+    for point in known:
+        close = (
+            group
+            for group in groups
+            if abs(point[1] - group[0][1]) < _CLOSE_X * wide and abs(point[2] - group[0][2]) < _CLOSE_Y * high
+        )
+        group = next(close, None)
+        if group is None:
+            groups.append([point])
+        else:
+            group.append(point)
+    told = {}
+    for group in groups:
+        numbers = [str(point[0]) for point in group]
+        more = len(numbers) - _MOST_IN_LABEL
+        told[group[0][0]] = ", ".join(numbers[:_MOST_IN_LABEL] + ([f"+{more}"] if more > 0 else []))
+    return [told.get(number, "") for number, _, _ in points]
 
 
 def _number(value: float) -> float | None:

@@ -13,10 +13,13 @@ from plotly.offline import get_plotlyjs
 _CONTENT_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 
 
-def figure_box(name: str, figure: go.Figure, drawn: dict[str, go.Figure]) -> str:
-    """The element that ``figure`` will be drawn in; the figure itself is added to ``drawn`` under ``name``."""
+def figure_box(name: str, figure: go.Figure, drawn: dict[str, go.Figure], *, min_width_px: int = 0) -> str:
+    """The element that ``figure`` will be drawn in; the figure itself is added to ``drawn`` under ``name``. It scrolls sideways
+    where the screen is narrower than ``min_width_px``."""
     drawn[name] = figure
-    return f'<div class="figure" id="{name}" style="min-height:{figure.layout.height}px"></div>'
+    style = f"min-height:{figure.layout.height}px" + (f";min-width:{min_width_px}px" if min_width_px else "")
+    box = f'<div class="figure" id="{name}" style="{style}"></div>'
+    return f'<div class="scroll">{box}</div>' if min_width_px else box
 
 
 def whole_page(title: str, body: str, drawn: Mapping[str, go.Figure]) -> str:

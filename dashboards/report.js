@@ -14,4 +14,40 @@
     Plotly.newPlot(element, figure.data, figure.layout, config);
   }
   document.querySelectorAll(".figure").forEach(draw);
+
+  // A click on a heading sorts its table by that column, a second one the other way round. What is not known stays last.
+  function key(cell) {
+    if (cell.dataset.value !== undefined) return Number(cell.dataset.value);
+    return cell.classList.contains("number") ? parseFloat(cell.textContent) : cell.textContent;
+  }
+  function sortBy(heading) {
+    var table = heading.closest("table");
+    var column = heading.cellIndex;
+    var descending = heading.getAttribute("aria-sort") === "ascending";
+    var rows = Array.from(table.tBodies[0].rows).map(function (row) {
+      return { row: row, key: key(row.cells[column]) };
+    });
+    rows.sort(function (a, b) {
+      if (Number.isNaN(a.key) || Number.isNaN(b.key)) return Number.isNaN(a.key) - Number.isNaN(b.key);
+      var order = typeof a.key === "number" && typeof b.key === "number" ? a.key - b.key : String(a.key).localeCompare(String(b.key));
+      return descending ? -order : order;
+    });
+    table.querySelectorAll("th").forEach(function (other) {
+      other.removeAttribute("aria-sort");
+    });
+    heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
+    rows.forEach(function (item) {
+      table.tBodies[0].appendChild(item.row);
+    });
+  }
+  document.querySelectorAll("thead th").forEach(function (heading) {
+    heading.tabIndex = 0;
+    heading.title = "sort";
+    heading.addEventListener("click", function () {
+      sortBy(heading);
+    });
+    heading.addEventListener("keydown", function (event) {
+      if (event.key === "Enter") sortBy(heading);
+    });
+  });
 })();

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from html import escape
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import plotly.graph_objects as go
 
-from dashboards import figures, latency_figures, objective_figures, tables, text
-from dashboards.page import figure_box, whole_page
-from dashboards.picture import front_svg
-from objectives.objective import budget_texts
-from objectives.pareto import MEASURED_LATENCY, MIOU, ParetoFront, pareto_front
+from dashboards import tables, text, trial_tables
+from dashboards.page import whole_page
+from dashboards.report_front import class_section, front_section, preview_section
+from dashboards.report_search import latency_section, learning_section
+from objectives.objective import Objective
+from objectives.pareto import ParetoFront
 from objectives.storage_url import redact_url
 from objectives.trial_record import DIED, FINISHED, REFUSED, REUSED, STOPPED, TrialRecord
 from search_spaces.files import atomic_path
@@ -34,6 +34,7 @@ def write_report(
     device: str | None = None,
     latency_budget_ms: float | None = None,
     calibration: Mapping[str, Any] | None = None,
+    latency_report: Path | None = None,
     rungs: Sequence[int] = (),
     data_name: str | None = None,
     written_at: datetime | None = None,
@@ -48,6 +49,7 @@ def write_report(
         config_yaml: the resolved config; passwords of URLs in it are hidden.
         device: what the latencies are of.
         calibration: facts of the latency model, as plain values; a key ``summary`` is set as a sentence.
+        latency_report: the latency model's own page, to be linked.
         rungs: epochs at which trials were compared.
         data_name: the data set's name.
         written_at: the time stamp; now where None.
@@ -59,12 +61,13 @@ def write_report(
     body = [
         _headline(study_name, records, front, device, latency_budget_ms, data_name, written_at or datetime.now()),
         "<main>",
-        _front_section(path, study_name, records, front, latency_budget_ms, drawn),
-        _learning_section(records, front, rungs, drawn),
-        _latency_section(records, calibration, drawn),
-        _class_section(front, class_names, drawn),
+        front_section(path, study_name, records, front, latency_budget_ms, drawn),
+        preview_section(front),
+        learning_section(records, front, rungs, drawn),
+        latency_section(path, records, calibration, latency_report, drawn),
+        class_section(front, class_names, drawn),
         _not_trained_section(records),
-        _all_section(records, config_yaml),
+        _all_section(records, front.objectives, config_yaml),
         "</main>",
         _footer(front),
     ]
@@ -86,9 +89,11 @@ def _headline(
     ended = text.by_outcome(records)
     about = [f"data: {data_name}"] if data_name else []
     about.append(f"device: {device or 'not stated'}")
-    budget = "no latency budget" if latency_budget_ms is None else f"budget {latency_budget_ms:g} ms"
-    about += [budget, f"written {written_at:%Y-%m-%d %H:%M}"]
-    best = max((r for r in front.records if r.val_miou is not None), key=lambda r: r.val_miou or 0.0, default=None)
+    about += [words] if (words := text.precisions(records)) else []
+    about.append("no latency budget" if latency_budget_ms is None else f"budget {latency_budget_ms:g} ms")
+    trained_s = sum(record.score.train_s for record in records if record.score and record.reused_from is None)
+    about += [f"{text.seconds(trained_s)} of training"] if trained_s else []
+    about.append(f"written {written_at:%Y-%m-%d %H:%M}")
     tiles = [
         (str(len(records)), "trial" if len(records) == 1 else "trials"),
         (str(ended[FINISHED]), text.OUTCOMES[FINISHED]),
@@ -100,145 +105,24 @@ def _headline(
         (str(ended[name]), label) for name, label in ((REUSED, "reused"), (text.RUNNING, "running")) if ended[name]
     ]
     tiles.append((str(len(front)), "on the Pareto front"))
-    if best is not None:
-        tiles.append((text.miou(best.val_miou), f"best mIoU, at {text.milliseconds(best.latency_ms)} ms"))
-        shown = ".3f" if text.is_usual(front.objectives) else ".4g"
-        tiles.append((format(front.hypervolume, shown), f"hypervolume, {text.volume_unit(front.objectives)}"))
-    boxes = "".join(f'<div class="tile"><b>{escape(a)}</b><span>{escape(b)}</span></div>' for a, b in tiles)
-    line = escape(" · ".join(about))
+    tiles += _best_tiles(front, latency_budget_ms)
     return (
-        f'<header><div><h1>{escape(study_name)}</h1><div class="soft">{line}</div>'
-        f'<div class="tiles">{boxes}</div></div></header>'
+        f'<header><div><h1>{escape(study_name)}</h1><div class="soft">{escape(" · ".join(about))}</div>'
+        f"{tables.tiles(tiles)}</div></header>"
     )
 
 
-def _front_section(
-    path: Path,
-    study_name: str,
-    records: Sequence[TrialRecord],
-    front: ParetoFront,
-    latency_budget_ms: float | None,
-    drawn: dict[str, go.Figure],
-) -> str:
-    usual = text.is_usual(front.objectives)
-    parts = [f"<section><h2>{'Accuracy against latency' if usual else 'The Pareto front'}</h2>"]
-    figure = figures.pareto_figure(records, front, latency_budget_ms=latency_budget_ms)
-    if figure is None:
-        parts.append(tables.empty("No trial has been trained to the end yet, so there is no front. " + _next(records)))
-        return "".join([*parts, "</section>"])
-    parts.append(f'<p class="soft">{escape(_USUAL if usual else _others(front))}</p>')
-    parts.append(figure_box("front", figure, drawn))
-    trade = None if usual else objective_figures.trade_figure(front)
-    if trade is not None:
-        parts.append("<h3>What each member trades</h3>")
-        parts.append(figure_box("trade", trade, drawn))
-    if usual:
-        svg = front_svg(records, front, title=study_name, latency_budget_ms=latency_budget_ms)
-        parts.append(f"<noscript>{svg}</noscript>")
-    parts.append("<h3>The front</h3>")
-    parts.append(tables.front_table(front.records, path, front.objectives))
-    fallen = _fallen(front) if usual else ()
-    if fallen:
-        numbers = ", ".join(str(number) for number in fallen)
-        parts.append(
-            f'<p class="note">By what was measured, {"trial" if len(fallen) == 1 else "trials"} {numbers} would not '
-            "stand on the front: another member is at least as accurate and was measured to be faster.</p>"
-        )
-    return "".join([*parts, "</section>"])
-
-
-def _learning_section(
-    records: Sequence[TrialRecord], front: ParetoFront, rungs: Sequence[int], drawn: dict[str, go.Figure]
-) -> str:
-    parts = ['<section><div class="pair"><div><h2>Learning curves</h2>']
-    figure = figures.learning_curves_figure(records, front, rungs=rungs)
-    if figure is None:
-        parts.append(tables.empty("No trial has reported an epoch yet."))
-    else:
-        stopped = sum(record.outcome == STOPPED for record in records)
-        epochs = [
-            (r.score.epoch, r.score.epochs_total) for r in records if r.score is not None and r.reused_from is None
-        ]
-        spent, full = sum(done for done, _ in epochs), sum(total for _, total in epochs)
-        saved = (
-            f" Training took {spent} epochs; training all of them to the end would have taken {full}."
-            if stopped and full
-            else ""
-        )
-        words = "1 trial was" if stopped == 1 else f"{stopped} trials were"
-        parts.append(f'<p class="soft">{words} stopped early.{saved}</p>')
-        parts.append(figure_box("curves", figure, drawn))
-    parts.append("</div><div><h2>Progress of the search</h2>")
-    figure = figures.hypervolume_figure(records, front)
-    if figure is None:
-        parts.append(tables.empty("The hypervolume starts with the first trial that is trained to the end."))
-    else:
-        parts.append(
-            '<p class="soft">Hypervolume of the front as trials came in; where flat, nothing better was found.</p>'
-        )
-        parts.append(figure_box("progress", figure, drawn))
-    return "".join([*parts, "</div></div></section>"])
-
-
-def _latency_section(
-    records: Sequence[TrialRecord], calibration: Mapping[str, Any] | None, drawn: dict[str, go.Figure]
-) -> str:
-    parts = ["<section><h2>Predicted against measured latency</h2>"]
-    parity, errors = (
-        latency_figures.predicted_vs_measured_figure(records),
-        latency_figures.relative_error_figure(records),
-    )
-    if parity is None or errors is None:
-        parts.append(
-            tables.empty("Nothing has been measured on the device after training, so predictions stand unchecked here.")
-        )
-    else:
-        parts.append(f"<p>{escape(_latency_sentence(records))}</p>")
-        pair = f"<div>{figure_box('parity', parity, drawn)}</div><div>{figure_box('errors', errors, drawn)}</div>"
-        parts.append(f'<div class="pair">{pair}</div>')
-    unknown = sorted({kind for record in records for kind in record.unknown_kinds})
-    if unknown:
-        parts.append(
-            f'<p class="note">The latency model has no measurement of these kinds of kernel, and widened its intervals '
-            f"for them: {escape(', '.join(unknown))}.</p>"
-        )
-    parts.append("<h3>The latency model</h3>")
-    if calibration:
-        rest = dict(calibration)
-        summary = rest.pop("summary", None)
-        parts.append(f"<p>{escape(str(summary))}</p>" if summary else "")
-        parts.append(tables.facts(rest))
-    else:
-        parts.append(tables.empty("No calibration was recorded with this study."))
-    return "".join([*parts, "</section>"])
-
-
-def _latency_sentence(records: Sequence[TrialRecord]) -> str:
-    known = [r for r in records if r.reused_from is None and text.relative_error(r) is not None]
-    errors = [abs(text.relative_error(record) or 0.0) for record in known]
-    marks = [inside for inside in map(text.inside_interval, known) if inside is not None]
-    within = sum(error <= 0.1 for error in errors)
-    networks = "1 network" if len(known) == 1 else f"{len(known)} networks"
-    sentence = f"{networks} measured after training: median error of the prediction {median(errors):.1%}, largest "
-    sentence += f"{max(errors):.1%}; {within} of {len(known)} within 10%"
-    return f"{sentence}; {sum(marks)} of {len(marks)} inside the predicted interval." if marks else f"{sentence}."
-
-
-def _class_section(front: ParetoFront, class_names: Sequence[str], drawn: dict[str, go.Figure]) -> str:
-    parts = ["<section><h2>IoU by class</h2>"]
-    figure = figures.class_iou_figure(front, class_names)
-    if figure is None:
-        parts.append(tables.empty("There is no network on the front yet whose classes could be shown."))
-        return "".join([*parts, "</section>"])
-    scores = [record.score.class_iou for record in front.records if record.score is not None]
-    absent = [name for i, name in enumerate(class_names) if all(len(s) > i and s[i] is None for s in scores)]
-    left_out = f" Left out, because neither labels nor predictions hold them: {', '.join(absent)}." if absent else ""
-    parts.append(
-        '<p class="soft">Of the front, on the validation split, at the labels\' own resolution. mIoU is the mean over '
-        f"the classes that occur.{escape(left_out)}</p>"
-    )
-    parts.append(figure_box("classes", figure, drawn))
-    return "".join([*parts, "</section>"])
+def _best_tiles(front: ParetoFront, latency_budget_ms: float | None) -> list[tuple[str, str]]:
+    within = [r for r in front.records if not text.over_budget(r, front.objectives, latency_budget_ms)]
+    best = max(within or front.records, key=lambda record: record.val_miou or 0.0, default=None)
+    if best is None or best.val_miou is None:
+        return []
+    known = f"{text.milliseconds(best.latency_ms)} ms" + ("" if within else ", over the budget")
+    volume = format(front.hypervolume, ".3f" if text.is_usual(front.objectives) else ".4g")
+    return [
+        (text.miou(best.val_miou), f"best mIoU, at {known}"),
+        (volume, text.volume_name(front.objectives)),
+    ]
 
 
 def _not_trained_section(records: Sequence[TrialRecord]) -> str:
@@ -249,10 +133,10 @@ def _not_trained_section(records: Sequence[TrialRecord]) -> str:
     ):
         chosen = [record for record in records if record.outcome == outcome]
         if not chosen:
-            parts.append(f'<p class="soft">{escape(none)}</p>')
+            parts.append(tables.soft(none))
             continue
         title = f"{len(chosen)} {'trial' if len(chosen) == 1 else 'trials'} {words}"
-        body = tables.reason_table(chosen, with_latency=with_latency)
+        body = trial_tables.reason_table(chosen, with_latency=with_latency)
         parts.append(tables.folded(title, body, is_open=len(chosen) <= _LONG_TABLE))
     exports = [record for record in records if record.export_error and record.bundle is None]
     if exports:
@@ -262,10 +146,10 @@ def _not_trained_section(records: Sequence[TrialRecord]) -> str:
     return "".join([*parts, "</section>"])
 
 
-def _all_section(records: Sequence[TrialRecord], config_yaml: str) -> str:
+def _all_section(records: Sequence[TrialRecord], objectives: Sequence[Objective], config_yaml: str) -> str:
     parts = ["<section><h2>The record</h2>"]
     if records:
-        parts.append(tables.folded(f"All {len(records)} trials", tables.trial_table(records)))
+        parts.append(tables.folded(f"All {len(records)} trials", trial_tables.trial_table(records, objectives)))
     else:
         parts.append(tables.empty("The study has no trial yet."))
     if config_yaml.strip():
@@ -284,37 +168,3 @@ def _footer(front: ParetoFront) -> str:
         f"Hypervolume: the {between} between the front and the reference point ({escape(corner)}), in {escape(unit)}.</p>"
         "</footer>"
     )
-
-
-_USUAL = (
-    "Each network on the blue line is the most accurate one that is at least as fast. Bars are the interval of the predicted "
-    "latency, diamonds what was measured. Numbers are trials: hover for parameters, drag to zoom, double-click to go back."
-)
-
-
-def _others(front: ParetoFront) -> str:
-    names = [objective.label for objective in front.objectives]
-    budgets = budget_texts(front.objectives)
-    return (
-        f"No network is at least as good as one of the front in {', '.join(names[:-1])} and {names[-1]}, and better in one of them."
-        + (f" Dashed: the budgets ({', '.join(budgets)})." if budgets else "")
-        + " Numbers are trials: hover for parameters, drag to zoom, double-click to go back."
-    )
-
-
-def _fallen(front: ParetoFront) -> tuple[int, ...]:
-    """Members of the front that another member beats by measured latency."""
-    measured = [record for record in front.records if record.measured_ms is not None]
-    still = pareto_front(measured, objectives=(MIOU, MEASURED_LATENCY)).numbers
-    return tuple(record.number for record in measured if record.number not in still)
-
-
-def _next(records: Sequence[TrialRecord]) -> str:
-    ended = text.by_outcome(records)
-    if not records:
-        return "The study has no trials: run `paretoseg launch` with its config."
-    if ended[REFUSED] == len(records):
-        return "Every candidate was refused for its predicted latency: raise the budget, or allow smaller networks."
-    if ended[text.RUNNING]:
-        return "Trials are still running: write the report again when some have ended."
-    return "The tables below say how the trials ended."

@@ -7,17 +7,24 @@ from collections.abc import Sequence
 
 from objectives.objective import LATENCY, MIOU, Objective
 from objectives.trial_record import DIED, FINISHED, REFUSED, REUSED, STOPPED, TrialRecord
-from search_spaces.describe import STAGE_PREFIX, stage_words
+from search_spaces.describe import STAGE_PREFIX, network_words, stage_words
 
-# The order and the short form in which a known dimension is named; any other one follows as name=value.
-_SHORT = {
-    "family": "{}",
-    "decoder": "{}",
-    "width": "×{:g}",
-    "resolution": "{}",
-    "prune_ratio": "pruned {:.0%}",
-}
-_TRAINING_ONLY = ("learning_rate", "weight_decay")
+# Dimensions that the network's own words tell, or that a report has other places for.
+_TOLD = (
+    "family",
+    "width",
+    "depth",
+    "activation",
+    "output_stride",
+    "decoder",
+    "decoder_width",
+    "upsampling",
+    "resolution",
+    "prune_ratio",
+    "precision",
+    "learning_rate",
+    "weight_decay",
+)
 OUTCOMES = {
     FINISHED: "trained to the end",
     STOPPED: "stopped early",
@@ -75,22 +82,32 @@ def value_text(value: object) -> str:
 
 
 def network(record: TrialRecord) -> str:
-    """What the candidate's network is, in one line: ``mobilenetv2_100 · lraspp · ×0.5 · 96x128 · pruned 25%``."""
+    """What the candidate's network is, in one line: ``mobilenetv2 ×0.5 + lraspp · 96x128 · pruned 25%``."""
     params = record.params
     if not params:
         return "unknown candidate"
-    stages = stage_words(params)
-    parts = [stages] if stages else []
-    for name, form in _SHORT.items():
-        if name not in params or (name == "prune_ratio" and not params[name]):
-            continue
-        try:
-            parts.append(form.format(params[name]))
-        except ValueError:
-            parts.append(f"{name}={params[name]}")
-    told = {*_SHORT, *_TRAINING_ONLY, *(name for name in params if stages and name.startswith(STAGE_PREFIX))}
-    parts += [f"{k}={value_text(v)}" for k, v in params.items() if k not in told]
-    return " · ".join(parts)
+    of_stages = bool(stage_words(params))
+    told = {*_TOLD, *(name for name in params if of_stages and name.startswith(STAGE_PREFIX))}
+    rest = [f"{name} {value_text(value)}" for name, value in params.items() if name not in told]
+    return " · ".join([network_words(params), *rest])
+
+
+def outcome(record: TrialRecord) -> str:
+    """How a trial ended, in words."""
+    if record.outcome is None:
+        return RUNNING if record.state == "RUNNING" else record.state.lower()
+    origin = "" if record.continues is None else f", from trial {record.continues} on"
+    return OUTCOMES.get(record.outcome, record.outcome) + origin
+
+
+def any_quantized(records: Sequence[TrialRecord]) -> bool:
+    """Whether one of them runs in another precision than float32, so that precisions have to be told."""
+    return any(record.precision not in (None, "fp32") for record in records)
+
+
+def precisions(records: Sequence[TrialRecord]) -> str:
+    """What the networks run in on the device: ``fp32``, ``fp32 and int8``; nothing where no record says."""
+    return " and ".join(sorted({record.precision for record in records if record.precision}))
 
 
 def inside_interval(record: TrialRecord) -> bool | None:
@@ -107,6 +124,12 @@ def relative_error(record: TrialRecord) -> float | None:
     return (record.latency_ms - record.measured_ms) / record.measured_ms
 
 
+def over_budget(record: TrialRecord, objectives: Sequence[Objective], latency_budget_ms: float | None) -> bool:
+    """Whether the record breaks the latency budget or an objective's, by what was measured where it was."""
+    latency = LATENCY.with_budget(latency_budget_ms)
+    return not all(item.holds(record) for item in (latency, *objectives))
+
+
 def is_usual(objectives: Sequence[Objective]) -> bool:
     """Whether they are mIoU and latency, which have pictures of their own."""
     return [objective.name for objective in objectives] == [MIOU.name, LATENCY.name]
@@ -115,6 +138,13 @@ def is_usual(objectives: Sequence[Objective]) -> bool:
 def volume_unit(objectives: Sequence[Objective]) -> str:
     """The unit of a hypervolume: ``mIoU × ms``."""
     return " × ".join(objective.unit or objective.label for objective in objectives)
+
+
+def volume_name(objectives: Sequence[Objective]) -> str:
+    """A hypervolume's name where room is short: ``hypervolume, mIoU × ms``, or of how many objectives."""
+    if len(objectives) > 4:
+        return f"hypervolume of {len(objectives)} objectives"
+    return f"hypervolume, {volume_unit(objectives)}"
 
 
 def corner(objectives: Sequence[Objective], reference_point: Sequence[float]) -> str:

@@ -23,7 +23,7 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna_dashboard import save_plotly_graph_object, wsgi
 from optuna_dashboard._note import get_note_from_system_attrs, save_note_with_version
 
-from dashboards import figures, latency_figures, notes
+from dashboards import curve_figures, figures, latency_figures, notes
 from objectives.pareto import ParetoFront
 from objectives.storage_url import redact_url
 from objectives.trial_record import TrialRecord
@@ -99,7 +99,7 @@ def update_study_page(
     """
     drawn = (
         figures.pareto_figure(records, front, latency_budget_ms=latency_budget_ms),
-        figures.learning_curves_figure(records, front, rungs=rungs),
+        curve_figures.learning_curves_figure(records, front, rungs=rungs),
         latency_figures.predicted_vs_measured_figure(records),
     )
     for name, title, figure in zip(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,8 @@ Palette = tuple[tuple[int, int, int], ...]
 _PANEL_WIDTH_PX = 320
 _GAP_PX = 6
 _LINE_PX = 18
+_SWATCH_PX = 18
+_LONGEST_NAME = 40
 
 
 def default_palette(num_classes: int) -> Palette:
@@ -53,12 +56,14 @@ def write_preview(
     count = min(rows, len(images))
     titles = ["image", "prediction"] + (["label"] if labels is not None else [])
     total_w = len(titles) * _PANEL_WIDTH_PX + (len(titles) + 1) * _GAP_PX
-    columns = max(1, total_w // 170)
-    legend_lines = -(-len(class_names) // columns)
+    font = ImageFont.load_default()
+    entries = [name[:_LONGEST_NAME] for name in class_names]
+    entry_w = _SWATCH_PX + _GAP_PX + math.ceil(max((font.getlength(name) for name in entries), default=0))
+    columns = max(1, (total_w - _GAP_PX) // (entry_w + _GAP_PX))
+    legend_lines = -(-len(entries) // columns)
     total_h = _LINE_PX + count * (panel_h + _GAP_PX) + legend_lines * _LINE_PX + _GAP_PX
     canvas = Image.new("RGB", (total_w, total_h), (255, 255, 255))
     draw = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default()
     for column, title in enumerate(titles):
         draw.text((_GAP_PX + column * (_PANEL_WIDTH_PX + _GAP_PX), 3), title, fill=(0, 0, 0), font=font)
     for row in range(count):
@@ -72,10 +77,10 @@ def write_preview(
             place = (_GAP_PX + column * (_PANEL_WIDTH_PX + _GAP_PX), _LINE_PX + row * (panel_h + _GAP_PX))
             canvas.paste(Image.fromarray(panel).resize((_PANEL_WIDTH_PX, panel_h), kind), place)
     top = _LINE_PX + count * (panel_h + _GAP_PX)
-    for index, (name, colour) in enumerate(zip(class_names, palette, strict=True)):
-        left, line = _GAP_PX + index % columns * 170, top + index // columns * _LINE_PX
+    for index, (name, colour) in enumerate(zip(entries, palette, strict=True)):
+        left, line = _GAP_PX + index % columns * (entry_w + _GAP_PX), top + index // columns * _LINE_PX
         draw.rectangle((left, line + 2, left + 12, line + 14), fill=colour, outline=(0, 0, 0))
-        draw.text((left + 18, line + 3), name[:24], fill=(0, 0, 0), font=font)
+        draw.text((left + _SWATCH_PX, line + 3), name, fill=(0, 0, 0), font=font)
     canvas.save(path, format="PNG")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,10 +14,12 @@ import pytest
 from optuna.trial import TrialState
 
 from dashboards import text
+from dashboards.curve_figures import learning_curves_figure
 from dashboards.report import write_report
 from objectives import trial_record as tr
 from objectives.pareto import pareto_front
 from search_spaces.candidate import Candidate
+from search_spaces.describe import network_name
 from search_spaces.errors import UserError
 
 
@@ -99,11 +102,11 @@ def test_a_real_study(tmp_path, make_study, class_names):
     for record, row in zip(front.records, page.rows[start : start + len(front)], strict=True):
         cells = dict(zip(header, row, strict=True))
         assert cells["trial"] == str(record.number)
-        assert cells["family"] == record.params["family"]
+        assert cells["network"] == network_name(record.params)
         assert cells["mIoU"] == f"{record.val_miou:.3f}"
         assert cells["predicted, ms"].endswith(text.interval(record))
-        assert cells["measured, ms"] == text.milliseconds(record.measured_ms)
-        assert cells["interval holds"].startswith("inside" if text.inside_interval(record) else "outside")
+        held = "inside" if text.inside_interval(record) else "outside"
+        assert cells["measured, ms; interval, error"].startswith(f"{text.milliseconds(record.measured_ms)} {held}")
     ended = text.by_outcome(records)
     for outcome in (tr.FINISHED, tr.STOPPED, tr.REFUSED, tr.DIED):
         assert f"{ended[outcome]} {text.OUTCOMES[outcome]}" in page.text
@@ -186,6 +189,66 @@ def test_a_front_member_that_falls_off_when_measured_is_named(tmp_path, make_stu
     _, page = report(tmp_path / "r.html", study)
     assert f"By what was measured, trial {first.number} would not stand" in page.text
     assert "outside" in page.text
+
+
+def test_precision_and_what_it_cost_are_told_where_a_network_is_quantized(tmp_path, make_study):
+    records = tr.read_study(make_study(trials=12))
+    member = pareto_front(records).records[0]
+    score = replace(member.score, precision="int8", float_miou=0.987)
+    records = [replace(member, score=score) if record is member else record for record in records]
+    front = pareto_front(records)
+    page = Page(write_report(tmp_path / "r.html", study_name="q", records=records, front=front).read_text())
+    header = next(row for row in page.rows if "float mIoU" in row and "bundle" in row)
+    cells = dict(zip(header, page.rows[page.rows.index(header) + 1], strict=True))
+    assert (cells["precision"], cells["float mIoU"]) == ("int8", "0.987")
+    assert "fp32 and int8" in page.text
+    plain = report(tmp_path / "p.html", make_study(trials=12))[1]
+    assert not any("float mIoU" in row for row in plain.rows)
+
+
+def test_a_final_training_goes_on_where_its_origin_ended(make_study):
+    records = tr.read_study(make_study(trials=12))
+    origin = next(record for record in records if record.outcome == tr.FINISHED)
+    later = replace(origin, number=99, continues=origin.number, curve=((1, 0.7), (2, 0.8)))
+    figure = learning_curves_figure([*records, later], pareto_front([later]))
+    drawn = next(trace for trace in figure.data if trace.name == "on the front, fast to slow")
+    last, value = origin.curve[-1]
+    assert (drawn.x, drawn.y) == ((last, last + 1, last + 2), (value, 0.7, 0.8))
+    assert f"trained on from trial {origin.number}" in drawn.hovertext[0]
+
+
+def test_pictures_of_what_a_few_members_see_are_inside_the_page(tmp_path, make_study):
+    study = make_study()
+    members = pareto_front(tr.read_study(study), reference=(0.0, 12.0)).records
+    for record in members[1:]:
+        bundle = tmp_path / f"trial-{record.number}"
+        bundle.mkdir()
+        (bundle / "preview.png").write_bytes(b"\x89PNG of trial %d" % record.number)
+        tr.note_afterwards(study, record.number, bundle=str(bundle))
+    _, page = report(tmp_path / "r.html", study)
+    pictures = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert len(pictures) == min(4, len(members) - 1)
+    best = max(members[1:], key=lambda record: record.val_miou)
+    assert pictures[0]["alt"].endswith(f"of trial {best.number}")
+    assert all(picture["src"].startswith("data:image/png;base64,") for picture in pictures)
+
+
+def test_members_over_the_budget_are_named_and_not_called_the_best(tmp_path, make_study):
+    study = make_study(trials=20, measured=False)
+    fastest, *rest = pareto_front(tr.read_study(study)).records
+    _, page = report(tmp_path / "r.html", study, latency_budget_ms=1.0001 * fastest.latency_ms)
+    assert f"{text.miou(fastest.val_miou)} best mIoU" in page.text
+    assert f"by what was measured where it was: trials {', '.join(str(record.number) for record in rest)}." in page.text
+
+
+def test_the_latency_model_is_told_in_words_and_linked(tmp_path, make_study):
+    quality = {"networks": 14, "median_error_rel": 0.0475, "reference_ms": None, "speed_exponent": 1.0, "families": 1}
+    page_of_model = tmp_path / "local-cpu" / "latency_report.html"
+    options = {"calibration": quality, "latency_report": page_of_model}
+    _, page = report(tmp_path / "runs" / "r.html", make_study(trials=8), **options)
+    assert "median error, each network left out in turn 4.8%" in page.text
+    assert "slowdown" not in page.text and "families" not in page.text
+    assert "../local-cpu/latency_report.html" in page.links
 
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"

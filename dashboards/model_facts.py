@@ -1,0 +1,44 @@
+"""What was found when a latency model was fitted, as people read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_LABELS = {
+    "networks": "networks the model was fitted on",
+    "median_error_rel": "median error, each network left out in turn",
+    "within10": "within 10% of measured, left out in turn",
+    "coverage": "intervals that held, left out in turn",
+    "noise_rel": "noise of a measurement",
+    "reference_ms": "reference network, ms",
+    "speed_exponent": "slowdown of networks against the reference's, as a power",
+    "reference_drift_rel": "spread of the reference while measuring",
+    "families": "families told apart",
+    "family_error_rel": "median error, each family left out in turn",
+    "family_within10": "within 10% of measured, family left out",
+    "model_path": "file",
+}
+_OF_REFERENCE = ("reference_ms", "speed_exponent", "reference_drift_rel")
+_OF_FAMILIES = ("families", "family_error_rel", "family_within10")
+_SHARES = (
+    "median_error_rel",
+    "within10",
+    "coverage",
+    "noise_rel",
+    "reference_drift_rel",
+    "family_error_rel",
+    "family_within10",
+)
+
+
+def model_facts(quality: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's quality by readable names; left out is what was not found, for want of a reference network or of families."""
+    absent = {name for name, value in quality.items() if value is None}
+    absent |= set() if quality.get("reference_ms") else set(_OF_REFERENCE)
+    absent |= set(_OF_FAMILIES) if quality.get("families", 1) < 2 else set()
+    return {
+        _LABELS.get(name, name): f"{value:.1%}" if name in _SHARES and isinstance(value, int | float) else value
+        for name, value in quality.items()
+        if name not in absent
+    }
