@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hw_latency_model.kernels.fusion import RULES, fuse
@@ -74,11 +76,10 @@ class CandidateKernels:
         """The groups of coupled channels of the candidate's network before pruning."""
         key = self._space.operations_id(candidate) or self._space.architecture_id(candidate)
         if key not in self._groups:
-            import torch
-
             from search_spaces.pruning import channel_groups
+            from search_spaces.weightless import weightless
 
-            with torch.device("meta"):
+            with weightless():
                 self._groups[key] = channel_groups(self._space.build(candidate, self._num_classes))
         return self._groups[key]
 
@@ -128,14 +129,18 @@ class CandidateKernels:
         return kept
 
     def _trace(self, candidate: Candidate) -> OpGraph:
-        import torch
         from timm.utils.model import reparameterize_model
 
+        from hw_latency_model.kernels.meta_shapes import MetaShapes
         from hw_latency_model.kernels.torch_graph import graph_from_module
+        from search_spaces.weightless import weightless
 
-        with torch.device("meta"):
-            net = self._space.build(candidate, self._num_classes).eval()
-            return graph_from_module(reparameterize_model(net, inplace=True), TRACE_HW, owned=True)
+        with _uncollected():
+            with weightless():
+                net = self._space.build(candidate, self._num_classes).eval()
+                with MetaShapes():
+                    net = reparameterize_model(net, inplace=True)
+            return graph_from_module(net, TRACE_HW, owned=True)
 
     def _built(self, candidate: Candidate, plan: Plan | None) -> OpGraph:
         if plan is None:
@@ -150,3 +155,15 @@ class CandidateKernels:
         from search_spaces import deployable
 
         return graph_from_module(deployable(net), self._space.input_hw(candidate))
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage is collected within: a collection walks all of torch, which takes longer than a trace."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from hw_latency_model.kernels.meta_shapes import meta_result
 from hw_latency_model.kernels.op_graph import FREE, Op, OpGraph, Shape
 
 _VOCABULARY = {
@@ -110,10 +111,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, kinds: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = func.overloadpacket.__name__
-        quick = _QUICK.get(name) if not kwargs else None
-        result = quick(args) if quick is not None else None
-        if result is None:
-            result = func(*args, **(kwargs or {}))
+        result = meta_result(func, args, kwargs)
         outputs = [item for item in (result if isinstance(result, (tuple, list)) else (result,)) if _is_tensor(item)]
         if outputs and name not in _CREATION:
             self._record(name, [*args, *(kwargs or {}).values()], outputs)
@@ -285,52 +283,3 @@ _SPECIAL: dict[str, Callable[[list[Any], Shape, Shape], tuple[str, dict[str, Any
     "mean": _mean,
     "_adaptive_avg_pool2d": _adaptive,
 }
-
-
-def _like_first(args: tuple[Any, ...]) -> torch.Tensor:
-    return torch.empty(args[0].shape, dtype=args[0].dtype, device="meta")
-
-
-def _itself(args: tuple[Any, ...]) -> Any:
-    return args[0]
-
-
-def _like_first_of_three(args: tuple[Any, ...]) -> tuple[torch.Tensor, ...]:
-    none = torch.empty(0, device="meta")
-    return _like_first(args), none, none
-
-
-def _broadcast(args: tuple[Any, ...]) -> torch.Tensor | None:
-    first, second = args[0], args[1]
-    if not _is_tensor(first) or not _is_tensor(second) or first.dtype != second.dtype:
-        return None
-    shape = torch.broadcast_shapes(first.shape, second.shape)  # type: ignore[no-untyped-call]
-    return torch.empty(shape, dtype=first.dtype, device="meta")
-
-
-def _convolved(args: tuple[Any, ...]) -> torch.Tensor | None:
-    image, weight, _, stride, padding, dilation, transposed = args[:7]
-    if transposed or image.dim() != 4:
-        return None
-    sides = [
-        (size + 2 * pad - reach * (kernel - 1) - 1) // step + 1
-        for size, pad, reach, kernel, step in zip(
-            image.shape[2:], padding, dilation, weight.shape[2:], stride, strict=True
-        )
-    ]
-    if image.shape[1] != weight.shape[1] * args[8] or min(sides) < 1:
-        return None
-    return torch.empty(image.shape[0], weight.shape[0], *sides, dtype=image.dtype, device="meta")
-
-
-_QUICK: dict[str, Callable[[tuple[Any, ...]], Any]] = {
-    **dict.fromkeys(("relu", "hardtanh", "hardsigmoid", "hardswish", "sigmoid", "silu", "gelu", "tanh"), _like_first),
-    **dict.fromkeys(("native_batch_norm", "_native_batch_norm_legit_no_training"), _like_first_of_three),
-    **dict.fromkeys(("add", "mul"), _broadcast),
-    **dict.fromkeys(("relu_", "hardtanh_", "hardsigmoid_", "hardswish_", "sigmoid_", "silu_", "add_", "mul_"), _itself),
-    "convolution": _convolved,
-}
-"""Shapes of the commonest operations without torch's own meta kernels, which take a millisecond each for some of them.
-
-None means: this call is not a common one, let torch answer.
-"""
