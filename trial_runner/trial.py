@@ -40,6 +40,24 @@ def load_splits(spec: TrialSpec, hw: tuple[int, int]) -> tuple[DatasetInfo, Spli
     return train.info, train_arrays, load_arrays(val, hw, cache_dir=spec.cache_dir)
 
 
+def make_trainer(spec: TrialSpec, world: World) -> Trainer:
+    """What trains the candidate, where its checkpoint stands if there is one; torch is set up for it. Raises as `run_trial`."""
+    settle_torch(spec.training, spec.config.compute.threads_per_trial)
+    space = get_space(spec.config.space.name, spec.config.space.options())
+    info, train, val = load_splits(spec, space.input_hw(spec.candidate))
+    return Trainer(
+        spec,
+        space,
+        train,
+        val,
+        num_classes=info.num_classes,
+        ignore_index=info.ignore_index,
+        device=torch_device(spec.config.training.device),
+        resume=load_checkpoint(spec.checkpoint_path, spec.fingerprint),
+        world=world,
+    )
+
+
 def run_trial(spec: TrialSpec, report: Callable[[Progress], bool]) -> bool:
     """Train the candidate, continuing from its checkpoint where there is one.
 
@@ -55,21 +73,8 @@ def run_trial(spec: TrialSpec, report: Callable[[Progress], bool]) -> bool:
         TrialFailed: for a reason of the trial's own.
         UserError: the data cannot be read, or nothing can be written.
     """
-    settle_torch(spec.training, spec.config.compute.threads_per_trial)
     world = World.current()
-    space = get_space(spec.config.space.name, spec.config.space.options())
-    info, train, val = load_splits(spec, space.input_hw(spec.candidate))
-    trainer = Trainer(
-        spec,
-        space,
-        train,
-        val,
-        num_classes=len(info.class_names),
-        ignore_index=info.ignore_index,
-        device=torch_device(spec.config.training.device),
-        resume=load_checkpoint(spec.checkpoint_path, spec.fingerprint),
-        world=world,
-    )
+    trainer = make_trainer(spec, world)
     if trainer.score and report(_progress(trainer)):
         return trainer.done
     while not trainer.done:

@@ -17,9 +17,11 @@ from search_spaces.candidate import Candidate
 from trial_runner.config_file import load_config
 from trial_runner.export_job import trained_net
 from trial_runner.study_config import LossSection
-from trial_runner.training.batches import Augmentation, class_weights, epoch_batches
+from trial_runner.training.augmentation import Augmentation
+from trial_runner.training.batches import epoch_batches
 from trial_runner.training.checkpoint import load_checkpoint
 from trial_runner.training.evaluate import split_scores
+from trial_runner.training.losses import class_weights
 from trial_runner.trial import load_splits, run_trial
 from trial_runner.trial_spec import Progress, TrialFailed, TrialSpec
 

@@ -18,9 +18,11 @@ from search_spaces import get_space
 from search_spaces.candidate import Candidate
 from trial_runner.config_file import ConfigError, load_config
 from trial_runner.study_config import LossSection, StudyConfig, TrainingSection
-from trial_runner.training.batches import Augmentation, batch_count, class_weights, epoch_batches, plain_batches
+from trial_runner.training.augmentation import Augmentation
+from trial_runner.training.batches import batch_count, epoch_batches, plain_batches
 from trial_runner.training.calibration import calibrate_norms
 from trial_runner.training.checkpoint import load_checkpoint
+from trial_runner.training.losses import class_weights
 from trial_runner.training.runtime import memory_format
 from trial_runner.training_identity import training_identity
 from trial_runner.trial import run_trial
@@ -230,7 +232,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from objectives.data import load_arrays, open_dataset
-from trial_runner.training.batches import Augmentation, class_weights, epoch_batches
+from trial_runner.training.augmentation import Augmentation
+from trial_runner.training.batches import epoch_batches
+from trial_runner.training.losses import class_weights
 
 def private_mb():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon")) / 1e3

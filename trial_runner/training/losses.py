@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from trial_runner.study_config import LossSection
+
+_IMAGES_AT_ONCE = 64
 
 
 def segmentation_loss(
@@ -98,3 +102,13 @@ def _cross_entropy(
     if not len(each):
         return logits.sum() * 0.0
     return each.topk(max(int(config.hardest_share * len(each)), 1)).values.mean()
+
+
+def class_weights(labels: NDArray[np.uint8], num_classes: int, ignore_index: int) -> Tensor:
+    """Weights of 1 / sqrt(frequency), mean 1 over the classes that occur; 0 for a class that does not. Shape ``(classes,)``."""
+    counts = np.zeros(num_classes)
+    for start in range(0, len(labels), _IMAGES_AT_ONCE):  # a mapped file need not fit into memory
+        part = labels[start : start + _IMAGES_AT_ONCE]
+        counts += np.bincount(part[part != ignore_index].ravel(), minlength=num_classes)[:num_classes]
+    weights = np.divide(1.0, np.sqrt(counts), out=np.zeros(num_classes), where=counts > 0)
+    return torch.from_numpy((weights / weights[weights > 0].mean()).astype(np.float32))

@@ -14,13 +14,14 @@ from objectives.trial_score import TrialScore
 from search_spaces import SearchSpace
 from search_spaces.networks import upsample_logits
 from search_spaces.pruning import fit_shape
+from trial_runner.training.augmentation import Augmentation
 from trial_runner.training.averaging import WeightAverage
-from trial_runner.training.batches import Augmentation, class_weights, epoch_batches, plain_batches
+from trial_runner.training.batches import epoch_batches, plain_batches
 from trial_runner.training.calibration import calibrate_norms
 from trial_runner.training.checkpoint import Checkpoint, finished_checkpoint
 from trial_runner.training.distillation import Teacher, teacher_of
 from trial_runner.training.failures import failures_told
-from trial_runner.training.losses import segmentation_loss
+from trial_runner.training.losses import class_weights, segmentation_loss
 from trial_runner.training.optimizers import make_optimizer, rate_factor, set_rate
 from trial_runner.training.parallel import World
 from trial_runner.training.pruning_stage import PruningStage
@@ -109,6 +110,11 @@ class Trainer:
                 self.average.load(resume.average)
             if self._pruning and resume.pruning:
                 self._pruning.load(self.net, resume.pruning)  # type: ignore[arg-type]
+
+    @property
+    def images(self) -> int:
+        """Of an epoch, in all processes together."""
+        return len(self._train.images)
 
     @property
     def done(self) -> bool:
