@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from search_spaces import get_space
 from search_spaces.candidate import Candidate
 from trial_runner.study_config import StudyConfig
 from trial_runner.trial_spec import TrialSpec
@@ -34,11 +35,25 @@ def camvid_study(
     )
 
 
+def usual_candidate(config: StudyConfig, *, learning_rate: float, weight_decay: float) -> Candidate:
+    """The default network of the study's space, trained at these rates."""
+    space = get_space(config.space.name, config.space.options())
+    rates = {"learning_rate": learning_rate, "weight_decay": weight_decay}
+    return space.candidate({**space.default().params, **rates})
+
+
 def camvid_order(
-    config: StudyConfig, candidate: Candidate, folder: Path, out: Path, *, number: int = 0, seed: int | None = None
+    config: StudyConfig,
+    candidate: Candidate,
+    folder: Path,
+    out: Path,
+    *,
+    number: int = 0,
+    seed: int | None = None,
+    channels: Mapping[str, int] | None = None,
 ) -> TrialSpec:
     """An order to train ``candidate`` in ``folder``; images are decoded once for all orders below ``out``."""
-    return TrialSpec(number, candidate, config, folder, out / "cache", seed=seed)
+    return TrialSpec(number, candidate, config, folder, out / "cache", seed=seed, channels=channels)
 
 
 def weights_source(given: str) -> str:

@@ -26,9 +26,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from torch import distributed
 
-from benchmarks._camvid import camvid_order, camvid_study, weights_source
-from search_spaces import get_space
-from search_spaces.candidate import Candidate
+from benchmarks._camvid import camvid_order, camvid_study, usual_candidate, weights_source
 from search_spaces.encoder_decoder import parse_resolution
 from search_spaces.files import write_json
 from trial_runner.evaluation import evaluate
@@ -37,9 +35,8 @@ from trial_runner.launch import check_data
 from trial_runner.study_config import StudyConfig
 from trial_runner.training.checkpoint import save_checkpoint
 from trial_runner.training.parallel import World
-from trial_runner.training.runtime import settle_torch
 from trial_runner.training.trainer import Trainer
-from trial_runner.trial import load_splits, torch_device
+from trial_runner.trial import make_trainer
 from trial_runner.trial_spec import TrialSpec
 
 RECIPE: dict[str, Any] = {
@@ -85,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check_data(config)
     order = make_order(config, options)
     with together(options.workers, order):
-        trainer, images = make_trainer(order)
+        trainer = make_trainer(order, World.current())
         train_for(trainer, started + 60 * options.minutes)
         minutes = (time.monotonic() - started) / 60
     save_checkpoint(order.checkpoint_path, trainer.state())
@@ -98,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "weights": score.initial_weights,
         "epochs": trainer.epoch,
         "minutes": minutes,
-        "images_per_s": trainer.epoch * images / trainer.train_s,
+        "images_per_s": trainer.epoch * trainer.images / trainer.train_s,
         "waiting_share": trainer.data_s / trainer.train_s,
         "val_miou": found.miou,
         "best_reading_miou": max(miou for _, miou in trainer.curve),
@@ -130,29 +127,8 @@ def configure(options: argparse.Namespace) -> StudyConfig:
 
 
 def make_order(config: StudyConfig, options: argparse.Namespace) -> TrialSpec:
-    usual = get_space(config.space.name, config.space.options()).default()
-    params = {**usual.params, "learning_rate": LEARNING_RATE, "weight_decay": WEIGHT_DECAY}
-    candidate = Candidate(usual.space, usual.space_version, params)
+    candidate = usual_candidate(config, learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     return camvid_order(config, candidate, options.out / "training", options.out)
-
-
-def make_trainer(order: TrialSpec) -> tuple[Trainer, int]:
-    """The trainer of an order, and its number of training images."""
-    settle_torch(order.training, order.config.compute.threads_per_trial)
-    space = get_space(order.config.space.name, order.config.space.options())
-    info, train, val = load_splits(order, space.input_hw(order.candidate))
-    device = torch_device(order.training.device)
-    made = Trainer(
-        order,
-        space,
-        train,
-        val,
-        num_classes=info.num_classes,
-        ignore_index=info.ignore_index,
-        device=device,
-        world=World.current(),
-    )
-    return made, len(train)
 
 
 @contextmanager
@@ -181,7 +157,7 @@ def together(workers: int, order: TrialSpec) -> Iterator[None]:
 def follow(rank: int, workers: int, address: str, order: dict[str, Any]) -> None:
     """What the other processes do: train as long as the first one says."""
     distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=workers)
-    trainer, _ = make_trainer(TrialSpec.from_dict(order))
+    trainer = make_trainer(TrialSpec.from_dict(order), World.current())
     train_for(trainer, deadline=time.monotonic() + 1e9)
     distributed.destroy_process_group()
 

@@ -27,6 +27,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
 
+from benchmarks._camvid import camvid_order, camvid_study, usual_candidate, weights_source
 from exports import export_onnx
 from hw_latency_model import LatencyModel, measure_bundle
 from search_spaces import get_space
@@ -35,7 +36,7 @@ from search_spaces.files import write_json
 from trial_runner.channel_plans import ChannelPlans
 from trial_runner.export_job import trained_net
 from trial_runner.launch import check_data
-from trial_runner.study_config import StudyConfig, TrainingSection
+from trial_runner.study_config import TrainingSection
 from trial_runner.trial import run_trial
 from trial_runner.trial_spec import Progress, TrialSpec
 
@@ -103,12 +104,10 @@ def plan(options: argparse.Namespace, ratio: float, allocation: str, classes: in
         return None
     spec = order(options, ratio, METHODS[0])
     space = get_space(spec.config.space.name, spec.config.space.options())
-    training = TrainingSection.model_validate({"weights": weights_of(options), "pruning": {"allocation": allocation}})
+    training = TrainingSection.model_validate(
+        {"weights": weights_source(options.weights), "pruning": {"allocation": allocation}}
+    )
     return ChannelPlans(space, classes, LatencyModel.load(options.latency_model), training)(spec.candidate)
-
-
-def weights_of(options: argparse.Namespace) -> str:
-    return options.weights if options.weights in ("none", "hub") else str(Path(options.weights).resolve())
 
 
 def order(
@@ -120,36 +119,32 @@ def order(
 ) -> TrialSpec:
     """The training of one row."""
     scratch = method == "scratch" or options.weights == "none"
-    config = StudyConfig.model_validate(
+    config = camvid_study(
+        options.data,
+        options.out,
         {
-            "study": {"name": "pruning", "storage": "sqlite://", "output_dir": options.out, "seed": options.seed},
-            "data": {"kind": "camvid", "root": options.data.resolve()},
-            "space": {
-                "families": [options.family],
-                "decoders": [options.decoder],
-                "widths": [options.width],
-                "resolutions_px": [parse_resolution(options.size)],
-                "prune_ratios": [ratio],
-            },
-            "device": {"latency_model": options.out / "unused.json", "latency_budget_ms": 1000},
-            "training": {
-                "epochs": options.epochs,
-                "warmup_epochs": 1.0,
-                "average_decay": 0.99,
-                "weights": "none" if scratch else weights_of(options),
-                "encoder_rate": 1.0 if scratch else 0.3,
-                "prune_after": options.cut_after if method in ("l1", "admm") else 0.0,
-                "pruning": {"method": "admm" if method == "admm" else "l1"},
-                "mixed_precision": True,
-            },
-            "compute": {"threads_per_trial": options.threads},
-        }
+            "epochs": options.epochs,
+            "warmup_epochs": 1.0,
+            "average_decay": 0.99,
+            "weights": "none" if scratch else weights_source(options.weights),
+            "encoder_rate": 1.0 if scratch else 0.3,
+            "prune_after": options.cut_after if method in ("l1", "admm") else 0.0,
+            "pruning": {"method": "admm" if method == "admm" else "l1"},
+            "mixed_precision": True,
+        },
+        sizes_px=[parse_resolution(options.size)],
+        threads=options.threads,
+        seed=options.seed,
+        space={
+            "families": [options.family],
+            "decoders": [options.decoder],
+            "widths": [options.width],
+            "prune_ratios": [ratio],
+        },
     )
-    space = get_space(config.space.name, config.space.options())
-    hyper = {"learning_rate": LEARNING_RATE, "weight_decay": WEIGHT_DECAY}
-    candidate = space.candidate({**space.default().params, **hyper})
+    candidate = usual_candidate(config, learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     name = f"{method}-{ratio:g}" if channels is None else f"{method}-{ratio:g}-{allocation}"
-    return TrialSpec(0, candidate, config, options.out / name, options.out / "cache", channels=channels)
+    return camvid_order(config, candidate, options.out / name, options.out, channels=channels)
 
 
 def train(spec: TrialSpec, ratio: float, method: str, classes: int) -> dict[str, Any]:

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks._camvid import weights_source
 from exports import OnnxSession, export_onnx
 from exports.parity import check_quantized
 from exports.quantization import QuantizedNet, half_precision, quantize
@@ -117,7 +118,7 @@ def run(family: str, options: argparse.Namespace, folder: Path) -> list[dict[str
 
 def order(family: str, options: argparse.Namespace, folder: Path, precision: str) -> TrialSpec:
     """A trial that trains ``family`` for that precision."""
-    weights = options.weights if options.weights in ("none", "hub") else str(Path(options.weights).resolve())
+    weights = weights_source(options.weights)
     data = {"kind": "camvid", "root": options.data.resolve()} if options.data else {"kind": "synthetic"}
     if not options.data:
         data |= {"train_images": options.images, "val_images": max(options.images // 4, 4)}

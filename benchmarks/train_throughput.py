@@ -29,19 +29,18 @@ os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
 
-from benchmarks._camvid import camvid_order, camvid_study
-from objectives.data import SegmentationData, SplitArrays
+from benchmarks._camvid import camvid_order, camvid_study, usual_candidate
+from benchmarks._plain_loop import PlainLoop
+from objectives.data import SplitArrays
 from search_spaces import get_space, upsample_logits
 from search_spaces.candidate import Candidate
 from search_spaces.encoder_decoder import parse_resolution
 from search_spaces.files import write_json
 from trial_runner.study_config import StudyConfig
-from trial_runner.training.batches import MEAN, STD, normalise
+from trial_runner.training.batches import normalise
 from trial_runner.training.runtime import memory_format, settle_torch
 from trial_runner.training.trainer import Trainer
 from trial_runner.trial import load_splits, open_split, torch_device
@@ -102,7 +101,7 @@ def compare(family: str, width: float, options: argparse.Namespace) -> dict[str,
         one_round()  # warms up
         trainer.train_s = trainer.data_s = 0.0
         rounds = [one_round() for _ in range(options.pairs)]
-    images = {"plain": len(trainer), "ours": len(trainer), "network": options.batch * alone.steps}
+    images = {"plain": trainer.images, "ours": trainer.images, "network": options.batch * alone.steps}
     per_s = {name: [images[name] / turn[name]["wall_s"] for turn in rounds] for name in images}
     cpu_ms = {name: statistics.median(1e3 * turn[name]["cpu_s"] / images[name] for turn in rounds) for name in images}
     return {
@@ -127,9 +126,6 @@ def compare(family: str, width: float, options: argparse.Namespace) -> dict[str,
 class _Trainer(Trainer):
     """Trains epochs without evaluating them."""
 
-    def __len__(self) -> int:
-        return len(self._train.images)
-
     def train_only(self) -> None:
         started = time.monotonic()
         self._train_epoch()
@@ -138,9 +134,7 @@ class _Trainer(Trainer):
 
 def make_trainer(config: StudyConfig, options: argparse.Namespace, device: torch.device) -> tuple[_Trainer, Candidate]:
     space = get_space(config.space.name, config.space.options())
-    usual = space.default()
-    params = {**usual.params, "learning_rate": RATE, "weight_decay": DECAY}
-    candidate = Candidate(usual.space, usual.space_version, params)
+    candidate = usual_candidate(config, learning_rate=RATE, weight_decay=DECAY)
     order = camvid_order(config, candidate, options.out / "trial", options.out)
     info, train, val = load_splits(order, space.input_hw(candidate))
     part = SplitArrays(train.images[: options.images], train.train_labels[: options.images], [])
@@ -159,7 +153,19 @@ def plain_round(config: dict[str, Any], candidate: dict[str, Any], options: argp
     chosen = Candidate.from_dict(candidate)
     if chosen.id not in _PLAIN:
         torch.set_num_threads(options.threads)
-        _PLAIN[chosen.id] = PlainLoop(StudyConfig.model_validate(config), chosen, options, device)
+        study = StudyConfig.model_validate(config)
+        data = open_split(study.data, "train", 1)
+        net = get_space(study.space.name, study.space.options()).build(chosen, data.info.num_classes).to(device)
+        _PLAIN[chosen.id] = PlainLoop(
+            net,
+            torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY),
+            data,
+            parse_resolution(options.size),
+            images=options.images,
+            batch=options.batch,
+            workers=options.workers,
+            device=device,
+        )
     loop = _PLAIN[chosen.id]
     return {**timed(loop.run, device), "waited_s": loop.waited_s}
 
@@ -172,81 +178,6 @@ def timed(work: Callable[[], None], device: torch.device) -> dict[str, float]:
     after = os.times()
     cpu_s = sum(after[:4]) - sum(before[:4])  # user, system, and the same of workers that have ended
     return {"wall_s": time.monotonic() - wall, "cpu_s": cpu_s}
-
-
-class _Files(Dataset[tuple[Tensor, Tensor]]):
-    """Opens, decodes, resizes and changes one image at a time with torchvision's transforms."""
-
-    def __init__(self, data: SegmentationData, hw: tuple[int, int], images: int) -> None:
-        from torchvision.transforms import v2
-
-        self._data, self._hw, self._count = data, hw, min(images, len(data))
-        self._together = v2.Compose(
-            [
-                v2.RandomResizedCrop(hw, scale=(0.45, 1.0), ratio=(1.2, 1.5), antialias=True),
-                v2.RandomHorizontalFlip(),
-            ]
-        )
-        self._image = v2.Compose(
-            [v2.ColorJitter(0.2, 0.2), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
-        )
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        from torchvision import tv_tensors
-
-        image, label = self._data.pair(index)
-        size = (self._hw[1], self._hw[0])
-        small = np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-        small_label = np.array(Image.fromarray(label).resize(size, Image.Resampling.NEAREST))
-        pixels, mask = self._together(
-            tv_tensors.Image(torch.from_numpy(small).permute(2, 0, 1)), tv_tensors.Mask(torch.from_numpy(small_label))
-        )
-        return self._image(pixels).as_subclass(Tensor), mask.as_subclass(Tensor).long()
-
-
-class PlainLoop:
-    """The loop that one writes first."""
-
-    def __init__(
-        self,
-        config: StudyConfig,
-        candidate: Candidate,
-        options: argparse.Namespace,
-        device: torch.device,
-    ) -> None:
-        data, hw = open_split(config.data, "train", 1), parse_resolution(options.size)
-        files = _Files(data, hw, options.images)
-        self._loader = DataLoader(
-            files,
-            options.batch,
-            shuffle=True,
-            num_workers=options.workers,
-            pin_memory=device.type == "cuda",
-            multiprocessing_context="fork" if options.workers else None,  # as in a script: this process was spawned
-        )
-        self._net = (
-            get_space(config.space.name, config.space.options()).build(candidate, data.info.num_classes).to(device)
-        )
-        self._optimizer = torch.optim.AdamW(self._net.parameters(), lr=RATE, weight_decay=DECAY)
-        self._device, self._ignored = device, data.info.ignore_index
-        self.waited_s = 0.0
-
-    def run(self) -> None:
-        self.waited_s, asked = 0.0, time.monotonic()
-        self._net.train()
-        for images, labels in self._loader:
-            self.waited_s += time.monotonic() - asked
-            images, labels = images.to(self._device), labels.to(self._device)
-            logits = functional.interpolate(self._net(images), size=labels.shape[1:], mode="bilinear")
-            loss = functional.cross_entropy(logits, labels, ignore_index=self._ignored)
-            self._optimizer.zero_grad()
-            loss.backward()
-            self._optimizer.step()
-            loss.item()
-            asked = time.monotonic()
 
 
 class NetworkAlone:

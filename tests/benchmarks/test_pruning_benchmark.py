@@ -3,36 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
-import numpy as np
-import pytest
 import timm
 import torch
-from PIL import Image
 
 from benchmarks.pruning import main
 from hw_latency_model.boxed import FOLDER as BOXED
 
 
-@pytest.fixture
-def miniature(tmp_path: Path) -> Path:
-    """CamVid's layout with a few noisy images of two halves."""
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 8), ("val", 2)):
-        for index in range(count):
-            label = np.zeros((48, 64), np.uint8)
-            label[:, 20 + 3 * index :] = 1 + index % 3
-            image = (label[..., None] * 60 + rng.integers(0, 60, (48, 64, 3))).astype(np.uint8)
-            for folder, pixels in ((split, image), (f"{split}annot", label)):
-                path = tmp_path / "camvid" / folder / f"{index}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(pixels).save(path)
-    return tmp_path / "camvid"
-
-
-def test_every_row_is_trained_and_measured(miniature, tmp_path, capsys):
-    arguments = ["--data", str(miniature), "--epochs", "2", "--json", str(tmp_path / "rows.json")]
+def test_every_row_is_trained_and_measured(camvid, tmp_path, capsys):
+    arguments = ["--data", str(camvid), "--epochs", "2", "--json", str(tmp_path / "rows.json")]
     arguments += ["--out", str(tmp_path / "out"), "--ratios", "0", "0.5", "--size", "32x64", "--threads", "1"]
     main([*arguments, "--family", "lcnet", "--width", "0.25", "--cut-after", "0.5"])
     rows = json.loads((tmp_path / "rows.json").read_text())
@@ -45,10 +25,10 @@ def test_every_row_is_trained_and_measured(miniature, tmp_path, capsys):
     assert "speed-up" in capsys.readouterr().out
 
 
-def test_other_allocations_stand_beside_the_uniform_one(miniature, tmp_path, monkeypatch):
+def test_other_allocations_stand_beside_the_uniform_one(camvid, tmp_path):
     donor = timm.create_model("lcnet_100", pretrained=False)
     torch.save(donor.state_dict(), tmp_path / "lcnet_100.pth")
-    arguments = ["--data", str(miniature), "--epochs", "1", "--json", str(tmp_path / "rows.json"), "--methods", "l1"]
+    arguments = ["--data", str(camvid), "--epochs", "1", "--json", str(tmp_path / "rows.json"), "--methods", "l1"]
     arguments += ["--out", str(tmp_path / "out"), "--ratios", "0", "0.5", "--size", "32x64", "--threads", "1"]
     arguments += ["--family", "lcnet", "--width", "0.5", "--weights", str(tmp_path / "lcnet_100.pth")]
     main(
