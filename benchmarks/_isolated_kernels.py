@@ -78,11 +78,14 @@ def _convolution(kernel: KernelSpec) -> onnx.ModelProto:
     shape = (kernel.out_channels, kernel.in_channels // groups, *kernel.kernel)
     weight = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     reach = [
-        max(0, (out - 1) * step + size - inner)
-        for out, step, size, inner in zip(kernel.out_hw, kernel.stride, kernel.kernel, kernel.in_hw, strict=True)
+        max(0, (out - 1) * step + apart * (size - 1) + 1 - inner)
+        for out, step, apart, size, inner in zip(
+            kernel.out_hw, kernel.stride, kernel.dilation, kernel.kernel, kernel.in_hw, strict=True
+        )
     ]
     pads = [reach[0] // 2, reach[1] // 2, reach[0] - reach[0] // 2, reach[1] - reach[1] // 2]
-    nodes = [helper.make_node("Conv", ["x", "w"], ["c"], group=groups, pads=pads, strides=list(kernel.stride))]
+    shape_of = {"group": groups, "pads": pads, "strides": list(kernel.stride), "dilations": list(kernel.dilation)}
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"], **shape_of)]
     inputs = [_tensor("x", kernel.in_channels, kernel.in_hw)]
     last = "c"
     for index, name in enumerate(kernel.fused):

@@ -24,6 +24,7 @@ class KernelSpec:
         fused: operations that were fused into the anchor, in order; a batch normalisation is folded and leaves none.
         nodes: all graph nodes this kernel accounts for, the anchor and free ones (views) included.
         precision: ``fp32``, ``fp16`` or ``int8``.
+        dilation: of a convolution, how far apart its taps are; 1 along a side of one tap, and for all else.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class KernelSpec:
     fused: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
     precision: str = "fp32"
+    dilation: tuple[int, int] = (1, 1)
 
     @property
     def activation_bytes(self) -> int:
@@ -54,9 +56,11 @@ class KernelSpec:
         return self.macs / moved if moved else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, without ``nodes``: they concern the graph it was read from, not the kernel."""
+        """JSON-ready, without ``nodes``, which concern the graph it was read from, and without a dilation of 1."""
         value = asdict(self)
         del value["nodes"]
+        if self.dilation == (1, 1):
+            del value["dilation"]
         return {key: list(item) if isinstance(item, tuple) else item for key, item in value.items()}
 
     @classmethod

@@ -207,7 +207,14 @@ def _spec(kernel: _Kernel, graph: OpGraph, rules: FusionRules) -> KernelSpec:
         out_hw=(out_shape[2], out_shape[3]) if len(out_shape) == 4 else (0, 0),
         fused=tuple(kernel.fused),
         nodes=tuple(kernel.nodes),
+        dilation=_dilation(op),
     )
+
+
+def _dilation(op: Op) -> tuple[int, int]:
+    """What of it means something: a side of one tap has none."""
+    high, wide = (reach if side > 1 else 1 for reach, side in zip(op.dilation, op.kernel, strict=True))
+    return high, wide
 
 
 def _macs(op: Op, in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> int:

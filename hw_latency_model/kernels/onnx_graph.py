@@ -188,6 +188,7 @@ def _describe(
             "kernel": _pair(weight[2:]),
             "stride": _pair(attributes.get("strides", (1, 1))),
             "groups": int(attributes.get("group", 1)),
+            "dilation": _pair(attributes.get("dilations", (1, 1))),
         }
     if kind in ("AveragePool", "MaxPool"):
         kernel = _pair(attributes["kernel_shape"])

@@ -25,7 +25,7 @@ class Op:
         inputs: ids of the activations it reads (constants are not among them).
         outputs: ids of what it writes.
         weight_shapes: shapes of the constants it reads, scalars left out.
-        kernel, stride, groups: of a convolution or pooling.
+        kernel, stride, groups, dilation: of a convolution or pooling.
         module: name of the module whose weights a convolution reads, where the graph was read from a torch module.
     """
 
@@ -37,6 +37,7 @@ class Op:
     kernel: tuple[int, int] = (0, 0)
     stride: tuple[int, int] = (0, 0)
     groups: int = 0
+    dilation: tuple[int, int] = (1, 1)
     module: str = ""
 
 

@@ -20,7 +20,8 @@ _DEAR = frozenset({"hard_swish", "silu", "sigmoid", "tanh", "hard_sigmoid", "gel
 MACS, READ, WRITTEN, WEIGHTS, INNER, OUTER, GROUPS, LAUNCHES = range(8)
 DENSE, DEPTHWISE, MOVING, POINTWISE = range(8, 12)
 _SHAPES = 12
-_FACTS = 20
+INSIDE = 20
+_FACTS = 21
 BLOCK = 16
 
 
@@ -32,8 +33,9 @@ class KernelTable:
         names: kinds of kernel; those of a joined table are told once for each of its networks.
         kind, before, after: (n,) index into ``names`` of each kernel's kind, and of the kind of the kernel that stands
             before and after it in its network; ``""`` at the ends.
-        facts: (n, 20) numbers of each kernel: MACs, bytes read, bytes written, bytes of weights, input channels, output
-            channels, groups, launches (0 for a view), whether it is dense, depthwise, moving, pointwise, then its shape.
+        facts: (n, 21) numbers of each kernel: MACs, bytes read, bytes written, bytes of weights, input channels, output
+            channels, groups, launches (0 for a view), whether it is dense, depthwise, moving, pointwise, then its shape, and
+            the share of its taps that dilation left inside the map.
         starts: index of each network's first kernel.
         networks: the kernels of each network.
         parts: the tables that it was joined from; none where it is one network's own.
@@ -94,7 +96,9 @@ class KernelTable:
     @cached_property
     def context(self) -> Array:
         """(n, 19) ``context_columns``, which every prediction of a network asks for."""
-        return np.concatenate([part.context for part in self.parts]) if self.parts else context_columns(self)
+        if self.parts:
+            return np.concatenate([part.context for part in self.parts])
+        return np.asfortranarray(context_columns(self))
 
     def by_name(self, value_of: Callable[[str], float], which: Indices) -> Array:
         """(n,) the value of each kernel's name, ``which`` being ``kind``, ``before`` or ``after``."""
@@ -129,13 +133,23 @@ def _facts(kernel: KernelSpec) -> tuple[float, ...]:
         "add" in fused,
         not _DEAR.isdisjoint(fused),
         len(fused),
+        1.0 if kernel.dilation == (1, 1) else _inside(kernel),
     )
+
+
+def _inside(kernel: KernelSpec) -> float:
+    """How much of what a convolution reads lies inside its map, beside the same one without dilation; in (0, 1]."""
+    share = 1.0
+    for side, reach, size in zip(kernel.kernel, kernel.dilation, kernel.in_hw, strict=True):
+        away = np.abs(np.arange(side) - (side - 1) / 2) / max(size, 1)
+        share *= np.maximum(1.0 - away * reach, 0.0).sum() / np.maximum(1.0 - away, 0.0).sum()
+    return float(share)
 
 
 def context_columns(table: KernelTable) -> Array:
     """(n, 19) what may explain how far a kernel is off its roofline: size, shape, alignment, traffic, surroundings."""
     macs, read, written, weights, inner, outer = table.facts.T[:6]
-    area, stride, in_px, out_px, width, add, dear, _ = table.facts.T[_SHAPES:]
+    area, stride, in_px, out_px, width, add, dear, _ = table.facts.T[_SHAPES:INSIDE]
     moved = read + written + weights
     previous = np.concatenate([[0.0], written[:-1]])
     previous[list(table.starts)] = 0.0

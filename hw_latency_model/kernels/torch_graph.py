@@ -248,8 +248,13 @@ def _describe(name: str, args: list[Any], in_shape: Shape, output: torch.Tensor)
 
 
 def _convolution(args: list[Any], in_shape: Shape, out_shape: Shape) -> tuple[str, dict[str, Any]]:
-    weight, stride, transposed, groups = args[1], args[3], args[6], args[8]
-    details = {"kernel": _pair(tuple(weight.shape[2:])), "stride": _pair(stride), "groups": int(groups)}
+    weight, stride, dilation, transposed, groups = args[1], args[3], args[5], args[6], args[8]
+    details = {
+        "kernel": _pair(tuple(weight.shape[2:])),
+        "stride": _pair(stride),
+        "groups": int(groups),
+        "dilation": _pair(dilation),
+    }
     return ("transposed_conv" if transposed else "conv"), details
 
 

@@ -75,15 +75,14 @@ class BoostedTrees:
         """(n,) for rows (n, d)."""
         columns, thresholds, levels, first_leaf = self._questions
         values = self.values.ravel()
+        shifts = np.arange(len(levels), dtype=np.uint8)[::-1, None, None]
         result = np.zeros(len(rows))
         for start in range(0, len(rows), _ROWS):
             part = np.ascontiguousarray(rows[start : start + _ROWS].T)
             answers = (part.take(columns, axis=0) > thresholds).view(np.uint8)
-            leaf = np.zeros((len(first_leaf), part.shape[1]), dtype=np.uint8)
-            for level in levels:
-                leaf <<= 1
-                leaf |= answers.take(level, axis=0)
-            result[start : start + _ROWS] = values.take(leaf + first_leaf).sum(axis=0)
+            bits = answers.take(levels, axis=0)
+            bits <<= shifts
+            result[start : start + _ROWS] = values.take(np.bitwise_or.reduce(bits, axis=0) + first_leaf).sum(axis=0)
         return result
 
     @cached_property

@@ -46,7 +46,7 @@ class Fit:
             ValueError: a network has no kernel that costs anything.
         """
         totals = table.sums(costs)
-        if not np.all(totals > 0.0):
+        if not totals.min() > 0.0:
             raise ValueError("a latency can only be predicted for a network with at least one kernel that takes time")
         features = network_features(table, costs)
         mean, std, distance = self.correction.predict(features)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hw_latency_model.kernels.table import KernelTable
+from hw_latency_model.kernels.table import INSIDE, KernelTable
 from hw_latency_model.prediction.boosted_trees import BoostedTrees
 from hw_latency_model.prediction.roofline import Roofline
 from hw_latency_model.types import KernelSpec
@@ -33,7 +33,7 @@ class LearnedPrior:
 
     Attributes:
         base: the roofline.
-        trees: log factor from the columns of ``_columns``.
+        trees: log factor from the columns of ``_columns``, the last of which is younger than some models.
         encodings: for the kernel's own kind, the kind before and the kind after: kind to its mean log factor.
     """
 
@@ -67,7 +67,9 @@ class LearnedPrior:
         own = _encoding(groups[0], target, weights, mean)
         rest = target - np.array([own[kind] for kind in groups[0]])
         encodings = (own, _encoding(groups[1], rest, weights, 0.0), _encoding(groups[2], rest, weights, 0.0))
-        rows = _columns(table, encodings)[seen]
+        rows = _columns(table, _coded(table, encodings))[seen]
+        if np.all(rows[:, -1] == 1.0):  # so trees that never saw a dilation do not ask about it
+            rows = rows[:, :-1]
         return cls(base, BoostedTrees.fit(rows, target, weights), encodings)
 
     def kernel_ms(self, kernels: Sequence[KernelSpec]) -> Array:
@@ -75,8 +77,9 @@ class LearnedPrior:
 
     def table_ms(self, table: KernelTable) -> Array:
         """(n,) milliseconds of every kernel; a kind that was never timed keeps the roofline's."""
-        factor = np.minimum(np.maximum(self.trees.predict(_columns(table, self.encodings)), -LIMIT), LIMIT)
-        known = table.by_name(self.encodings[0].__contains__, table.kind)
+        coded = _coded(table, self.encodings)
+        factor = np.minimum(np.maximum(self.trees.predict(_columns(table, coded)), -LIMIT), LIMIT)
+        known = coded[table.kind, -1]
         return np.asarray(self.base.table_ms(table) * np.exp(known * factor), dtype=np.float64)
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,11 +105,19 @@ def _encoding(kinds: Sequence[str], target: Array, weights: Array, towards: floa
     return dict(zip(names, (towards + sums / (counts + _SHRINK)).tolist(), strict=True))
 
 
-def _columns(table: KernelTable, encodings: Sequence[Mapping[str, float]]) -> Array:
-    """(n, 22): ``context_columns`` and the encoded kinds of the kernel and its neighbours."""
-    values = np.array([[encoding.get(name, 0.0) for encoding in encodings] for name in table.names])
-    rows = np.empty((len(table), table.context.shape[1] + 3))
-    rows[:, :-3] = table.context
-    for column, which in enumerate((table.kind, table.before, table.after), start=-3):
-        rows[:, column] = values[which, column]
+def _coded(table: KernelTable, encodings: Sequence[Mapping[str, float]]) -> Array:
+    """(names, 4): what each name stands for as a kernel's own kind, the one before, the one after; whether it was timed."""
+    own, before, after = encodings
+    codes = [(own.get(name, 0.0), before.get(name, 0.0), after.get(name, 0.0), name in own) for name in table.names]
+    return np.array(codes, dtype=np.float64)
+
+
+def _columns(table: KernelTable, coded: Array) -> Array:
+    """(n, 23): ``context_columns``, the encoded kinds of the kernel and its neighbours, and its share of taps inside."""
+    context = table.context
+    rows = np.empty((len(table), context.shape[1] + 4), order="F")
+    rows[:, :-4] = context
+    for index, which in enumerate((table.kind, table.before, table.after)):
+        rows[:, index - 4] = coded[which, index]
+    rows[:, -1] = table.facts[:, INSIDE]
     return rows

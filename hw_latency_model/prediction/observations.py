@@ -83,7 +83,7 @@ def _speed(item: Measurement, base_ms: float) -> float:
 
 _NAMELESS = attrgetter(
     "kind", "macs", "input_bytes", "weight_bytes", "output_bytes", "in_channels", "out_channels", "kernel", "stride",
-    "groups", "in_hw", "out_hw", "fused"
+    "groups", "in_hw", "out_hw", "fused", "dilation"
 )  # fmt: skip
 
 

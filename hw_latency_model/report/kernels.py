@@ -41,11 +41,12 @@ def kernel_errors(
 
 
 def shape_words(kernel: KernelSpec) -> str:
-    """``3×3 /2, 3 → 32 channels, 96×128, +relu``, as far as it means something for the kind."""
+    """``3×3 /2, 3 → 32 channels, 96×128, +relu``, as far as it means something for the kind; ``3×3 ×4`` is dilated by 4."""
     parts = []
     if any(kernel.kernel):
         stride = f" /{kernel.stride[0]}" if kernel.stride[0] > 1 else ""
-        parts.append(f"{kernel.kernel[0]}×{kernel.kernel[1]}{stride}")
+        dilation = f" ×{max(kernel.dilation)}" if max(kernel.dilation) > 1 else ""
+        parts.append(f"{kernel.kernel[0]}×{kernel.kernel[1]}{stride}{dilation}")
     if kernel.in_channels or kernel.out_channels:
         same = kernel.in_channels == kernel.out_channels
         parts.append(f"{kernel.in_channels}" + ("" if same else f" → {kernel.out_channels}") + " channels")
