@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from exports.bundle_check import SCHEMA_VERSION, read_manifest, sha256_of, verify_files
+from exports.bundle_check import read_manifest, sha256_of, verify_files
+from exports.bundle_manifest import bundle_manifest
 from exports.bundle_readme import bundle_readme
 from exports.errors import ExportError
 from exports.folder_lock import locked_parent, replaced_folder
-from exports.graph import count_graph_params, load_graph
-from exports.lint import lint_onnx, lint_summary
 from exports.network_file import read_network, write_network
-from exports.onnx_export import OnnxFile, export_onnx
+from exports.onnx_export import export_onnx
 from exports.parity import LabelArray, check_parity, check_quantized
 from exports.preview import Palette, default_palette, write_preview
 from exports.profiles import DeviceProfile
@@ -28,11 +25,6 @@ from exports.quantization_qdq import export_quantized
 from exports.runtime import FloatArray, OnnxSession
 from search_spaces.candidate import Candidate
 from search_spaces.files import write_json
-
-_RULE = (
-    "Upsample the logits bilinearly (half-pixel centres, align_corners false) to the size you want, then take the "
-    "class with the largest logit of each pixel."
-)
 
 
 @dataclass(frozen=True)
@@ -171,28 +163,23 @@ def write_bundle(
             palette=colours,
             ignore_index=ignore_index,
         )
-        manifest: dict[str, Any] = {
-            "schema_version": SCHEMA_VERSION,
-            "kind": "paretoseg bundle",
-            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "candidate": candidate.to_dict(),
-            "profile": _profile_facts(profile),
-            "precision": _precision_facts(precision, quantized),
-            "input": _input_facts(onnx_file, mean, std),
-            "output": _output_facts(onnx_file),
-            "classes": {
+        manifest = bundle_manifest(
+            onnx_file,
+            candidate,
+            profile,
+            classes={
                 "names": list(class_names),
                 "palette": [list(colour) for colour in colours],
                 "ignore_index": ignore_index,
             },
-            "network": {"macs": onnx_file.macs, "params": _params(onnx_file, quantized)},
-            "parity": parity.to_dict(),
-            "lint": _lint_facts(onnx_file, profile),
-            "facts": dict(facts),
-            "checkpoint": origin,
-            "versions": _versions(),
-            "measurements": [],
-        }
+            mean=mean,
+            std=std,
+            precision=precision,
+            quantized=quantized,
+            parity=parity.to_dict(),
+            facts=facts,
+            checkpoint=origin,
+        )
         (staging / "README.md").write_text(bundle_readme(manifest))
         manifest["files"] = {
             path.name: {"sha256": sha256_of(path), "bytes": path.stat().st_size} for path in sorted(staging.iterdir())
@@ -244,78 +231,3 @@ def load_network(bundle: ExportBundle) -> nn.Module:
 def _describe(candidate: Candidate) -> str:
     shape = ", ".join(str(candidate.params[key]) for key in ("family", "decoder") if key in candidate.params)
     return f"candidate {candidate.id}" + (f" ({shape})" if shape else "")
-
-
-def _profile_facts(profile: DeviceProfile) -> dict[str, Any]:
-    return {
-        "name": profile.name,
-        "description": profile.description,
-        "runtime": profile.runtime,
-        "precisions": list(profile.precisions),
-    }
-
-
-def _precision_facts(precision: str, quantized: QuantizedNet | None) -> dict[str, Any]:
-    if quantized is None:
-        return {"name": precision}
-    convolutions = [step for step in quantized.program.steps if step.op in ("Conv", "ConvTranspose")]
-    return {
-        "name": precision,
-        "weights": f"int{quantized.weight_bits}, symmetric, one scale for each output channel",
-        "activations": "uint8, one scale and zero point for each tensor",
-        "convolutions": len(convolutions),
-        "integer_convolutions": len(quantized.placement.integer_steps),
-    }
-
-
-def _params(onnx_file: OnnxFile, quantized: QuantizedNet | None) -> int:
-    if quantized is not None:
-        return sum(parameter.numel() for parameter in quantized.parameters())
-    return count_graph_params(load_graph(onnx_file.path))
-
-
-def _input_facts(onnx_file: OnnxFile, mean: Sequence[float], std: Sequence[float]) -> dict[str, Any]:
-    return {
-        "name": onnx_file.input_name,
-        "dtype": "float32",
-        "layout": "NCHW",
-        "shape": list(onnx_file.input_shape),
-        "height_px": onnx_file.input_shape[2],
-        "width_px": onnx_file.input_shape[3],
-        "colour_order": "RGB",
-        "resize": "bicubic with antialiasing, as Pillow does",
-        "normalise": "(value / 255 - mean) / std per channel",
-        "mean": [float(value) for value in mean],
-        "std": [float(value) for value in std],
-    }
-
-
-def _output_facts(onnx_file: OnnxFile) -> dict[str, Any]:
-    return {
-        "name": onnx_file.output_name,
-        "dtype": "float32",
-        "layout": "NCHW",
-        "shape": list(onnx_file.output_shape),
-        "num_classes": onnx_file.output_shape[1],
-        "stride": onnx_file.input_shape[2] // onnx_file.output_shape[2],
-        "rule": _RULE,
-    }
-
-
-def _lint_facts(onnx_file: OnnxFile, profile: DeviceProfile) -> dict[str, Any]:
-    findings = lint_onnx(onnx_file.path, profile)
-    return {
-        "profile": profile.name,
-        "summary": lint_summary(findings, profile),
-        "findings": [asdict(finding) for finding in findings],
-    }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in ("paretoseg", "torch", "timm", "onnx", "onnxslim", "onnxruntime", "numpy"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found

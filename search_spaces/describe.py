@@ -30,12 +30,16 @@ def network_name(params: Mapping[str, object]) -> str:
     return " ".join(parts)
 
 
-def network_words(params: Mapping[str, object]) -> str:
-    """The same with image size, pruning and precision: ``mobilenetv2 ×0.5 + fpn · 128x160 · pruned 25% · int8``."""
+def architecture_words(params: Mapping[str, object]) -> str:
+    """The same with image size and pruning: ``mobilenetv2 ×0.5 + fpn · 128x160 · pruned 25%``."""
     parts = [network_name(params), *([str(params["resolution"])] if "resolution" in params else [])]
     pruned = params.get("prune_ratio")
-    parts += [f"pruned {pruned:.0%}"] if isinstance(pruned, float) and pruned else []
-    return " · ".join([*parts, *([str(params[PRECISION])] if PRECISION in params else [])])
+    return " · ".join([*parts, *([f"pruned {pruned:.0%}"] if isinstance(pruned, float) and pruned else [])])
+
+
+def network_words(params: Mapping[str, object]) -> str:
+    """The same with its precision, where the study offers several: ``mobilenetv2 ×0.5 + fpn · 128x160 · pruned 25% · int8``."""
+    return " · ".join([architecture_words(params), *([str(params[PRECISION])] if PRECISION in params else [])])
 
 
 def stage_words(params: Mapping[str, object]) -> str:

@@ -12,10 +12,14 @@ Positive = Annotated[int, Field(gt=0)]
 Size = tuple[Positive, Positive]
 
 
-class LogRange(BaseModel):
-    """A range that is searched on a log scale."""
+class Section(BaseModel):
+    """A part of a YAML file, which takes no key that it does not know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LogRange(Section):
+    """A range that is searched on a log scale."""
 
     low: float = Field(gt=0)
     high: float = Field(gt=0)
@@ -33,11 +37,9 @@ Numbers = list[float] | dict[str, float]
 TrainingChoices = LogRange | Annotated[list[bool | int | float | str], Field(min_length=1)]
 
 
-class SpaceSection(BaseModel):
+class SpaceSection(Section):
     """What can be tried; a key left out takes the space's own default. ``precisions``: what the networks run in on the device, as one
     more choice; ``training`` maps keys of the section training to values."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = "encoder_decoder"
     families: list[str] | None = None

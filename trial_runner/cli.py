@@ -73,7 +73,11 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("onnx", type=Path, metavar="MODEL.onnx")
     predict.add_argument("--device", default="local-cpu")
     predict.add_argument("--precision", default="fp32")
-    predict.add_argument("--model", type=Path, help="latency model (default: runs/DEVICE/latency_model.json)")
+    predict.add_argument(
+        "--model",
+        type=Path,
+        help="latency model (default: latency_model.json in runs/DEVICE-PRECISION, else in runs/DEVICE)",
+    )
     predict.add_argument("--json", action="store_true")
 
     latency_report = command("latency-report", "Show how right a device's latency model is, and what to measure next.")

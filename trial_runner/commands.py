@@ -132,7 +132,9 @@ def predict(arguments: argparse.Namespace) -> int:
 
     if not arguments.onnx.is_file():
         raise UserError(f"there is no ONNX file at {arguments.onnx}. Give the path of an exported network.")
-    path = arguments.model or Path("runs") / arguments.device / MODEL_FILE
+    folder = Path("runs") / arguments.device
+    beside = folder.with_name(f"{folder.name}-{arguments.precision}")
+    path = arguments.model or (beside if (beside / MODEL_FILE).is_file() else folder) / MODEL_FILE
     if arguments.model:
         model = LatencyModel.load(path)
     else:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -24,17 +22,16 @@ from trial_runner.first_proposals import spread_over_budget
 from trial_runner.gate import LatencyGate
 from trial_runner.paths import StudyPaths
 from trial_runner.searched_training import training_of
+from trial_runner.study_budget import StudyBudget
 from trial_runner.study_config import StudyConfig
 from trial_runner.study_objectives import stored_objectives
 from trial_runner.study_writer import StudyWriter
-from trial_runner.time_left import training_seconds
 from trial_runner.trial_spec import Progress, TrialSpec
 
 logger = logging.getLogger("paretoseg")
 
 _FREE_PROPOSALS = 300
 _FAILURES_IN_A_ROW = 5
-_TOO_LONG_IN_A_ROW = 8
 
 
 class StudyDriver:
@@ -61,16 +58,11 @@ class StudyDriver:
         self._on_finished, self._plan_of, self._costs = on_finished, plan_of, costs
         self._objectives = stored_objectives(config, study)
         self._rule = RankRule(config.search.early_stopping, self._objectives)
-        budget_s = 60 * config.search.time_budget_minutes if config.search.time_budget_minutes else math.inf
-        kept = config.search.final_training.time_share if config.search.final_training.members else 0.0
-        self._deadline = time.monotonic() + budget_s
-        self._search_deadline = time.monotonic() + budget_s * (1 - kept)
+        self._budget = StudyBudget(config.search)
         self._writer = StudyWriter(study, self._objectives, gate.budget_ms)
         self._last: dict[int, Progress] = {}
-        self._latency_ms: dict[int, float] = {}
         self._stop_reason: dict[int, str] = {}
         self._failures = 0
-        self._time_is_short = False
         self.ended: str | None = None
         self._writer.settle_running()
         records = tr.read_study(study)
@@ -99,18 +91,12 @@ class StudyDriver:
         Raises:
             UserError: nothing within the budget can be found, or every trial fails.
         """
-        too_long = 0
         for _ in range(_FREE_PROPOSALS):
-            if too_long >= _TOO_LONG_IN_A_ROW:
-                self._time_is_short = True
             if self._over() and not self._enqueue_final():
                 return None
-            trial = self._writer.ask()
-            candidate = self._space.suggest(trial)
-            number = trial.number
-            stored = self._writer.record(number)
+            trial, stored = self._writer.ask()
+            candidate, number = self._space.suggest(trial), trial.number
             if stored.curve and stored.latency_ms is not None:
-                self._latency_ms[number] = stored.latency_ms
                 return self._spec(number)
             self._writer.write(number, tr.CANDIDATE, candidate.to_dict())
             self._choose_teacher(number, candidate)
@@ -122,25 +108,19 @@ class StudyDriver:
             if not self._refuse_for_time(number, candidate):
                 self._keep_plan(number, self._plan_of(candidate))
                 return self._spec(number)
-            too_long += 1
         raise self._nothing_fits()
 
     def _over(self) -> bool:
         trials = self._study.get_trials(deepcopy=False)
         if any(trial.state == TrialState.WAITING for trial in trials):
             return False
-        if self._time_is_short or time.monotonic() > self._search_deadline:
-            self.ended = f"the time budget of {self._config.search.time_budget_minutes:g} minutes is spent"
-            return True
         counted = sum(
             trial.state == TrialState.RUNNING or trial.user_attrs.get(tr.OUTCOME) in (tr.FINISHED, tr.STOPPED, tr.DIED)
             for trial in trials
             if tr.CONTINUES not in trial.user_attrs
         )
-        if counted >= self._config.search.trials:
-            self.ended = f"all {self._config.search.trials} trials are done"
-            return True
-        return False
+        self.ended = self._budget.spent(counted)
+        return self.ended is not None
 
     def _enqueue_final(self) -> bool:
         """Order the next final training; False when there is none, or no time for it."""
@@ -148,7 +128,7 @@ class StudyDriver:
         base = next_to_continue(tr.read_study(self._study), self._gate.budget_ms, final, self._objectives)
         if base is None or base.candidate is None:
             return False
-        epochs = epochs_that_fit(base, final, self._deadline - time.monotonic())
+        epochs = epochs_that_fit(base, final, self._budget.left_s)
         if epochs < LEAST_EPOCHS:
             return False
         attrs = {tr.CONTINUES: base.number, tr.CONTINUES_EPOCHS: epochs}
@@ -169,7 +149,6 @@ class StudyDriver:
     def _take_over_estimate(self, number: int, base: int) -> None:
         attrs = self._study.get_trials(deepcopy=False)[base].user_attrs
         self._keep_plan(number, attrs.get(tr.CHANNELS))
-        self._latency_ms[number] = attrs[tr.ESTIMATE]["latency_ms"]
         self._writer.write(number, tr.ESTIMATE, attrs[tr.ESTIMATE])
         if tr.COSTS in attrs:
             self._writer.write(number, tr.COSTS, attrs[tr.COSTS])
@@ -177,7 +156,6 @@ class StudyDriver:
 
     def _refuse(self, number: int, candidate: Candidate) -> bool:
         estimate = self._gate.estimate(candidate)
-        self._latency_ms[number] = estimate.latency_ms
         self._writer.write(number, tr.ESTIMATE, estimate.to_dict())
         reason = self._gate.refusal(estimate)
         if reason is None and self._costs is not None:
@@ -191,17 +169,13 @@ class StudyDriver:
         return True
 
     def _refuse_for_time(self, number: int, candidate: Candidate) -> bool:
-        """Whether the time left is too short to train the candidate to its end: it would be stopped, and teach nothing."""
-        left_s = self._search_deadline - time.monotonic()
-        if left_s == math.inf:
+        if self._config.search.time_budget_minutes is None:
             return False
         alike = [r for r in tr.read_study(self._study) if r.candidate and r.candidate.precision == candidate.precision]
-        needed_s = training_seconds(alike, self._latency_ms[number], self._config.training.epochs)
-        if needed_s is None or needed_s <= left_s:
+        latency_ms = self._writer.record(number).latency_ms or 0.0
+        reason = self._budget.too_long(alike, latency_ms, self._config.training.epochs)
+        if reason is None:
             return False
-        reason = (
-            f"its training would take about {needed_s:.0f} s, and {max(left_s, 0.0):.0f} s of the time budget are left"
-        )
         self._end(number, TrialState.PRUNED, tr.REFUSED, reason)
         return True
 
@@ -238,7 +212,7 @@ class StudyDriver:
         if progress.score.final or self._writer.record(number).continues is not None:
             return False
         reason = self._stop_at_rung(number, progress) if self._rule.is_rung(progress.epoch) else None
-        if reason is None and time.monotonic() > self._search_deadline:
+        if reason is None and self._budget.search_left_s < 0:
             reason = "the study's time budget was spent"
         if reason is not None:
             self._stop_reason[number] = reason
@@ -250,7 +224,8 @@ class StudyDriver:
         readings = dict(record.readings) | {progress.epoch: progress.score}
         self._writer.write(number, tr.READINGS, [score.to_dict() for _, score in sorted(readings.items())])
         values = rung_values(self._objectives, replace(record, score=progress.score))
-        return self._rule.stop(number, progress.epoch, values)
+        precision = record.candidate.precision if record.candidate else None
+        return self._rule.stop(number, progress.epoch, values, precision)
 
     def finish(self, number: int, failure: str | None = None) -> None:
         """Tell Optuna how a trial ended: COMPLETE when trained to the end, PRUNED when stopped, FAIL with the reason."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import product
 from typing import TYPE_CHECKING
 
-from search_spaces.describe import network_words
+from search_spaces.describe import architecture_words
 
 if TYPE_CHECKING:
     from hw_latency_model import LatencyModel, Measurement
@@ -35,7 +35,7 @@ def architecture_names(space: SearchSpace) -> dict[str, tuple[str, str]]:
     for values in product(*choices):
         params = dict(zip(space.architecture_dimensions, values, strict=True))
         candidate = space.candidate({**usual, **params})
-        names[space.architecture_id(candidate)] = (str(params.get("family", "")), network_words(candidate.params))
+        names[space.architecture_id(candidate)] = (str(params.get("family", "")), architecture_words(candidate.params))
     return names
 
 
@@ -63,7 +63,7 @@ def next_candidates(
             why += ", outside the measured sizes"
         chosen.append(
             NextMeasurement(
-                network_words(pool[index].params), why, estimate.latency_ms, estimate.low_ms, estimate.high_ms
+                architecture_words(pool[index].params), why, estimate.latency_ms, estimate.low_ms, estimate.high_ms
             )
         )
     return chosen

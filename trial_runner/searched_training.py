@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
 from search_spaces.candidate import Candidate
 from search_spaces.space import TRAINING_PREFIX
-
-if TYPE_CHECKING:
-    from trial_runner.study_config import TrainingSection
+from trial_runner.training_config import TrainingSection
 
 _OF_THE_STUDY = (
     "epochs",

@@ -5,23 +5,37 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from exports.profiles import PROFILES
 from objectives.objective import LATENCY, OBJECTIVES, get_objective
 from search_spaces.candidate import Candidate, Precision
 from search_spaces.errors import UserError
-from search_spaces.space_config import LogRange, Positive, SpaceSection
+from search_spaces.space_config import LogRange, Positive, Section, SpaceSection
 from trial_runner.searched_training import first_misfit
+from trial_runner.training_config import (
+    AdmmSection,
+    DistillationSection,
+    LossSection,
+    PruningSection,
+    QuantizationSection,
+    TrainingSection,
+)
 
-__all__ = ["LogRange", "SpaceSection", "StudyConfig"]
+__all__ = [
+    "AdmmSection",
+    "DistillationSection",
+    "LogRange",
+    "LossSection",
+    "PruningSection",
+    "QuantizationSection",
+    "SpaceSection",
+    "StudyConfig",
+    "TrainingSection",
+]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class StudySection(_Section):
+class StudySection(Section):
     """Where the study lives. Relative paths, also in a sqlite URL, are taken from the folder of the YAML."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -30,7 +44,7 @@ class StudySection(_Section):
     seed: int = 0
 
 
-class DataSection(_Section):
+class DataSection(Section):
     """What is learnt. Numbers of images and sizes apply to the synthetic scenes; ``val_fraction`` holds that share of the training
     images out where a data set of kind lpcvc or folder has no validation split."""
 
@@ -53,7 +67,7 @@ class DataSection(_Section):
         return self
 
 
-class DeviceSection(_Section):
+class DeviceSection(Section):
     """What is targeted, and what its latency model is; ``latency_models``: those of the other precisions of ``space.precisions``."""
 
     name: str = "local-cpu"
@@ -82,7 +96,7 @@ class DeviceSection(_Section):
         return self.latency_models.get(precision, beside)
 
 
-class ObjectiveSection(_Section):
+class ObjectiveSection(Section):
     """One axis of the front, a name or a name with a budget: the worst value that is wanted. Latency's is the device's."""
 
     name: str
@@ -109,7 +123,7 @@ Corruption = Literal[
 ]
 
 
-class RobustnessSection(_Section):
+class RobustnessSection(Section):
     """What ``robust_miou`` is the mean over: each corruption, at one severity, of the first ``images`` validation images."""
 
     corruptions: list[Corruption] = Field(
@@ -119,122 +133,7 @@ class RobustnessSection(_Section):
     images: Positive = 100
 
 
-class LossSection(_Section):
-    """Weights of the terms of the loss. Of the cross-entropy only the ``hardest_share`` of a batch's pixels counts."""
-
-    cross_entropy: float = Field(default=1.0, ge=0)
-    dice: float = Field(default=0.0, ge=0)
-    lovasz: float = Field(default=0.0, ge=0)
-    hardest_share: float = Field(default=1.0, gt=0, le=1)
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    class_weights: Literal["none", "sqrt_inverse"] = "none"
-
-    @model_validator(mode="after")
-    def _something_to_minimise(self) -> LossSection:
-        if not self.cross_entropy + self.dice + self.lovasz:
-            raise ValueError("one of cross_entropy, dice and lovasz must be above 0")
-        return self
-
-
-class DistillationSection(_Section):
-    """A teacher, a bundle's folder or a network file, whose probabilities at ``temperature`` count with ``weight`` in the loss.
-    ``study_best`` takes the most accurate trial that the study has finished when a trial starts."""
-
-    teacher: Path | None = None
-    study_best: bool = False
-    weight: float = Field(default=1.0, gt=0)
-    temperature: float = Field(default=2.0, gt=0)
-
-    @model_validator(mode="after")
-    def _one_teacher(self) -> DistillationSection:
-        if self.teacher is not None and self.study_best:
-            raise ValueError(
-                f"there is one teacher at most: leave out teacher ({self.teacher}), or set study_best to false"
-            )
-        return self
-
-
-class AdmmSection(_Section):
-    """ADMM pruning: of the epochs before the cut the share ``start_after`` passes without it, the rest is divided by ``updates``
-    of the auxiliary variables, at each of which the penalty ``rho`` is multiplied with ``rho_growth``."""
-
-    rho: float = Field(default=1.0, gt=0)
-    rho_growth: float = Field(default=2.0, ge=1)
-    updates: Positive = 8
-    start_after: float = Field(default=0.3, ge=0, lt=1)
-
-
-class PruningSection(_Section):
-    """What leaves a network that is pruned: which channels (``method``) of which groups (``allocation``), in what multiples."""
-
-    method: Literal["l1", "l2", "bn_scale", "geometric_median", "random", "admm"] = "l1"
-    allocation: Literal["uniform", "latency", "sensitivity"] = "uniform"
-    channel_multiple: Positive = 8
-    admm: AdmmSection = AdmmSection()
-
-
-class QuantizationSection(_Section):
-    """How a network becomes INT8, where ``device.precision`` is int8: ``ptq`` after its training, or ``qat``, with the rounding
-    simulated in training from the share ``start`` of the epochs on. Ranges of the activations come from so many training images:
-    the ``average`` of each image's extremes, or those of all (``minmax``)."""
-
-    method: Literal["ptq", "qat"] = "ptq"
-    start: float = Field(default=0.8, ge=0, lt=1)
-    calibration_images: Positive = 64
-    calibration: Literal["average", "minmax"] = "average"
-    weight_bits: Literal[7, 8] = 8
-
-
-class TrainingSection(_Section):
-    """How each candidate is trained: train, prune after ``prune_after`` of the epochs, fine-tune for the rest. ``weights`` of the
-    encoder to start from: ``none``, ``hub`` (timm's), or a file or folder of state dicts."""
-
-    epochs: Positive = 20
-    weights: str = "none"
-    batch_size: Positive = 8
-    warmup_epochs: float = Field(default=0.5, ge=0)
-    prune_after: float = Field(default=0.25, ge=0, le=0.9)
-    pruning: PruningSection = PruningSection()
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    schedule: Literal["cosine", "poly", "one_cycle"] = "cosine"
-    encoder_rate: float = Field(default=1.0, gt=0)
-    loss: LossSection = LossSection()
-    distillation: DistillationSection = DistillationSection()
-    quantization: QuantizationSection = QuantizationSection()
-    average_decay: float = Field(default=0.0, ge=0, lt=1)
-    norm_calibration_batches: int = Field(default=0, ge=0)
-    mixed_precision: bool = False
-    gradient_clip_norm: float = Field(default=5.0, gt=0)
-    min_scale: float = Field(default=0.75, gt=0)
-    max_scale: float = Field(default=1.5, gt=0)
-    colour_jitter: float = Field(default=0.2, ge=0, lt=1)
-    crop_share: float = Field(default=1.0, gt=0, le=1)
-    label_stride: Literal[1, 2, 4, 8] = 1
-    evaluate_every: Positive = 1
-    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
-    compile: bool = False
-    deterministic: bool = False
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-
-    @model_validator(mode="after")
-    def _sensitivity_of_something(self) -> TrainingSection:
-        if self.pruning.allocation == "sensitivity" and self.weights == "none":
-            raise ValueError(
-                "training.pruning.allocation sensitivity reads how much each layer bears from pretrained weights: "
-                "set training.weights, or choose the allocation latency or uniform"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _scales_ordered(self) -> TrainingSection:
-        if self.min_scale > self.max_scale:
-            raise ValueError(
-                f"training.min_scale ({self.min_scale}) must not exceed training.max_scale ({self.max_scale})"
-            )
-        return self
-
-
-class EarlyStoppingSection(_Section):
+class EarlyStoppingSection(Section):
     """At each rung (in epochs) a trial goes on when it is among the better ``1 / reduction_factor`` of those that reached it,
     by non-dominated rank of (mIoU now, latency). Until ``min_trials`` have reached a rung nobody is stopped there."""
 
@@ -243,7 +142,7 @@ class EarlyStoppingSection(_Section):
     min_trials: Positive = 4
 
 
-class FinalTrainingSection(_Section):
+class FinalTrainingSection(Section):
     """After the search the best ``members`` of its front are trained on, each for ``epochs`` or what the time allows. They are
     trials of their own, which do not count among ``search.trials``. Of a time budget the share ``time_share`` is kept for them."""
 
@@ -252,7 +151,7 @@ class FinalTrainingSection(_Section):
     time_share: float = Field(default=0.4, gt=0, lt=1)
 
 
-class SearchSection(_Section):
+class SearchSection(Section):
     """How many candidates are trained, chosen by whom. Refused and repeated proposals do not count as trials.
     ``start: spread`` makes the first ``startup_trials`` networks spread over the latency budget, fastest first, instead of what the
     sampler draws; ``start_with_default`` puts the space's default network before them."""
@@ -267,7 +166,7 @@ class SearchSection(_Section):
     final_training: FinalTrainingSection = FinalTrainingSection()
 
 
-class ComputeSection(_Section):
+class ComputeSection(Section):
     """Where trials run: ``ray`` (this machine, or a cluster by its address) or ``inprocess`` (one after the other, here).
     ``workers_per_trial`` processes share each step of one trial; CPUs, GPUs and threads are of each of them."""
 
@@ -288,13 +187,13 @@ class ComputeSection(_Section):
         return self
 
 
-class ExportSection(_Section):
+class ExportSection(Section):
     """How a member of the front becomes files."""
 
     parity_images: Positive = 8
 
 
-class StudyConfig(_Section):
+class StudyConfig(Section):
     """A whole study. ``schema_version`` rises when an old file would mean something else."""
 
     schema_version: Literal[1] = 1

@@ -26,12 +26,13 @@ class StudyWriter:
         self._ids: dict[int, int] = {}
         self._epochs: dict[int, set[int]] = {}
 
-    def ask(self) -> optuna.Trial:
-        """The study's next trial, one that was handed back first."""
+    def ask(self) -> tuple[optuna.Trial, TrialRecord]:
+        """The study's next trial, those that were handed back first, and what is known of it."""
         trial = self._study.ask()
         self._ids[trial.number] = trial._trial_id
-        self._epochs[trial.number] = {epoch for epoch, _ in self.record(trial.number).curve}
-        return trial
+        stored = self.record(trial.number)
+        self._epochs[trial.number] = {epoch for epoch, _ in stored.curve}
+        return trial, stored
 
     def record(self, number: int) -> TrialRecord:
         """The trial as it stands now, without what is learnt after its end."""

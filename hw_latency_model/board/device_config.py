@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from exports import PROFILES
-from search_spaces.space_config import SpaceSection
+from search_spaces.space_config import Section, SpaceSection
 from search_spaces.yaml_config import ConfigError, check_values, override, read_yaml
 
 Seconds = Annotated[float, Field(ge=0)]
@@ -18,11 +18,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TargetSection(_Section):
+class TargetSection(Section):
     """What is measured. ``profile`` names the export rules where they are not called like the device; ``power_profile`` and
     ``lock_clocks`` say how the board is set while it is measured: it is put back afterwards."""
 
@@ -56,7 +52,7 @@ class TargetSection(_Section):
         return "tensorrt" if self.backend in ("tensorrt", "trtexec") else "onnxruntime"
 
 
-class SshSection(_Section):
+class SshSection(Section):
     """How the board is reached: by key, never by password. What is left out is taken from OpenSSH's own configuration."""
 
     host: str = Field(min_length=1, pattern=r"^[^-\s][^\s]*$")
@@ -66,14 +62,14 @@ class SshSection(_Section):
     known_hosts: Path | None = None
 
 
-class BoardSection(_Section):
+class BoardSection(Section):
     """What is used there: a folder (relative to the login folder; for ``local`` to output_dir) and the command of Python 3.6 or newer."""
 
     dir: str = Field(default="paretoseg", min_length=1)
     python: str | None = Field(default=None, min_length=1)
 
 
-class ProtocolSection(_Section):
+class ProtocolSection(Section):
     """How each network is timed on the board; a key left out takes the agent's default."""
 
     warmup_s: Seconds | None = None
@@ -90,7 +86,7 @@ class ProtocolSection(_Section):
     build_timeout_s: Seconds | None = None
 
 
-class CalibrationSection(_Section):
+class CalibrationSection(Section):
     """How long, on what, and when it is good enough. It ends when the hours are spent, ``max_networks`` are measured, or both
     accuracies are reached: ``stop_error_rel`` by the median error of networks left out in turn, ``stop_interval_rel`` by the
     median half-width of the interval over the search space."""
@@ -106,7 +102,7 @@ class CalibrationSection(_Section):
     seed: int = 0
 
 
-class DeviceConfig(_Section):
+class DeviceConfig(Section):
     """A whole DEVICE.yaml."""
 
     schema_version: Literal[1] = 1

@@ -19,7 +19,7 @@ from hw_latency_model.measuring.calibration import subject_of
 from hw_latency_model.measuring.sampling import covering_order
 from hw_latency_model.types import KernelSpec
 from search_spaces import Candidate, SearchSpace
-from search_spaces.describe import network_words
+from search_spaces.describe import architecture_words
 
 CHAIN_PARENTS = 6
 
@@ -91,7 +91,7 @@ class BoardPool:
         if candidate is None:
             heavy = sum(kernel.macs > 0 for kernel in self._chains[key][1]) if key in self._chains else 0
             return f"chain of {heavy} convolutions" if heavy else "chain of kernels"
-        return network_words(candidate.params)
+        return architecture_words(candidate.params)
 
     def _export(self, candidate: Candidate, path: Path) -> tuple[KernelSpec, ...] | None:
         key = subject_of(self._space, candidate, self._num_classes)

@@ -22,7 +22,7 @@ from hw_latency_model.prediction.model import MIN_MEASUREMENTS, LatencyModel
 from hw_latency_model.store.measurement_store import MeasurementStore
 from hw_latency_model.types import Measurement
 from search_spaces import Candidate, SearchSpace, SegmentationNet
-from search_spaces.describe import network_words
+from search_spaces.describe import architecture_words
 from search_spaces.errors import UserError
 
 MODEL_FILE = "latency_model.json"
@@ -225,6 +225,6 @@ def subject_of(space: SearchSpace, candidate: Candidate, num_classes: int) -> st
 
 
 def _line(measurement: Measurement, candidate: Candidate, done: int, seconds: float, budget_s: float) -> str:
-    shape = network_words(candidate.params)
+    shape = architecture_words(candidate.params)
     mark = ", noisy" if measurement.noisy else ""
     return f"[{seconds:3.0f}/{budget_s:.0f} s] {done:3d}  {measurement.latency_ms_p50:8.2f} ms{mark}  {shape}"

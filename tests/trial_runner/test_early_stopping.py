@@ -38,6 +38,15 @@ def test_a_small_fast_network_is_not_stopped_for_its_lower_miou():
     assert r.stop(3, 1, (0.1, 0.5)) is None
 
 
+def test_networks_of_one_precision_are_compared_with_each_other():
+    r = rule()
+    for number in range(3):
+        assert r.stop(number, 1, (0.7, 1.0), "int8") is None
+    assert r.stop(3, 1, (0.6, 3.0), "fp32") is None
+    reason = r.stop(4, 1, (0.2, 6.0), "int8")
+    assert reason is not None and "3 of 4 trials in int8" in reason
+
+
 def test_between_rungs_and_without_rungs_nobody_is_stopped():
     r = rule()
     for number in range(5):

@@ -135,7 +135,7 @@ def test_a_launch_cut_off_in_a_final_training_goes_on_with_it(config: StudyConfi
 
 def test_a_time_budget_keeps_its_share_and_the_epochs_fit_into_it(config: StudyConfig, monkeypatch: pytest.MonkeyPatch):
     now = 1000.0
-    monkeypatch.setattr("trial_runner.driver.time.monotonic", lambda: now)
+    monkeypatch.setattr("trial_runner.study_budget.time.monotonic", lambda: now)
     search = config.search.model_copy(update={"time_budget_minutes": 1.0, "trials": 50})
     driver = start(config.model_copy(update={"search": search}))
     for _ in range(3):

@@ -123,7 +123,7 @@ def test_a_study_asks_for_them_first_once_and_after_the_default_network(config: 
 
 def test_what_cannot_be_trained_in_the_time_left_is_not_begun(config: StudyConfig, monkeypatch: pytest.MonkeyPatch):
     now = 1000.0
-    monkeypatch.setattr("trial_runner.driver.time.monotonic", lambda: now)
+    monkeypatch.setattr("trial_runner.study_budget.time.monotonic", lambda: now)
     search = config.search.model_copy(update={"time_budget_minutes": 10.0, "start": "sampler", "trials": 100})
     driver = start(config.model_copy(update={"search": search}))
     for _ in range(4):

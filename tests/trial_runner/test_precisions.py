@@ -18,6 +18,7 @@ from objectives.trial_record import note_afterwards, read_study
 from search_spaces import get_space
 from search_spaces.errors import UserError
 from trial_runner.calibrate_command import calibrate_here
+from trial_runner.cli import main
 from trial_runner.config_file import load_config
 from trial_runner.export_job import export_trial
 from trial_runner.first_proposals import spread_over_budget
@@ -39,7 +40,7 @@ space:
   resolutions_px: [[32, 64], [64, 64]]
   prune_ratios: [0.0]
   precisions: [fp32, int8]
-device: {name: local-cpu, latency_model: cpu/latency_model.json, latency_budget_ms: 1000, measure_front: false}
+device: {name: local-cpu, latency_model: runs/local-cpu/latency_model.json, latency_budget_ms: 1000, measure_front: false}
 training: {epochs: 2, batch_size: 4, quantization: {calibration_images: 6}}
 search: {trials: 2, startup_trials: 2, start_with_default: true, sampler: random}
 compute: {backend: inprocess}
@@ -48,7 +49,10 @@ export: {parity_images: 2}
 
 
 @pytest.mark.slow
-def test_a_study_of_two_precisions_takes_each_candidate_through_in_its_own(tmp_path: Path):
+def test_a_study_of_two_precisions_takes_each_candidate_through_in_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "study.yaml"
     path.write_text(STUDY)
     config = load_config(path)
@@ -76,6 +80,12 @@ def test_a_study_of_two_precisions_takes_each_candidate_through_in_its_own(tmp_p
         bundle = export_trial(export_order(config, paths, record))
         assert json.loads((bundle / "manifest.json").read_text())["precision"]["name"] == record.precision
         note_afterwards(study, record.number, bundle=str(bundle), export_error=None)
+        capsys.readouterr()
+        assert main(["predict", str(bundle / "model.onnx"), "--precision", str(record.precision), "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["precision"] == record.precision and told["latency_ms"] == pytest.approx(
+            record.latency_ms, rel=1e-3
+        )
 
     measure_front(config, study, [record for record in read_study(study) if record.complete], models, lambda line: None)
     measured = [record for record in read_study(study) if record.complete]
