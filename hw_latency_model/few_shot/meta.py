@@ -20,6 +20,9 @@ _MIN_STD, _MAX_STD = 0.5, 1.5
 _SHIFTS = (-1.0, 0.0, 1.0, 2.0, 3.0)
 _SHIFTED = (("terms", "sources"), ("rest",), ("view",), ("noise",))
 _CLIP = 4.0
+_UNRELIABLE = 3.0
+"""After so many left-out errors their mean is half believed."""
+_LEAST_MISS = 0.05
 
 
 @dataclass(frozen=True)
@@ -88,14 +91,23 @@ def tune(settings: Settings, played: Sequence[Task]) -> Settings:
     return tuned
 
 
-def pooled_margin(settings: Settings, played: Sequence[Task], level: float) -> float:
-    """Quantile of |error| in deviations over the tests of all tasks, each fitted as the target is."""
-    scores = []
+def pooled_margin(settings: Settings, played: Sequence[Task], level: float, scores: Array) -> float:
+    """Quantile of |error| in deviations over the tests of all tasks, each fitted as the target is.
+
+    A process is too sure of one device and too cautious of another; how much so shows in what it misses its own left-out
+    measurements by. The tests count relative to that, and the quantile is scaled by the target's (n,) ``scores``.
+    """
+    reliability = len(scores) / (len(scores) + _UNRELIABLE)
+    errors = []
     for task in played:
-        fit = fit_device(task.pool, task.measured, np.exp(task.logs[task.measured]), settings)
+        fit = fit_device(task.pool, task.measured, np.exp(task.logs[task.measured]), settings, scores=True)
         mean, std = fit.predict_log(task.pool, task.tested)
-        scores.append(np.abs(task.logs[task.tested] - mean) / std)
-    return float(np.quantile(np.concatenate(scores), level))
+        errors.append(np.abs(task.logs[task.tested] - mean) / std / _miss(fit.scores) ** reliability)
+    return float(np.quantile(np.concatenate(errors), level)) * _miss(scores) ** reliability
+
+
+def _miss(scores: Array) -> float:
+    return max(float(scores.mean()), _LEAST_MISS)
 
 
 def _outcome(task: Task, settings: Settings, pair: tuple[float, float]) -> tuple[float, float]:

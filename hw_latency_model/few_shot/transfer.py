@@ -114,7 +114,7 @@ class FewShotModel:
         special = fit_special(self._pool, fit, base, base_ms, at[~ordinary], measured[~ordinary])
         self._fit = fit, special
         own = _upper_quantile(fit.scores, self.level)
-        typical = pooled_margin(settings, played, self.level) if played else _untried_margin(len(base))
+        typical = pooled_margin(settings, played, self.level, fit.scores) if played else _untried_margin(len(base))
         share = _META_WEIGHT / (_META_WEIGHT + len(base)) if len(base) <= _META_MAX_MEASUREMENTS else 0.0
         self.margin = share * typical + (1.0 - share) * own
         return self
