@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from dashboards import tables, text, trial_tables
 from dashboards.page import whole_page
 from dashboards.report_front import class_section, front_section, preview_section
-from dashboards.report_search import latency_section, learning_section
+from dashboards.report_search import choice_section, latency_section, learning_section
 from objectives.objective import Objective
 from objectives.pareto import ParetoFront
 from objectives.storage_url import redact_url
@@ -64,6 +64,7 @@ def write_report(
         front_section(path, study_name, records, front, latency_budget_ms, drawn),
         preview_section(front),
         learning_section(records, front, rungs, drawn),
+        choice_section(records, drawn),
         latency_section(path, records, calibration, latency_report, drawn),
         class_section(front, class_names, drawn),
         _not_trained_section(records),

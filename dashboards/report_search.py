@@ -10,7 +10,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from dashboards import curve_figures, latency_figures, tables, text, trial_tables
+from dashboards import choice_figures, curve_figures, latency_figures, tables, text, trial_tables
 from dashboards.model_facts import model_facts
 from dashboards.page import figure_box
 from objectives.pareto import ParetoFront
@@ -47,6 +47,20 @@ def learning_section(
         parts.append(tables.soft("Hypervolume of the front as trials came in; where flat, nothing better was found."))
         parts.append(figure_box("progress", figure, drawn))
     return "".join([*parts, "</div></div></section>"])
+
+
+def choice_section(records: Sequence[TrialRecord], drawn: dict[str, go.Figure]) -> str:
+    """What the candidates' dimensions had to do with it; nothing while too few have been trained."""
+    figure = choice_figures.choices_figure(records)
+    if figure is None:
+        return ""
+    sentence = (
+        "Each line is a network that was trained to the end, the darker the higher its mIoU. Drag along an axis to pick out the "
+        "lines that pass there, click to let go; axes can be moved."
+    )
+    width = choice_figures.AXIS_PX * len(figure.data[0].dimensions)
+    box = figure_box("choices", figure, drawn, min_width_px=width)
+    return f"<section><h2>Which choices led where</h2>{tables.soft(sentence)}{box}</section>"
 
 
 def latency_section(

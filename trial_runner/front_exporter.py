@@ -13,9 +13,11 @@ from pathlib import Path
 
 import optuna
 
+from dashboards.text import interval, milliseconds
 from exports import add_measurement, read_bundle
 from hw_latency_model import Device, LatencyModel, Measurement, MeasurementStore, get_device, measure_bundle
 from hw_latency_model.measuring.calibration import STORE_FILE, subject_of
+from hw_latency_model.measuring.devices import DEVICES
 from hw_latency_model.measuring.measure import FRONT_SETTINGS
 from objectives.pareto import pareto_front
 from objectives.trial_record import TrialRecord, note_afterwards, read_study
@@ -144,10 +146,13 @@ def measure_front(
     The reference network that runs in turns with each says whether the machine is at the speed it was calibrated at. Where
     it is slower, the measurement is repeated twice; the one at the best speed is kept and the rest of the slowdown told.
     What was measured goes into the store beside its precision's latency model, and the model learns from it: later proposals
-    are predicted better, while trials keep the estimate that they were given.
+    are predicted better, while trials keep the estimate that they were given. A device that cannot be measured from here is said to be so.
     """
     todo = [record for record in records if record.bundle and record.measured_ms is None]
     if not todo:
+        return 0
+    if config.device.name not in DEVICES:
+        say(f"the front is not measured: {config.device.name} cannot be reached from here, its predictions stand")
         return 0
     space = get_space(config.space.name, config.space.options())
     measured: dict[Precision, list[Measurement]] = {}
@@ -169,14 +174,14 @@ def measure_front(
         note_afterwards(study, record.number, measurement=facts)
         add_measurement(Path(record.bundle), facts)
         say(
-            f"trial {record.number}: measured {measurement.latency_ms_p50:.2f} ms, predicted {record.latency_ms:.2f} ms "
-            f"[{record.latency_low_ms:.2f}, {record.latency_high_ms:.2f}]"
+            f"trial {record.number}: measured {milliseconds(measurement.latency_ms_p50)} ms, "
+            f"predicted {milliseconds(record.latency_ms)} ms {interval(record)}"
             + (f"; the machine was {slowdown:.2f} times slower than when calibrated" if slowdown > _SLOW else "")
         )
     for precision, found in measured.items():
         _teach(config.device.model_path(precision), models[precision], found)
         of = f" of {precision}" if len(models) > 1 else ""
-        say(f"the latency model{of} has learnt from {len(found)} measured networks")
+        say(f"the latency model{of} has learnt from {len(found)} measured network{'' if len(found) == 1 else 's'}")
     return len(todo)
 
 

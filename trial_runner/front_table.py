@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from dashboards.text import inside_interval, milliseconds, miou
 from objectives.objective import LATENCY, OBJECTIVES, Objective, beside_the_usual, budget_texts
 from objectives.pareto import pareto_front
 from objectives.trial_record import TrialRecord
@@ -81,19 +82,18 @@ def print_front(
         table.add_column(name, justify="left" if name in ("network", "input") else "right", no_wrap=True)
     for record in records:
         params = record.params
-        inside = _inside(record)
         table.add_row(
             str(record.number),
             network_name(params),
             str(params.get("resolution")),
             str(params.get("prune_ratio")),
-            *([record.precision or "–", _share(record.float_miou)] if several else []),
-            f"{record.val_miou:.3f}",
+            *([record.precision or "–", miou(record.float_miou)] if several else []),
+            miou(record.val_miou),
             *(item.text(item.value(record)) for item in others),
-            f"{record.latency_ms:.2f}",
-            f"{record.latency_low_ms:.2f}–{record.latency_high_ms:.2f}",
-            "–" if record.measured_ms is None else f"{record.measured_ms:.2f}",
-            {None: "–", True: "yes", False: "no"}[inside],
+            milliseconds(record.latency_ms),
+            f"{milliseconds(record.latency_low_ms)}–{milliseconds(record.latency_high_ms)}",
+            milliseconds(record.measured_ms),
+            {None: "–", True: "yes", False: "no"}[inside_interval(record)],
         )
     console.print(table)
 
@@ -112,16 +112,6 @@ def write_csv(records: Sequence[TrialRecord], path: Path, objectives: Sequence[O
             writer.writerow([*(row[key] for key in keys), *(row["params"].get(name) for name in params)])
 
 
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
 def _number(value: float) -> float | None:
     """JSON knows no NaN."""
     return None if math.isnan(value) else value
-
-
-def _inside(record: TrialRecord) -> bool | None:
-    if record.measured_ms is None or record.latency_low_ms is None or record.latency_high_ms is None:
-        return None
-    return record.latency_low_ms <= record.measured_ms <= record.latency_high_ms

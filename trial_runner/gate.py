@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from dashboards.text import milliseconds
 from hw_latency_model import LatencyEstimate, LatencyModel
 from hw_latency_model.kernels.candidate_kernels import CandidateKernels
 from hw_latency_model.kernels.runtimes import runtime_of
@@ -60,6 +61,7 @@ class LatencyGate:
         if estimate.low_ms <= self.budget_ms:
             return None
         return (
-            f"predicted {estimate.latency_ms:.2f} ms [{estimate.low_ms:.2f}, {estimate.high_ms:.2f}]: even the low end "
+            f"predicted {milliseconds(estimate.latency_ms)} ms "
+            f"[{milliseconds(estimate.low_ms)}, {milliseconds(estimate.high_ms)}]: even the low end "
             f"is over the budget of {self.budget_ms:g} ms"
         )

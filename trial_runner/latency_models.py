@@ -54,5 +54,9 @@ def load_latency_model(config: StudyConfig, precision: Precision | None = None) 
 
 def _load(path: Path, device: str, precision: str) -> LatencyModel:
     if device == LocalCpuDevice.name:
+        if not path.is_file():
+            raise UserError(
+                f"there is no latency model at {path}; run `paretoseg calibrate` with this study's YAML to measure this machine."
+            )
         return LatencyModel.load(path, fingerprint=LocalCpuDevice(precision=precision).fingerprint())
     return calibrated_or_boxed(path, device, precision)

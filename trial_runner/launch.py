@@ -16,14 +16,14 @@ from typing import NoReturn
 
 import optuna
 
+from dashboards.text import interval, milliseconds
 from exports import get_profile
 from objectives import trial_record as tr
 from objectives.data import DatasetInfo
 from objectives.objective import OBJECTIVES, Objective, beside_the_usual
 from objectives.trial_record import TrialRecord, read_study
 from search_spaces import get_space
-from search_spaces.candidate import PRECISION
-from search_spaces.describe import network_name
+from search_spaces.describe import network_words
 from search_spaces.errors import UserError
 from search_spaces.files import atomic_path, write_error
 from search_spaces.pretrained import check_source
@@ -152,17 +152,12 @@ def check_data(config: StudyConfig) -> DatasetInfo:
 
 def describe(record: TrialRecord, objectives: Sequence[Objective] = OBJECTIVES) -> str:
     """A trial in one line of the log."""
-    params = record.params
-    name = (
-        f"trial {record.number:>3} {record.outcome or record.state.lower():<8} {network_name(params)} "
-        f"{params.get('resolution')} prune {params.get('prune_ratio')}"
-        + (f" {params[PRECISION]}" if PRECISION in params else "")
-    )
+    name = f"trial {record.number:>3} {record.outcome or record.state.lower():<8} {network_words(record.params)}"
     if record.outcome == tr.REFUSED:
         return f"{name}: {record.reason}"
     facts = []
     if record.latency_ms is not None:
-        facts.append(f"{record.latency_ms:.2f} ms [{record.latency_low_ms:.2f}, {record.latency_high_ms:.2f}]")
+        facts.append(f"{milliseconds(record.latency_ms)} ms {interval(record)}")
     if record.score is not None and record.outcome != tr.REUSED:
         before = "" if record.float_miou is None else f" (in float {record.float_miou:.3f})"
         epochs = f"{record.score.epoch} of {record.score.epochs_total} epochs"

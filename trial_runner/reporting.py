@@ -10,11 +10,12 @@ import optuna
 
 from dashboards import update_study_page, upload_bundle, write_report
 from dashboards.web import open_artifact_store
-from hw_latency_model import LatencyModel
 from objectives.pareto import pareto_front
 from objectives.trial_record import read_study
 from search_spaces.errors import UserError
 from trial_runner.config_file import dump_config
+from trial_runner.latency_models import load_latency_model
+from trial_runner.latency_report_command import REPORT_FILE
 from trial_runner.paths import StudyPaths
 from trial_runner.study_config import StudyConfig
 from trial_runner.study_objectives import open_configured, stored_objectives
@@ -32,7 +33,8 @@ def write_study_report(config: StudyConfig, study: optuna.Study, paths: StudyPat
         front=pareto_front(records, objectives=stored_objectives(config, study)),
         class_names=open_split(config.data, "val", config.study.seed).info.class_names,
         config_yaml=dump_config(config),
-        calibration=_calibration(config.device.latency_model),
+        calibration=_calibration(config),
+        latency_report=page if (page := config.device.latency_model.with_name(REPORT_FILE)).is_file() else None,
         device=config.device.name,
         latency_budget_ms=budget,
         rungs=config.search.early_stopping.rungs_epochs,
@@ -40,13 +42,14 @@ def write_study_report(config: StudyConfig, study: optuna.Study, paths: StudyPat
     )
 
 
-def _calibration(path: Path) -> dict[str, Any] | None:
-    """What cross-validation found when the latency model was fitted; None where there is no model (any more)."""
+def _calibration(config: StudyConfig) -> dict[str, Any] | None:
+    """What cross-validation found when the study's latency model was fitted; None where there is no model (any more)."""
     try:
-        model = LatencyModel.load(path)
+        model = load_latency_model(config)
     except UserError:
         return None
-    return {**asdict(model.quality), "model_path": str(path)}
+    facts = {**asdict(model.quality), "model_path": str(config.device.latency_model)}
+    return facts if model.calibrated else {"summary": f"Not calibrated: {model.provenance}"}
 
 
 def fill_dashboard(config: StudyConfig) -> StudyPaths:

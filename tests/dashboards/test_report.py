@@ -14,6 +14,7 @@ import pytest
 from optuna.trial import TrialState
 
 from dashboards import text
+from dashboards.choice_figures import choices_figure
 from dashboards.curve_figures import learning_curves_figure
 from dashboards.report import write_report
 from objectives import trial_record as tr
@@ -95,7 +96,7 @@ def test_a_real_study(tmp_path, make_study, class_names):
     )
     records = tr.read_study(study)
     front = pareto_front(records, reference=(0.0, 12.0))
-    assert page.figures == {"front", "curves", "progress", "parity", "errors", "classes"}
+    assert page.figures == {"front", "curves", "progress", "choices", "parity", "errors", "classes"}
     # The front's table holds each member with what the records say of it.
     header = next(row for row in page.rows if "mIoU" in row and "bundle" in row)
     start = page.rows.index(header) + 1
@@ -326,3 +327,16 @@ def test_hundreds_of_trials_stay_one_small_file(tmp_path, make_study):
     source, _ = report(tmp_path / "r.html", study, latency_budget_ms=12.0)
     assert len(source) < 6e6
     assert re.search(r"All 300 trials", source)
+
+
+def test_choices_are_told_where_networks_differ_in_them(make_study):
+    records = [record for record in tr.read_study(make_study()) if record.complete]
+    axes = {axis.label: axis for axis in choices_figure(records).data[0].dimensions}
+    assert list(axes)[-2:] == ["latency, ms", "mIoU"]
+    assert list(axes["mIoU"].values) == [record.val_miou for record in records]
+    family = axes["family"]
+    assert [family.ticktext[value] for value in family["values"]] == [record.params["family"] for record in records]
+    rate = axes["learning rate"]
+    assert [10**value for value in rate["values"]] == pytest.approx([r.params["learning_rate"] for r in records])
+    assert choices_figure(records[:4]) is None
+    assert choices_figure([records[0]] * 6) is None

@@ -121,7 +121,7 @@ def test_the_front_was_exported_with_parity_its_measurement_and_the_resolved_stu
 def test_the_latency_model_learns_from_the_measured_front(finished: tuple[Path, str], latency_model_path: Path):
     study, text = finished
     front = [record for record in launching.records(study) if record.measured_ms is not None]
-    assert f"the latency model has learnt from {len(front)} measured networks" in text
+    assert f"the latency model has learnt from {len(front)} measured network" in text
     model = LatencyModel.load(latency_model_path, fingerprint=LocalCpuDevice().fingerprint())
     with MeasurementStore(latency_model_path.with_name("measurements.sqlite")) as store:
         stored = {item.latency_ms_p50: item for item in store.all(model.device, model.fingerprint)}

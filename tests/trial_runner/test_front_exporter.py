@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from exports import read_bundle
 from objectives.trial_record import read_study
 from trial_runner.config_file import load_config
-from trial_runner.front_exporter import FrontExporter
+from trial_runner.front_exporter import FrontExporter, measure_front
 from trial_runner.launch import launch
 from trial_runner.paths import StudyPaths
 from trial_runner.storage import open_study
@@ -71,3 +72,12 @@ def test_an_export_that_cannot_be_made_is_noted_and_made_by_the_next_launch(fini
         path.with_suffix(".away").rename(path)
     result = launch(config, lambda line: None)
     assert all(record.bundle and record.export_error is None for record in result.front)
+
+
+def test_a_device_out_of_reach_is_told_and_ends_no_launch(finished):
+    config, study, _ = finished
+    elsewhere = config.model_copy(update={"device": config.device.model_copy(update={"name": "jetson-nano"})})
+    records = [replace(record, bundle="trial") for record in read_study(study) if record.complete]
+    lines: list[str] = []
+    assert measure_front(elsewhere, study, records, {}, lines.append) == 0
+    assert lines == ["the front is not measured: jetson-nano cannot be reached from here, its predictions stand"]
