@@ -4,8 +4,8 @@
 
 Every row is decoded into TensorRT's kernels; reruns that disagree by more than 10 % are left out; a physical prior and boosted
 trees on single kernels are fitted on the other campaigns only. The 90 % interval is conformal on campaigns left out among
-those, and widens with the distance from what was measured. NAME may be ``all``: every campaign in turn. A file that holds
-nothing but the campaign is predicted by the prior that comes in the box, and says so in ``fitted_on``.
+those, the hardest of them, and widens with what their networks leave open of the kernels asked for. NAME may be ``all``: every
+campaign in turn. A file that holds nothing but the campaign is predicted by the prior in the box, and says so in ``fitted_on``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from scipy.stats import spearmanr
 from hw_latency_model.boxed import load_boxed
 from hw_latency_model.nano.boosting import PRIOR_NETWORKS, BoostedKernels, NetworkTable
 from hw_latency_model.nano.convnets import MAX_RERUN_DISAGREEMENT, ConvNet, ConvNets, read_convnets
-from hw_latency_model.nano.intervals import DistanceInterval, distance_to, network_summary
+from hw_latency_model.nano.intervals import DoubtInterval, Evidence
 from hw_latency_model.nano.prior import nano_classes
 from hw_latency_model.nano.regression import Source
 from search_spaces.errors import UserError
@@ -39,6 +39,8 @@ Indices = NDArray[np.intp]
 
 MIN_TRAINING = 60
 """With fewer networks in the other campaigns nothing is fitted."""
+EVIDENCE_NETWORKS = 900
+"""So many networks of the other campaigns, as many of each, say what is known and what is in doubt."""
 INSIDE_SHARE = 0.9
 """A campaign is inside the others' range when this share of its networks is."""
 
@@ -106,7 +108,7 @@ class _Bench:
         self.latency_ms = np.array([network.latency_ms for network in networks])
         self.campaign = np.array([network.campaign for network in networks])
         self.per_campaign, self.seed = per_campaign, seed
-        self._fits: dict[tuple[frozenset[str], int], tuple[BoostedKernels, Indices]] = {}
+        self._fits: dict[tuple[frozenset[str], int], tuple[BoostedKernels, Evidence]] = {}
 
     def row(self, name: str) -> dict[str, Any]:
         started = time.perf_counter()
@@ -135,9 +137,9 @@ class _Bench:
         others = sorted(set(self.campaign) - {name})
         if np.sum(self.campaign != name) < MIN_TRAINING:
             return self._boxed(held)
-        model, trained = self._fit(frozenset({name}), self.per_campaign)
+        model, evidence = self._fit(frozenset({name}), self.per_campaign)
         table = self._table(held)
-        errors, distances = [], []
+        errors, doubts = [], []
         for other in others:
             rest = self.campaign[(self.campaign != name) & (self.campaign != other)]
             if len(rest) < MIN_TRAINING:
@@ -146,11 +148,10 @@ class _Bench:
             asked = self._some(other, 400)
             inner_table = self._table(asked)
             errors.append(np.log(inner.predict_ms(inner_table) / self.latency_ms[asked]))
-            distances.append(self._distance(inner, known, inner_table))
+            doubts.append(known.doubt(inner_table))
         if not errors:
             return self._boxed(held)
-        interval = DistanceInterval.fit(errors, distances)
-        half = interval.half_width(self._distance(model, trained, table))
+        half = DoubtInterval.fit(errors, doubts).half_width(evidence.doubt(table))
         return _Prediction(model.predict_ms(table), half, ", ".join(others))
 
     def inside(self, held: Indices) -> NDArray[np.bool_]:
@@ -170,9 +171,12 @@ class _Bench:
                 value = getattr(asked.columns, feature)
                 outside |= of_asked & ((value < reference.min()) | (value > reference.max()))
         deepest = known.total(np.ones(len(known.columns))).max()
-        return np.asarray((asked.total(outside) == 0) & (asked.total(np.ones(len(outside))) <= deepest), dtype=np.bool_)
+        return np.asarray(
+            (asked.total(outside.astype(np.float64)) == 0) & (asked.total(np.ones(len(outside))) <= deepest),
+            dtype=np.bool_,
+        )
 
-    def _fit(self, without: frozenset[str], per_campaign: int) -> tuple[BoostedKernels, Indices]:
+    def _fit(self, without: frozenset[str], per_campaign: int) -> tuple[BoostedKernels, Evidence]:
         if (without, per_campaign) not in self._fits:
             names = sorted(set(self.campaign) - without)
             chosen = np.concatenate([self._some(name, per_campaign) for name in names])
@@ -181,7 +185,8 @@ class _Bench:
             kernels = [self.networks[index].kernels for index in few]
             source = Source("campaigns", kernels, self.latency_ms[few], "fp32", count_as=400, overhead_ms=1.0)
             model = BoostedKernels.fit(self._table(chosen), [source], self.latency_ms[chosen], self.seed)
-            self._fits[without, per_campaign] = model, chosen
+            telling = np.concatenate([self._some(name, EVIDENCE_NETWORKS // len(names)) for name in names])
+            self._fits[without, per_campaign] = model, Evidence.of(self._table(telling), model.values)
         return self._fits[without, per_campaign]
 
     def _some(self, name: str, count: int) -> Indices:
@@ -190,9 +195,6 @@ class _Bench:
 
     def _table(self, chosen: Indices) -> NetworkTable:
         return NetworkTable.of([self.networks[index].kernels for index in chosen], "fp32")
-
-    def _distance(self, model: BoostedKernels, trained: Indices, asked: NetworkTable) -> Array:
-        return distance_to(network_summary(self._table(trained), model.values), network_summary(asked, model.values))
 
     def _boxed(self, held: Indices) -> _Prediction:
         model = load_boxed("jetson-nano", "fp32")

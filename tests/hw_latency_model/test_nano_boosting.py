@@ -8,8 +8,8 @@ import pytest
 from benchmarks.latency_convnets import run
 from hw_latency_model.nano.boosting import BoostedKernels, NetworkTable
 from hw_latency_model.nano.convnets import ConvNet, ConvNets, convnet_kernels
-from hw_latency_model.nano.intervals import DistanceInterval
-from hw_latency_model.nano.prior import NanoPrior
+from hw_latency_model.nano.intervals import DoubtInterval, Evidence
+from hw_latency_model.nano.prior import DEFAULTS, NanoPrior
 from hw_latency_model.nano.regression import Source
 from search_spaces.errors import UserError
 
@@ -53,14 +53,38 @@ def test_a_step_that_the_prior_does_not_know_is_learned_from_whole_networks():
     assert np.mean(error) < 0.5 * np.mean(np.abs(plain / latency_ms[400:] - 1))
 
 
-def test_intervals_widen_with_distance_and_cover_what_they_promise():
+def test_intervals_widen_with_doubt_and_cover_what_they_promise():
     rng = np.random.default_rng(0)
-    distances = [rng.uniform(0, 2, 400) for _ in range(5)]
-    errors = [rng.normal(0, 0.02 + 0.05 * distance) for distance in distances]
-    interval = DistanceInterval.fit(errors[:4], distances[:4])
-    half = interval.half_width(distances[4])
-    assert interval.half_width(np.array([2.0])) > 2 * interval.half_width(np.array([0.0]))
-    assert np.mean(np.abs(errors[4]) <= half) == pytest.approx(0.9, abs=0.05)
+    doubts = [rng.uniform(0, 0.5, 400) for _ in range(5)]
+    errors = [rng.normal(0, 0.02 + 0.2 * doubt) for doubt in doubts]
+    interval = DoubtInterval.fit(errors[:4], doubts[:4])
+    half = interval.half_width(doubts[4])
+    assert interval.half_width(np.array([0.5])) > 2 * interval.half_width(np.array([0.0]))
+    assert np.mean(np.abs(errors[4]) <= half) == pytest.approx(0.9, abs=0.06)
+
+
+def test_the_hardest_group_sets_the_margin_however_few_its_networks():
+    rng = np.random.default_rng(1)
+    hard, easy = rng.normal(0, 0.1, 100), [rng.normal(0, 0.02, 1000) for _ in range(4)]
+    interval = DoubtInterval.fit([hard, *easy], [np.zeros(100), *(np.zeros(1000) for _ in easy)])
+    assert np.mean(np.abs(hard) <= interval.half_width(np.zeros(100))) == pytest.approx(0.9, abs=0.02)
+
+
+def test_kernels_are_in_doubt_as_far_as_no_network_spent_its_time_on_their_like():
+    values = np.array(list(DEFAULTS.values()))
+
+    def doubt(known, asked) -> float:
+        evidence = Evidence.of(NetworkTable.of(known, "fp32"), values)
+        return float(evidence.doubt(NetworkTable.of([asked], "fp32"))[0])
+
+    known = [kernels_of(256, 3, layers, size) for layers in (2, 3, 4) for size in (44, 46)]
+    same, wider, other_side = kernels_of(256, 3, 3, 45), kernels_of(320, 3, 3, 45), kernels_of(256, 5, 3, 45)
+    assert doubt(known, same) < 0.15
+    assert doubt(known, same) < doubt(known, wider) < doubt(known, other_side) <= 1.0
+    assert doubt(known, other_side) > 0.5
+    beside = convnet_kernels(depthwise=False, layers=2, features=256, sides=[7, 1], input_side=45, mixed=True)
+    pointwise = kernels_of(256, 1, 3, 45)
+    assert doubt([*known, beside], pointwise) > 0.8 * doubt(known, pointwise)
 
 
 @pytest.mark.slow
