@@ -93,12 +93,16 @@ class KernelTable:
         """What the table was made of."""
         return self.networks[0] if len(self.networks) == 1 else tuple(chain.from_iterable(self.networks))
 
+    def once(self, name: str, compute: Callable[[KernelTable], Array]) -> Array:
+        """(n, ...) what ``compute`` says of the kernels, worked out once for each network and kept under ``name``."""
+        if name not in self._kept:
+            parts = [part.once(name, compute) for part in self.parts]
+            self._kept[name] = np.concatenate(parts) if parts else np.asfortranarray(compute(self))
+        return self._kept[name]
+
     @cached_property
-    def context(self) -> Array:
-        """(n, 19) ``context_columns``, which every prediction of a network asks for."""
-        if self.parts:
-            return np.concatenate([part.context for part in self.parts])
-        return np.asfortranarray(context_columns(self))
+    def _kept(self) -> dict[str, Array]:
+        return {}
 
     def by_name(self, value_of: Callable[[str], float], which: Indices) -> Array:
         """(n,) the value of each kernel's name, ``which`` being ``kind``, ``before`` or ``after``."""

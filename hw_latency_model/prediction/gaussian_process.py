@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -112,12 +113,16 @@ class GaussianProcess:
     def predict(self, features: Array) -> tuple[Array, Array, Array]:
         """Mean and standard deviation of a new typical observation, and the distance to the nearest known one in standard
         deviations per feature (0 where none is known), all (m,), for features (m, d)."""
-        distances = _distances((features - self.mean) / self.scale, self.points)
+        distances = _distances((features - self.mean) / self.scale, self.points, self._squares)
         nearest = np.sqrt(distances.min(axis=1)) if len(self.points) else np.zeros(len(features))
         cross = self.signal_var * np.exp(-0.5 * distances / self.length**2)
         explained = np.einsum("ij,ij->i", cross @ self.inverse, cross)
         variance = np.maximum(self.signal_var - explained, 0.0) + self.noise_var
         return cross @ self.weights, np.sqrt(variance), nearest
+
+    @cached_property
+    def _squares(self) -> Array:
+        return np.asarray((self.points**2).sum(axis=1), dtype=np.float64)
 
     def posterior(self, features: Array) -> Array:
         """(m, m) covariance of the function at features (m, d), given the data."""
@@ -150,9 +155,10 @@ class GaussianProcess:
         return cls(mean, scale, points, weights, inverse, length, signal_var, noise_var)
 
 
-def _distances(left: Array, right: Array) -> Array:
-    """Squared distances (m, n), divided by the number of features."""
-    squares = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1)[None, :] - 2.0 * left @ right.T
+def _distances(left: Array, right: Array, of_right: Array | None = None) -> Array:
+    """Squared distances (m, n), divided by the number of features; ``of_right`` are the squared lengths of ``right``."""
+    of_right = (right**2).sum(axis=1) if of_right is None else of_right
+    squares = (left**2).sum(axis=1)[:, None] + of_right - 2.0 * left @ right.T
     return np.asarray(np.maximum(squares, 0.0) / max(left.shape[1], 1), dtype=np.float64)
 
 

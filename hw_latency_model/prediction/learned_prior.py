@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hw_latency_model.kernels.table import INSIDE, KernelTable
+from hw_latency_model.kernels.table import INSIDE, KernelTable, context_columns
 from hw_latency_model.prediction.boosted_trees import BoostedTrees
 from hw_latency_model.prediction.roofline import Roofline
 from hw_latency_model.types import KernelSpec
@@ -114,7 +114,7 @@ def _coded(table: KernelTable, encodings: Sequence[Mapping[str, float]]) -> Arra
 
 def _columns(table: KernelTable, coded: Array) -> Array:
     """(n, 23): ``context_columns``, the encoded kinds of the kernel and its neighbours, and its share of taps inside."""
-    context = table.context
+    context = table.once("context", context_columns)
     rows = np.empty((len(table), context.shape[1] + 4), order="F")
     rows[:, :-4] = context
     for index, which in enumerate((table.kind, table.before, table.after)):

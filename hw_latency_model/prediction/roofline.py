@@ -146,7 +146,8 @@ class Roofline:
     def table_ms(self, table: KernelTable) -> Array:
         """``kernel_ms`` of a table."""
         costs = np.array([self.cost_of(kind) for kind in table.names])
-        return np.asarray((table_terms(table, self.align) * costs[table.kind]).sum(axis=1), dtype=np.float64)
+        terms = table.once(f"terms {self.align}", lambda part: table_terms(part, self.align))
+        return np.asarray(np.einsum("ij,ij->i", terms, costs[table.kind]), dtype=np.float64)
 
     def to_dict(self) -> dict[str, Any]:
         return {
