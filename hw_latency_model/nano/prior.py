@@ -48,7 +48,7 @@ DENSE_CLASSES = {
     "gemm": (60.0, 1.5),
     "gemv": (4.0, 1.5),
 }
-"""``kN``: dense N×N at stride 1 (``k3s``: 3×3 strided); ``k1s``: a 1×1 beside a depthwise kernel, which FP16 hardly speeds up."""
+"""``kN``: dense N×N at stride 1 (``k3s``: 3×3 strided or dilated); ``k1s``: a 1×1 beside a depthwise kernel, hardly faster in FP16."""
 DEPTHWISE_CLASSES = {"dw2": (0.4, 1.1), "dw3": (0.6, 1.1), "dw4": (0.25, 1.1), "dw5": (0.2, 1.1), "dw7": (0.1, 1.1)}
 MOVING_CLASSES = {
     "elementwise": (5.0, 1.25),
@@ -171,7 +171,7 @@ def nano_classes(columns: KernelColumns) -> Indices:
     beside[1:] |= separable[:-1] & follows
     beside[:-1] |= separable[1:] & follows
     klass = np.where(general & (columns.taps == 1) & beside, _SEPARABLE, klass)
-    slow3 = general & (side == 3) & (columns.stride > 1)
+    slow3 = general & (side == 3) & ((columns.stride > 1) | (columns.dilation > 1))  # Winograd takes neither
     klass = np.where(slow3, CLASSES.index("k3s"), klass)
     deep = _DEPTHWISE_OF_SIDE[np.clip(columns.side, 1, 7).astype(np.intp)]
     klass = np.where(separable, deep, klass)

@@ -27,7 +27,7 @@ class KernelColumns:
         kinds: names of the kinds that occur.
         macs, pixels: multiply-accumulates; output positions per channel.
         inner, outer: input channels of one group, and output channels.
-        groups, taps, side, stride: shape of a convolution; ``taps`` is kernel height times width, ``side`` the longer one.
+        groups, taps, side, stride, dilation: of a convolution; ``taps`` is kernel height times width, ``side`` the longer one.
         height, width: of the output map; 0 where it is none.
         read, written, weights: elements moved.
         added: 1 where an addition was fused in.
@@ -44,6 +44,7 @@ class KernelColumns:
     taps: Array
     side: Array
     stride: Array
+    dilation: Array
     height: Array
     width: Array
     read: Array
@@ -75,7 +76,7 @@ def kernel_columns(kernels: Sequence[KernelSpec], starts: Sequence[int] = (0,)) 
     """
     kinds = tuple(sorted({kernel.kind for kernel in kernels}))
     index = {kind: row for row, kind in enumerate(kinds)}
-    facts = np.array([_facts(kernel) for kernel in kernels], dtype=np.float64).reshape(-1, 14)
+    facts = np.array([_facts(kernel) for kernel in kernels], dtype=np.float64).reshape(-1, 15)
     kind = np.array([index[kernel.kind] for kernel in kernels], dtype=np.intp)
     first = np.zeros(len(kind))
     first[[start for start in starts if start < len(kind)]] = 1.0
@@ -101,6 +102,7 @@ def _facts(kernel: KernelSpec) -> tuple[float, ...]:
         max(kernel.kernel[0] * kernel.kernel[1], 1),
         max(*kernel.kernel, 1),
         max(*kernel.stride, 1),
+        max(*kernel.dilation, 1),
         height,
         width,
         kernel.input_bytes / size,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -68,6 +69,13 @@ def test_more_work_never_takes_less_time():
         (resize(128), resize(256)),
     ]:
         assert one(small) < one(large)
+
+
+def test_a_dilated_convolution_is_no_winograd_and_takes_longer():
+    plain, dilated = conv(inner=256, outer=256, size=28), replace(conv(inner=256, outer=256, size=28), dilation=(2, 2))
+    assert one(dilated) > 1.3 * one(plain)
+    large = conv(inner=256, outer=256, size=28, side=5)
+    assert one(replace(large, dilation=(2, 2))) == one(large)
 
 
 def test_fp16_gains_most_on_dense_convolutions_and_never_loses():
