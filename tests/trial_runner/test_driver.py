@@ -7,17 +7,13 @@ from pathlib import Path
 
 import optuna
 import pytest
+from driving import CostByWidth, driver_of, records_of
 
-from hw_latency_model import LatencyEstimate
-from objectives.trial_record import TrialRecord, read_study
+from objectives.trial_record import TrialRecord
 from objectives.trial_score import TrialScore
-from search_spaces import get_space
-from search_spaces.candidate import Candidate
 from search_spaces.errors import UserError
 from trial_runner.config_file import load_config
 from trial_runner.driver import StudyDriver
-from trial_runner.paths import StudyPaths
-from trial_runner.samplers import make_sampler
 from trial_runner.storage import DriverLease, StorageError, open_study
 from trial_runner.study_config import StudyConfig
 from trial_runner.trial_spec import Progress
@@ -32,19 +28,6 @@ search: {trials: 4, startup_trials: 2, early_stopping: {rungs_epochs: [2], min_t
 """
 
 
-class CostByWidth:
-    """A gate whose latency is 10 ms times the width, give or take a tenth: at 6 ms the widths up to 0.5 pass."""
-
-    budget_ms = 6.0
-
-    def estimate(self, candidate: Candidate) -> LatencyEstimate:
-        ms = 10.0 * float(candidate.params["width"])
-        return LatencyEstimate(latency_ms=ms, low_ms=0.9 * ms, high_ms=1.1 * ms, coverage=1.0, per_kernel=())
-
-    def refusal(self, estimate: LatencyEstimate) -> str | None:
-        return "too slow" if estimate.low_ms > self.budget_ms else None
-
-
 @pytest.fixture
 def config(tmp_path: Path) -> StudyConfig:
     (tmp_path / "study.yaml").write_text(TEXT)
@@ -56,9 +39,7 @@ def new_driver(config: StudyConfig) -> Callable[..., StudyDriver]:
     """A driver as a fresh start of the same study makes it."""
 
     def make(on_finished: Callable[[TrialRecord], None] = lambda record: None, seed: int = 0) -> StudyDriver:
-        study = open_study(config.study.storage, "s", create=True, sampler=make_sampler(config.search, seed))
-        space = get_space(config.space.name, config.space.options())
-        return StudyDriver(config, study, space, CostByWidth(), StudyPaths(config.study.output_dir), on_finished)  # type: ignore[arg-type]
+        return driver_of(config, seed=seed, on_finished=on_finished)
 
     return make
 
@@ -79,10 +60,6 @@ def run(driver: StudyDriver, miou: float = 0.5) -> int:
     return spec.number
 
 
-def all_records(config: StudyConfig) -> list[TrialRecord]:
-    return read_study(open_study(config.study.storage, "s", create=False))
-
-
 def test_refused_candidates_are_never_handed_out_and_do_not_count_as_trials(new_driver, config: StudyConfig):
     driver = new_driver()
     widths = []
@@ -91,7 +68,7 @@ def test_refused_candidates_are_never_handed_out_and_do_not_count_as_trials(new_
         driver.progress(spec.number, reading(4, 0.5))
         driver.finish(spec.number)
     assert len(widths) == 4 and max(widths) <= 0.5
-    refused = [record for record in all_records(config) if record.outcome == "refused"]
+    refused = [record for record in records_of(config) if record.outcome == "refused"]
     assert refused and all(record.state == "PRUNED" and record.reason == "too slow" for record in refused)
     assert all(record.latency_ms and record.latency_ms > 6 and not record.curve for record in refused)
 
@@ -112,7 +89,7 @@ def test_states_are_right_and_the_curve_is_whole_even_where_reports_were_lost(ne
     driver.progress(spec.number, reading(3, 0.6))
     driver.progress(spec.number, reading(4, 0.6))
     driver.finish(spec.number)
-    record = all_records(config)[spec.number]
+    record = records_of(config)[spec.number]
     assert record.state == "COMPLETE" and record.outcome == "finished" and record.complete
     assert [epoch for epoch, _ in record.curve] == [1, 2, 3, 4]
     trial = open_study(config.study.storage, "s", create=False).trials[spec.number]
@@ -125,9 +102,9 @@ def test_a_stopped_trial_is_pruned_with_its_curve_and_reason_and_never_complete(
     stopped = None
     for _ in range(3):
         number = run(driver, 0.1)
-        if all_records(config)[number].outcome == "stopped":
-            stopped = all_records(config)[number]
-    assert all_records(config)[first].outcome == "finished"
+        if records_of(config)[number].outcome == "stopped":
+            stopped = records_of(config)[number]
+    assert records_of(config)[first].outcome == "finished"
     assert stopped is not None
     assert stopped.state == "PRUNED" and not stopped.complete and len(stopped.curve) == 2
     assert stopped.reason and "epoch 2" in stopped.reason and stopped.val_miou == 0.1
@@ -137,19 +114,17 @@ def test_a_failure_is_told_with_its_reason(new_driver, config: StudyConfig):
     driver = new_driver()
     spec = driver.propose()
     driver.finish(spec.number, "the loss is nan")
-    record = all_records(config)[spec.number]
+    record = records_of(config)[spec.number]
     assert (record.state, record.outcome, record.reason) == ("FAIL", "failed", "the loss is nan")
 
 
 def test_five_failures_in_a_row_end_the_launch_with_the_reason(new_driver, config: StudyConfig):
     config_many = config.model_copy(update={"search": config.search.model_copy(update={"trials": 50})})
-    study = open_study(config.study.storage, "s", create=True, sampler=make_sampler(config.search, 0))
-    space = get_space(config.space.name, config.space.options())
-    driver = StudyDriver(config_many, study, space, CostByWidth(), StudyPaths(config.study.output_dir))  # type: ignore[arg-type]
+    driver = driver_of(config_many)
     with pytest.raises(UserError, match="5 trials in a row failed, the last one because: no such file"):
         for _ in range(10):
             driver.finish(driver.propose().number, "no such file")
-    assert [r.state for r in all_records(config) if r.outcome == "failed"] == ["FAIL"] * 5
+    assert [r.state for r in records_of(config) if r.outcome == "failed"] == ["FAIL"] * 5
 
 
 def test_what_an_earlier_start_left_running_comes_first_with_number_params_and_curve(new_driver, config: StudyConfig):
@@ -162,16 +137,16 @@ def test_what_an_earlier_start_left_running_comes_first_with_number_params_and_c
     assert (adopted.number, adopted.candidate) == (spec.number, spec.candidate)
     again.progress(adopted.number, reading(4, 0.5))
     again.finish(adopted.number)
-    record = all_records(config)[adopted.number]
+    record = records_of(config)[adopted.number]
     assert record.state == "COMPLETE" and [epoch for epoch, _ in record.curve] == [1, 2, 3, 4]
-    assert len([r for r in all_records(config) if r.number == spec.number]) == 1
+    assert len([r for r in records_of(config) if r.number == spec.number]) == 1
 
 
 def test_leaving_hands_running_trials_back(new_driver, config: StudyConfig):
     driver = new_driver()
     spec = driver.propose()
     driver.leave()
-    assert all_records(config)[spec.number].state == "WAITING"
+    assert records_of(config)[spec.number].state == "WAITING"
 
 
 def test_a_start_that_died_between_outcome_and_state_is_put_right(new_driver, config: StudyConfig):
@@ -182,7 +157,7 @@ def test_a_start_that_died_between_outcome_and_state_is_put_right(new_driver, co
     study._storage.set_trial_user_attr(trial_id, "score", reading(4, 0.7).score.to_dict())
     study._storage.set_trial_user_attr(trial_id, "outcome", "finished")
     new_driver()
-    record = all_records(config)[spec.number]
+    record = records_of(config)[spec.number]
     assert record.state == "COMPLETE" and record.complete and record.val_miou == 0.7
 
 
@@ -196,19 +171,19 @@ def test_a_trial_whose_params_never_arrived_is_failed_and_does_not_count(new_dri
         driver.finish(spec.number)
         done += 1
     assert done == 4
-    assert all_records(config)[0].state == "FAIL"
+    assert records_of(config)[0].state == "FAIL"
 
 
 def test_a_repeated_proposal_takes_over_the_result_instead_of_training_again(new_driver, config: StudyConfig):
     driver = new_driver()
     number = run(driver, 0.5)
-    record = all_records(config)[number]
+    record = records_of(config)[number]
     study = open_study(config.study.storage, "s", create=False)
     study.enqueue_trial(record.params)
     again = new_driver(seed=3)
     spec = again.propose()
     assert spec is not None and spec.candidate.id != record.candidate.id
-    repeated = next(r for r in all_records(config) if r.reused_from == number)
+    repeated = next(r for r in records_of(config) if r.reused_from == number)
     assert repeated.state == "COMPLETE" and repeated.val_miou == record.val_miou and not repeated.complete
 
 
@@ -219,16 +194,13 @@ def test_a_larger_budget_goes_on_where_the_smaller_one_ended(new_driver, config:
         driver.finish(spec.number)
     assert driver.ended == "all 4 trials are done"
     more = config.model_copy(update={"search": config.search.model_copy(update={"trials": 5})})
-    study = open_study(config.study.storage, "s", create=False, sampler=make_sampler(config.search, 9))
-    space = get_space(config.space.name, config.space.options())
-    second = StudyDriver(more, study, space, CostByWidth(), StudyPaths(config.study.output_dir))  # type: ignore[arg-type]
+    second = driver_of(more, seed=9)
     assert second.propose() is not None
     assert second.propose() is None
 
 
-def test_a_budget_that_no_network_keeps_ends_with_a_sentence(new_driver, monkeypatch: pytest.MonkeyPatch):
-    driver = new_driver()
-    monkeypatch.setattr(CostByWidth, "budget_ms", 0.001)
+def test_a_budget_that_no_network_keeps_ends_with_a_sentence(config: StudyConfig, monkeypatch: pytest.MonkeyPatch):
+    driver = driver_of(config, CostByWidth(budget_ms=0.001))
     monkeypatch.setattr("trial_runner.driver._FREE_PROPOSALS", 12)
     with pytest.raises(UserError, match=r"Raise device\.latency_budget_ms"):
         driver.propose()

@@ -10,10 +10,9 @@ import launching
 import numpy as np
 import pytest
 import torch
+from driving import driver_of, records_of
 
 from exports import read_bundle
-from hw_latency_model import LatencyEstimate
-from objectives.trial_record import read_study
 from objectives.trial_score import TrialScore
 from search_spaces import get_space
 from search_spaces.candidate import Candidate
@@ -22,28 +21,12 @@ from trial_runner.driver import StudyDriver
 from trial_runner.export_job import trained_net
 from trial_runner.final_training import epochs_that_fit, next_to_continue
 from trial_runner.front_table import front_records
-from trial_runner.paths import StudyPaths
-from trial_runner.samplers import make_sampler
-from trial_runner.storage import open_study
 from trial_runner.study_config import FinalTrainingSection, StudyConfig
 from trial_runner.training.checkpoint import load_checkpoint
 from trial_runner.trial import run_trial
 from trial_runner.trial_spec import Continuation, Progress, TrialFailed, TrialSpec
 
 EPOCHS, TRAIN_S = 3, 6.0
-
-
-class CostByWidth:
-    """A gate whose latency is 10 ms times the width."""
-
-    budget_ms = 20.0
-
-    def estimate(self, candidate: Candidate) -> LatencyEstimate:
-        ms = 10.0 * float(candidate.params["width"])
-        return LatencyEstimate(latency_ms=ms, low_ms=0.9 * ms, high_ms=1.1 * ms, coverage=1.0)
-
-    def refusal(self, estimate: LatencyEstimate) -> str | None:
-        return None
 
 
 @pytest.fixture
@@ -56,12 +39,6 @@ def config(write_study: Callable[..., Path]) -> StudyConfig:
         "search.start_with_default=true",
     ]
     return load_config(write_study(epochs=EPOCHS, rungs=[1]), overrides)
-
-
-def start(config: StudyConfig) -> StudyDriver:
-    study = open_study(config.study.storage, config.study.name, create=True, sampler=make_sampler(config.search, 0))
-    space = get_space(config.space.name, config.space.options())
-    return StudyDriver(config, study, space, CostByWidth(), StudyPaths(config.study.output_dir))  # type: ignore[arg-type]
 
 
 def report(driver: StudyDriver, spec: TrialSpec, epoch: int) -> bool:
@@ -82,14 +59,10 @@ def run_all(driver: StudyDriver) -> list[TrialSpec]:
     return specs
 
 
-def records(config: StudyConfig):
-    return read_study(open_study(config.study.storage, config.study.name, create=False))
-
-
 def test_the_most_accurate_network_is_trained_on_first_and_each_once(config: StudyConfig):
-    specs = run_all(start(config))
+    specs = run_all(driver_of(config))
     assert [spec.continues is not None for spec in specs] == [False] * 5 + [True] * 2
-    found = records(config)
+    found = records_of(config)
     searched = [r for r in found if r.complete and r.continues is None]
     finals = [r for r in found if r.continues is not None]
     best = max(searched, key=lambda r: r.val_miou)
@@ -105,22 +78,22 @@ def test_the_most_accurate_network_is_trained_on_first_and_each_once(config: Stu
 
 
 def test_the_default_network_is_the_first_proposal(config: StudyConfig):
-    spec = start(config).propose()
+    spec = driver_of(config).propose()
     assert spec is not None
     default = get_space(config.space.name, config.space.options()).default()
     assert spec.candidate.id == default.id
 
 
 def test_a_final_training_is_neither_stopped_at_a_rung_nor_a_bar_for_later_trials(config: StudyConfig):
-    run_all(start(config))
+    run_all(driver_of(config))
     more = config.model_copy(update={"search": config.search.model_copy(update={"trials": 6})})
-    driver = start(more)
+    driver = driver_of(more)
     rule = driver._rule
-    assert not {r.number for r in records(config) if r.continues is not None} & set(rule._seen[1])
+    assert not {r.number for r in records_of(config) if r.continues is not None} & set(rule._seen[1, None])
 
 
 def test_a_launch_cut_off_in_a_final_training_goes_on_with_it(config: StudyConfig):
-    driver = start(config)
+    driver = driver_of(config)
     while (spec := driver.propose()) is not None and spec.continues is None:
         for epoch in range(1, EPOCHS + 1):
             if report(driver, spec, epoch):
@@ -128,7 +101,7 @@ def test_a_launch_cut_off_in_a_final_training_goes_on_with_it(config: StudyConfi
         driver.finish(spec.number)
     assert spec is not None
     report(driver, spec, 4)
-    again = start(config).propose()
+    again = driver_of(config).propose()
     assert again is not None
     assert (again.number, again.continues, again.fingerprint) == (spec.number, spec.continues, spec.fingerprint)
 
@@ -137,7 +110,7 @@ def test_a_time_budget_keeps_its_share_and_the_epochs_fit_into_it(config: StudyC
     now = 1000.0
     monkeypatch.setattr("trial_runner.study_budget.time.monotonic", lambda: now)
     search = config.search.model_copy(update={"time_budget_minutes": 1.0, "trials": 50})
-    driver = start(config.model_copy(update={"search": search}))
+    driver = driver_of(config.model_copy(update={"search": search}))
     for _ in range(3):
         spec = driver.propose()
         assert spec is not None and spec.continues is None
@@ -156,8 +129,8 @@ def test_a_time_budget_keeps_its_share_and_the_epochs_fit_into_it(config: StudyC
 
 
 def test_without_time_for_three_epochs_nothing_is_started(config: StudyConfig):
-    run_all(start(config))
-    base = next(r for r in records(config) if r.complete and r.continues is None)
+    run_all(driver_of(config))
+    base = next(r for r in records_of(config) if r.complete and r.continues is None)
     settings = FinalTrainingSection(members=1, epochs=60)
     assert epochs_that_fit(base, settings, float("inf")) == 60
     assert epochs_that_fit(base, settings, 2 * TRAIN_S / EPOCHS) < 3

@@ -6,18 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from driving import driver_of, records_of
 
 from hw_latency_model import LatencyEstimate
-from objectives.trial_record import TrialRecord, read_study
 from objectives.trial_score import TrialScore
 from search_spaces import SearchSpace, get_space
 from search_spaces.candidate import Candidate
 from trial_runner.config_file import load_config
 from trial_runner.driver import StudyDriver
 from trial_runner.first_proposals import spread_over_budget
-from trial_runner.paths import StudyPaths
-from trial_runner.samplers import make_sampler
-from trial_runner.storage import open_study
 from trial_runner.study_config import StudyConfig
 from trial_runner.time_left import training_seconds
 from trial_runner.trial_spec import Progress, TrialSpec
@@ -86,9 +83,7 @@ def config(write_study: Callable[..., Path]) -> StudyConfig:
 
 
 def start(config: StudyConfig) -> StudyDriver:
-    study = open_study(config.study.storage, config.study.name, create=True, sampler=make_sampler(config.search, 0))
-    space = get_space(config.space.name, config.space.options())
-    return StudyDriver(config, study, space, CostByArea(space), StudyPaths(config.study.output_dir))  # type: ignore[arg-type]
+    return driver_of(config, CostByArea(get_space(config.space.name, config.space.options())))
 
 
 def train(driver: StudyDriver, spec: TrialSpec, seconds_per_ms: float = 10.0) -> None:
@@ -98,10 +93,6 @@ def train(driver: StudyDriver, spec: TrialSpec, seconds_per_ms: float = 10.0) ->
         score = TrialScore(0.1, epoch, spec.epochs, 1000, 100, seconds * epoch / spec.epochs, (0.1,))
         driver.progress(spec.number, Progress(epoch, 0.1, tuple((e, 0.1) for e in range(1, epoch + 1)), score))
     driver.finish(spec.number)
-
-
-def records(config: StudyConfig) -> list[TrialRecord]:
-    return read_study(open_study(config.study.storage, config.study.name, create=False))
 
 
 def test_a_study_asks_for_them_first_once_and_after_the_default_network(config: StudyConfig):
@@ -114,9 +105,9 @@ def test_a_study_asks_for_them_first_once_and_after_the_default_network(config: 
     assert second is not None
     train(driver, second)
     driver.leave()
-    waiting = sum(record.outcome is None for record in records(config))
+    waiting = sum(record.outcome is None for record in records_of(config))
     again = start(config)
-    assert sum(record.outcome is None for record in records(config)) == waiting > 0
+    assert sum(record.outcome is None for record in records_of(config)) == waiting > 0
     third = again.propose()
     assert third is not None and third.candidate.id not in (first.candidate.id, second.candidate.id)
 
@@ -133,16 +124,16 @@ def test_what_cannot_be_trained_in_the_time_left_is_not_begun(config: StudyConfi
     now += 597.0
     assert driver.propose() is None
     assert driver.ended == "the time budget of 10 minutes is spent"
-    late = [record for record in records(config) if record.outcome == "refused"]
+    late = [record for record in records_of(config) if record.outcome == "refused"]
     assert late and all("of the time budget are left" in (record.reason or "") for record in late)
 
 
 def test_the_time_of_a_training_follows_the_latency(config: StudyConfig):
     driver = start(config)
-    assert training_seconds(records(config), 2.0, 3) is None
+    assert training_seconds(records_of(config), 2.0, 3) is None
     for _ in range(4):
         spec = driver.propose()
         assert spec is not None
         train(driver, spec)
-    seconds = training_seconds(records(config), 2.0, 3)
+    seconds = training_seconds(records_of(config), 2.0, 3)
     assert seconds is not None and 60.0 <= seconds <= 90.0

@@ -11,12 +11,12 @@ from pathlib import Path
 import launching
 import optuna
 import pytest
+from driving import driver_of, records_of
 from rich.console import Console
 
-from hw_latency_model import LatencyEstimate
 from objectives.objective import get_objective
 from objectives.pareto import pareto_front
-from objectives.trial_record import CostEstimate, TrialRecord, read_study
+from objectives.trial_record import CostEstimate
 from objectives.trial_score import TrialScore
 from search_spaces import get_space
 from search_spaces.candidate import Candidate
@@ -26,8 +26,6 @@ from trial_runner.config_file import ConfigError, dump_config, load_config
 from trial_runner.driver import StudyDriver
 from trial_runner.final_training import next_to_continue
 from trial_runner.front_table import front_records, front_rows, print_front, write_csv
-from trial_runner.paths import StudyPaths
-from trial_runner.samplers import make_sampler
 from trial_runner.storage import StorageError
 from trial_runner.study_config import FinalTrainingSection, StudyConfig
 from trial_runner.study_objectives import (
@@ -51,19 +49,6 @@ search: {trials: 6, startup_trials: 2, early_stopping: {rungs_epochs: [2], min_t
 """
 
 
-class Latency:
-    """A gate that refuses nothing: latency is 10 ms times the width."""
-
-    budget_ms = 1000.0
-
-    def estimate(self, candidate: Candidate) -> LatencyEstimate:
-        ms = 10.0 * float(candidate.params["width"])
-        return LatencyEstimate(latency_ms=ms, low_ms=0.9 * ms, high_ms=1.1 * ms, coverage=1.0)
-
-    def refusal(self, estimate: LatencyEstimate) -> str | None:
-        return None
-
-
 class Energy:
     """100 mJ times the width, give or take a tenth: at 80 mJ a width of 1 is refused, one of .75 may do."""
 
@@ -82,11 +67,8 @@ def config(tmp_path: Path) -> StudyConfig:
 
 
 def start(config: StudyConfig, seed: int = 0) -> StudyDriver:
-    study = open_configured(config, create=True, sampler=make_sampler(config.search, seed))
-    note_class_names(study, CLASSES)
-    space = get_space(config.space.name, config.space.options())
-    paths = StudyPaths(config.study.output_dir)
-    return StudyDriver(config, study, space, Latency(), paths, costs=Energy())  # type: ignore[arg-type]
+    note_class_names(open_configured(config, create=True), CLASSES)
+    return driver_of(config, seed=seed, costs=Energy())
 
 
 def score(epoch: int, miou: float, person: float | None) -> TrialScore:
@@ -105,14 +87,10 @@ def run_one(driver: StudyDriver, miou: float, person: float | None, *, until: in
     return spec.number
 
 
-def records(config: StudyConfig) -> list[TrialRecord]:
-    return read_study(open_configured(config))
-
-
 def test_optuna_is_told_every_value_and_every_budget(config: StudyConfig):
     number = run_one(start(config), 0.5, 0.2)
     study = open_configured(config)
-    trial, record = study.trials[number], records(config)[number]
+    trial, record = study.trials[number], records_of(config)[number]
     assert study.metric_names == ["val_miou", "class_iou:person", "energy_mj"]
     assert trial.values == [0.5, 0.2, record.costs["energy_mj"].value]
     violations = list(trial.constraints.values())
@@ -124,7 +102,7 @@ def test_a_candidate_over_another_budget_is_refused_and_told_by_how_much(config:
     space = get_space(config.space.name, config.space.options())
     open_configured(config).enqueue_trial(dict(space.default().params))
     run_one(driver, 0.5, 0.2)
-    refused = next(record for record in records(config) if record.outcome == "refused")
+    refused = next(record for record in records_of(config) if record.outcome == "refused")
     assert refused.reason == "too much energy" and refused.params["width"] == 1.0
     assert list(open_configured(config).trials[refused.number].constraints.values())[1] == pytest.approx(20.0)
 
@@ -137,18 +115,18 @@ def test_a_budget_that_is_only_known_after_training_is_told_then(config: StudyCo
     trials = open_configured(limited).trials
     assert list(trials[done].constraints.values())[1] == pytest.approx(0.1)
     assert list(trials[stopped].constraints.values())[1] == 0.0, "a first epoch says nothing of the budget"
-    members = front_records(records(limited), 1000.0, objectives_of(limited, CLASSES))
+    members = front_records(records_of(limited), 1000.0, objectives_of(limited, CLASSES))
     assert members == [], "0.3 is below the budget"
 
 
 def test_rungs_compare_all_objectives_and_a_new_start_remembers_them(config: StudyConfig):
     driver = start(config)
     good = run_one(driver, 0.6, 0.5)
-    found = records(config)[good]
+    found = records_of(config)[good]
     assert [(epoch, reading.class_iou) for epoch, reading in found.readings] == [(2, (0.6, 0.5))]
     width = float(found.params["width"])
     again = start(config, seed=5)
-    assert again._rule._seen[2] == {good: (0.6, 0.5, 100.0 * width)}
+    assert again._rule._seen[2, None] == {good: (0.6, 0.5, 100.0 * width)}
     # As good in mIoU and larger, but better in the class: it goes on.
     assert again._rule.stop(90, 2, (0.6, 0.6, 100.0)) is None
     assert again._rule.stop(91, 2, (0.1, 0.1, 100.0)) is not None
@@ -156,7 +134,7 @@ def test_rungs_compare_all_objectives_and_a_new_start_remembers_them(config: Stu
 
 def test_a_trial_without_a_value_for_an_objective_fails_with_the_reason(config: StudyConfig):
     number = run_one(start(config), 0.5, None)
-    record = records(config)[number]
+    record = records_of(config)[number]
     assert record.outcome == "failed" and "IoU of person" in record.reason
 
 
@@ -177,7 +155,7 @@ def test_a_repeated_proposal_takes_over_all_values(config: StudyConfig):
     study = open_configured(config)
     study.enqueue_trial(study.trials[number].params)
     start(config, seed=3).propose()
-    repeated = next(r for r in records(config) if r.reused_from == number)
+    repeated = next(r for r in records_of(config) if r.reused_from == number)
     trials = open_configured(config).trials
     assert trials[repeated.number].values == trials[number].values
 
@@ -188,8 +166,10 @@ def test_front_table_csv_and_json_show_the_objectives(config: StudyConfig, tmp_p
         run_one(driver, miou, person)
     study = open_configured(config)
     objectives = stored_objectives(config, study)
-    members = front_records(records(config), 1000.0, objectives)
-    assert members and {r.number for r in members} == set(pareto_front(records(config), objectives=objectives).numbers)
+    members = front_records(records_of(config), 1000.0, objectives)
+    assert members and {r.number for r in members} == set(
+        pareto_front(records_of(config), objectives=objectives).numbers
+    )
     rows = front_rows(members, objectives)
     first = members[0]
     assert rows[0]["objectives"] == {
@@ -213,7 +193,7 @@ def test_final_trainings_go_to_the_best_and_to_what_widens_the_front_most(config
     for miou, person in ((0.5, 0.1), (0.4, 0.3), (0.6, 0.2)):
         run_one(driver, miou, person)
     objectives = stored_objectives(config, open_configured(config))
-    found = records(config)
+    found = records_of(config)
     section = FinalTrainingSection(members=2)
     best = next_to_continue(found, 1000.0, section, objectives)
     assert best is not None and best.val_miou == max(r.val_miou for r in found if r.complete)
