@@ -64,7 +64,7 @@ def write_report(
         front_section(path, study_name, records, front, latency_budget_ms, drawn),
         preview_section(front),
         learning_section(records, front, rungs, drawn),
-        choice_section(records, drawn),
+        choice_section(records, front, drawn),
         latency_section(path, records, calibration, latency_report, drawn),
         class_section(front, class_names, drawn),
         _not_trained_section(records),

@@ -49,17 +49,16 @@ def learning_section(
     return "".join([*parts, "</div></div></section>"])
 
 
-def choice_section(records: Sequence[TrialRecord], drawn: dict[str, go.Figure]) -> str:
+def choice_section(records: Sequence[TrialRecord], front: ParetoFront, drawn: dict[str, go.Figure]) -> str:
     """What the candidates' dimensions had to do with it; nothing while too few have been trained."""
-    figure = choice_figures.choices_figure(records)
+    figure = choice_figures.choices_figure(records, front)
     if figure is None:
         return ""
     sentence = (
-        "Each line is a network that was trained to the end, the darker the higher its mIoU. Drag along an axis to pick out the "
-        "lines that pass there, click to let go; axes can be moved."
+        "Each dot is a network that was trained to the end. First the dimensions that its mIoU goes with most; with few trials that "
+        "may be chance, and the search tries good values more often."
     )
-    width = choice_figures.AXIS_PX * len(figure.data[0].dimensions)
-    box = figure_box("choices", figure, drawn, min_width_px=width)
+    box = figure_box("choices", figure, drawn, min_width_px=choice_figures.LEAST_WIDTH_PX)
     return f"<section><h2>Which choices led where</h2>{tables.soft(sentence)}{box}</section>"
 
 

@@ -161,7 +161,7 @@ def make_server(
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(
-            f"the dashboard cannot listen on {host}:{port}: {reason}. Choose another one with --port."
+            f"the dashboard cannot listen on {host}:{port}: {reason.rstrip('.')}. Choose another port with --port, or address with --host."
         ) from error
     server.set_app(application)
     return server

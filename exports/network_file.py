@@ -105,6 +105,10 @@ def read_network(path: Path) -> TrainedNetwork:
         raise UserError(f"there is no network file at {path}; give a bundle's folder or its model.pt.")
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError as error:  # torch's own words advise to read it unsafely
+        raise UserError(
+            f"{path} cannot be read as a network: it is none, or is damaged. Give a bundle's folder or its model.pt."
+        ) from error
     except UNREADABLE as error:
         raise UserError(
             f"{path} cannot be read as a network ({str(error).splitlines()[0]}); export it again."

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from hw_latency_model.measuring.devices import DEVICES
 from hw_latency_model.nano.prior import NanoPrior
 from hw_latency_model.prediction.model import LatencyModel
 from search_spaces.errors import UserError
@@ -34,8 +35,8 @@ def load_boxed(device: str, precision: str) -> LatencyModel:
     if (name, precision) not in known:
         listed = ", ".join(f"{item} {kind}" for item, kind in known)
         raise UserError(
-            f"no latency model of {device} in {precision} comes with paretoseg, only of {listed}; "
-            "run `paretoseg calibrate` for your device."
+            f"there is no latency model of {device} in {precision}: none was calibrated here, and only those of {listed} come with "
+            "paretoseg. Run `paretoseg calibrate` for your device, or correct the name."
         )
     return LatencyModel.load(FOLDER / f"{name}-{precision}.json")
 
@@ -46,7 +47,7 @@ def calibrated_or_boxed(path: Path, device: str, precision: str) -> LatencyModel
     Raises:
         UserError: there is neither, or the file is damaged.
     """
-    if path.is_file() or (_ALIASES.get(device, device), precision) not in boxed_names():
+    if path.is_file() or device in DEVICES:
         return LatencyModel.load(path)
     return load_boxed(device, precision)
 

@@ -25,6 +25,8 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> StudyConfig:
         ConfigError: the file is missing, is no YAML, or holds an unknown key or a value out of range.
     """
     values, tree = read_yaml(path, what="study file", sections="study, data, device, …")
+    if "transport" in values and "study" not in values:
+        raise ConfigError(f"{path} describes a device, not a study. Measure it with: paretoseg calibrate {path}")
     for text in overrides:
         override(values, text)
     config = check_values(StudyConfig, values, path, tree)

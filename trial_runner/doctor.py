@@ -46,6 +46,7 @@ def examine(config: StudyConfig | None) -> list[Finding]:
         ("data", _data),
         ("space", _space),
         ("weights", _weights),
+        ("training device", _training_device),
         ("device", _device),
         ("latency model", _latency_model),
         ("objectives", _objectives),
@@ -144,6 +145,13 @@ def _weights(config: StudyConfig) -> str:
 
     check_source(config.training.weights)
     return {"none": "every network starts from random weights"}.get(config.training.weights, config.training.weights)
+
+
+def _training_device(config: StudyConfig) -> str:
+    from trial_runner.target_check import check_accelerator
+
+    check_accelerator(config)
+    return config.training.device
 
 
 def _device(config: StudyConfig) -> str:

@@ -170,6 +170,10 @@ def _open(
     kind = kind or (section.kind if section else trained.data_kind)
     if kind is None:
         raise UserError("the file does not say what data the network was trained on. Add --kind, e.g. --kind camvid.")
+    if kind == "synthetic" and root is not None:
+        raise UserError(
+            "synthetic scenes lie in no folder. Say what the data in --data are with --kind, or leave --data out."
+        )
     if section is not None and section.kind == kind:
         return open_split(section.model_copy(update={"root": root}) if root else section, split, seed)
     if kind != "synthetic" and root is None:

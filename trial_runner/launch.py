@@ -42,7 +42,7 @@ from trial_runner.samplers import make_sampler
 from trial_runner.storage import DriverLease
 from trial_runner.study_config import StudyConfig, TrainingSection
 from trial_runner.study_objectives import changed_objectives, note_class_names, objectives_of, open_configured
-from trial_runner.target_check import check_target
+from trial_runner.target_check import check_accelerator, check_target
 from trial_runner.trial import open_split
 
 _CONFIG = "config"
@@ -81,6 +81,7 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     space = get_space(config.space.name, config.space.options())
     check_source(config.training.weights)
     check_target(space, get_profile(config.device.name))
+    check_accelerator(config)
     latency_models = load_latency_models(config)
     for model in latency_models.values():
         if not model.calibrated:

@@ -49,7 +49,7 @@ def _calibration(config: StudyConfig) -> dict[str, Any] | None:
     except UserError:
         return None
     facts = {**asdict(model.quality), "model_path": str(config.device.latency_model)}
-    return facts if model.calibrated else {"summary": f"Not calibrated: {model.provenance}"}
+    return facts if model.calibrated else {"summary": model.provenance}
 
 
 def fill_dashboard(config: StudyConfig) -> StudyPaths:

@@ -1,9 +1,25 @@
-"""Whether a target takes what a search space offers: said before anything is trained."""
+"""Whether the target takes what a search space offers, and this machine trains as it is told: said before anything is trained."""
 
 from __future__ import annotations
 
+import torch
+
 from exports.profiles import DeviceProfile
 from search_spaces import SearchSpace, UserError
+from trial_runner.study_config import StudyConfig
+
+
+def check_accelerator(config: StudyConfig) -> None:
+    """Refuse ``training.device: cuda`` where trials would find no GPU; what the nodes of another cluster have is seen there.
+
+    Raises:
+        UserError: torch sees none on this machine.
+    """
+    wanted = config.training.device == "cuda" and config.compute.ray_address is None
+    if wanted and not torch.cuda.is_available():
+        raise UserError(
+            "training.device is cuda, but torch sees no GPU here. Set it to auto or cpu, or install the driver and a CUDA build of torch."
+        )
 
 
 def check_target(space: SearchSpace, profile: DeviceProfile) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from hw_latency_model.kernels.fusion import RULES, fuse
 from hw_latency_model.types import KernelSpec
+from search_spaces.errors import UserError
 
 if TYPE_CHECKING:
     import onnx
@@ -21,11 +22,15 @@ def kernels_from_onnx(model: onnx.ModelProto | Path, *, runtime: str = "onnxrunt
     """Kernels of an ONNX model with static shapes.
 
     Raises:
-        UserError: the file is missing, not ONNX, or has open shapes.
+        UserError: the file is missing, not ONNX, empty, or has open shapes.
     """
     from hw_latency_model.kernels.onnx_graph import graph_from_onnx
 
-    return fuse(graph_from_onnx(model), RULES[runtime])
+    kernels = fuse(graph_from_onnx(model), RULES[runtime])
+    if not kernels:
+        name = model if isinstance(model, Path) else "the ONNX model"
+        raise UserError(f"{name} holds no operation that takes time. Give an exported network.")
+    return kernels
 
 
 def kernels_from_module(net: nn.Module, input_hw: tuple[int, int], *, runtime: str = "onnxruntime") -> list[KernelSpec]:

@@ -331,12 +331,13 @@ def test_hundreds_of_trials_stay_one_small_file(tmp_path, make_study):
 
 def test_choices_are_told_where_networks_differ_in_them(make_study):
     records = [record for record in tr.read_study(make_study()) if record.complete]
-    axes = {axis.label: axis for axis in choices_figure(records).data[0].dimensions}
-    assert list(axes)[-2:] == ["latency, ms", "mIoU"]
-    assert list(axes["mIoU"].values) == [record.val_miou for record in records]
-    family = axes["family"]
-    assert [family.ticktext[value] for value in family["values"]] == [record.params["family"] for record in records]
-    rate = axes["learning rate"]
-    assert [10**value for value in rate["values"]] == pytest.approx([r.params["learning_rate"] for r in records])
-    assert choices_figure(records[:4]) is None
-    assert choices_figure([records[0]] * 6) is None
+    front = pareto_front(records)
+    figure = choices_figure(records, front)
+    titles = [title.text for title in figure.layout.annotations]
+    assert len(titles) == 6 and "family" in titles
+    panel = [trace for trace in figure.data if trace.xaxis == figure.data[2 * titles.index("family")].xaxis]
+    told = {(family, miou) for trace in panel for family, miou in zip(trace.x, trace.y, strict=True)}
+    assert told == {(record.params["family"], record.val_miou) for record in records}
+    assert [len(trace.x) for trace in panel] == [len(records) - len(front), len(front)]
+    assert choices_figure(records[:4], front) is None
+    assert choices_figure([records[0]] * 6, front) is None

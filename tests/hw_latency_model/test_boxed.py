@@ -45,7 +45,7 @@ def test_only_what_is_in_the_box_is_loaded():
 def test_a_calibrated_model_goes_before_the_boxed_one(tmp_path):
     path = tmp_path / "latency_model.json"
     assert not calibrated_or_boxed(path, "jetson-nano", "fp16").calibrated
-    with pytest.raises(UserError, match="no latency model at"):
+    with pytest.raises(UserError, match="no latency model of toaster"):
         calibrated_or_boxed(path, "toaster", "fp16")
     replace(load_boxed("jetson-nano", "fp16"), device="mine", calibrated=True).save(path)
     assert calibrated_or_boxed(path, "jetson-nano", "fp16").calibrated

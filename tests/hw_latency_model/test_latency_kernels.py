@@ -180,3 +180,9 @@ def test_changes_of_layout_are_kernels_where_the_runtime_makes_them(tmp_path: Pa
 def test_a_kernel_survives_json() -> None:
     for kernel in kernels_from_module(Block(), (32, 32)):
         assert signature(KernelSpec.from_dict(kernel.to_dict())) == signature(kernel)
+
+
+def test_a_file_without_an_operation_is_told(tmp_path: Path) -> None:
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    with pytest.raises(UserError, match=r"empty\.onnx holds no operation that takes time"):
+        kernels_from_onnx(tmp_path / "empty.onnx")

@@ -46,6 +46,8 @@ def test_evaluate_answers_mistakes_with_a_sentence(
     assert main(["evaluate", bundle, "--kind", "camvid"]) == 2
     assert "Add --data" in capsys.readouterr().err
     camvid = str(shared_dir / "datasets" / "camvid")
+    assert main(["evaluate", bundle, "--data", camvid]) == 2
+    assert "Say what the data in --data are" in capsys.readouterr().err
     assert main(["evaluate", bundle, "--kind", "camvid", "--data", camvid]) == 2
     assert "tells 14 classes apart" in capsys.readouterr().err
 

@@ -87,6 +87,11 @@ def test_what_is_no_study_is_refused_in_a_sentence(study_file, text: str):
         load_config(study_file(text))
 
 
+def test_a_device_file_is_sent_to_calibrate(repo_root: Path):
+    with pytest.raises(ConfigError, match=r"describes a device.*paretoseg calibrate .*jetson-nano\.yaml"):
+        load_config(repo_root / "configs" / "devices" / "jetson-nano.yaml")
+
+
 def test_a_missing_file_is_named(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: No such file"):
         load_config(tmp_path / "nowhere.yaml")
