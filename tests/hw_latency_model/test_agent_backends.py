@@ -10,20 +10,10 @@ from pathlib import Path
 import pytest
 from fake_board.harness import Kit, fake_onnx
 from fake_board.python36 import need_python36
-from fake_board.tree import HERE, TRTEXEC_10, TRTEXEC_80, FakeBoard, install_trtexec, make_board
+from fake_board.tree import HERE, TRTEXEC_10, TRTEXEC_80, FakeBoard, install_trtexec
 
 from hw_latency_model.agent import paretoseg_agent as agent
 from hw_latency_model.measuring.reference_network import write_reference
-
-
-@pytest.fixture
-def board(tmp_path: Path) -> FakeBoard:
-    return make_board(tmp_path / "root", need_python36())
-
-
-@pytest.fixture
-def kit(board: FakeBoard, tmp_path: Path) -> Kit:
-    return Kit(tmp_path / "kit", board.python, board.root)
 
 
 @pytest.fixture

@@ -18,16 +18,6 @@ GPU = "sys/devices/57000000.gpu/devfreq/57000000.gpu"
 VERSIONS = ["8.0.1.6", "8.2.1.8", "8.4.1.5", "8.6.1.6", "10.3.0", "11.0.0"]
 
 
-@pytest.fixture
-def board(tmp_path: Path) -> FakeBoard:
-    return make_board(tmp_path / "root", need_python36())
-
-
-@pytest.fixture
-def kit(board: FakeBoard, tmp_path: Path) -> Kit:
-    return Kit(tmp_path / "kit", board.python, board.root)
-
-
 def unlocked(board: FakeBoard) -> bool:
     """As ``make_board`` leaves it: mode 5W, GPU free to go down, nothing noted to be given back."""
     return (

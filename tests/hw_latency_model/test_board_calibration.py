@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +95,6 @@ class Board:
 @pytest.fixture
 def board(tmp_path: Path) -> Board:
     return Board(tmp_path / "board")
-
-
-@pytest.fixture(scope="module")
-def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackSshd]:
-    server = LoopbackSshd(tmp_path_factory.mktemp("sshd"))
-    yield server
-    server.stop()
 
 
 def device_file(folder: Path, board: Board, sshd: LoopbackSshd | None, **calibration: Any) -> DeviceConfig:

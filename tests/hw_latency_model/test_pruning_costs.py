@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from pruned_networks import uneven
 
 from hw_latency_model import kernels_from_module
 from hw_latency_model.kernels.candidate_kernels import CandidateKernels
 from hw_latency_model.kernels.pruning_costs import group_of_convolutions, macs_of
 from search_spaces import Candidate, get_space
-from search_spaces.pruning import ChannelGroup, GroupMember, channel_groups, kept_channels, prune_network
+from search_spaces.pruning import ChannelGroup, GroupMember, prune_network
 
 CLASSES = 5
 SPACE = get_space("encoder_decoder", {"prune_ratios": [0.0, 0.5], "resolutions_px": [[64, 64], [160, 224]]})
@@ -18,13 +19,6 @@ FAMILIES = ["mobilenetv2", "mobilenetv3_small", "resnet18d", "repvgg_a0", "ese_v
 def candidate(family: str, ratio: float = 0.5) -> Candidate:
     params = {"family": family, "decoder": "fpn", "width": 0.5, "resolution": "160x224", "prune_ratio": ratio}
     return SPACE.candidate({**SPACE.default().params, **params})
-
-
-def uneven(net) -> dict[str, int]:
-    return {
-        group.root: kept_channels(group.channels, (0.2, 0.5, 0.7)[index % 3])
-        for index, group in enumerate(channel_groups(net))
-    }
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,6 @@ from hw_latency_model.transports.ssh import SshShell
 from search_spaces.errors import UserError
 
 STAND_IN = Path(__file__).with_name("stand_in_agent.py")
-
-
-@pytest.fixture(scope="module")
-def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackSshd]:
-    server = LoopbackSshd(tmp_path_factory.mktemp("sshd"))
-    yield server
-    server.stop()
 
 
 def make_kit(folder: Path, count: int = 3, **behaviour: Any) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-import torch
+from pruned_networks import shapes
 from torch import nn
 
 from search_spaces import UserError, get_space
@@ -16,10 +16,6 @@ CLASSES = 3
 
 def build(**changes: object) -> SegmentationNet:
     return SPACE.build(SPACE.candidate({**SPACE.default().params, **changes}), CLASSES)
-
-
-def shapes(net: nn.Module) -> dict[str, torch.Size]:
-    return {name: value.shape for name, value in net.state_dict().items()}
 
 
 def changed_stages(**changes: object) -> set[str]:

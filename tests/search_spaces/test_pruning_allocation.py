@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from pruned_networks import uneven
 
 from search_spaces import Candidate, get_space
 from search_spaces.pruning import (
@@ -33,14 +34,6 @@ def candidate(family: str, decoder: str = "fpn", width: float = 0.5) -> Candidat
 def cost(plan: dict[str, int]) -> float:
     shares = {group.root: plan[group.root] / group.channels for group in GROUPS}
     return 8 * shares["w"] + 4 * shares["w"] * shares["n"] + shares["c"] + 0.5
-
-
-def uneven(net) -> dict[str, int]:
-    """A plan whose groups keep different shares."""
-    return {
-        group.root: kept_channels(group.channels, (0.2, 0.5, 0.7)[index % 3])
-        for index, group in enumerate(channel_groups(net))
-    }
 
 
 @pytest.mark.parametrize("ratio", [0.3, 0.5, 0.7])

@@ -3,7 +3,6 @@ the lint for the Jetson Nano."""
 
 from __future__ import annotations
 
-import copy
 import io
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pruned_networks import zeroed
 from torch import nn
 from torch.nn import functional
 
@@ -20,8 +20,6 @@ from exports import export_onnx, get_profile, lint_onnx
 from search_spaces import SPACES, get_space, upsample_logits
 from search_spaces.decoder_specs import DECODERS
 from search_spaces.networks import SegmentationNet
-from search_spaces.pruning import select_channels
-from search_spaces.pruning_scores import channel_dimension
 
 CLASSES = 4
 SMALL = {"resolutions_px": [[64, 64], [64, 96], [96, 64]], "prune_ratios": [0.0, 0.25, 0.5, 0.8]}
@@ -55,19 +53,6 @@ def train_step(net: SegmentationNet, seed: int) -> float:
     loss.backward()
     optimizer.step()
     return loss.item()
-
-
-def zeroed(net: SegmentationNet, ratio: float) -> SegmentationNet:
-    """The network as it is, but that the channels which pruning takes away give nothing any more."""
-    dense = copy.deepcopy(net)
-    modules = dict(dense.named_modules())
-    for selection in select_channels(net, ratio):
-        for name, channels in selection.members:
-            module = modules[name]
-            for parameter in module.parameters(recurse=False):
-                along = channel_dimension(module) if parameter.dim() == 4 else 0
-                parameter.data.index_fill_(along, torch.tensor(channels, dtype=torch.long), 0.0)
-    return dense
 
 
 def unsettle(net: nn.Module, seed: int) -> None:

@@ -7,13 +7,13 @@ import itertools
 
 import pytest
 import torch
+from pruned_networks import shapes, zeroed
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces import Candidate, get_space
 from search_spaces.decoder_specs import DECODERS
 from search_spaces.families import FAMILIES
-from search_spaces.networks import SegmentationNet
 from search_spaces.pruning import kept_channels, prune_network, select_channels
 
 CLASSES = 5
@@ -37,20 +37,6 @@ def shake(net: nn.Module, seed: int) -> None:
             for tensor in (module.weight.data, module.bias.data, module.running_mean):
                 tensor.copy_(torch.randn(tensor.shape, generator=generator))
             module.running_var.copy_(torch.rand(module.running_var.shape, generator=generator) + 0.5)
-
-
-def zeroed(net: SegmentationNet, ratio: float) -> SegmentationNet:
-    dense = copy.deepcopy(net)
-    modules = dict(dense.named_modules())
-    for selection in select_channels(net, ratio):
-        for name, channels in selection.members:
-            for parameter in modules[name].parameters(recurse=False):
-                parameter.data[list(channels)] = 0.0
-    return dense
-
-
-def shapes(net: nn.Module) -> dict[str, torch.Size]:
-    return {name: value.shape for name, value in net.state_dict().items()}
 
 
 def macs(net: nn.Module) -> int:
