@@ -28,6 +28,8 @@ def calibrate_here(arguments: argparse.Namespace, say: Callable[[str], None]) ->
     """
     from search_spaces import get_space
 
+    if not arguments.minutes > 0:
+        raise UserError(f"a calibration takes time: --minutes must be above 0, not {arguments.minutes:g}.")
     if arguments.study is None:
         name = arguments.device or "local-cpu"
         folders = {"fp32": arguments.out or Path("runs") / name}

@@ -307,3 +307,8 @@ def test_a_full_disk_ends_with_a_sentence_and_the_study_goes_on_afterwards(
         launching.assert_whole(launching.records(study), 2, 2)
     finally:
         subprocess.run(["umount", "-l", str(out)], check=True)
+
+
+def test_a_calibration_without_time_is_refused(tmp_path: Path):
+    assert_sentence(paretoseg("calibrate", "--minutes", "0", "--out", tmp_path / "model"), "--minutes must be above 0")
+    assert not (tmp_path / "model").exists()
