@@ -55,7 +55,7 @@ def choices_figure(records: Sequence[TrialRecord], front: ParetoFront) -> go.Fig
             wide = min(values) > 0 and max(values) >= 10 * min(values)
             figure.update_xaxes(**({"type": "log", "dtick": 1} if wide else {"nticks": 5}), **place)
         else:
-            order = [_word(value) for value in sorted(set(values), key=lambda value: _natural(str(value)))]
+            order = [_word(value) for value in _ordered(values)]
             angle = -35 if max(map(len, order)) > _SHORT_WORD else 0
             figure.update_xaxes(type="category", categoryorder="array", categoryarray=order, tickangle=angle, **place)
     style(figure, None, None, height=_PANEL_PX * down + 60)
@@ -96,8 +96,17 @@ def _told(records: Sequence[TrialRecord], name: str) -> float:
 
 
 def _is_range(values: Sequence[Any]) -> bool:
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    return numbers and len(set(values)) > _MOST_VALUES
+    """Whether they are numbers that hardly repeat, as those drawn from a range."""
+    return _are_numbers(values) and len(set(values)) > min(_MOST_VALUES, max(3, len(values) // 2))
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
+def _ordered(values: Sequence[Any]) -> list[Any]:
+    different = set(values)
+    return sorted(different) if _are_numbers(values) else sorted(different, key=lambda value: _natural(str(value)))
 
 
 def _natural(word: str) -> list[int | str]:

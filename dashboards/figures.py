@@ -130,7 +130,8 @@ def class_iou_figure(front: ParetoFront, class_names: Sequence[str]) -> go.Figur
             ygap=2,
         )
     )
-    style(figure, None, None, height=150 + 34 * len(members))
+    slanted_px = 5 * max(len(name) for name in class_names)
+    style(figure, None, None, height=130 + 34 * len(members) + slanted_px)
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False)
     figure.update_xaxes(type="category", tickangle=-35, showgrid=False)
     return figure

@@ -338,6 +338,8 @@ def test_choices_are_told_where_networks_differ_in_them(make_study):
     panel = [trace for trace in figure.data if trace.xaxis == figure.data[2 * titles.index("family")].xaxis]
     told = {(family, miou) for trace in panel for family, miou in zip(trace.x, trace.y, strict=True)}
     assert told == {(record.params["family"], record.val_miou) for record in records}
+    ratio = figure.layout[f"xaxis{titles.index('prune ratio') + 1}".replace("xaxis1", "xaxis")]
+    assert ratio.categoryarray == ("0", "0.25", "0.5")
     assert [len(trace.x) for trace in panel] == [len(records) - len(front), len(front)]
     assert choices_figure(records[:4], front) is None
     assert choices_figure([records[0]] * 6, front) is None
