@@ -14,7 +14,8 @@ Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
 BIAS_VAR = 1.0
-_OUTLIER_Z2 = 6.0
+_OUTLIER_Z2 = 25.0
+"""A measurement five deviations off what the others say is not believed; nearer ones are, as devices have two modes."""
 _ROBUST_ROUNDS = 2
 _BOUND = 14.0
 _CHUNK = 512
@@ -124,18 +125,20 @@ class Conditioned:
 
     @classmethod
     def on(cls, blocks: Sequence[Block], theta: Array, rows: Rows, targets: Array, centre: float) -> Conditioned:
-        """Condition on targets (n,); the noise of a point that the others find implausible is raised in two rounds."""
+        """Condition on targets (n,); the noise of a point that the others find implausible is raised to its error."""
         base = covariance(blocks, [block.gram(rows, rows) for block in blocks], theta)[0] + BIAS_VAR
-        factor_of_noise = np.ones(len(rows))
+        noise = np.full(len(rows), np.exp(theta[-1]))
         centred = targets - centre
+        raised = np.zeros(len(rows))
         for last in (*(False,) * _ROBUST_ROUNDS, True):
-            factor: Array = np.asarray(np.linalg.cholesky(base + np.diag(np.exp(theta[-1]) * factor_of_noise)))
+            factor: Array = np.asarray(np.linalg.cholesky(base + np.diag(noise + raised)))
             inverse = cho_solve((factor, True), np.eye(len(rows)))
             weights = inverse @ centred
             if last:
                 break
-            square = weights**2 / np.diag(inverse)
-            factor_of_noise = np.where(square > _OUTLIER_Z2, square / 2.0, 1.0)
+            left_out_var = 1.0 / np.diag(inverse)
+            square = (weights * left_out_var) ** 2
+            raised = np.where(square > _OUTLIER_Z2 * (left_out_var - raised), square, 0.0)
         return cls(tuple(blocks), theta, rows, factor, weights, centre)
 
     def predict(self, rows: Rows) -> tuple[Array, Array]:

@@ -103,7 +103,7 @@ def pooled_margin(settings: Settings, played: Sequence[Task], level: float, scor
         fit = fit_device(task.pool, task.measured, np.exp(task.logs[task.measured]), settings, scores=True)
         mean, std = fit.predict_log(task.pool, task.tested)
         errors.append(np.abs(task.logs[task.tested] - mean) / std / _miss(fit.scores) ** reliability)
-    return float(np.quantile(np.concatenate(errors), level)) * _miss(scores) ** reliability
+    return float(np.quantile(np.concatenate(errors), level) * _miss(scores) ** reliability)
 
 
 def _miss(scores: Array) -> float:

@@ -14,7 +14,10 @@ from scipy.stats import spearmanr
 
 from benchmarks import latency_nb201
 from hw_latency_model.few_shot.cell_networks import OPS, CellNetwork, cell_pool
-from hw_latency_model.few_shot.pool import NetworkPool
+from hw_latency_model.few_shot.fit import Settings
+from hw_latency_model.few_shot.kernels import Block, Conditioned
+from hw_latency_model.few_shot.meta import pooled_margin, tasks
+from hw_latency_model.few_shot.pool import NetworkPool, PreparedPool
 from hw_latency_model.few_shot.transfer import FewShotModel
 from search_spaces.errors import UserError
 
@@ -115,6 +118,24 @@ def test_networks_outside_the_ordinary_are_learnt_apart() -> None:
     assert np.median(ratio) < 3.0
     ordinary = np.setdiff1d(np.flatnonzero(groups == 0), measured)
     assert np.median(np.abs(model.predict(ordinary).latency_ms / latency_ms[ordinary, 0] - 1.0)) < 0.08
+
+
+def test_the_margin_follows_what_the_device_misses_its_own_measurements_by() -> None:
+    features, terms, latency_ms = _made_up(4)
+    pool = PreparedPool.of(NetworkPool.of(features, terms, latency_ms[:, 1:]))
+    played = tasks(pool, np.arange(0, NETWORKS, 40), np.random.default_rng(0))
+    narrow, usual, wide = (pooled_margin(Settings(), played, 0.9, np.full(10, miss)) for miss in (0.25, 1.0, 2.0))
+    assert 1.5 * usual < wide < 2.0 * usual
+    assert 0.25 * usual < narrow < 0.5 * usual
+
+
+def test_a_measurement_far_off_the_others_is_not_believed() -> None:
+    inputs = np.linspace(-2.0, 2.0, 41)[:, None]
+    block, theta = Block("view 0", "smooth", inputs), np.array([0.0, 0.0, np.log(1e-4)])
+    rows, targets = np.arange(0, 41, 2), np.sin(inputs[::2, 0])
+    targets[10] += 1.0
+    mean, _ = Conditioned.on((block,), theta, rows, targets, 0.0).predict(np.arange(41))
+    assert np.abs(mean - np.sin(inputs[:, 0])).max() < 0.02
 
 
 def test_what_cannot_be_fitted_is_refused() -> None:
