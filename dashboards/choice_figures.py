@@ -53,7 +53,9 @@ def choices_figure(records: Sequence[TrialRecord], front: ParetoFront) -> go.Fig
             figure.add_trace(_points(x, group, label, colour, in_legend=index == 0), **place)
         if _is_range(values):
             wide = min(values) > 0 and max(values) >= 10 * min(values)
-            figure.update_xaxes(**({"type": "log", "dtick": 1} if wide else {"nticks": 5}), **place)
+            figure.update_xaxes(
+                **({"type": "log", "dtick": 1, "exponentformat": "power"} if wide else {"nticks": 5}), **place
+            )
         else:
             order = [_word(value) for value in _ordered(values)]
             angle = -35 if max(map(len, order)) > _SHORT_WORD else 0
