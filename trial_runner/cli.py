@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -90,6 +91,19 @@ def build_parser() -> argparse.ArgumentParser:
     study_argument(front)
     front.add_argument("--json", action="store_true", help="a list of objects instead of a table")
 
+    measure = command(
+        "measure", "Measure a study's front, or one trial, on the device: here, or on the board of a DEVICE.yaml."
+    )
+    study_argument(measure)
+    measure.add_argument(
+        "--board",
+        type=Path,
+        metavar="DEVICE.yaml",
+        help="how to reach the device (default: the study's device.board, else here)",
+    )
+    measure.add_argument("--trial", type=int, metavar="N", help="this trial only, on the front or not")
+    measure.add_argument("--results", type=Path, metavar="PATH", help="read results carried from the board")
+
     export = command("export", "Export the front of a study, or one trial, as bundles.")
     study_argument(export)
     export.add_argument("--trial", type=int, help="this trial only, on the front or not")
@@ -117,6 +131,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it did what it says, 1 for a check that failed, 2 for bad input, 130 after Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows no × gets a question mark, not a traceback
     arguments = build_parser().parse_args(argv)
     # One thread a slot: two fight for the cores of a small machine and lose (docs/decisions.md).
     os.environ.setdefault("OMP_NUM_THREADS", "1")

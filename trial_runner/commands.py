@@ -28,6 +28,7 @@ __all__ = [
     "front",
     "latency_report",
     "launch",
+    "measure",
     "measurements",
     "predict",
     "refit",
@@ -175,6 +176,15 @@ def front(arguments: argparse.Namespace) -> int:
         _say(json.dumps(front_rows(members, objectives), indent=2))
     else:
         print_front(members, config.device.latency_budget_ms, _console(), objectives)
+    return 0
+
+
+def measure(arguments: argparse.Namespace) -> int:
+    from trial_runner.front_table import print_front
+    from trial_runner.measure_command import measure_study
+
+    config, members, objectives = measure_study(arguments, _say)
+    print_front(members, config.device.latency_budget_ms, _console(), objectives)
     return 0
 
 

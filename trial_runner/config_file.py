@@ -60,6 +60,7 @@ def _absolute(config: StudyConfig, folder: Path) -> StudyConfig:
     device = config.device
     models = {precision: (folder / path.expanduser()).resolve() for precision, path in device.latency_models.items()}
     model = (folder / device.latency_model.expanduser()).resolve()
+    board = (folder / device.board.expanduser()).resolve() if device.board else None
     weights = config.training.weights
     if weights not in ("none", "hub"):
         weights = str((folder / Path(weights).expanduser()).resolve())
@@ -71,7 +72,7 @@ def _absolute(config: StudyConfig, folder: Path) -> StudyConfig:
         update={
             "study": study,
             "data": data,
-            "device": device.model_copy(update={"latency_model": model, "latency_models": models}),
+            "device": device.model_copy(update={"latency_model": model, "latency_models": models, "board": board}),
             "training": config.training.model_copy(update={"weights": weights, "distillation": distillation}),
         }
     )

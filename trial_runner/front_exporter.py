@@ -1,28 +1,17 @@
-"""Exports what joins the front while the search goes on, and measures the front once it is over."""
+"""Exports what joins the front while the search goes on."""
 
 from __future__ import annotations
 
 import logging
 import multiprocessing
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import optuna
 
-from dashboards.text import interval, milliseconds
-from exports import add_measurement, read_bundle
-from hw_latency_model import Device, LatencyModel, Measurement, MeasurementStore, get_device, measure_bundle
-from hw_latency_model.measuring.calibration import STORE_FILE, subject_of
-from hw_latency_model.measuring.devices import DEVICES
-from hw_latency_model.measuring.measure import FRONT_SETTINGS
 from objectives.pareto import pareto_front
 from objectives.trial_record import TrialRecord, note_afterwards, read_study
-from search_spaces import get_space
-from search_spaces.candidate import Precision
 from search_spaces.errors import UserError
 from trial_runner.config_file import dump_config
 from trial_runner.export_job import ExportOrder, export_trial, settle_as_helper
@@ -32,10 +21,6 @@ from trial_runner.study_config import StudyConfig
 from trial_runner.study_objectives import stored_objectives
 
 logger = logging.getLogger("paretoseg")
-
-_SLOW = 1.15
-_REPEATS = 2
-_PAUSE_S = 2.0
 
 
 def export_order(
@@ -132,73 +117,3 @@ class FrontExporter:
                 note_afterwards(self._study, number, export_error=reason)
                 self._failed.add(number)
             del self._open[number]
-
-
-def measure_front(
-    config: StudyConfig,
-    study: optuna.Study,
-    records: Iterable[TrialRecord],
-    models: Mapping[Precision, LatencyModel],
-    say: Callable[[str], None],
-) -> int:
-    """Measure the exported, not yet measured records on the study's device, each in its own precision; how many were measured.
-
-    The reference network that runs in turns with each says whether the machine is at the speed it was calibrated at. Where
-    it is slower, the measurement is repeated twice; the one at the best speed is kept and the rest of the slowdown told.
-    What was measured goes into the store beside its precision's latency model, and the model learns from it: later proposals
-    are predicted better, while trials keep the estimate that they were given. A device that cannot be measured from here is said to be so.
-    """
-    todo = [record for record in records if record.bundle and record.measured_ms is None]
-    if not todo:
-        return 0
-    if config.device.name not in DEVICES:
-        say(f"the front is not measured: {config.device.name} cannot be reached from here, its predictions stand")
-        return 0
-    space = get_space(config.space.name, config.space.options())
-    measured: dict[Precision, list[Measurement]] = {}
-    devices: dict[Precision, Device] = {}
-    for record in todo:
-        assert record.bundle is not None and record.candidate is not None
-        precision = config.precision_of(record.candidate)
-        if precision not in devices:
-            devices[precision] = get_device(config.device.name, precision)
-        device, model = devices[precision], models[precision]
-        subject = subject_of(space, record.candidate, len(read_bundle(Path(record.bundle)).class_names))
-        measurement = _at_calibrated_speed(
-            Path(record.bundle) / "model.onnx", device, model.quality.reference_ms, subject=subject
-        )
-        measurement = replace(measurement, family=str(record.params.get("family", "")))
-        measured.setdefault(precision, []).append(measurement)
-        slowdown = measurement.reference_ms / model.quality.reference_ms
-        facts = {key: value for key, value in asdict(measurement).items() if key != "kernels"}
-        note_afterwards(study, record.number, measurement=facts)
-        add_measurement(Path(record.bundle), facts)
-        say(
-            f"trial {record.number}: measured {milliseconds(measurement.latency_ms_p50)} ms, "
-            f"predicted {milliseconds(record.latency_ms)} ms {interval(record)}"
-            + (f"; the machine was {slowdown:.2f} times slower than when calibrated" if slowdown > _SLOW else "")
-        )
-    for precision, found in measured.items():
-        _teach(config.device.model_path(precision), models[precision], found)
-        of = f" of {precision}" if len(models) > 1 else ""
-        say(f"the latency model{of} has learnt from {len(found)} measured network{'' if len(found) == 1 else 's'}")
-    return len(todo)
-
-
-def _teach(model_path: Path, model: LatencyModel, measured: Sequence[Measurement]) -> None:
-    with MeasurementStore(model_path.with_name(STORE_FILE)) as store:
-        for measurement in measured:
-            store.add(measurement, protocol=asdict(FRONT_SETTINGS))
-    model.update(measured).save(model_path)
-
-
-def _at_calibrated_speed(path: Path, device: Device, reference_ms: float, *, subject: str) -> Measurement:
-    best = measure_bundle(path, device, subject=subject)
-    for _ in range(_REPEATS):
-        if best.reference_ms <= _SLOW * reference_ms:
-            break
-        time.sleep(_PAUSE_S)
-        best = min(
-            best, measure_bundle(path, device, subject=subject), key=lambda measurement: measurement.reference_ms
-        )
-    return best

@@ -32,7 +32,8 @@ from trial_runner.channel_plans import ChannelPlans
 from trial_runner.config_file import dump_config
 from trial_runner.cost_gate import CostGate, load_cost_models
 from trial_runner.driver import StudyDriver
-from trial_runner.front_exporter import FrontExporter, measure_front
+from trial_runner.front_exporter import FrontExporter
+from trial_runner.front_measuring import measure_after_launch
 from trial_runner.front_table import front_records, write_csv
 from trial_runner.gate import LatencyGate
 from trial_runner.latency_models import load_latency_models
@@ -115,7 +116,8 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
             driver.leave()
         if config.device.measure_front:
             unlimited = [objective.with_budget(None) for objective in objectives]
-            measure_front(config, study, front_records(read_study(study), math.inf, unlimited), latency_models, say)
+            members = front_records(read_study(study), math.inf, unlimited)
+            measure_after_launch(config, study, members, latency_models, say)
         records = read_study(study)
         front = front_records(records, config.device.latency_budget_ms, objectives)
         write_csv(front, paths.front_csv, objectives)
@@ -206,7 +208,7 @@ def _incomparable(previous: dict[str, object], config: StudyConfig) -> str | Non
     for section, ignored in (
         ("data", {"root"}),
         ("training", {"device"}),
-        ("device", {"latency_model", "latency_models", "latency_budget_ms", "measure_front"}),
+        ("device", {"latency_model", "latency_models", "latency_budget_ms", "measure_front", "board"}),
     ):
         old = previous.get(section)
         if not isinstance(old, dict):

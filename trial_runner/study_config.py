@@ -68,7 +68,8 @@ class DataSection(Section):
 
 
 class DeviceSection(Section):
-    """What is targeted, and what its latency model is; ``latency_models``: those of the other precisions of ``space.precisions``."""
+    """What is targeted, and what its latency model is; ``latency_models``: those of the other precisions of ``space.precisions``.
+    ``board``: the DEVICE.yaml that says how to reach the device, where it is not this machine."""
 
     name: str = "local-cpu"
     latency_model: Path
@@ -76,6 +77,7 @@ class DeviceSection(Section):
     precision: Precision = "fp32"
     latency_budget_ms: float = Field(gt=0)
     measure_front: bool = True
+    board: Path | None = None
 
     @model_validator(mode="after")
     def _runs_there(self) -> DeviceSection:

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from exports import get_profile
+from hw_latency_model.board.costs import builds_engines, job_cost
 from hw_latency_model.board.device_config import DeviceConfig
+from hw_latency_model.board.fitting import boxed_model, fit_board_model
 from hw_latency_model.board.kit import agent_path, write_kit
 from hw_latency_model.board.plan import (
     KERNELS,
     NETWORK,
     Accuracy,
-    BuildCost,
     Suggestion,
     accuracy_of,
     choose_batch,
@@ -28,7 +29,7 @@ from hw_latency_model.board.watch import BatchWatch
 from hw_latency_model.prediction.cost_models import fit_cost_models
 from hw_latency_model.prediction.model import MIN_MEASUREMENTS, LatencyModel
 from hw_latency_model.store.measurement_store import MeasurementStore
-from hw_latency_model.transports import AgentLink, ConnectionLost, Reconnect, find_results, open_link, write_carry_kit
+from hw_latency_model.transports import AgentLink, Reconnect, find_results, open_link, write_carry_kit
 from search_spaces import get_space
 from search_spaces.errors import UserError
 
@@ -43,7 +44,6 @@ MOST_ORDERS = 3
 FEWEST_NETWORKS, MOST_NETWORKS, NETWORKS_PER_S = 20, 120, 1 / 60
 """Of the search space, weighed against each other: in a short calibration there is no time to look at many."""
 ACCURACY_NETWORKS = 40
-ENGINE_RUNTIMES = frozenset({"tensorrt"})
 
 
 def calibrate_board(
@@ -89,7 +89,7 @@ class _Calibration:
         self.session = BoardSession(
             config.calibration.output_dir / "session", device=device.name, precision=device.precision
         )
-        self.boxed = _boxed(device.profile_name, device.precision)
+        self.boxed = boxed_model(config)
         self.fresh = 0
         self.model: LatencyModel | None = None
         self.accuracy: Accuracy | None = None
@@ -166,7 +166,8 @@ class _Calibration:
                     f"the kit {target} was ordered before and is gone. Bring its results, or move the folder "
                     f"{self.session.folder} away to order another."
                 )
-            write_carry_kit(kit, target, device=self.config.device.name, hours=sum(batch.seconds) / 3600)
+            hours, command = sum(batch.seconds) / 3600, "paretoseg calibrate DEVICE.yaml"
+            write_carry_kit(kit, target, device=self.config.device.name, hours=hours, command=command)
             self.session.drop_kits()
         return self._report(results, "the kit waits to be carried to the board", kit=target)
 
@@ -194,11 +195,10 @@ class _Calibration:
         given_up |= {subject for subject, count in orders.items() if count >= MOST_ORDERS}
         settled = {item.subject for item in results.measurements} | given_up
         suggestions = self.pool.networks()
-        builds = self.config.device.runtime in ENGINE_RUNTIMES
-        if calibration.chains and builds:
+        if calibration.chains and builds_engines(self.config):
             suggestions += self.pool.chains()
         open_ones = [item for item in suggestions if item.key not in settled]
-        cost, measure_s = self._cost(results, builds)
+        cost, measure_s = job_cost(self.config, jobs, results)
         seconds = [cost.seconds(item.kernels) + measure_s for item in open_ones]
         spent = {NETWORK: 0.0, KERNELS: 0.0}
         for job_id, (wall_s, _) in results.seconds.items():
@@ -239,38 +239,12 @@ class _Calibration:
         self.say(f"batch {number}: {' and '.join(parts)}, about {clock_text(sum(batch.seconds))}")
         return batch
 
-    def _cost(self, results: BoardResults, builds: bool) -> tuple[BuildCost, float]:
-        """What building costs, and the seconds that all else takes for one job, both learnt from what was done."""
-        jobs = self.session.jobs()
-        cost = BuildCost(
-            ((jobs[job_id].kernels, build_s) for job_id, (_, build_s) in results.seconds.items()), builds_engines=builds
-        )
-        rest = sorted(wall_s - build_s for wall_s, build_s in results.seconds.values())
-        if rest:
-            return cost, rest[len(rest) // 2]
-        settings = {"warmup_s": 1.0, "max_s": 5.0, "energy_s": 5.0, **self.config.protocol_settings()}
-        return cost, sum(float(settings[key]) for key in ("warmup_s", "max_s", "energy_s")) + 3.0
-
     def _run(self, batch: Batch, link: AgentLink, ask: Reconnect) -> BoardResults:
         """Have the board measure the batch, taking in each result as it comes; it may end early, when the time is spent."""
-        kit = self.session.kit_folder(batch.number)
         watch = BatchWatch(
             batch, self.session, link, ask, self.say, take_in=self._take_in, describe=self._describe, clock=self._clock
         )
-        try:
-            if kit.is_dir():
-                ask(lambda: link.send(kit))
-            results = watch.run(deadline=self.started + self.budget_s, enough=self._has_model)
-        except KeyboardInterrupt:
-            self.say("stopping the board; what it measured is kept")
-            with contextlib.suppress(ConnectionLost, UserError):
-                link.stop()
-                self.session.append(link.poll(self.session.offset).data)
-            self._take_in()
-            raise
-        if self.session.open_batch(results) is None:
-            self.session.drop_kits()
-        return results
+        return watch.measure(deadline=self.started + self.budget_s, enough=self._has_model)
 
     def _describe(self, subject: str) -> str:
         return self.pool.describe(subject)
@@ -291,11 +265,7 @@ class _Calibration:
         if not self._has_model():
             return
         fingerprint = results.measurements[-1].fingerprint
-        device = self.config.device
-        everything = self.store.all(device.name, fingerprint, precision=device.precision)
-        prior = self.boxed.fit_result.prior if self.boxed is not None else None
-        self.model = LatencyModel.fit(everything, device=device.name, fingerprint=fingerprint, prior=prior)
-        self.model.save(self.config.model_path)
+        self.model = fit_board_model(self.config, self.store, fingerprint)
         networks = [item.kernels for item in self.pool.networks()[:ACCURACY_NETWORKS]]
         self.accuracy = accuracy_of(self.model, networks)
         self.say(
@@ -351,16 +321,6 @@ class _Calibration:
 def _reasons(results: BoardResults) -> str:
     reasons = list(dict.fromkeys([*(failure.reason for failure in results.failures), *results.refused]))
     return "; ".join(reasons[:2])
-
-
-def _boxed(device: str, precision: str) -> LatencyModel | None:
-    """The model that comes in the box for such a device; None where there is none."""
-    from hw_latency_model.boxed import load_boxed
-
-    try:
-        return load_boxed(device, precision)
-    except UserError:
-        return None
 
 
 __all__ = ["BoardCalibrationReport", "calibrate_board"]

@@ -6,14 +6,14 @@ import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from hw_latency_model.board.device_config import DeviceConfig
 from hw_latency_model.board.plan import Suggestion
-from hw_latency_model.board.pool import BoardPool
 from hw_latency_model.board.results import KnownJob
 from hw_latency_model.measuring.reference_network import write_reference
 from hw_latency_model.transports.agent_link import AGENT_FILE
+from hw_latency_model.types import KernelSpec
 from search_spaces.files import atomic_folder, write_json
 
 JOBS_FORMAT = "paretoseg jobs"
@@ -25,15 +25,25 @@ def agent_path() -> Path:
     return Path(__file__).parents[1] / "agent" / AGENT_FILE
 
 
+class NetworkSource(Protocol):
+    """Where the networks of a kit come from."""
+
+    def write(self, key: str, path: Path) -> tuple[KernelSpec, ...] | None:
+        """Write the ONNX file and return its kernels; None where the device would refuse it."""
+
+    def family(self, key: str) -> str:
+        """Which networks it belongs with."""
+
+
 def write_kit(
-    target: Path, config: DeviceConfig, pool: BoardPool, chosen: Sequence[Suggestion], *, number: int
+    target: Path, config: DeviceConfig, source: NetworkSource, chosen: Sequence[Suggestion], *, number: int
 ) -> tuple[KnownJob, ...]:
     """Write everything for one batch to ``target`` and return its jobs, in order; what the device would refuse is left out.
 
     Args:
         target: a folder; it appears whole or not at all.
         config: of the device.
-        pool: where the networks come from.
+        source: where the networks come from.
         chosen: what to measure.
         number: of the batch, part of each job's id.
 
@@ -47,11 +57,11 @@ def write_kit(
         for suggestion in chosen:
             job_id = f"b{number:04d}-{len(jobs) + 1:03d}"
             path = folder / "onnx" / f"{suggestion.key}.onnx"
-            kernels = pool.write(suggestion.key, path)
+            kernels = source.write(suggestion.key, path)
             if kernels is None:
                 continue
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            family = pool.family(suggestion.key)
+            family = source.family(suggestion.key)
             jobs.append(KnownJob(job_id, suggestion.key, digest, suggestion.kind, kernels, family))
             relative = path.relative_to(folder).as_posix()
             row = {"id": job_id, "subject": suggestion.key, "onnx": relative, "sha256": digest}

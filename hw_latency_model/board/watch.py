@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
 from collections.abc import Callable
 
 from hw_latency_model.board.report import clock_text
 from hw_latency_model.board.results import BoardResults, KnownJob
 from hw_latency_model.board.session import Batch, BoardSession
-from hw_latency_model.transports import DONE_EXIT, USER_EXIT, AgentLink, Poll, Reconnect
+from hw_latency_model.transports import DONE_EXIT, USER_EXIT, AgentLink, ConnectionLost, Poll, Reconnect
 from search_spaces.errors import UserError
 
 FIRST_POLL_S, LONGEST_POLL_S = 0.5, 10.0
@@ -51,6 +53,28 @@ class BatchWatch:
         self._told: set[str] = set()
         self._job_since = time.monotonic()
         self._said = time.monotonic()
+
+    def measure(self, *, deadline: float = math.inf, enough: Callable[[], bool] = lambda: True) -> BoardResults:
+        """Send what the board lacks for the batch, and ``run`` it; kits that are done with are deleted.
+
+        Raises:
+            KeyboardInterrupt: the board was told to stop and gave its clocks back; what it measured is taken in.
+        """
+        kit = self.session.kit_folder(self.batch.number)
+        try:
+            if kit.is_dir():
+                self.ask(lambda: self.link.send(kit))
+            results = self.run(deadline=deadline, enough=enough)
+        except KeyboardInterrupt:
+            self.say("stopping the board; what it measured is kept")
+            with contextlib.suppress(ConnectionLost, UserError):
+                self.link.stop()
+                self.session.append(self.link.poll(self.session.offset).data)
+            self._take_in()
+            raise
+        if self.session.open_batch(results) is None:
+            self.session.drop_kits()
+        return results
 
     def run(self, *, deadline: float, enough: Callable[[], bool]) -> BoardResults:
         """Until every job of the batch has a result, or the time is up.

@@ -26,14 +26,14 @@ _README = """paretoseg: what to do with this folder
    It takes about {hours:.1f} hours, for building engines above all. It may be stopped with Ctrl-C, and the board may lose its
    power: started again, it goes on with what is missing.
 3. Carry the file {results} (or the whole folder) back and run on the other machine:
-       paretoseg calibrate DEVICE.yaml --results PATH
+       {command} --results PATH
 
 Do not change any file here: what does not match its checksum is not measured, and not believed.
 """
 
 
-def write_carry_kit(kit: Path, target: Path, *, device: str, hours: float) -> Path:
-    """Copy a batch's kit to ``target`` with ``run.sh`` and ``README.txt`` added.
+def write_carry_kit(kit: Path, target: Path, *, device: str, hours: float, command: str) -> Path:
+    """Copy a batch's kit to ``target`` with ``run.sh`` and ``README.txt`` added, which names the command that reads the results.
 
     Raises:
         UserError: the folder cannot be written.
@@ -43,7 +43,7 @@ def write_carry_kit(kit: Path, target: Path, *, device: str, hours: float) -> Pa
         shutil.copytree(kit, folder, dirs_exist_ok=True)
         (folder / "run.sh").write_text(_RUN)
         (folder / "run.sh").chmod(0o755)
-        text = _README.format(device=device, size_mb=size_mb, hours=hours, results=RESULTS_FILE)
+        text = _README.format(device=device, size_mb=size_mb, hours=hours, results=RESULTS_FILE, command=command)
         (folder / "README.txt").write_text(text)
     return target
 

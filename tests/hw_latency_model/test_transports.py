@@ -264,8 +264,10 @@ def children(pid: int) -> list[int]:
 
 
 def test_a_kit_runs_where_it_was_carried_to_and_its_results_are_found(tmp_path: Path) -> None:
-    kit = write_carry_kit(make_kit(tmp_path / "kit"), tmp_path / "stick" / "kit-0001", device="jetson-nano", hours=1.5)
-    assert "about 1.5 hours" in (kit / "README.txt").read_text()
+    made, command = make_kit(tmp_path / "kit"), "paretoseg calibrate nano.yaml"
+    kit = write_carry_kit(made, tmp_path / "stick" / "kit-0001", device="jetson-nano", hours=1.5, command=command)
+    text = (kit / "README.txt").read_text()
+    assert "about 1.5 hours" in text and "paretoseg calibrate nano.yaml --results PATH" in text
     with pytest.raises(UserError, match=r"there is no results\.jsonl"):
         find_results(kit)
     done = subprocess.run(

@@ -11,7 +11,8 @@ import pytest
 from exports import read_bundle
 from objectives.trial_record import read_study
 from trial_runner.config_file import load_config
-from trial_runner.front_exporter import FrontExporter, measure_front
+from trial_runner.front_exporter import FrontExporter
+from trial_runner.front_measuring import measure_front
 from trial_runner.launch import launch
 from trial_runner.paths import StudyPaths
 from trial_runner.storage import open_study
@@ -80,4 +81,6 @@ def test_a_device_out_of_reach_is_told_and_ends_no_launch(finished):
     records = [replace(record, bundle="trial") for record in read_study(study) if record.complete]
     lines: list[str] = []
     assert measure_front(elsewhere, study, records, {}, lines.append) == 0
-    assert lines == ["the front is not measured: jetson-nano cannot be reached from here, its predictions stand"]
+    (line,) = lines
+    assert line.startswith("the front is not measured: jetson-nano cannot be reached from here, its predictions stand")
+    assert "paretoseg measure STUDY.yaml --board DEVICE.yaml" in line

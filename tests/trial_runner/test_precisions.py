@@ -22,7 +22,8 @@ from trial_runner.cli import main
 from trial_runner.config_file import load_config
 from trial_runner.export_job import export_trial
 from trial_runner.first_proposals import spread_over_budget
-from trial_runner.front_exporter import export_order, measure_front
+from trial_runner.front_exporter import export_order
+from trial_runner.front_measuring import measure_front
 from trial_runner.front_table import front_rows, write_csv
 from trial_runner.gate import LatencyGate
 from trial_runner.latency_models import load_latency_models
