@@ -312,3 +312,8 @@ def test_a_full_disk_ends_with_a_sentence_and_the_study_goes_on_afterwards(
 def test_a_calibration_without_time_is_refused(tmp_path: Path):
     assert_sentence(paretoseg("calibrate", "--minutes", "0", "--out", tmp_path / "model"), "--minutes must be above 0")
     assert not (tmp_path / "model").exists()
+
+
+def test_a_terminal_that_lacks_our_signs_gets_the_table_all_the_same(finished: tuple[Path, str]):
+    done = paretoseg("front", finished[0], PYTHONIOENCODING="ascii")
+    assert done.returncode == 0 and "Pareto front within" in done.stdout, done.stderr
