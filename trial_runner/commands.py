@@ -98,9 +98,15 @@ def launch(arguments: argparse.Namespace) -> int:
 
     config = _config(arguments)
     quiet_libraries()
+    _say(f"study {config.study.name} on {config.device.name}; Ctrl-C stops it, and the same command goes on")
     result = run_study(config, _say)
-    outcomes = [record.outcome for record in result.records]
-    counts = {name: outcomes.count(name) for name in ("finished", "stopped", "refused", "failed", "reused")}
+    outcomes = [
+        "trained on" if record.continues is not None and record.complete else record.outcome
+        for record in result.records
+    ]
+    counts = {
+        name: outcomes.count(name) for name in ("finished", "stopped", "refused", "failed", "reused", "trained on")
+    }
     _say(f"{result.why}: " + ", ".join(f"{count} {name}" for name, count in counts.items() if count))
     print_front(result.front, config.device.latency_budget_ms, _console(), result.objectives)
     paths = StudyPaths(config.study.output_dir)
@@ -157,7 +163,7 @@ def predict(arguments: argparse.Namespace) -> int:
         f"{estimate.coverage:.0%} of the work of kinds that were measured"
     )
     if not model.calibrated:
-        _say(f"not calibrated: {model.provenance}")
+        _say(model.provenance)
     if estimate.unknown_kinds:
         _say(f"never measured: {', '.join(estimate.unknown_kinds)}")
     return 0

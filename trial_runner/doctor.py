@@ -164,7 +164,7 @@ def _latency_model(config: StudyConfig) -> str:
     from trial_runner.latency_models import load_latency_models
 
     return "; ".join(
-        str(config.device.model_path(precision)) if model.calibrated else f"not calibrated: {model.provenance}"
+        str(config.device.model_path(precision)) if model.calibrated else model.provenance
         for precision, model in load_latency_models(config).items()
     )
 

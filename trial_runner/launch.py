@@ -86,7 +86,7 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     latency_models = load_latency_models(config)
     for model in latency_models.values():
         if not model.calibrated:
-            say(f"not calibrated: {model.provenance}")
+            say(model.provenance)
     usual, *others = latency_models.values()
     objectives = objectives_of(config, info.class_names)
     cost_models = load_cost_models(config, objectives)

@@ -109,7 +109,7 @@ def test_on_a_nano_without_measurements_both_precisions_come_from_the_box(tmp_pa
     config = load_config(tmp_path / "study.yaml", changes)
     lines: list[str] = []
     launch(config, lines.append)
-    assert sum("not calibrated" in line for line in lines) == 2
+    assert sum("Not calibrated" in line for line in lines) == 2
     found = [record for record in read_study(open_configured(config)) if record.complete]
     assert {record.precision for record in found} == {"fp16", "fp32"}
     for record in found:
