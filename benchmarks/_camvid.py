@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from exports import export_onnx
+from hw_latency_model import measure_bundle
 from search_spaces import get_space
 from search_spaces.candidate import Candidate
+from trial_runner.export_job import trained_net
 from trial_runner.study_config import StudyConfig
-from trial_runner.trial_spec import TrialSpec
+from trial_runner.trial import run_trial
+from trial_runner.trial_spec import Progress, TrialSpec
 
 
 def camvid_study(
@@ -59,3 +68,48 @@ def camvid_order(
 def weights_source(given: str) -> str:
     """``none`` and ``hub`` as they are, a path made absolute."""
     return given if given in ("none", "hub") else str(Path(given).resolve())
+
+
+def train_for(
+    config: StudyConfig, candidate: Candidate, minutes: float, folder: Path
+) -> tuple[TrialSpec, list[Progress]]:
+    """Train one network for about so many minutes on all cores: as many epochs as a timed one says will fit.
+
+    Returns:
+        The order that was carried out, and its readings, one an epoch.
+    """
+    threads = len(os.sched_getaffinity(0))
+    compute = config.compute.model_copy(update={"threads_per_trial": threads})
+
+    def spec(epochs: int, name: str) -> TrialSpec:
+        training = config.training.model_copy(update={"epochs": epochs})
+        changed = config.model_copy(update={"training": training, "compute": compute})
+        return TrialSpec(0, candidate, changed, folder / name, folder / "cache")
+
+    for name in ("timed", "whole"):
+        shutil.rmtree(folder / name, ignore_errors=True)  # an earlier run's checkpoints would be gone on with
+    times: list[float] = []
+    run_trial(spec(3, "timed"), lambda progress: bool(times.append(time.monotonic())))
+    order = spec(max(int(60 * minutes / (times[2] - times[1])), 1), "whole")
+    readings: list[Progress] = []
+
+    def report(progress: Progress) -> bool:
+        readings.append(progress)
+        print(f"epoch {progress.epoch} of {order.epochs}: mIoU {progress.val_miou:.3f}", flush=True)
+        return False
+
+    run_trial(order, report)
+    return order, readings
+
+
+def exported(order: TrialSpec, num_classes: int, path: Path) -> Path:
+    """The network that an order has trained, as ``path``."""
+    space = get_space(order.config.space.name, order.config.space.options())
+    export_onnx(trained_net(order, num_classes), space.input_hw(order.candidate), path)
+    return path
+
+
+def measured_ms(paths: Sequence[Path]) -> list[float]:
+    """Median latency of each on one core; in a process of its own, for after training this one runs networks a third slower."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
+        return [fresh.submit(measure_bundle, path, "local-cpu").result().latency_ms_p50 for path in paths]

@@ -13,32 +13,25 @@ mIoU is on `val` at the labels' own resolution. Hypervolume is from predicted la
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
-import shutil
-import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from benchmarks._camvid import exported, measured_ms, train_for
 from dashboards import Baseline, front_svg, write_front_picture
-from exports import export_onnx
-from hw_latency_model import LatencyModel, calibrate, get_device, measure_bundle
+from hw_latency_model import LatencyModel, calibrate, get_device
 from objectives.pareto import hypervolume_2d, pareto_front
 from search_spaces import get_space
 from search_spaces.errors import UserError
 from search_spaces.files import write_json
 from trial_runner.config_file import load_config
-from trial_runner.export_job import trained_net
 from trial_runner.front_table import front_records
 from trial_runner.gate import LatencyGate
 from trial_runner.launch import LaunchResult, check_data, launch, quiet_libraries
 from trial_runner.study_config import StudyConfig
-from trial_runner.trial import run_trial
-from trial_runner.trial_spec import Progress, TrialSpec
 
 CONFIG = Path(__file__).parents[1] / "configs" / "camvid-cpu.yaml"
 RANDOM = ("search.sampler=random", "search.early_stopping.rungs_epochs=[]", "search.start=sampler")
@@ -121,37 +114,12 @@ def default_row(config: StudyConfig, minutes: float, classes: int) -> dict[str, 
     """The default network trained for the whole budget: as many epochs as one timed epoch says will fit."""
     space = get_space(config.space.name, config.space.options())
     candidate = space.default()
-    threads = len(os.sched_getaffinity(0))
     folder = config.study.output_dir
-    compute = config.compute.model_copy(update={"threads_per_trial": threads})
-
-    def spec(epochs: int, name: str) -> TrialSpec:
-        training = config.training.model_copy(update={"epochs": epochs})
-        changed = config.model_copy(update={"training": training, "compute": compute})
-        return TrialSpec(0, candidate, changed, folder / name, folder / "cache")
-
-    for name in ("timed", "whole"):
-        shutil.rmtree(folder / name, ignore_errors=True)  # an earlier run's checkpoints would be gone on with
-    times: list[float] = []
-    run_trial(spec(3, "timed"), lambda progress: bool(times.append(time.monotonic())))
-    epochs = max(int(60 * minutes / (times[2] - times[1])), 1)
-    readings: list[Progress] = []
-
-    def report(progress: Progress) -> bool:
-        readings.append(progress)
-        print(f"epoch {progress.epoch} of {epochs}: mIoU {progress.val_miou:.3f}", flush=True)
-        return False
-
-    order = spec(epochs, "whole")
-    run_trial(order, report)
+    order, readings = train_for(config, candidate, minutes, folder)
     estimate = LatencyGate(
         space, classes, LatencyModel.load(config.device.latency_model), config.device.latency_budget_ms
     ).estimate(candidate)
-    path = folder / "model.onnx"
-    export_onnx(trained_net(order, classes), space.input_hw(candidate), path)
-    # Not in this process: after training it runs the network a third slower than a fresh one does.
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
-        measured = fresh.submit(measure_bundle, path, "local-cpu").result()
+    (ms,) = measured_ms([exported(order, classes, folder / "model.onnx")])
     miou = readings[-1].val_miou
     corner = (0.0, config.device.latency_budget_ms)
     return {
@@ -164,9 +132,9 @@ def default_row(config: StudyConfig, minutes: float, classes: int) -> dict[str, 
         "latency_ms": estimate.latency_ms,
         "latency_low_ms": estimate.low_ms,
         "latency_high_ms": estimate.high_ms,
-        "measured_ms": measured.latency_ms_p50,
+        "measured_ms": ms,
         "hypervolume": hypervolume_2d([[-miou, estimate.latency_ms]], corner),
-        "network": f"{describe(candidate.params)}, {epochs} epochs",
+        "network": f"{describe(candidate.params)}, {order.epochs} epochs",
     }
 
 

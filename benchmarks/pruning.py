@@ -17,24 +17,20 @@ Run again, it goes on with what is in the folder.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
 
-from benchmarks._camvid import camvid_order, camvid_study, usual_candidate, weights_source
-from exports import export_onnx
-from hw_latency_model import LatencyModel, measure_bundle
+from benchmarks._camvid import camvid_order, camvid_study, exported, measured_ms, usual_candidate, weights_source
+from hw_latency_model import LatencyModel
 from search_spaces import get_space
 from search_spaces.encoder_decoder import parse_resolution
 from search_spaces.files import write_json
 from trial_runner.channel_plans import ChannelPlans
-from trial_runner.export_job import trained_net
 from trial_runner.launch import check_data
 from trial_runner.study_config import TrainingSection
 from trial_runner.trial import run_trial
@@ -82,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 rows.append({"allocation": allocation, **train(spec, ratio, method, classes)})
                 write_json(options.json, rows)
     dense = next((row for row in rows if row["ratio"] == 0.0), rows[0])
-    for row, ms in zip(rows, measure([Path(row["onnx"]) for row in rows]), strict=True):
+    for row, ms in zip(rows, measured_ms([Path(row["onnx"]) for row in rows]), strict=True):
         row["measured_ms"] = ms
     for row in rows:
         row["macs_ratio"] = row["macs"] / dense["macs"]
@@ -158,9 +154,6 @@ def train(spec: TrialSpec, ratio: float, method: str, classes: int) -> dict[str,
 
     run_trial(spec, report)
     score = readings[-1].score
-    path = spec.folder / "model.onnx"
-    space = get_space(spec.config.space.name, spec.config.space.options())
-    export_onnx(trained_net(spec, classes), space.input_hw(spec.candidate), path)
     return {
         "ratio": ratio,
         "method": method,
@@ -172,14 +165,8 @@ def train(spec: TrialSpec, ratio: float, method: str, classes: int) -> dict[str,
         "train_s": score.train_s,
         "wall_s": time.monotonic() - started,
         "curve": [list(point) for point in readings[-1].curve],
-        "onnx": str(path),
+        "onnx": str(exported(spec, classes, spec.folder / "model.onnx")),
     }
-
-
-def measure(paths: Sequence[Path]) -> list[float]:
-    """Median latency of each in ms; not in this process: after training it runs networks a third slower than a fresh one."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
-        return [fresh.submit(measure_bundle, path, "local-cpu").result().latency_ms_p50 for path in paths]
 
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:

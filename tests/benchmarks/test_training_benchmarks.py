@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import camvid_train, rung_ranking, train_throughput
+from benchmarks import camvid_train, references, rung_ranking, train_throughput
 from trial_runner.evaluation import evaluate
 
 
@@ -41,6 +41,16 @@ def test_train_throughput_compares_the_loops(camvid: Path, tmp_path: Path, capsy
     assert min(row[f"{name}_images_per_s"] for name in ("plain", "ours", "network")) > 0
     assert 0 <= row["ours_waiting_share"] < 1 and 0 < row["plain_waiting_share"] < 1
     assert "mobilenetv3_small ×0.25 + fpn 32x64" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_references_are_trained_and_measured_beside_a_network_of_the_space(camvid: Path, tmp_path: Path, capsys):
+    arguments = ["--data", camvid, "--json", tmp_path / "rows.json", "--out", tmp_path / "out", "--minutes", "0.001"]
+    references.main([*map(str, arguments), "--size", "64x96", "--networks", "fast_scnn"])
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["space"] for row in rows] == ["references", "encoder_decoder", "encoder_decoder"]
+    assert all(row["epochs"] == 1 and 0 <= row["val_miou"] <= 1 and row["measured_ms"] > 0 for row in rows)
+    assert rows[-1]["macs"] < 0.7 * rows[-2]["macs"] and "pruned 0.5" in capsys.readouterr().out
 
 
 @pytest.mark.slow
