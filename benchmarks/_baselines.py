@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
 
 from hw_latency_model.kernels.table import KernelTable, context_columns
-from hw_latency_model.prediction.network_features import network_features
+from hw_latency_model.model.network_features import network_features
 from hw_latency_model.types import KernelSpec
 
 Array = NDArray[np.float64]

@@ -15,10 +15,10 @@ from exports import export_onnx
 from hw_latency_model import measure_bundle
 from search_spaces import get_space
 from search_spaces.candidate import Candidate
-from trial_runner.export_job import trained_net
-from trial_runner.study_config import StudyConfig
-from trial_runner.trial import run_trial
-from trial_runner.trial_spec import Progress, TrialSpec
+from trial_runner.config.study import StudyConfig
+from trial_runner.front.export_job import trained_net
+from trial_runner.training.trial import run_trial
+from trial_runner.training.trial_spec import Progress, TrialSpec
 
 
 def camvid_study(

@@ -25,13 +25,13 @@ from dashboards import Baseline, front_svg, write_front_picture
 from hw_latency_model import LatencyModel, calibrate, get_device
 from objectives.pareto import hypervolume_2d, pareto_front
 from search_spaces import get_space
-from search_spaces.errors import UserError
-from search_spaces.files import write_json
-from trial_runner.config_file import load_config
-from trial_runner.front_table import front_records
-from trial_runner.gate import LatencyGate
+from search_spaces._common.errors import UserError
+from search_spaces._common.files import write_json
+from trial_runner.config.load import load_config
+from trial_runner.config.study import StudyConfig
+from trial_runner.constraints.latency import LatencyGate
+from trial_runner.front.table import front_records
 from trial_runner.launch import LaunchResult, check_data, launch, quiet_libraries
-from trial_runner.study_config import StudyConfig
 
 CONFIG = Path(__file__).parents[1] / "configs" / "camvid-cpu.yaml"
 RANDOM = ("search.sampler=random", "search.early_stopping.rungs_epochs=[]", "search.start=sampler")

@@ -27,17 +27,17 @@ import torch
 from torch import distributed
 
 from benchmarks._camvid import camvid_order, camvid_study, usual_candidate, weights_source
-from search_spaces.encoder_decoder import parse_resolution
-from search_spaces.files import write_json
-from trial_runner.evaluation import evaluate
-from trial_runner.export_job import write_trained
+from search_spaces._common.files import write_json
+from search_spaces.spaces.encoder_decoder import parse_resolution
+from trial_runner.config.study import StudyConfig
+from trial_runner.evaluate import evaluate
+from trial_runner.front.export_job import write_trained
 from trial_runner.launch import check_data
-from trial_runner.study_config import StudyConfig
 from trial_runner.training.checkpoint import save_checkpoint
-from trial_runner.training.parallel import World
+from trial_runner.training.distributed import World
 from trial_runner.training.trainer import Trainer
-from trial_runner.trial import make_trainer
-from trial_runner.trial_spec import TrialSpec
+from trial_runner.training.trial import make_trainer
+from trial_runner.training.trial_spec import TrialSpec
 
 RECIPE: dict[str, Any] = {
     "batch_size": 8,

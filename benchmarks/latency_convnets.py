@@ -25,14 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from hw_latency_model.boxed import load_boxed
-from hw_latency_model.nano.boosting import PRIOR_NETWORKS, BoostedKernels, NetworkTable
-from hw_latency_model.nano.convnets import MAX_RERUN_DISAGREEMENT, ConvNet, ConvNets, read_convnets
-from hw_latency_model.nano.intervals import DoubtInterval, Evidence
-from hw_latency_model.nano.prior import nano_classes
-from hw_latency_model.nano.regression import Source
-from search_spaces.errors import UserError
-from search_spaces.files import write_json
+from benchmarks.nano_prior.boosting import PRIOR_NETWORKS, BoostedKernels, NetworkTable
+from benchmarks.nano_prior.convnets import MAX_RERUN_DISAGREEMENT, ConvNet, ConvNets, read_convnets
+from benchmarks.nano_prior.intervals import DoubtInterval, Evidence
+from benchmarks.nano_prior.regression import Source
+from hw_latency_model.bundled.load import load_boxed
+from hw_latency_model.bundled.nano_prior import nano_classes
+from search_spaces._common.errors import UserError
+from search_spaces._common.files import write_json
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]

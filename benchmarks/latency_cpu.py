@@ -32,13 +32,13 @@ from benchmarks._baselines import Method, methods
 from benchmarks._isolated_kernels import sample, time_kernel
 from exports import ExportError
 from hw_latency_model import KernelSpec, LatencyModel, LocalCpuDevice, Measurement, MeasurementStore
-from hw_latency_model.measuring.calibration import STORE_FILE, measure_candidate, subject_of
-from hw_latency_model.measuring.sampling import covering_order
-from hw_latency_model.prediction.intervals import conformal_quantile
-from hw_latency_model.prediction.model import LEVEL
+from hw_latency_model.local.calibration import STORE_FILE, measure_candidate, subject_of
+from hw_latency_model.local.sampling import covering_order
+from hw_latency_model.model.conformal import conformal_quantile
+from hw_latency_model.model.latency_model import LEVEL
 from search_spaces import Candidate, SearchSpace, get_space
-from search_spaces.families import FAMILIES
-from search_spaces.files import write_json
+from search_spaces._common.files import write_json
+from search_spaces.networks.backbones import FAMILIES
 
 Array = NDArray[np.float64]
 NUM_CLASSES = 14

@@ -30,8 +30,8 @@ from scipy.stats import spearmanr
 
 from hw_latency_model.few_shot.cell_networks import CellNetwork, cell_pool
 from hw_latency_model.few_shot.transfer import FewShotModel, FewShotPrediction
-from search_spaces.errors import UserError
-from search_spaces.files import write_json
+from search_spaces._common.errors import UserError
+from search_spaces._common.files import write_json
 
 Array = NDArray[np.float64]
 ARCHITECTURE = "arch_str"

@@ -22,10 +22,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from hw_latency_model.boxed import held_out_models, load_boxed
-from hw_latency_model.nano.published import KNOWN, PublishedNetworks, PublishedRow, read_published
-from search_spaces.errors import UserError
-from search_spaces.files import write_json
+from benchmarks.nano_prior.published import KNOWN, PublishedNetworks, PublishedRow, read_published
+from hw_latency_model.bundled.load import held_out_models, load_boxed
+from search_spaces._common.errors import UserError
+from search_spaces._common.files import write_json
 
 DEVICE = "jetson-nano"
 

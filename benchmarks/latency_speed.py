@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from hw_latency_model import KernelSpec, LatencyModel, Measurement
 from hw_latency_model.kernels.candidate_kernels import KEPT, CandidateKernels
 from search_spaces import Candidate, SearchSpace, get_space
-from search_spaces.files import write_json
+from search_spaces._common.files import write_json
 
 NUM_CLASSES = 14
 MADE_UP_NETWORKS = 120

@@ -28,13 +28,13 @@ os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
 from benchmarks._camvid import camvid_order, camvid_study, exported, measured_ms, usual_candidate, weights_source
 from hw_latency_model import LatencyModel
 from search_spaces import get_space
-from search_spaces.encoder_decoder import parse_resolution
-from search_spaces.files import write_json
-from trial_runner.channel_plans import ChannelPlans
+from search_spaces._common.files import write_json
+from search_spaces.spaces.encoder_decoder import parse_resolution
+from trial_runner.config.study import TrainingSection
+from trial_runner.constraints.channel_plans import ChannelPlans
 from trial_runner.launch import check_data
-from trial_runner.study_config import TrainingSection
-from trial_runner.trial import run_trial
-from trial_runner.trial_spec import Progress, TrialSpec
+from trial_runner.training.trial import run_trial
+from trial_runner.training.trial_spec import Progress, TrialSpec
 
 METHODS = ("l1", "admm", "scratch")
 ALLOCATIONS = ("uniform", "latency", "sensitivity")

@@ -27,24 +27,24 @@ from torch import nn
 
 from benchmarks._camvid import weights_source
 from exports import OnnxSession, export_onnx
-from exports.parity import check_quantized
-from exports.quantization import QuantizedNet, half_precision, quantize
-from exports.quantization_qdq import export_quantized
+from exports.onnx.parity import check_quantized
+from exports.quantization.qdq import export_quantized
+from exports.quantization.quantize import QuantizedNet, half_precision, quantize
 from hw_latency_model import LocalCpuDevice
-from hw_latency_model.measuring.measure import FRONT_SETTINGS
-from hw_latency_model.measuring.protocol import ProtocolSettings
+from hw_latency_model.local.measure import FRONT_SETTINGS
+from hw_latency_model.local.protocol import ProtocolSettings
 from objectives.data import DatasetInfo, SplitArrays
 from search_spaces import get_space
+from search_spaces._common.files import write_json
 from search_spaces.candidate import Candidate
-from search_spaces.encoder_decoder import parse_resolution
-from search_spaces.files import write_json
-from trial_runner.export_job import quantized_net, trained_net
-from trial_runner.study_config import StudyConfig
+from search_spaces.spaces.encoder_decoder import parse_resolution
+from trial_runner.config.study import StudyConfig
+from trial_runner.front.export_job import quantized_net, trained_net
 from trial_runner.training.batches import normalise
 from trial_runner.training.evaluate import split_scores
 from trial_runner.training.quantization import calibration_batches
-from trial_runner.trial import load_splits, run_trial
-from trial_runner.trial_spec import TrialSpec
+from trial_runner.training.trial import load_splits, run_trial
+from trial_runner.training.trial_spec import TrialSpec
 
 LEARNING_RATE, WEIGHT_DECAY = 2e-3, 1e-3
 _ROUNDS = 3

@@ -19,9 +19,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from benchmarks._camvid import camvid_study, exported, measured_ms, train_for
 from search_spaces import get_space
+from search_spaces._common.files import write_json
 from search_spaces.describe import network_name
-from search_spaces.encoder_decoder import parse_resolution
-from search_spaces.files import write_json
+from search_spaces.spaces.encoder_decoder import parse_resolution
 from trial_runner.launch import check_data
 
 REFERENCES: dict[str, dict[str, Any]] = {"fast_scnn": {}, "ddrnet23_slim": {}, "pidnet_s": {}, "unet": {"width": 0.25}}

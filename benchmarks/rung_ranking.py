@@ -28,13 +28,13 @@ from scipy.stats import spearmanr
 
 from benchmarks._camvid import camvid_order, camvid_study, weights_source
 from search_spaces import Candidate, SearchSpace, get_space
-from search_spaces.encoder_decoder import parse_resolution
-from search_spaces.errors import UserError
-from search_spaces.files import write_json
+from search_spaces._common.errors import UserError
+from search_spaces._common.files import write_json
+from search_spaces.spaces.encoder_decoder import parse_resolution
+from trial_runner.config.study import StudyConfig
 from trial_runner.launch import check_data
-from trial_runner.study_config import StudyConfig
-from trial_runner.trial import load_splits, run_trial
-from trial_runner.trial_spec import Progress, TrialFailed, TrialSpec
+from trial_runner.training.trial import load_splits, run_trial
+from trial_runner.training.trial_spec import Progress, TrialFailed, TrialSpec
 
 Curve = dict[int, float]
 

@@ -36,14 +36,14 @@ from benchmarks._camvid import camvid_order, camvid_study, usual_candidate
 from benchmarks._plain_loop import PlainLoop
 from objectives.data import SplitArrays
 from search_spaces import get_space, upsample_logits
+from search_spaces._common.files import write_json
 from search_spaces.candidate import Candidate
-from search_spaces.encoder_decoder import parse_resolution
-from search_spaces.files import write_json
-from trial_runner.study_config import StudyConfig
+from search_spaces.spaces.encoder_decoder import parse_resolution
+from trial_runner.config.study import StudyConfig
 from trial_runner.training.batches import normalise
 from trial_runner.training.runtime import memory_format, settle_torch
 from trial_runner.training.trainer import Trainer
-from trial_runner.trial import load_splits, open_split, torch_device
+from trial_runner.training.trial import load_splits, open_split, torch_device
 
 RATE, DECAY, CLASSES, IGNORED = 2e-3, 1e-3, 11, 255
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dashboards.picture import Baseline, front_svg, write_front_picture
-    from dashboards.report import write_report
+    from dashboards.study_report.report import write_report
     from dashboards.web import make_server, serve, update_study_page, upload_bundle
 
 __all__ = [
@@ -30,7 +30,7 @@ _HOME = {
     "update_study_page": "web",
     "upload_bundle": "web",
     "write_front_picture": "picture",
-    "write_report": "report",
+    "write_report": "study_report.report",
 }
 
 

@@ -9,10 +9,10 @@ from html import escape
 from pathlib import Path
 
 from dashboards import text
-from dashboards.figure_parts import BUDGET, FAINT, FRONT, GREY, GRID, INK, MEASURED, axis_ranges, staircase
+from dashboards.figures.parts import BUDGET, FAINT, FRONT, GREY, GRID, INK, MEASURED, axis_ranges, staircase
 from objectives.pareto import ParetoFront
 from objectives.trial_record import TrialRecord
-from search_spaces.files import atomic_path
+from search_spaces._common.files import atomic_path
 
 WIDTH, HEIGHT = 900, 520
 _LEFT, _RIGHT, _TOP, _BOTTOM = 76, 28, 116, 62

@@ -23,12 +23,15 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna_dashboard import save_plotly_graph_object, wsgi
 from optuna_dashboard._note import get_note_from_system_attrs, save_note_with_version
 
-from dashboards import curve_figures, figures, latency_figures, notes
+from dashboards import notes
+from dashboards.figures import curves as curve_figures
+from dashboards.figures import front as figures
+from dashboards.figures import latency as latency_figures
 from objectives.pareto import ParetoFront
-from objectives.storage_url import redact_url
 from objectives.trial_record import TrialRecord
-from search_spaces.errors import UserError
-from search_spaces.files import write_error
+from search_spaces._common.errors import UserError
+from search_spaces._common.files import write_error
+from search_spaces._common.urls import redact_url
 
 UPLOADED = ("preview.png", "model.onnx", "manifest.json")
 _ARTIFACT_KEY = "dashboard:artifacts:{trial_id}:{artifact_id}"

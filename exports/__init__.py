@@ -9,39 +9,39 @@ from exports.errors import ExportError
 from exports.profiles import PROFILES, DeviceProfile, get_profile
 
 if TYPE_CHECKING:
-    from exports.bundle import ExportBundle, add_measurement, load_network, read_bundle, write_bundle
+    from exports.bundle.bundle import ExportBundle, add_measurement, load_network, read_bundle, write_bundle
     from exports.lint import LintFinding, lint_onnx, lint_summary
-    from exports.network_file import TrainedNetwork, read_network, write_network
-    from exports.onnx_export import OnnxFile, export_onnx
-    from exports.parity import ParityReport, check_parity
-    from exports.quantization import QuantizedNet, half_precision, quantize
-    from exports.quantization_qdq import export_quantized
-    from exports.runtime import OnnxSession
-    from exports.tensorrt_engine import build_engine
+    from exports.onnx.export import OnnxFile, export_onnx
+    from exports.onnx.network_file import TrainedNetwork, read_network, write_network
+    from exports.onnx.parity import ParityReport, check_parity
+    from exports.onnx.runtime import OnnxSession
+    from exports.quantization.qdq import export_quantized
+    from exports.quantization.quantize import QuantizedNet, half_precision, quantize
+    from exports.tensorrt import build_engine
 
 # Names that need torch, onnx, or onnxruntime are imported when first used, so that `paretoseg --help` stays quick.
 _LAZY = {
-    "ExportBundle": "exports.bundle",
+    "ExportBundle": "exports.bundle.bundle",
     "LintFinding": "exports.lint",
-    "OnnxFile": "exports.onnx_export",
-    "OnnxSession": "exports.runtime",
-    "ParityReport": "exports.parity",
-    "QuantizedNet": "exports.quantization",
-    "TrainedNetwork": "exports.network_file",
-    "add_measurement": "exports.bundle",
-    "build_engine": "exports.tensorrt_engine",
-    "check_parity": "exports.parity",
-    "export_onnx": "exports.onnx_export",
-    "export_quantized": "exports.quantization_qdq",
-    "half_precision": "exports.quantization",
+    "OnnxFile": "exports.onnx.export",
+    "OnnxSession": "exports.onnx.runtime",
+    "ParityReport": "exports.onnx.parity",
+    "QuantizedNet": "exports.quantization.quantize",
+    "TrainedNetwork": "exports.onnx.network_file",
+    "add_measurement": "exports.bundle.bundle",
+    "build_engine": "exports.tensorrt",
+    "check_parity": "exports.onnx.parity",
+    "export_onnx": "exports.onnx.export",
+    "export_quantized": "exports.quantization.qdq",
+    "half_precision": "exports.quantization.quantize",
     "lint_onnx": "exports.lint",
     "lint_summary": "exports.lint",
-    "load_network": "exports.bundle",
-    "quantize": "exports.quantization",
-    "read_bundle": "exports.bundle",
-    "read_network": "exports.network_file",
-    "write_bundle": "exports.bundle",
-    "write_network": "exports.network_file",
+    "load_network": "exports.bundle.bundle",
+    "quantize": "exports.quantization.quantize",
+    "read_bundle": "exports.bundle.bundle",
+    "read_network": "exports.onnx.network_file",
+    "write_bundle": "exports.bundle.bundle",
+    "write_network": "exports.onnx.network_file",
 }
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 
 class ExportError(UserError):

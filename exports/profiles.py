@@ -6,7 +6,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Literal
 
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from objectives.cost import count_macs, count_params
-    from objectives.front_volume import hypervolume, hypervolume_2d
+    from objectives.hypervolume import hypervolume, hypervolume_2d
     from objectives.metrics import ClassReport, ConfusionMatrix
     from objectives.objective import METRICS, Objective, get_objective
     from objectives.pareto import ParetoFront, non_dominated_rank, pareto_front, reference_point
-    from objectives.storage_url import redact_url
     from objectives.trial_record import TrialRecord, read_study
     from objectives.trial_score import TrialScore
 
@@ -31,7 +30,6 @@ __all__ = [
     "non_dominated_rank",
     "pareto_front",
     "read_study",
-    "redact_url",
     "reference_point",
 ]
 
@@ -47,12 +45,11 @@ _HOME = {
     "count_macs": "cost",
     "count_params": "cost",
     "get_objective": "objective",
-    "hypervolume": "front_volume",
-    "hypervolume_2d": "front_volume",
+    "hypervolume": "hypervolume",
+    "hypervolume_2d": "hypervolume",
     "non_dominated_rank": "pareto",
     "pareto_front": "pareto",
     "read_study": "trial_record",
-    "redact_url": "storage_url",
     "reference_point": "pareto",
 }
 

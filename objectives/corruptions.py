@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import signal
 
-from search_spaces.names import unknown_name
+from search_spaces._common.names import unknown_name
 
 Pixels = NDArray[np.float32]
 SEVERITIES = (1, 2, 3, 4, 5)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from search_spaces.networks import SegmentationNet
+    from search_spaces.networks.segmentation_net import SegmentationNet
 
 _MAC_OPERATORS = ("conv", "linear", "addmm", "matmul", "mm", "bmm", "baddbmm", "einsum")
 
@@ -26,7 +26,7 @@ class NetworkCost:
 
 def deployed_cost(net: SegmentationNet, input_hw: tuple[int, int]) -> NetworkCost:
     """What ``net`` costs in the form that runs on a device: without the branches that only its training has (RepVGG)."""
-    from search_spaces.networks import deployable
+    from search_spaces.networks.segmentation_net import deployable
 
     merged = deployable(net)
     return NetworkCost(count_macs(merged, input_hw), count_params(merged))

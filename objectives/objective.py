@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from search_spaces.errors import UserError
-from search_spaces.names import unknown_name
+from search_spaces._common.errors import UserError
+from search_spaces._common.names import unknown_name
 
 if TYPE_CHECKING:
     from objectives.trial_record import TrialRecord

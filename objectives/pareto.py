@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from objectives.front_volume import exclusive_hypervolume, hypervolume
-from objectives.front_volume import hypervolume_2d as hypervolume_2d
+from objectives.hypervolume import exclusive_hypervolume, hypervolume
+from objectives.hypervolume import hypervolume_2d as hypervolume_2d
 from objectives.objective import LATENCY as LATENCY
 from objectives.objective import MEASURED_LATENCY as MEASURED_LATENCY
 from objectives.objective import MIOU as MIOU

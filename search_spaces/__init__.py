@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from search_spaces._common.errors import UserError
 from search_spaces.candidate import Candidate, ParamValue
-from search_spaces.errors import UserError
 from search_spaces.registry import SPACES, get_space
 from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
-    from search_spaces.networks import SegmentationNet, deployable, upsample_logits
+    from search_spaces.networks.segmentation_net import SegmentationNet, deployable, upsample_logits
 
 __all__ = [
     "SPACES",
@@ -32,7 +32,7 @@ _FROM_NETWORKS = ("SegmentationNet", "deployable", "upsample_logits")
 
 def __getattr__(name: str) -> Any:
     if name in _FROM_NETWORKS:
-        from search_spaces import networks
+        from search_spaces.networks import segmentation_net as networks
 
         return getattr(networks, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
+from search_spaces._common.errors import UserError
+from search_spaces._common.names import unknown_name
 from search_spaces.dimensions import Categorical, Dimension, LogUniform, Uniform
-from search_spaces.errors import UserError
-from search_spaces.names import unknown_name
 
 RESOLUTION_MULTIPLE_PX = 32
 

@@ -6,12 +6,12 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from search_spaces._common.names import unknown_name
 from search_spaces.added_dimensions import added_dimensions
-from search_spaces.encoder_decoder import EncoderDecoderSpace
-from search_spaces.mobile_stages import MobileStagesSpace
-from search_spaces.names import unknown_name
-from search_spaces.references import ReferencesSpace
 from search_spaces.space import SearchSpace
+from search_spaces.spaces.encoder_decoder import EncoderDecoderSpace
+from search_spaces.spaces.mobile_stages import MobileStagesSpace
+from search_spaces.spaces.references import ReferencesSpace
 
 SPACES: dict[str, type[SearchSpace]] = {
     space.name: space for space in (EncoderDecoderSpace, MobileStagesSpace, ReferencesSpace)

@@ -8,14 +8,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
+from search_spaces._common.errors import UserError
 from search_spaces.candidate import Candidate, ParamValue
 from search_spaces.dimensions import Dimension, Suggester
-from search_spaces.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from search_spaces.networks import SegmentationNet
+    from search_spaces.networks.segmentation_net import SegmentationNet
 
 
 TRAINING_PREFIX = "training."

@@ -7,9 +7,9 @@ import copy
 import torch
 from torch import nn
 
-from search_spaces.networks import SegmentationNet
-from search_spaces.pruning import channel_groups, kept_channels, select_channels
-from search_spaces.pruning_scores import channel_dimension
+from search_spaces.networks.segmentation_net import SegmentationNet
+from search_spaces.pruning.prune import channel_groups, kept_channels, select_channels
+from search_spaces.pruning.scores import channel_dimension
 
 
 def shapes(net: nn.Module) -> dict[str, torch.Size]:

@@ -13,9 +13,9 @@ import pytest
 from pydantic import BaseModel
 
 from hw_latency_model.board.device_config import is_device_file, load_device
-from trial_runner.cli import build_parser
-from trial_runner.config_file import load_config
-from trial_runner.study_config import StudyConfig
+from trial_runner.cli.main import build_parser
+from trial_runner.config.load import load_config
+from trial_runner.config.study import StudyConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 _MADE_FOLDERS = {"runs", "data", "build", "dist", "exported", "__pycache__"}

@@ -35,4 +35,4 @@ def test_the_wheel_has_its_licence_and_the_command(wheel: zipfile.ZipFile):
     names = wheel.namelist()
     assert any(name.endswith("licenses/LICENSE") for name in names)
     entry = next(name for name in names if name.endswith("entry_points.txt"))
-    assert "paretoseg = trial_runner.cli:main" in wheel.read(entry).decode()
+    assert "paretoseg = trial_runner.cli.main:main" in wheel.read(entry).decode()

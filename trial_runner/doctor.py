@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from search_spaces.errors import UserError
-from trial_runner.study_config import StudyConfig
+from search_spaces._common.errors import UserError
+from trial_runner.config.study import StudyConfig
 
 Verdict = Literal["ok", "note", "FAIL"]
 _PACKAGES = (
@@ -133,7 +133,7 @@ def _data(config: StudyConfig) -> str:
 def _space(config: StudyConfig) -> str:
     from exports import get_profile
     from search_spaces import get_space
-    from trial_runner.target_check import check_target
+    from trial_runner.constraints.target import check_target
 
     space = get_space(config.space.name, config.space.options())
     check_target(space, get_profile(config.device.name))
@@ -141,14 +141,14 @@ def _space(config: StudyConfig) -> str:
 
 
 def _weights(config: StudyConfig) -> str:
-    from search_spaces.pretrained import check_source
+    from search_spaces.networks.pretrained import check_source
 
     check_source(config.training.weights)
     return {"none": "every network starts from random weights"}.get(config.training.weights, config.training.weights)
 
 
 def _training_device(config: StudyConfig) -> str:
-    from trial_runner.target_check import check_accelerator
+    from trial_runner.constraints.target import check_accelerator
 
     check_accelerator(config)
     return config.training.device
@@ -161,7 +161,7 @@ def _device(config: StudyConfig) -> str:
 
 
 def _latency_model(config: StudyConfig) -> str:
-    from trial_runner.latency_models import load_latency_models
+    from trial_runner.constraints.latency_models import load_latency_models
 
     return "; ".join(
         str(config.device.model_path(precision)) if model.calibrated else model.provenance
@@ -171,9 +171,9 @@ def _latency_model(config: StudyConfig) -> str:
 
 def _objectives(config: StudyConfig) -> str:
     from objectives.objective import CLASS_IOU
-    from trial_runner.cost_gate import load_cost_models
-    from trial_runner.study_objectives import objectives_of
-    from trial_runner.trial import open_split
+    from trial_runner.constraints.cost import load_cost_models
+    from trial_runner.study.objectives import objectives_of
+    from trial_runner.training.trial import open_split
 
     # The data are looked at only for their classes: what is wrong with them is a finding of its own.
     names_class = any(item.name.startswith(CLASS_IOU) for item in config.objectives)
@@ -184,8 +184,8 @@ def _objectives(config: StudyConfig) -> str:
 
 
 def _storage(config: StudyConfig) -> str:
-    from objectives.storage_url import redact_url
-    from trial_runner.storage import StorageError, open_storage
+    from search_spaces._common.urls import redact_url
+    from trial_runner.study.storage import StorageError, open_storage
 
     try:
         open_storage(config.study.storage, create=False)

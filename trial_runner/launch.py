@@ -23,28 +23,29 @@ from objectives.data import DatasetInfo
 from objectives.objective import OBJECTIVES, Objective, beside_the_usual
 from objectives.trial_record import TrialRecord, read_study
 from search_spaces import get_space
+from search_spaces._common.errors import UserError
+from search_spaces._common.files import atomic_path, write_error
 from search_spaces.describe import network_words
-from search_spaces.errors import UserError
-from search_spaces.files import atomic_path, write_error
-from search_spaces.pretrained import check_source
-from trial_runner import inprocess_backend, ray_environment
-from trial_runner.channel_plans import ChannelPlans
-from trial_runner.config_file import dump_config
-from trial_runner.cost_gate import CostGate, load_cost_models
-from trial_runner.driver import StudyDriver
-from trial_runner.front_exporter import FrontExporter
-from trial_runner.front_measuring import measure_after_launch
-from trial_runner.front_table import front_records, write_csv
-from trial_runner.gate import LatencyGate
-from trial_runner.latency_models import load_latency_models
-from trial_runner.paths import StudyPaths
-from trial_runner.reporting import write_study_report
-from trial_runner.samplers import make_sampler
-from trial_runner.storage import DriverLease
-from trial_runner.study_config import StudyConfig, TrainingSection
-from trial_runner.study_objectives import changed_objectives, note_class_names, objectives_of, open_configured
-from trial_runner.target_check import check_accelerator, check_target
-from trial_runner.trial import open_split
+from search_spaces.networks.pretrained import check_source
+from trial_runner.backends import inprocess as inprocess_backend
+from trial_runner.backends import ray_runtime as ray_environment
+from trial_runner.config.load import dump_config
+from trial_runner.config.study import StudyConfig, TrainingSection
+from trial_runner.constraints.channel_plans import ChannelPlans
+from trial_runner.constraints.cost import CostGate, load_cost_models
+from trial_runner.constraints.latency import LatencyGate
+from trial_runner.constraints.latency_models import load_latency_models
+from trial_runner.constraints.target import check_accelerator, check_target
+from trial_runner.front.exporter import FrontExporter
+from trial_runner.front.measurement import measure_after_launch
+from trial_runner.front.report import write_study_report
+from trial_runner.front.table import front_records, write_csv
+from trial_runner.search.driver import StudyDriver
+from trial_runner.search.samplers import make_sampler
+from trial_runner.study.objectives import changed_objectives, note_class_names, objectives_of, open_configured
+from trial_runner.study.paths import StudyPaths
+from trial_runner.study.storage import DriverLease
+from trial_runner.training.trial import open_split
 
 _CONFIG = "config"
 _LEAST_FREE_MB = 200
@@ -179,7 +180,7 @@ def _run(driver: StudyDriver, config: StudyConfig) -> None:
         inprocess_backend.run(driver)
         return
     ray_environment.prepare(local=config.compute.ray_address is None)
-    from trial_runner import ray_backend
+    from trial_runner.backends import ray_tune as ray_backend
 
     ray_backend.run(driver, config.compute)
 

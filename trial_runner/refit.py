@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from objectives.trial_record import TrialRecord
-from search_spaces.errors import UserError
-from trial_runner.export_job import write_trained
-from trial_runner.final_training import spec_of
-from trial_runner.paths import StudyPaths
-from trial_runner.study_config import StudyConfig
-from trial_runner.trial import run_trial
-from trial_runner.trial_spec import Progress, TrialFailed, TrialSpec
+from search_spaces._common.errors import UserError
+from trial_runner.config.study import StudyConfig
+from trial_runner.front.export_job import write_trained
+from trial_runner.search.final_training import spec_of
+from trial_runner.study.paths import StudyPaths
+from trial_runner.training.trial import run_trial
+from trial_runner.training.trial_spec import Progress, TrialFailed, TrialSpec
 
 
 @dataclass(frozen=True)

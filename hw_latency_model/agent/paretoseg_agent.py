@@ -128,8 +128,8 @@ _TEGRASTATS_SWAP = re.compile(r"\bSWAP ([0-9]{1,15})/([0-9]{1,15})MB")
 _TEGRASTATS_CPU = re.compile(r"\bCPU \[([^\[\]]*)\]")
 _TEGRASTATS_CORE = re.compile(r"([0-9]{1,15})%(?:@([0-9]{1,15}))?")
 _TEGRASTATS_LOAD = re.compile(r"\b(EMC|GR3D)_FREQ ([0-9]{1,15})%(?:@(?:\[([0-9,]{1,99})\]|([0-9]{1,15})(?=\s)))?")
-_TEGRASTATS_TEMP = re.compile(r"(?<![\w@.])([A-Za-z][\w-]*)@(-?[0-9]{1,15}(?:\.[0-9]{1,15})?)C(?![\w.])")
-_TEGRASTATS_RAIL = re.compile(r"(?<![\w@.])([A-Z][A-Z0-9_]*) ([0-9]{1,15})(?:mW)?/([0-9]{1,15})(?:mW)?(?=\s)")
+_TEGRASTATS_TEMP = re.compile(r"(?<![\w.])([A-Za-z][\w-]*)@(-?[0-9]{1,15}(?:\.[0-9]{1,15})?)C(?![\w.])")
+_TEGRASTATS_RAIL = re.compile(r"(?<![\w.])([A-Z][A-Z0-9_]*) ([0-9]{1,15})(?:mW)?/([0-9]{1,15})(?:mW)?(?=\s)")
 
 
 def parse_tegrastats(text: str) -> List[Json]:

@@ -25,13 +25,13 @@ from hw_latency_model.board.pool import BoardPool
 from hw_latency_model.board.report import BoardCalibrationReport, clock_text, describe_board
 from hw_latency_model.board.results import BoardResults
 from hw_latency_model.board.session import Batch, BoardSession
+from hw_latency_model.board.transport import AgentLink, Reconnect, find_results, open_link, write_carry_kit
 from hw_latency_model.board.watch import BatchWatch
-from hw_latency_model.prediction.cost_models import fit_cost_models
-from hw_latency_model.prediction.model import MIN_MEASUREMENTS, LatencyModel
+from hw_latency_model.model.cost_models import fit_cost_models
+from hw_latency_model.model.latency_model import MIN_MEASUREMENTS, LatencyModel
 from hw_latency_model.store.measurement_store import MeasurementStore
-from hw_latency_model.transports import AgentLink, Reconnect, find_results, open_link, write_carry_kit
 from search_spaces import get_space
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 Say = Callable[[str], None]
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from exports import PROFILES
-from search_spaces.space_config import Section, SpaceSection
-from search_spaces.yaml_config import ConfigError, check_values, override, read_yaml
+from search_spaces._common.yaml_config import ConfigError, check_values, override, read_yaml
+from search_spaces.spaces.config import Section, SpaceSection
 
 Seconds = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(gt=0)]

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from hw_latency_model.board.device_config import DeviceConfig
-from hw_latency_model.boxed import load_boxed
-from hw_latency_model.prediction.model import LatencyModel
+from hw_latency_model.bundled.load import load_boxed
+from hw_latency_model.model.latency_model import LatencyModel
 from hw_latency_model.store.measurement_store import MeasurementStore
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 
 def fit_board_model(config: DeviceConfig, store: MeasurementStore, fingerprint: Mapping[str, Any]) -> LatencyModel:

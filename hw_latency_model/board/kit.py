@@ -11,10 +11,10 @@ from typing import Any, Protocol
 from hw_latency_model.board.device_config import DeviceConfig
 from hw_latency_model.board.plan import Suggestion
 from hw_latency_model.board.results import KnownJob
-from hw_latency_model.measuring.reference_network import write_reference
-from hw_latency_model.transports.agent_link import AGENT_FILE
+from hw_latency_model.board.transport.agent_link import AGENT_FILE
+from hw_latency_model.local.reference_network import write_reference
 from hw_latency_model.types import KernelSpec
-from search_spaces.files import atomic_folder, write_json
+from search_spaces._common.files import atomic_folder, write_json
 
 JOBS_FORMAT = "paretoseg jobs"
 JOBS_VERSION = 1

@@ -19,13 +19,13 @@ from hw_latency_model.board.plan import NETWORK, Suggestion
 from hw_latency_model.board.report import clock_text, describe_board
 from hw_latency_model.board.results import BoardResults
 from hw_latency_model.board.session import Batch, BoardSession
+from hw_latency_model.board.transport import Reconnect, find_results, open_link, write_carry_kit
 from hw_latency_model.board.watch import BatchWatch
 from hw_latency_model.kernels.extract import kernels_from_onnx
-from hw_latency_model.prediction.model import MIN_MEASUREMENTS, LatencyModel
+from hw_latency_model.model.latency_model import MIN_MEASUREMENTS, LatencyModel
 from hw_latency_model.store.measurement_store import MeasurementStore
-from hw_latency_model.transports import Reconnect, find_results, open_link, write_carry_kit
 from hw_latency_model.types import KernelSpec, Measurement
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 Say = Callable[[str], None]
 

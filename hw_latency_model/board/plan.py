@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hw_latency_model.prediction.model import LatencyModel
+from hw_latency_model.model.latency_model import LatencyModel
 from hw_latency_model.types import KernelSpec, LatencyEstimate
 
 NETWORK, KERNELS = "network", "kernels"

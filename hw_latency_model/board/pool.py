@@ -15,8 +15,8 @@ from hw_latency_model.board.kernel_chains import cut_chains
 from hw_latency_model.board.plan import KERNELS, NETWORK, Suggestion, anonymous
 from hw_latency_model.kernels.candidate_kernels import CandidateKernels
 from hw_latency_model.kernels.extract import kernels_from_onnx
-from hw_latency_model.measuring.calibration import subject_of
-from hw_latency_model.measuring.sampling import covering_order
+from hw_latency_model.local.calibration import subject_of
+from hw_latency_model.local.sampling import covering_order
 from hw_latency_model.types import KernelSpec
 from search_spaces import Candidate, SearchSpace
 from search_spaces.describe import architecture_words

@@ -10,7 +10,7 @@ from typing import Any
 from hw_latency_model.board.device_config import DeviceConfig
 from hw_latency_model.board.plan import Accuracy
 from hw_latency_model.board.results import BoardResults
-from hw_latency_model.prediction.model import LatencyModel
+from hw_latency_model.model.latency_model import LatencyModel
 
 _MOST_LINES = 8
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from hw_latency_model.board.results import BoardResults, KnownJob, read_results
 from hw_latency_model.types import KernelSpec
-from search_spaces.errors import UserError
-from search_spaces.files import write_error, write_json
+from search_spaces._common.errors import UserError
+from search_spaces._common.files import write_error, write_json
 
 FORMAT = "paretoseg board session"
 VERSION = 1

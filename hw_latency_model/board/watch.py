@@ -10,8 +10,8 @@ from collections.abc import Callable
 from hw_latency_model.board.report import clock_text
 from hw_latency_model.board.results import BoardResults, KnownJob
 from hw_latency_model.board.session import Batch, BoardSession
-from hw_latency_model.transports import DONE_EXIT, USER_EXIT, AgentLink, ConnectionLost, Poll, Reconnect
-from search_spaces.errors import UserError
+from hw_latency_model.board.transport import DONE_EXIT, USER_EXIT, AgentLink, ConnectionLost, Poll, Reconnect
+from search_spaces._common.errors import UserError
 
 FIRST_POLL_S, LONGEST_POLL_S = 0.5, 10.0
 HEARTBEAT_S = 60.0

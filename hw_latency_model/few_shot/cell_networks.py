@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw_latency_model.few_shot.pool import NetworkPool
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 Array = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hw_latency_model.few_shot.kernels import Block, Rows
 from hw_latency_model.few_shot.lookup import fit_terms, log_lookup
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 Array = NDArray[np.float64]
 

@@ -20,7 +20,7 @@ from hw_latency_model.few_shot.meta import learn_parameters, pooled_margin, task
 from hw_latency_model.few_shot.pool import NetworkPool, PreparedPool
 from hw_latency_model.few_shot.selection import select
 from hw_latency_model.few_shot.special import SpecialFit, fit_special
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 Array = NDArray[np.float64]
 

@@ -15,8 +15,8 @@ from hw_latency_model.types import KernelSpec
 
 if TYPE_CHECKING:
     from search_spaces import Candidate, SearchSpace, SegmentationNet
-    from search_spaces.pruning import ChannelGroup, Plan
-    from search_spaces.pruning_allocation import CostTerm
+    from search_spaces.pruning.allocation import CostTerm
+    from search_spaces.pruning.prune import ChannelGroup, Plan
 
 TRACE_HW = (96, 128)
 """At this size no map but those of a global pooling is 1×1, down to stride 32."""
@@ -76,8 +76,8 @@ class CandidateKernels:
         """The groups of coupled channels of the candidate's network before pruning."""
         key = self._space.operations_id(candidate) or self._space.architecture_id(candidate)
         if key not in self._groups:
-            from search_spaces.pruning import channel_groups
-            from search_spaces.weightless import weightless
+            from search_spaces.networks.meta_init import weightless
+            from search_spaces.pruning.prune import channel_groups
 
             with weightless():
                 self._groups[key] = channel_groups(self._space.build(candidate, self._num_classes))
@@ -116,7 +116,7 @@ class CandidateKernels:
 
     def _kept(self, candidate: Candidate, ratio: float, plan: Plan | None) -> Callable[[Op, int], int]:
         from hw_latency_model.kernels.pruning_costs import group_of_convolutions
-        from search_spaces.pruning import kept_channels
+        from search_spaces.pruning.prune import kept_channels
 
         if plan is None:
             return lambda op, channels: kept_channels(channels, ratio)
@@ -133,7 +133,7 @@ class CandidateKernels:
 
         from hw_latency_model.kernels.meta_shapes import MetaShapes
         from hw_latency_model.kernels.torch_graph import graph_from_module
-        from search_spaces.weightless import weightless
+        from search_spaces.networks.meta_init import weightless
 
         with _uncollected():
             with weightless():
@@ -145,7 +145,7 @@ class CandidateKernels:
     def _built(self, candidate: Candidate, plan: Plan | None) -> OpGraph:
         if plan is None:
             return self._read(self._space.build_pruned(candidate, self._num_classes), candidate)
-        from search_spaces.pruning import prune_network
+        from search_spaces.pruning.prune import prune_network
 
         net = self._space.build(candidate, self._num_classes)
         return self._read(prune_network(net, self._space.prune_ratio(candidate), plan=plan), candidate)

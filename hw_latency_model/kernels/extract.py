@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from hw_latency_model.kernels.fusion import RULES, fuse
 from hw_latency_model.types import KernelSpec
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 if TYPE_CHECKING:
     import onnx

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import helper, shape_inference
 
 from hw_latency_model.kernels.op_graph import FREE, Op, OpGraph, Shape
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 _VOCABULARY = {
     "Conv": "conv",

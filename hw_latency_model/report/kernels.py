@@ -13,7 +13,7 @@ from hw_latency_model.report.parts import KernelDisagreement, KindErrors
 from hw_latency_model.types import KernelSpec, Measurement
 
 if TYPE_CHECKING:
-    from hw_latency_model.prediction.model import LatencyModel
+    from hw_latency_model.model.latency_model import LatencyModel
 
 WORST = 15
 _LEAST_SHARE = 0.01

@@ -31,7 +31,7 @@ from hw_latency_model.report.parts import (
 from hw_latency_model.types import Measurement
 
 if TYPE_CHECKING:
-    from hw_latency_model.prediction.model import LatencyModel
+    from hw_latency_model.model.latency_model import LatencyModel
 
 __all__ = ["LatencyReport", "NextMeasurement", "Reading", "build_latency_report"]
 

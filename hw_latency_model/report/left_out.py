@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from hw_latency_model.types import LatencyEstimate, Measurement
 
 if TYPE_CHECKING:
-    from hw_latency_model.prediction.intervals import Scores
-    from hw_latency_model.prediction.model import LatencyModel
+    from hw_latency_model.model.conformal import Scores
+    from hw_latency_model.model.latency_model import LatencyModel
 
 Array = NDArray[np.float64]
 
@@ -47,8 +47,8 @@ def left_out(model: LatencyModel, family_of: Callable[[Measurement], str]) -> Le
     """
 
     def estimate(networks: Sequence[Sequence[Measurement]]) -> LeftOut:
-        from hw_latency_model.prediction.fitting import Fitter
-        from hw_latency_model.prediction.observations import observe
+        from hw_latency_model.model.fitting import Fitter
+        from hw_latency_model.model.observations import observe
 
         named = [replace(item, family=family_of(item)) for item in chain.from_iterable(networks)]
         observations, _ = observe(named, model.target, model.quality.speed_exponent)

@@ -13,7 +13,7 @@ from hw_latency_model.report.parts import CoverageBand, GroupErrors, Reading
 from hw_latency_model.types import KernelSpec, LatencyEstimate, Measurement
 
 if TYPE_CHECKING:
-    from hw_latency_model.prediction.model import LatencyModel
+    from hw_latency_model.model.latency_model import LatencyModel
 
 LEAST_NETWORKS = 8
 """With fewer, too few would be left to fit on."""

@@ -22,8 +22,8 @@ from hw_latency_model.store.columns import (
 from hw_latency_model.store.measurement_store import MeasurementStore, StoredMeasurement
 from hw_latency_model.store.rows import content_hash
 from hw_latency_model.types import KernelSpec, Measurement
-from search_spaces.errors import UserError
-from search_spaces.files import atomic_path
+from search_spaces._common.errors import UserError
+from search_spaces._common.files import atomic_path
 
 VERSION = 2
 CSV, PARQUET = ".csv", ".parquet"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hw_latency_model.types import fingerprint_id
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ from hw_latency_model.store.schema import (
     writing,
 )
 from hw_latency_model.types import KernelSpec, Measurement, fingerprint_id
-from search_spaces.errors import UserError
-from search_spaces.urls import redact_url
+from search_spaces._common.errors import UserError
+from search_spaces._common.urls import redact_url
 
 __all__ = ["SCHEMA_VERSION", "MeasurementStore", "StoredMeasurement"]
 

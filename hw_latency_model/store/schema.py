@@ -37,8 +37,8 @@ from sqlalchemy import (
 from sqlalchemy.schema import CreateColumn
 
 from hw_latency_model.store.rows import content_hash, measurement_of
-from search_spaces.errors import UserError
-from search_spaces.urls import with_installed_driver
+from search_spaces._common.errors import UserError
+from search_spaces._common.urls import with_installed_driver
 
 SCHEMA_VERSION = 2
 SQLITE, POSTGRESQL = "sqlite", "postgresql"

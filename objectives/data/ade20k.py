@@ -6,7 +6,7 @@ from pathlib import Path
 
 from objectives.data.base import IGNORE_INDEX, DatasetError, DatasetInfo, spread_palette
 from objectives.data.file_data import FileData
-from objectives.data.finding import (
+from objectives.data.file_index import (
     IMAGE_SUFFIXES,
     LABEL_SUFFIXES,
     first_folder,

@@ -16,7 +16,7 @@ from PIL import Image
 
 from objectives.data.base import SegmentationData, UInt8Array
 from objectives.data.file_data import worker_threads
-from search_spaces.files import atomic_path, write_error
+from search_spaces._common.files import atomic_path, write_error
 
 _CHUNK = 32
 _FORMAT = 1

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 UInt8Array = npt.NDArray[np.uint8]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from objectives.data.base import IGNORE_INDEX, DatasetInfo
 from objectives.data.file_data import FileData
-from objectives.data.finding import (
+from objectives.data.file_index import (
     IMAGE_SUFFIXES,
     LABEL_SUFFIXES,
     index_files,

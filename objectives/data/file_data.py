@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from objectives.data.base import DatasetError, DatasetInfo, SegmentationData, UInt8Array
-from objectives.data.finding import FilePair
+from objectives.data.file_index import FilePair
 
 _TAIL_BYTES = 64
 _UNDECODABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)

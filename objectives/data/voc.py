@@ -6,7 +6,7 @@ from pathlib import Path
 
 from objectives.data.base import IGNORE_INDEX, DatasetInfo, spread_palette
 from objectives.data.file_data import FileData
-from objectives.data.finding import first_folder, listed_pairs, read_list, require_folder, require_root
+from objectives.data.file_index import first_folder, listed_pairs, read_list, require_folder, require_root
 
 _CLASSES = (
     "background",

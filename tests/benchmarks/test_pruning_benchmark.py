@@ -8,7 +8,7 @@ import timm
 import torch
 
 from benchmarks.pruning import main
-from hw_latency_model.boxed import FOLDER as BOXED
+from hw_latency_model.bundled.load import FOLDER as BOXED
 
 
 def test_every_row_is_trained_and_measured(camvid, tmp_path, capsys):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import camvid_train, references, rung_ranking, train_throughput
-from trial_runner.evaluation import evaluate
+from trial_runner.evaluate import evaluate
 
 
 def test_camvid_train_keeps_to_its_time_and_leaves_a_network_that_evaluates(camvid: Path, tmp_path: Path):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dashboards.latency_report_html import write_latency_report
+from dashboards.latency_report.html import write_latency_report
 from hw_latency_model.report.latency_report import LatencyReport, NextMeasurement, Reading
 from hw_latency_model.report.networks import coverage_bands, errors_by_family, group_errors
 from hw_latency_model.report.parts import (
@@ -23,7 +23,7 @@ from hw_latency_model.report.parts import (
     ReferenceReading,
     RepeatedNetwork,
 )
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 EVIL = "</script><script>alert(1)</script>&\"'"
 QUALITY = {

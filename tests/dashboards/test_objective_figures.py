@@ -10,10 +10,10 @@ import pytest
 from test_report import Page
 
 from dashboards import notes, text
-from dashboards.curve_figures import hypervolume_figure
-from dashboards.figures import pareto_figure
-from dashboards.objective_figures import axis_title, trade_figure
-from dashboards.report import write_report
+from dashboards.figures.curves import hypervolume_figure
+from dashboards.figures.front import pareto_figure
+from dashboards.figures.objectives import axis_title, trade_figure
+from dashboards.study_report.report import write_report
 from objectives import trial_record as tr
 from objectives.objective import get_objective
 from objectives.pareto import pareto_front

@@ -14,14 +14,14 @@ import pytest
 from optuna.trial import TrialState
 
 from dashboards import text
-from dashboards.choice_figures import choices_figure
-from dashboards.curve_figures import learning_curves_figure
-from dashboards.report import write_report
+from dashboards.figures.choices import choices_figure
+from dashboards.figures.curves import learning_curves_figure
+from dashboards.study_report.report import write_report
 from objectives import trial_record as tr
 from objectives.pareto import pareto_front
+from search_spaces._common.errors import UserError
 from search_spaces.candidate import Candidate
 from search_spaces.describe import network_name
-from search_spaces.errors import UserError
 
 
 class Page(HTMLParser):

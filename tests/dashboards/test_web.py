@@ -25,7 +25,7 @@ from dashboards.web import (
 )
 from objectives import trial_record as tr
 from objectives.pareto import pareto_front
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 PNG = bytes.fromhex("89504e470d0a1a0a0000000d49484452")
 

@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 
 from exports import ExportError, add_measurement, get_profile, load_network, read_bundle, write_bundle
-from exports.parity import upsampled_classes
+from exports.onnx.parity import upsampled_classes
 from search_spaces import get_space
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 HW = (64, 96)
 CLASSES = ("sky", "road", "building|damaged", "person")
@@ -239,7 +239,7 @@ def test_checkpoint_origin_palette_and_missing_labels(tmp_path):
 WRITER = """
 import sys
 from pathlib import Path
-from exports.folder_lock import replaced_folder
+from exports.bundle.lock import replaced_folder
 for turn in range(100):
     with replaced_folder(Path(sys.argv[1])) as staging:
         for part in ("a", "b"):

@@ -11,7 +11,7 @@ from torch import nn
 
 from exports import ExportError, export_onnx, get_profile, lint_onnx, lint_summary
 from exports.lint import peak_memory_mb
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 NANO, LOCAL = get_profile("jetson-nano"), get_profile("local-cpu")
 

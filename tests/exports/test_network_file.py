@@ -7,8 +7,8 @@ import torch
 
 from exports import read_network, write_network
 from search_spaces import get_space
+from search_spaces._common.errors import UserError
 from search_spaces.candidate import Candidate
-from search_spaces.errors import UserError
 
 FACTS = {
     "class_names": ("a", "b", "c"),

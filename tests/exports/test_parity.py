@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from exports import check_parity, export_onnx
-from exports.parity import upsampled_classes
+from exports.onnx.parity import upsampled_classes
 
 
 class Pixelwise(nn.Module):

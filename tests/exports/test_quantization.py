@@ -15,11 +15,11 @@ import torch
 from torch import nn
 
 from exports import ExportError, OnnxSession, export_onnx, get_profile, read_bundle, read_network, write_bundle
-from exports.onnx_export import onnx_model
-from exports.parity import check_quantized
-from exports.quantization import half_precision, pack_quantized, quantize, unpack_quantized
-from exports.quantization_net import GraphNet
-from exports.quantization_qdq import export_quantized, qdq_model
+from exports.onnx.export import onnx_model
+from exports.onnx.parity import check_quantized
+from exports.quantization.net import GraphNet
+from exports.quantization.qdq import export_quantized, qdq_model
+from exports.quantization.quantize import half_precision, pack_quantized, quantize, unpack_quantized
 from search_spaces import get_space
 
 HW = (64, 96)

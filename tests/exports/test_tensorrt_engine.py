@@ -7,7 +7,7 @@ import importlib.util
 import pytest
 
 from exports import ExportError, build_engine, get_profile
-from exports.tensorrt_engine import check_version, trtexec_command
+from exports.tensorrt import check_version, trtexec_command
 
 HAVE = importlib.util.find_spec("tensorrt") is not None
 

@@ -13,7 +13,7 @@ from fake_board.python36 import need_python36
 from fake_board.tree import HERE, TRTEXEC_10, TRTEXEC_80, FakeBoard, install_trtexec
 
 from hw_latency_model.agent import paretoseg_agent as agent
-from hw_latency_model.measuring.reference_network import write_reference
+from hw_latency_model.local.reference_network import write_reference
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ NAMES = [
 
 
 def network(name: str) -> torch.nn.Module:
-    from search_spaces.torchvision_compat import ensure_torchvision
+    from search_spaces.networks.torchvision_compat import ensure_torchvision
 
     ensure_torchvision()
     from torchvision.models import get_model

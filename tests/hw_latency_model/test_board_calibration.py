@@ -24,7 +24,7 @@ from hw_latency_model import LatencyModel, MeasurementStore
 from hw_latency_model.agent import paretoseg_agent
 from hw_latency_model.board.calibration import BoardCalibrationReport, calibrate_board
 from hw_latency_model.board.device_config import DeviceConfig, load_device
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 SPACE = {
     "families": ["resnet10t", "lcnet"],

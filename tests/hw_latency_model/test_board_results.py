@@ -14,9 +14,9 @@ from hw_latency_model import kernels_from_onnx
 from hw_latency_model.agent import paretoseg_agent
 from hw_latency_model.board.results import BoardResults, KnownJob, kernel_shares, read_results
 from hw_latency_model.board.session import BoardSession
-from hw_latency_model.measuring.reference_network import write_reference
+from hw_latency_model.local.reference_network import write_reference
 from hw_latency_model.types import KernelSpec
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 SHA = hashlib.sha256(b"network").hexdigest()
 JOBS = {name: KnownJob(name, f"net-{name}", SHA, "network", ()) for name in ("a", "b", "c")}

@@ -15,10 +15,10 @@ import pytest
 
 from hw_latency_model.board.results import BoardResults, KnownJob
 from hw_latency_model.board.session import BoardSession
+from hw_latency_model.board.transport import AgentLink, Reconnect
+from hw_latency_model.board.transport.shell import LocalShell
 from hw_latency_model.board.watch import BatchWatch
-from hw_latency_model.transports import AgentLink, Reconnect
-from hw_latency_model.transports.shell import LocalShell
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 STAND_IN = Path(__file__).with_name("stand_in_agent.py")
 

@@ -10,14 +10,14 @@ import torch
 
 from benchmarks.latency_published import main as published_main
 from benchmarks.latency_published import run, summary
-from hw_latency_model.boxed import FOLDER, boxed_names, calibrated_or_boxed, held_out_models, load_boxed
+from benchmarks.nano_prior.networks import build_network
+from benchmarks.nano_prior.published import PublishedRow
+from hw_latency_model.bundled.load import FOLDER, boxed_names, calibrated_or_boxed, held_out_models, load_boxed
 from hw_latency_model.kernels.extract import kernels_from_module, kernels_from_onnx
 from hw_latency_model.kernels.runtimes import runtime_of
-from hw_latency_model.nano.networks import build_network
-from hw_latency_model.nano.published import PublishedRow
-from hw_latency_model.prediction.model import LatencyModel
+from hw_latency_model.model.latency_model import LatencyModel
 from hw_latency_model.types import KernelSpec, Measurement
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 
 def kernels(name: str, hw: tuple[int, int]) -> list[KernelSpec]:

@@ -14,10 +14,10 @@ from hw_latency_model.kernels.candidate_kernels import CandidateKernels
 from hw_latency_model.kernels.graph_shapes import Unscalable, resized, with_fewer_channels
 from hw_latency_model.kernels.op_graph import Op, OpGraph
 from search_spaces import Candidate, deployable, get_space
-from search_spaces.decoder_specs import DECODERS
-from search_spaces.encoder_decoder import EncoderDecoderSpace
-from search_spaces.families import FAMILIES
-from search_spaces.references import REFERENCES
+from search_spaces.networks.backbones import FAMILIES
+from search_spaces.networks.decoder_specs import DECODERS
+from search_spaces.spaces.encoder_decoder import EncoderDecoderSpace
+from search_spaces.spaces.references import REFERENCES
 
 CLASSES = 5
 RESOLUTIONS = [[64, 64], [96, 128], [160, 224], [320, 32]]

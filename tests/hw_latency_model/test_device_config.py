@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hw_latency_model.board.device_config import is_device_file, load_device
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,8 +13,8 @@ from torch import nn
 from exports import export_onnx
 from hw_latency_model import KernelSpec, kernels_from_module, kernels_from_onnx
 from hw_latency_model.kernels.table import INSIDE, KernelTable
-from hw_latency_model.prediction.learned_prior import LearnedPrior
-from hw_latency_model.prediction.roofline import Roofline
+from hw_latency_model.model.learned import LearnedPrior
+from hw_latency_model.model.roofline import Roofline
 from search_spaces import get_space
 
 BASE = Roofline(

@@ -20,12 +20,12 @@ from hw_latency_model import (
     kernels_from_onnx,
     measure_bundle,
 )
-from hw_latency_model.measuring.calibration import measure_candidate
-from hw_latency_model.measuring.protocol import ProtocolSettings, time_network
-from hw_latency_model.measuring.reference_network import write_reference
-from hw_latency_model.measuring.sampling import covering_order
+from hw_latency_model.local.calibration import measure_candidate
+from hw_latency_model.local.protocol import ProtocolSettings, time_network
+from hw_latency_model.local.reference_network import write_reference
+from hw_latency_model.local.sampling import covering_order
 from search_spaces import get_space
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 QUICK = ProtocolSettings(min_runs=5, max_runs=10, max_s=0.05, warmup_max_s=0.02, reference_runs=3, max_repeats=0)
 

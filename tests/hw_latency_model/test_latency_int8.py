@@ -9,10 +9,10 @@ import pytest
 from hw_latency_model import LatencyModel, LocalCpuDevice, calibrate, get_device
 from hw_latency_model.kernels.candidate_kernels import CandidateKernels
 from hw_latency_model.kernels.runtimes import runtime_of
-from hw_latency_model.measuring.calibration import measure_candidate
-from hw_latency_model.measuring.protocol import ProtocolSettings
+from hw_latency_model.local.calibration import measure_candidate
+from hw_latency_model.local.protocol import ProtocolSettings
 from search_spaces import get_space
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 QUICK = ProtocolSettings(min_runs=4, max_runs=8, max_s=0.05)
 SPACE = get_space("encoder_decoder", {"widths": [0.25, 0.5], "resolutions_px": [(32, 64), (64, 64)]})

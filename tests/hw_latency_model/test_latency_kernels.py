@@ -17,8 +17,8 @@ from exports import export_onnx
 from hw_latency_model import KernelSpec, kernels_from_module, kernels_from_onnx
 from hw_latency_model.kernels.onnx_graph import graph_from_onnx
 from search_spaces import get_space
-from search_spaces.errors import UserError
-from search_spaces.families import FAMILIES
+from search_spaces._common.errors import UserError
+from search_spaces.networks.backbones import FAMILIES
 
 SHAPES = [("fpn", 0.5, 0.0), ("lraspp", 1.0, 0.5)]
 

@@ -11,9 +11,9 @@ import pytest
 
 from hw_latency_model import KernelSpec, LatencyModel, Measurement
 from hw_latency_model.kernels.table import KernelTable
-from hw_latency_model.prediction.gaussian_process import GaussianProcess
-from hw_latency_model.prediction.intervals import Margins, conformal_quantile
-from search_spaces.errors import UserError
+from hw_latency_model.model.conformal import Margins, conformal_quantile
+from hw_latency_model.model.gaussian_process import GaussianProcess
+from search_spaces._common.errors import UserError
 
 DEVICE = "local-cpu"
 FINGERPRINT = {"device": DEVICE, "cpu": "made up", "threads": 1}

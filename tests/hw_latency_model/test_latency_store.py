@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hw_latency_model import KernelSpec, Measurement, MeasurementStore
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 FAST = {"device": "local-cpu", "cpu": "fast", "threads": 1}
 SLOW = {"device": "local-cpu", "cpu": "slow", "threads": 1}

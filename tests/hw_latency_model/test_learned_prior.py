@@ -9,10 +9,10 @@ import pytest
 
 from hw_latency_model import KernelSpec
 from hw_latency_model.kernels.table import KernelTable
-from hw_latency_model.prediction.boosted_trees import BoostedTrees
-from hw_latency_model.prediction.learned_prior import LearnedPrior
-from hw_latency_model.prediction.prior import KernelPrior, prior_from_dict
-from hw_latency_model.prediction.roofline import Roofline
+from hw_latency_model.model.learned import LearnedPrior
+from hw_latency_model.model.prior import KernelPrior, prior_from_dict
+from hw_latency_model.model.roofline import Roofline
+from hw_latency_model.model.trees import BoostedTrees
 
 BASE = Roofline(
     ("pointwise", "elementwise"),

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from benchmarks.latency_convnets import run
-from hw_latency_model.nano.boosting import BoostedKernels, NetworkTable
-from hw_latency_model.nano.convnets import ConvNet, ConvNets, convnet_kernels
-from hw_latency_model.nano.intervals import DoubtInterval, Evidence
-from hw_latency_model.nano.prior import DEFAULTS, NanoPrior
-from hw_latency_model.nano.regression import Source
-from search_spaces.errors import UserError
+from benchmarks.nano_prior.boosting import BoostedKernels, NetworkTable
+from benchmarks.nano_prior.convnets import ConvNet, ConvNets, convnet_kernels
+from benchmarks.nano_prior.intervals import DoubtInterval, Evidence
+from benchmarks.nano_prior.regression import Source
+from hw_latency_model.bundled.nano_prior import DEFAULTS, NanoPrior
+from search_spaces._common.errors import UserError
 
 
 def kernels_of(features: int, side: int, layers: int, size: int):

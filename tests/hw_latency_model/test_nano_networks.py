@@ -6,12 +6,12 @@ import gzip
 
 import pytest
 
+from benchmarks.nano_prior.cells import cell_kernels, live_edges
+from benchmarks.nano_prior.convnets import COLUMNS, convnet_kernels, mixed_sides, read_convnets
+from benchmarks.nano_prior.networks import build_network
+from benchmarks.nano_prior.published import PublishedNetworks, read_published
 from hw_latency_model.kernels.extract import kernels_from_module
-from hw_latency_model.nano.cells import cell_kernels, live_edges
-from hw_latency_model.nano.convnets import COLUMNS, convnet_kernels, mixed_sides, read_convnets
-from hw_latency_model.nano.networks import build_network
-from hw_latency_model.nano.published import PublishedNetworks, read_published
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 
 @pytest.mark.parametrize(

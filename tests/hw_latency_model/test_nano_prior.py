@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.nano_prior.regression import KnownGain, Source, regress
+from hw_latency_model.bundled.nano_prior import DEFAULTS, NanoPrior, evaluate, nano_terms
+from hw_latency_model.bundled.shapes import kernel_columns
 from hw_latency_model.kernels.table import KernelTable
-from hw_latency_model.nano.prior import DEFAULTS, NanoPrior, evaluate, nano_terms
-from hw_latency_model.nano.regression import KnownGain, Source, regress
-from hw_latency_model.nano.shapes import kernel_columns
 from hw_latency_model.types import KernelSpec
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from hw_latency_model import KernelSpec, Measurement, MeasurementStore
 from hw_latency_model.store.files import export_measurements, import_measurements
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 FAST = {"device": "nano", "tensorrt": "8.2.1"}
 SLOW = {"device": "nano", "tensorrt": "8.5.2"}

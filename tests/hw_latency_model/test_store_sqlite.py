@@ -14,7 +14,7 @@ import pytest
 from hw_latency_model import KernelSpec, Measurement, MeasurementStore
 from hw_latency_model.store.files import export_measurements, import_measurements
 from hw_latency_model.store.fingerprints import describe_difference
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 COOL = {"device": "nano", "tensorrt": "8.2.1", "clocks": {"gpu_mhz": 921, "locked": True}}
 WARM = {"device": "nano", "tensorrt": "8.2.1", "clocks": {"gpu_mhz": 640}, "power_mode": "5W"}

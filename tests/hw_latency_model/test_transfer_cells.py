@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hw_latency_model.few_shot.cell_networks import CellNetwork, canonical_graph, cell_pool, graph_features, prior_terms
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 PLAIN = "|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|none~0|none~1|avg_pool_3x3~2|"
 

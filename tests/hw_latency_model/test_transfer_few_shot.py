@@ -19,7 +19,7 @@ from hw_latency_model.few_shot.kernels import Block, Conditioned
 from hw_latency_model.few_shot.meta import pooled_margin, tasks
 from hw_latency_model.few_shot.pool import NetworkPool, PreparedPool
 from hw_latency_model.few_shot.transfer import FewShotModel
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 Array = NDArray[np.float64]
 NETWORKS = 400

@@ -16,11 +16,11 @@ import pytest
 from fake_board.python36 import need_python36 as python36
 from loopback_sshd import LoopbackSshd
 
-from hw_latency_model.transports import AgentLink, ConnectionLost, Reconnect, find_results, write_carry_kit
-from hw_latency_model.transports.agent_link import Poll
-from hw_latency_model.transports.shell import LocalShell
-from hw_latency_model.transports.ssh import SshShell
-from search_spaces.errors import UserError
+from hw_latency_model.board.transport import AgentLink, ConnectionLost, Reconnect, find_results, write_carry_kit
+from hw_latency_model.board.transport.agent_link import Poll
+from hw_latency_model.board.transport.shell import LocalShell
+from hw_latency_model.board.transport.ssh import SshShell
+from search_spaces._common.errors import UserError
 
 STAND_IN = Path(__file__).with_name("stand_in_agent.py")
 

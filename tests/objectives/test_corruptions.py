@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from objectives.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from search_spaces.errors import UserError
-from trial_runner.study_config import RobustnessSection
+from search_spaces._common.errors import UserError
+from trial_runner.config.study import RobustnessSection
 
 
 def picture(height: int, width: int) -> np.ndarray:

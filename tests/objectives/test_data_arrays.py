@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from objectives.data import DatasetError, SegmentationData, decoded_parts, load_arrays, open_dataset
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 INPUT = (16, 24)
 

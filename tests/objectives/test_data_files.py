@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from objectives.data import KINDS, DatasetError, SegmentationData, open_dataset
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 SIZE = (24, 32)
 NAMES = ("a", "b", "c")

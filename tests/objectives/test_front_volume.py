@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from optuna._hypervolume import compute_hypervolume
 
-from objectives.front_volume import exclusive_hypervolume, hypervolume
+from objectives.hypervolume import exclusive_hypervolume, hypervolume
 
 # Small integers make ties and duplicates the rule.
 clouds = st.integers(2, 4).flatmap(

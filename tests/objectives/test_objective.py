@@ -22,7 +22,7 @@ from objectives.objective import (
 from objectives.pareto import pareto_front, reference_point
 from objectives.trial_record import CostEstimate
 from objectives.trial_score import TrialScore
-from search_spaces.errors import UserError
+from search_spaces._common.errors import UserError
 
 CLASSES = ("road", "person", "car")
 SCORE = TrialScore(0.4, 4, 4, 100, 10, 1.0, (0.7, None, 0.1), val_dice=0.5, corruption_miou={"fog": 0.2, "jpeg": 0.4})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from objectives.storage_url import redact_url
+from search_spaces._common.urls import redact_url
 
 
 @pytest.mark.parametrize(

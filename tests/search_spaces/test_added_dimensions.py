@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from search_spaces import SPACES, get_space
+from search_spaces._common.errors import UserError
 from search_spaces.describe import network_words
-from search_spaces.errors import UserError
-from search_spaces.space_config import SpaceSection
+from search_spaces.spaces.config import SpaceSection
 
 
 @pytest.mark.parametrize("name", SPACES)

@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from search_spaces import Candidate, UserError, get_space
-from search_spaces.families import FAMILIES
+from search_spaces.networks.backbones import FAMILIES
 
 SPACE = get_space("encoder_decoder", {})
 

@@ -10,9 +10,9 @@ from torch import nn
 
 from search_spaces import UserError, get_space
 from search_spaces.candidate import Candidate
-from search_spaces.families import FAMILIES
-from search_spaces.networks import SegmentationNet
-from search_spaces.space_config import SpaceSection
+from search_spaces.networks.backbones import FAMILIES
+from search_spaces.networks.segmentation_net import SegmentationNet
+from search_spaces.spaces.config import SpaceSection
 
 CLASSES = 3
 DEEP = [name for name, spec in FAMILIES.items() if spec.has_depth and name != "resnet101"]

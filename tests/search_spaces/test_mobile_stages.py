@@ -7,8 +7,8 @@ from pruned_networks import shapes
 from torch import nn
 
 from search_spaces import UserError, get_space
-from search_spaces.networks import SegmentationNet
-from search_spaces.space_config import SpaceSection
+from search_spaces.networks.segmentation_net import SegmentationNet
+from search_spaces.spaces.config import SpaceSection
 
 SPACE = get_space("mobile_stages", {})
 CLASSES = 3

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from search_spaces import deployable, get_space, upsample_logits
-from search_spaces.decoder_specs import DECODERS
-from search_spaces.families import FAMILIES
-from search_spaces.networks import SegmentationNet
+from search_spaces.networks.backbones import FAMILIES
+from search_spaces.networks.decoder_specs import DECODERS
+from search_spaces.networks.segmentation_net import SegmentationNet
 
 CLASSES = 5
 SPACE = get_space("encoder_decoder", {"families": list(FAMILIES), "decoders": list(DECODERS)})

@@ -9,7 +9,8 @@ import torch
 from pruned_networks import uneven
 
 from search_spaces import Candidate, get_space
-from search_spaces.pruning import (
+from search_spaces.pruning.allocation import CostTerm, allocate, lost_scores
+from search_spaces.pruning.prune import (
     ChannelGroup,
     channel_groups,
     fit_shape,
@@ -18,7 +19,6 @@ from search_spaces.pruning import (
     select_channels,
     uniform_plan,
 )
-from search_spaces.pruning_allocation import CostTerm, allocate, lost_scores
 
 SPACE = get_space("encoder_decoder", {})
 WIDE, NARROW, CHEAP = (ChannelGroup(name, channels, ()) for name, channels in (("w", 128), ("n", 32), ("c", 128)))

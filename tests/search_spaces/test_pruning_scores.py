@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from search_spaces import get_space
-from search_spaces.networks import SegmentationNet
-from search_spaces.pruning import channel_groups, prune_network, select_channels
-from search_spaces.pruning_scores import METHODS, channel_dimension, channel_scores
+from search_spaces.networks.segmentation_net import SegmentationNet
+from search_spaces.pruning.prune import channel_groups, prune_network, select_channels
+from search_spaces.pruning.scores import METHODS, channel_dimension, channel_scores
 
 SPACE = get_space("encoder_decoder", {"families": ["resnet18d"], "decoders": ["fpn"], "widths": [0.5]})
 INNER = "encoder.layer1.0.conv1"

@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces import UserError, get_space
-from search_spaces.references import REFERENCES
+from search_spaces.spaces.references import REFERENCES
 
 SPACE = get_space("references", {"widths": [0.25, 1.0], "resolutions_px": [[64, 64], [1024, 2048]]})
 CITYSCAPES_CLASSES = 19

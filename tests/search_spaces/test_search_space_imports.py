@@ -14,14 +14,14 @@ def refuse(path):
     raise OSError("libcudart.so: cannot open shared object file")
 torch.ops.load_library = refuse
 """
-SHIM = "from search_spaces.torchvision_compat import ensure_torchvision; ensure_torchvision(); ensure_torchvision()\n"
+SHIM = "from search_spaces.networks.torchvision_compat import ensure_torchvision; ensure_torchvision(); ensure_torchvision()\n"
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
 
 
-@pytest.mark.parametrize("module", ["search_spaces", "search_spaces.errors", "search_spaces.registry"])
+@pytest.mark.parametrize("module", ["search_spaces", "search_spaces._common.errors", "search_spaces.registry"])
 def test_importing_the_package_imports_nothing_heavy(module):
     heavy = ("torch", "timm", "torchvision", "torch_pruning", "optuna", "numpy")
     done = python(f"import sys, {module}; print([m for m in {heavy!r} if m in sys.modules])")

@@ -18,8 +18,8 @@ from torch.nn import functional
 
 from exports import export_onnx, get_profile, lint_onnx
 from search_spaces import SPACES, get_space, upsample_logits
-from search_spaces.decoder_specs import DECODERS
-from search_spaces.networks import SegmentationNet
+from search_spaces.networks.decoder_specs import DECODERS
+from search_spaces.networks.segmentation_net import SegmentationNet
 
 CLASSES = 4
 SMALL = {"resolutions_px": [[64, 64], [64, 96], [96, 64]], "prune_ratios": [0.0, 0.25, 0.5, 0.8]}

@@ -12,9 +12,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces import Candidate, get_space
-from search_spaces.decoder_specs import DECODERS
-from search_spaces.families import FAMILIES
-from search_spaces.pruning import kept_channels, prune_network, select_channels
+from search_spaces.networks.backbones import FAMILIES
+from search_spaces.networks.decoder_specs import DECODERS
+from search_spaces.pruning.prune import kept_channels, prune_network, select_channels
 
 CLASSES = 5
 SPACE = get_space("encoder_decoder", {"families": list(FAMILIES)})

@@ -6,7 +6,7 @@ import torch
 from timm.utils.model import reparameterize_model
 
 from search_spaces import get_space
-from search_spaces.weightless import weightless
+from search_spaces.networks.meta_init import weightless
 
 
 def test_shapes_are_those_of_the_network_with_weights() -> None:

@@ -8,11 +8,11 @@ from hw_latency_model import LatencyEstimate
 from objectives.trial_record import TrialRecord, read_study
 from search_spaces import get_space
 from search_spaces.candidate import Candidate
-from trial_runner.driver import StudyDriver
-from trial_runner.paths import StudyPaths
-from trial_runner.samplers import make_sampler
-from trial_runner.study_config import StudyConfig
-from trial_runner.study_objectives import open_configured
+from trial_runner.config.study import StudyConfig
+from trial_runner.search.driver import StudyDriver
+from trial_runner.search.samplers import make_sampler
+from trial_runner.study.objectives import open_configured
+from trial_runner.study.paths import StudyPaths
 
 
 class CostByWidth:

@@ -13,9 +13,9 @@ from pathlib import Path
 import optuna
 
 from objectives.trial_record import TrialRecord, read_study
-from search_spaces.errors import UserError
-from trial_runner.config_file import load_config
-from trial_runner.study_objectives import open_configured
+from search_spaces._common.errors import UserError
+from trial_runner.config.load import load_config
+from trial_runner.study.objectives import open_configured
 
 # A study small enough for a test, to be filled in by `write_study`.
 TINY = """
@@ -43,7 +43,7 @@ def start(study: Path, *arguments: str) -> subprocess.Popen[str]:
     """`paretoseg launch` in a session of its own; its output goes to launch.log beside the YAML."""
     log = study.with_name("launch.log").open("a")
     return subprocess.Popen(
-        [sys.executable, "-m", "trial_runner.cli", "launch", str(study), *arguments],
+        [sys.executable, "-m", "trial_runner.cli.main", "launch", str(study), *arguments],
         stdout=log,
         stderr=subprocess.STDOUT,
         text=True,

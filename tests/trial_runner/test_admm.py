@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 from search_spaces import get_space
-from search_spaces.networks import SegmentationNet
-from search_spaces.pruning import channel_groups, remove_channels, uniform_plan
-from trial_runner.study_config import AdmmSection, PruningSection, StudyConfig
+from search_spaces.networks.segmentation_net import SegmentationNet
+from search_spaces.pruning.prune import channel_groups, remove_channels, uniform_plan
+from trial_runner.config.study import AdmmSection, PruningSection, StudyConfig
 from trial_runner.training.admm import Admm
 from trial_runner.training.checkpoint import load_checkpoint
 from trial_runner.training.pruning_stage import PruningStage
-from trial_runner.trial import run_trial
-from trial_runner.trial_spec import Progress, TrialSpec
+from trial_runner.training.trial import run_trial
+from trial_runner.training.trial_spec import Progress, TrialSpec
 
 SPACE = get_space("encoder_decoder", {"families": ["lcnet"], "decoders": ["lraspp"], "widths": [0.25]})
 IMAGES = torch.rand(4, 3, 32, 64, generator=torch.Generator().manual_seed(0))

@@ -12,15 +12,15 @@ from pydantic import ValidationError
 
 from hw_latency_model import LatencyModel
 from search_spaces import Candidate, get_space
-from search_spaces.pruning import channel_groups, kept_channels
-from trial_runner.channel_plans import ChannelPlans
-from trial_runner.config_file import load_config
-from trial_runner.export_job import trained_net
-from trial_runner.final_training import spec_of
-from trial_runner.gate import LatencyGate
+from search_spaces.pruning.prune import channel_groups, kept_channels
+from trial_runner.config.load import load_config
+from trial_runner.config.study import TrainingSection
+from trial_runner.constraints.channel_plans import ChannelPlans
+from trial_runner.constraints.latency import LatencyGate
+from trial_runner.front.export_job import trained_net
 from trial_runner.launch import launch
-from trial_runner.paths import StudyPaths
-from trial_runner.study_config import TrainingSection
+from trial_runner.search.final_training import spec_of
+from trial_runner.study.paths import StudyPaths
 
 CLASSES = 5
 SPACE = get_space(

@@ -15,15 +15,15 @@ import pytest
 
 from hw_latency_model import CandidateKernels, LatencyModel, LocalCpuDevice, MeasurementStore
 from search_spaces import get_space
-from trial_runner.cli import main
-from trial_runner.config_file import load_config
+from trial_runner.cli.main import main
+from trial_runner.config.load import load_config
 
 HEAVY = ("torch", "ray", "timm", "optuna", "onnx", "onnxruntime", "tensorrt", "plotly", "sklearn")
 
 
 def paretoseg(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "trial_runner.cli", *map(str, arguments)],
+        [sys.executable, "-m", "trial_runner.cli.main", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=280,
@@ -69,7 +69,7 @@ def imported_modules(code: str) -> set[str]:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["launch", "--help"], ["front", "--help"]])
 def test_help_answers_without_importing_anything_heavy(arguments: list[str]):
-    code = f"from trial_runner.cli import main\ntry:\n    main({arguments!r})\nexcept SystemExit:\n    pass"
+    code = f"from trial_runner.cli.main import main\ntry:\n    main({arguments!r})\nexcept SystemExit:\n    pass"
     loaded = imported_modules(code)
     assert "trial_runner" in loaded
     assert not loaded & set(HEAVY)
@@ -176,7 +176,7 @@ def test_dashboard_serves_the_study_with_its_artifacts(finished: tuple[Path, str
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-m", "trial_runner.cli", "dashboard", str(study), "--port", str(port)],
+        [sys.executable, "-m", "trial_runner.cli.main", "dashboard", str(study), "--port", str(port)],
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from search_spaces.errors import UserError
-from trial_runner.study_config import TrainingSection
+from search_spaces._common.errors import UserError
+from trial_runner.config.study import TrainingSection
+from trial_runner.training.distributed import World
 from trial_runner.training.failures import failures_told
-from trial_runner.training.parallel import World
 from trial_runner.training.runtime import compiled
 
 CONFIG = TrainingSection(compile=True)

@@ -13,14 +13,14 @@ import pytest
 
 from hw_latency_model import KernelSpec, LatencyModel, Measurement
 from hw_latency_model.kernels.candidate_kernels import CandidateKernels
-from hw_latency_model.prediction.cost_models import MODEL_FILES, fit_cost_models, load_cost_model, memory_floor_mb
+from hw_latency_model.model.cost_models import MODEL_FILES, fit_cost_models, load_cost_model, memory_floor_mb
 from objectives.cost import deployed_cost
 from objectives.objective import get_objective
 from search_spaces import Candidate, SearchSpace, get_space
-from search_spaces.errors import UserError
-from search_spaces.pruning import Plan, channel_groups, prune_network, uniform_plan
-from trial_runner.config_file import load_config
-from trial_runner.cost_gate import CostGate, load_cost_models
+from search_spaces._common.errors import UserError
+from search_spaces.pruning.prune import Plan, channel_groups, prune_network, uniform_plan
+from trial_runner.config.load import load_config
+from trial_runner.constraints.cost import CostGate, load_cost_models
 
 FINGERPRINT = {"device": "board", "runtime": "onnxruntime 1"}
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from search_spaces.errors import UserError
-from trial_runner.device_commands import calibrate_device
+from search_spaces._common.errors import UserError
+from trial_runner.cli.device_commands import calibrate_device
 
 DEVICE = """
 device: {name: jetson-nano, precision: fp16}

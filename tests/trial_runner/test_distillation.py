@@ -11,14 +11,14 @@ import torch
 
 from exports import read_network, write_network
 from search_spaces import SegmentationNet, get_space
+from search_spaces._common.errors import UserError
 from search_spaces.candidate import Candidate
-from search_spaces.errors import UserError
-from trial_runner.config_file import load_config
-from trial_runner.study_config import DistillationSection
+from trial_runner.config.load import load_config
+from trial_runner.config.study import DistillationSection
 from trial_runner.training.checkpoint import load_checkpoint
 from trial_runner.training.distillation import Teacher, teacher_of
-from trial_runner.trial import run_trial
-from trial_runner.trial_spec import StudyTeacher, TrialFailed, TrialSpec
+from trial_runner.training.trial import run_trial
+from trial_runner.training.trial_spec import StudyTeacher, TrialFailed, TrialSpec
 
 CPU = torch.device("cpu")
 

@@ -11,12 +11,12 @@ from driving import CostByWidth, driver_of, records_of
 
 from objectives.trial_record import TrialRecord
 from objectives.trial_score import TrialScore
-from search_spaces.errors import UserError
-from trial_runner.config_file import load_config
-from trial_runner.driver import StudyDriver
-from trial_runner.storage import DriverLease, StorageError, open_study
-from trial_runner.study_config import StudyConfig
-from trial_runner.trial_spec import Progress
+from search_spaces._common.errors import UserError
+from trial_runner.config.load import load_config
+from trial_runner.config.study import StudyConfig
+from trial_runner.search.driver import StudyDriver
+from trial_runner.study.storage import DriverLease, StorageError, open_study
+from trial_runner.training.trial_spec import Progress
 
 TEXT = """
 study: {name: s, storage: "sqlite:///study.db", output_dir: out}
@@ -201,7 +201,7 @@ def test_a_larger_budget_goes_on_where_the_smaller_one_ended(new_driver, config:
 
 def test_a_budget_that_no_network_keeps_ends_with_a_sentence(config: StudyConfig, monkeypatch: pytest.MonkeyPatch):
     driver = driver_of(config, CostByWidth(budget_ms=0.001))
-    monkeypatch.setattr("trial_runner.driver._FREE_PROPOSALS", 12)
+    monkeypatch.setattr("trial_runner.search.driver._FREE_PROPOSALS", 12)
     with pytest.raises(UserError, match=r"Raise device\.latency_budget_ms"):
         driver.propose()
 

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from objectives.objective import get_objective
-from trial_runner.early_stopping import RankRule
-from trial_runner.study_config import EarlyStoppingSection
+from trial_runner.config.study import EarlyStoppingSection
+from trial_runner.search.early_stopping import RankRule
 
 
 def rule(**changes: object) -> RankRule:

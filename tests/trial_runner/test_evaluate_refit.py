@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from exports import read_network
-from trial_runner.cli import main
+from trial_runner.cli.main import main
 
 
 @pytest.fixture(scope="module")

@@ -16,15 +16,15 @@ from exports import read_bundle
 from objectives.trial_score import TrialScore
 from search_spaces import get_space
 from search_spaces.candidate import Candidate
-from trial_runner.config_file import load_config
-from trial_runner.driver import StudyDriver
-from trial_runner.export_job import trained_net
-from trial_runner.final_training import epochs_that_fit, next_to_continue
-from trial_runner.front_table import front_records
-from trial_runner.study_config import FinalTrainingSection, StudyConfig
+from trial_runner.config.load import load_config
+from trial_runner.config.study import FinalTrainingSection, StudyConfig
+from trial_runner.front.export_job import trained_net
+from trial_runner.front.table import front_records
+from trial_runner.search.driver import StudyDriver
+from trial_runner.search.final_training import epochs_that_fit, next_to_continue
 from trial_runner.training.checkpoint import load_checkpoint
-from trial_runner.trial import run_trial
-from trial_runner.trial_spec import Continuation, Progress, TrialFailed, TrialSpec
+from trial_runner.training.trial import run_trial
+from trial_runner.training.trial_spec import Continuation, Progress, TrialFailed, TrialSpec
 
 EPOCHS, TRAIN_S = 3, 6.0
 
@@ -108,7 +108,7 @@ def test_a_launch_cut_off_in_a_final_training_goes_on_with_it(config: StudyConfi
 
 def test_a_time_budget_keeps_its_share_and_the_epochs_fit_into_it(config: StudyConfig, monkeypatch: pytest.MonkeyPatch):
     now = 1000.0
-    monkeypatch.setattr("trial_runner.study_budget.time.monotonic", lambda: now)
+    monkeypatch.setattr("trial_runner.search.budget.time.monotonic", lambda: now)
     search = config.search.model_copy(update={"time_budget_minutes": 1.0, "trials": 50})
     driver = driver_of(config.model_copy(update={"search": search}))
     for _ in range(3):

@@ -12,12 +12,12 @@ from hw_latency_model import LatencyEstimate
 from objectives.trial_score import TrialScore
 from search_spaces import SearchSpace, get_space
 from search_spaces.candidate import Candidate
-from trial_runner.config_file import load_config
-from trial_runner.driver import StudyDriver
-from trial_runner.first_proposals import spread_over_budget
-from trial_runner.study_config import StudyConfig
-from trial_runner.time_left import training_seconds
-from trial_runner.trial_spec import Progress, TrialSpec
+from trial_runner.config.load import load_config
+from trial_runner.config.study import StudyConfig
+from trial_runner.search.driver import StudyDriver
+from trial_runner.search.initial_design import spread_over_budget
+from trial_runner.search.training_time import training_seconds
+from trial_runner.training.trial_spec import Progress, TrialSpec
 
 BUDGET_MS = 6.0
 
@@ -114,7 +114,7 @@ def test_a_study_asks_for_them_first_once_and_after_the_default_network(config: 
 
 def test_what_cannot_be_trained_in_the_time_left_is_not_begun(config: StudyConfig, monkeypatch: pytest.MonkeyPatch):
     now = 1000.0
-    monkeypatch.setattr("trial_runner.study_budget.time.monotonic", lambda: now)
+    monkeypatch.setattr("trial_runner.search.budget.time.monotonic", lambda: now)
     search = config.search.model_copy(update={"time_budget_minutes": 10.0, "start": "sampler", "trials": 100})
     driver = start(config.model_copy(update={"search": search}))
     for _ in range(4):

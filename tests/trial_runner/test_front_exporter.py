@@ -10,12 +10,12 @@ import pytest
 
 from exports import read_bundle
 from objectives.trial_record import read_study
-from trial_runner.config_file import load_config
-from trial_runner.front_exporter import FrontExporter
-from trial_runner.front_measuring import measure_front
+from trial_runner.config.load import load_config
+from trial_runner.front.exporter import FrontExporter
+from trial_runner.front.measurement import measure_front
 from trial_runner.launch import launch
-from trial_runner.paths import StudyPaths
-from trial_runner.storage import open_study
+from trial_runner.study.paths import StudyPaths
+from trial_runner.study.storage import open_study
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ import pytest
 
 from hw_latency_model import LatencyModel, Measurement, MeasurementStore
 from hw_latency_model.kernels.candidate_kernels import CandidateKernels
-from hw_latency_model.measuring.sampling import covering_order
+from hw_latency_model.local.sampling import covering_order
 from objectives.trial_record import DIRECTIONS, note_afterwards
 from search_spaces import SearchSpace, get_space
-from search_spaces.errors import UserError
-from trial_runner.latency_names import architecture_names, next_candidates
-from trial_runner.latency_report_command import add_report_arguments, latency_report, report_calibration
-from trial_runner.measurements_command import add_measurements_arguments, measurements
+from search_spaces._common.errors import UserError
+from trial_runner.cli.latency_names import architecture_names, next_candidates
+from trial_runner.cli.latency_report_command import add_report_arguments, latency_report, report_calibration
+from trial_runner.cli.measurements_command import add_measurements_arguments, measurements
 
 DEVICE = "bench-board"
 FINGERPRINT = {"board": "bench", "tensorrt": "8.2.1"}
@@ -37,7 +37,7 @@ search: {{trials: 2}}
 @pytest.fixture(autouse=True)
 def _few_proposals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each architecture that might be proposed is traced once, which takes most of a report's time."""
-    monkeypatch.setattr("trial_runner.latency_names.POOL", 6)
+    monkeypatch.setattr("trial_runner.cli.latency_names.POOL", 6)
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from hw_latency_model import calibrate, get_device
-from hw_latency_model.measuring.protocol import ProtocolSettings
+from hw_latency_model.local.protocol import ProtocolSettings
 from objectives.trial_record import read_study
 from search_spaces import get_space
-from search_spaces.errors import UserError
-from trial_runner.config_file import load_config
-from trial_runner.latency_models import load_latency_model
+from search_spaces._common.errors import UserError
+from trial_runner.config.load import load_config
+from trial_runner.constraints.latency_models import load_latency_model
 from trial_runner.launch import launch
-from trial_runner.storage import open_study
+from trial_runner.study.storage import open_study
 
 STUDY = """
 study: {name: tiny, storage: "sqlite:///study.db", output_dir: out, seed: 3}

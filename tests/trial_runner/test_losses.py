@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trial_runner.study_config import LossSection, TrainingSection
-from trial_runner.training.averaging import WeightAverage
+from trial_runner.config.study import LossSection, TrainingSection
+from trial_runner.training.ema import WeightAverage
 from trial_runner.training.losses import dice_loss, lovasz_softmax, segmentation_loss
 from trial_runner.training.optimizers import make_optimizer, rate_factor, set_rate
 

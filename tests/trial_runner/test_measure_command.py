@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from exports import read_bundle
-from trial_runner.cli import main
-from trial_runner.config_file import load_config
+from trial_runner.cli.main import main
+from trial_runner.config.load import load_config
 from trial_runner.launch import launch
 
 BOARD = """

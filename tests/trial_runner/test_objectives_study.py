@@ -19,23 +19,23 @@ from objectives.pareto import pareto_front
 from objectives.trial_record import CostEstimate
 from objectives.trial_score import TrialScore
 from search_spaces import get_space
+from search_spaces._common.errors import UserError
 from search_spaces.candidate import Candidate
-from search_spaces.errors import UserError
-from trial_runner.cli import main
-from trial_runner.config_file import ConfigError, dump_config, load_config
-from trial_runner.driver import StudyDriver
-from trial_runner.final_training import next_to_continue
-from trial_runner.front_table import front_records, front_rows, print_front, write_csv
-from trial_runner.storage import StorageError
-from trial_runner.study_config import FinalTrainingSection, StudyConfig
-from trial_runner.study_objectives import (
+from trial_runner.cli.main import main
+from trial_runner.config.load import ConfigError, dump_config, load_config
+from trial_runner.config.study import FinalTrainingSection, StudyConfig
+from trial_runner.front.table import front_records, front_rows, print_front, write_csv
+from trial_runner.search.driver import StudyDriver
+from trial_runner.search.final_training import next_to_continue
+from trial_runner.study.objectives import (
     changed_objectives,
     note_class_names,
     objectives_of,
     open_configured,
     stored_objectives,
 )
-from trial_runner.trial_spec import Progress
+from trial_runner.study.storage import StorageError
+from trial_runner.training.trial_spec import Progress
 
 CLASSES = ("road", "person")
 TEXT = """

@@ -10,26 +10,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hw_latency_model.boxed import load_boxed
+from hw_latency_model.bundled.load import load_boxed
 from hw_latency_model.kernels.candidate_kernels import CandidateKernels
 from hw_latency_model.kernels.runtimes import runtime_of
 from hw_latency_model.store.measurement_store import MeasurementStore
 from objectives.trial_record import note_afterwards, read_study
 from search_spaces import get_space
-from search_spaces.errors import UserError
-from trial_runner.calibrate_command import calibrate_here
-from trial_runner.cli import main
-from trial_runner.config_file import load_config
-from trial_runner.export_job import export_trial
-from trial_runner.first_proposals import spread_over_budget
-from trial_runner.front_exporter import export_order
-from trial_runner.front_measuring import measure_front
-from trial_runner.front_table import front_rows, write_csv
-from trial_runner.gate import LatencyGate
-from trial_runner.latency_models import load_latency_models
+from search_spaces._common.errors import UserError
+from trial_runner.cli.calibrate_command import calibrate_here
+from trial_runner.cli.main import main
+from trial_runner.config.load import load_config
+from trial_runner.constraints.latency import LatencyGate
+from trial_runner.constraints.latency_models import load_latency_models
+from trial_runner.front.export_job import export_trial
+from trial_runner.front.exporter import export_order
+from trial_runner.front.measurement import measure_front
+from trial_runner.front.table import front_rows, write_csv
 from trial_runner.launch import launch
-from trial_runner.paths import StudyPaths
-from trial_runner.study_objectives import open_configured
+from trial_runner.search.initial_design import spread_over_budget
+from trial_runner.study.objectives import open_configured
+from trial_runner.study.paths import StudyPaths
 
 STUDY = """
 study: {name: tiny, storage: "sqlite:///study.db", output_dir: out, seed: 3}

@@ -12,16 +12,16 @@ import torch
 
 from exports import read_bundle, read_network
 from search_spaces import get_space
+from search_spaces._common.errors import UserError
 from search_spaces.candidate import Candidate
-from search_spaces.errors import UserError
-from trial_runner.config_file import dump_config, load_config
-from trial_runner.evaluation import evaluate
-from trial_runner.export_job import ExportOrder, export_trial, quantized_net, trained_net, write_trained
-from trial_runner.study_config import QuantizationSection
+from trial_runner.config.load import dump_config, load_config
+from trial_runner.config.study import QuantizationSection
+from trial_runner.evaluate import evaluate
+from trial_runner.front.export_job import ExportOrder, export_trial, quantized_net, trained_net, write_trained
 from trial_runner.training.checkpoint import load_checkpoint
 from trial_runner.training.evaluate import split_scores
-from trial_runner.trial import load_splits, run_trial
-from trial_runner.trial_spec import Continuation, Progress, TrialFailed, TrialSpec
+from trial_runner.training.trial import load_splits, run_trial
+from trial_runner.training.trial_spec import Continuation, Progress, TrialFailed, TrialSpec
 
 STUDY = """
 study: {name: tiny, storage: "sqlite:///study.db", output_dir: out, seed: 3}

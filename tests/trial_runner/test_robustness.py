@@ -7,7 +7,7 @@ import numpy as np
 from objectives.corruptions import corrupt
 from objectives.data import SplitArrays
 from objectives.metrics import ConfusionMatrix
-from trial_runner.study_config import RobustnessSection
+from trial_runner.config.study import RobustnessSection
 from trial_runner.training.robustness import CorruptionSample
 
 SECTION = RobustnessSection(corruptions=["fog", "jpeg"], severity=3, images=20)

@@ -5,8 +5,8 @@ import pytest
 from optuna.trial import TrialState
 
 from objectives.trial_record import set_constraints
-from trial_runner.samplers import make_sampler
-from trial_runner.study_config import SearchSection
+from trial_runner.config.study import SearchSection
+from trial_runner.search.samplers import make_sampler
 
 
 def study_with_stopped_trials(sampler: optuna.samplers.BaseSampler) -> optuna.Study:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from trial_runner.config_file import ConfigError, dump_config, load_config
+from trial_runner.config.load import ConfigError, dump_config, load_config
 
 MINIMAL = """\
 study:

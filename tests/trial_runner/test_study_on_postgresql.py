@@ -10,7 +10,7 @@ import launching
 import postgres_server
 import pytest
 
-from trial_runner.cli import main
+from trial_runner.cli.main import main
 
 
 @pytest.mark.slow

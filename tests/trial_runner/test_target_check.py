@@ -9,8 +9,8 @@ import torch
 
 from exports import get_profile
 from search_spaces import UserError, get_space
-from trial_runner.config_file import load_config
-from trial_runner.target_check import check_accelerator, check_target
+from trial_runner.config.load import load_config
+from trial_runner.constraints.target import check_accelerator, check_target
 
 
 def test_bicubic_upsampling_is_for_targets_that_take_it() -> None:

@@ -14,16 +14,16 @@ import torch
 
 from search_spaces import get_space
 from search_spaces.candidate import Candidate
-from trial_runner.config_file import load_config
-from trial_runner.export_job import trained_net
-from trial_runner.study_config import LossSection
+from trial_runner.config.load import load_config
+from trial_runner.config.study import LossSection
+from trial_runner.front.export_job import trained_net
 from trial_runner.training.augmentation import Augmentation
 from trial_runner.training.batches import epoch_batches
 from trial_runner.training.checkpoint import load_checkpoint
 from trial_runner.training.evaluate import split_scores
 from trial_runner.training.losses import class_weights
-from trial_runner.trial import load_splits, run_trial
-from trial_runner.trial_spec import Progress, TrialFailed, TrialSpec
+from trial_runner.training.trial import load_splits, run_trial
+from trial_runner.training.trial_spec import Progress, TrialFailed, TrialSpec
 
 
 @pytest.fixture
@@ -128,8 +128,8 @@ def test_a_loss_that_is_not_finite_fails_the_trial_with_the_next_step(spec: Call
 
 OUT_OF_MEMORY = """
 import json, resource, sys
-from trial_runner.trial import load_splits, run_trial
-from trial_runner.trial_spec import TrialFailed, TrialSpec
+from trial_runner.training.trial import load_splits, run_trial
+from trial_runner.training.trial_spec import TrialFailed, TrialSpec
 spec = TrialSpec.from_dict(json.loads(sys.argv[1]))
 run_trial(spec, lambda progress: True)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()

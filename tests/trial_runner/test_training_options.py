@@ -16,17 +16,17 @@ from torch import nn
 
 from search_spaces import get_space
 from search_spaces.candidate import Candidate
-from trial_runner.config_file import ConfigError, load_config
-from trial_runner.study_config import LossSection, StudyConfig, TrainingSection
+from trial_runner.config.load import ConfigError, load_config
+from trial_runner.config.study import LossSection, StudyConfig, TrainingSection
+from trial_runner.config.training_hash import training_identity
 from trial_runner.training.augmentation import Augmentation
 from trial_runner.training.batches import batch_count, epoch_batches, plain_batches
-from trial_runner.training.calibration import calibrate_norms
 from trial_runner.training.checkpoint import load_checkpoint
 from trial_runner.training.losses import class_weights
+from trial_runner.training.precise_bn import calibrate_norms
 from trial_runner.training.runtime import memory_format
-from trial_runner.training_identity import training_identity
-from trial_runner.trial import run_trial
-from trial_runner.trial_spec import Progress, TrialSpec
+from trial_runner.training.trial import run_trial
+from trial_runner.training.trial_spec import Progress, TrialSpec
 
 CPU = torch.device("cpu")
 

@@ -14,17 +14,17 @@ import torch
 from launching import assert_whole, finish, records
 
 from search_spaces import get_space
-from trial_runner.config_file import ConfigError, load_config
+from trial_runner.config.load import ConfigError, load_config
 from trial_runner.training.checkpoint import load_checkpoint
-from trial_runner.trial_spec import TrialSpec
+from trial_runner.training.trial_spec import TrialSpec
 
 WORKER = """
 import json, sys
 import torch
 from torch import distributed
-from trial_runner.trial import run_trial
+from trial_runner.training.trial import run_trial
 from trial_runner.training import trainer
-from trial_runner.trial_spec import TrialSpec
+from trial_runner.training.trial_spec import TrialSpec
 
 rank, port, stop_at, spec = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), TrialSpec.from_dict(json.loads(sys.argv[4]))
 distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)

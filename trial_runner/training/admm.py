@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from search_spaces.networks import SegmentationNet
-from search_spaces.pruning import GroupSelection, Plan, channel_groups, weakest
-from search_spaces.pruning_scores import channel_dimension
-from trial_runner.study_config import AdmmSection
+from search_spaces.networks.segmentation_net import SegmentationNet
+from search_spaces.pruning.prune import GroupSelection, Plan, channel_groups, weakest
+from search_spaces.pruning.scores import channel_dimension
+from trial_runner.config.study import AdmmSection
 
 
 class Admm:

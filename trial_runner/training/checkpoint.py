@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from exports.network_file import UNREADABLE
-from search_spaces.files import atomic_path
-from trial_runner.trial_spec import CHECKPOINT, Continuation, TrialFailed
+from exports.onnx.network_file import UNREADABLE
+from search_spaces._common.files import atomic_path
+from trial_runner.training.trial_spec import CHECKPOINT, Continuation, TrialFailed
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from torch.nn import functional
 
 from exports import read_bundle, read_network
 from search_spaces import SearchSpace
-from search_spaces.errors import UserError
-from search_spaces.networks import upsample_logits
-from search_spaces.pruning import fit_shape
-from trial_runner.study_config import DistillationSection
+from search_spaces._common.errors import UserError
+from search_spaces.networks.segmentation_net import upsample_logits
+from search_spaces.pruning.prune import fit_shape
+from trial_runner.config.study import DistillationSection
 from trial_runner.training.checkpoint import load_checkpoint
-from trial_runner.trial_spec import CHECKPOINT, TrialFailed, TrialSpec
+from trial_runner.training.trial_spec import CHECKPOINT, TrialFailed, TrialSpec
 
 _MULTIPLE_PX = 32
 

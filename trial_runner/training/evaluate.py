@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from objectives.split_scores import SplitScores
-from search_spaces.networks import upsample_logits
+from search_spaces.networks.segmentation_net import upsample_logits
 from trial_runner.training.batches import normalise
 
 

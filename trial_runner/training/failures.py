@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import torch
 
-from search_spaces.errors import UserError
-from trial_runner.study_config import TrainingSection
-from trial_runner.training.parallel import World
-from trial_runner.trial_spec import TrialFailed
+from search_spaces._common.errors import UserError
+from trial_runner.config.study import TrainingSection
+from trial_runner.training.distributed import World
+from trial_runner.training.trial_spec import TrialFailed
 
 _OUT_OF_MEMORY = "out of memory; lower training.batch_size or space.resolutions_px, or give each trial more memory"
 

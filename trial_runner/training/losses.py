@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from trial_runner.study_config import LossSection
+from trial_runner.config.study import LossSection
 
 _IMAGES_AT_ONCE = 64
 

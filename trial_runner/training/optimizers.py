@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from trial_runner.study_config import TrainingSection
+from trial_runner.config.study import TrainingSection
 
 _MOMENTUM = 0.9
 _POLY_POWER = 0.9

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from search_spaces.networks import SegmentationNet
-from search_spaces.pruning import Plan, channel_groups, prune_network, remove_channels, uniform_plan
-from trial_runner.study_config import PruningSection
+from search_spaces.networks.segmentation_net import SegmentationNet
+from search_spaces.pruning.prune import Plan, channel_groups, prune_network, remove_channels, uniform_plan
+from trial_runner.config.study import PruningSection
 from trial_runner.training.admm import Admm
 
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from exports import ExportError
-from exports.quantization import half_precision, pack_quantized, quantize, unpack_quantized
-from exports.quantization_net import QuantizedNet
+from exports.quantization.net import QuantizedNet
+from exports.quantization.quantize import half_precision, pack_quantized, quantize, unpack_quantized
 from trial_runner.training.batches import normalise
 from trial_runner.training.checkpoint import Checkpoint
-from trial_runner.trial_spec import TrialFailed, TrialSpec
+from trial_runner.training.trial_spec import TrialFailed, TrialSpec
 
 _BATCH = 8
 

@@ -11,7 +11,7 @@ from objectives.corruptions import corrupt
 from objectives.data import SplitArrays
 from objectives.metrics import ConfusionMatrix
 from objectives.objective import ROBUST
-from trial_runner.study_config import RobustnessSection, StudyConfig
+from trial_runner.config.study import RobustnessSection, StudyConfig
 
 _TOGETHER = 16
 

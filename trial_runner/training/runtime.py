@@ -8,7 +8,7 @@ import os
 import torch
 from torch import nn
 
-from trial_runner.study_config import TrainingSection
+from trial_runner.config.study import TrainingSection
 
 _FEW_CHANNELS = 8
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h

@@ -12,23 +12,23 @@ from torch import Tensor, nn
 from objectives.data import SplitArrays
 from objectives.trial_score import TrialScore
 from search_spaces import SearchSpace
-from search_spaces.networks import upsample_logits
-from search_spaces.pruning import fit_shape
+from search_spaces.networks.segmentation_net import upsample_logits
+from search_spaces.pruning.prune import fit_shape
 from trial_runner.training.augmentation import Augmentation
-from trial_runner.training.averaging import WeightAverage
 from trial_runner.training.batches import epoch_batches, plain_batches
-from trial_runner.training.calibration import calibrate_norms
 from trial_runner.training.checkpoint import Checkpoint, finished_checkpoint
 from trial_runner.training.distillation import Teacher, teacher_of
+from trial_runner.training.distributed import World
+from trial_runner.training.ema import WeightAverage
+from trial_runner.training.evaluator import Reader
 from trial_runner.training.failures import failures_told
 from trial_runner.training.losses import class_weights, segmentation_loss
 from trial_runner.training.optimizers import make_optimizer, rate_factor, set_rate
-from trial_runner.training.parallel import World
+from trial_runner.training.precise_bn import calibrate_norms
 from trial_runner.training.pruning_stage import PruningStage
 from trial_runner.training.quantization import PrecisionStage
-from trial_runner.training.reading import Reader
 from trial_runner.training.runtime import compiled, memory_format
-from trial_runner.trial_spec import TrialFailed, TrialSpec
+from trial_runner.training.trial_spec import TrialFailed, TrialSpec
 
 
 class Trainer:

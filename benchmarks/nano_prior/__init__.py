@@ -1,0 +1,1 @@
+"""Fitting of the Jetson Nano's prior on public measurements."""

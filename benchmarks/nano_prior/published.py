@@ -1,0 +1,102 @@
+"""Published latencies of whole networks on the Nano: reading the table, and each row's network as kernels."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.nano_prior.convnets import read_table
+from benchmarks.nano_prior.networks import build_network
+from hw_latency_model.kernels.extract import kernels_from_module
+from hw_latency_model.types import KernelSpec
+
+COLUMNS = ("model", "input_hxw", "batch", "precision", "runtime", "ms", "fps", "source")
+
+KNOWN = "ok"
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One row of the table.
+
+    Attributes:
+        model, input_hxw, precision, source: as published; ``source`` with "same" resolved.
+        input_hw: height and width; (0, 0) where the text is no size.
+        latency_ms: as published, or 1000 / fps; 0 where neither is given.
+        status: ``ok``, or why nothing can be predicted for it.
+    """
+
+    model: str
+    input_hxw: str
+    input_hw: tuple[int, int]
+    precision: str
+    source: str
+    latency_ms: float
+    status: str = KNOWN
+
+    @property
+    def key(self) -> str:
+        """The model's name without spelling: rows of one key are one network, at whatever size and precision."""
+        return re.sub(r"[^a-z0-9]", "", self.model.lower())
+
+    @property
+    def family(self) -> str:
+        """The letters that the key starts with: ``resnet``, ``vgg``, ``fcnresnet``."""
+        match = re.match(r"[a-z]+", self.key)
+        return match.group() if match else self.key
+
+
+def read_published(path: Path) -> list[PublishedRow]:
+    """Rows of the table.
+
+    Raises:
+        UserError: the file is missing or lacks a column.
+    """
+    rows: list[PublishedRow] = []
+    source = ""
+    for row in read_table(path, COLUMNS):
+        text = {key: (value or "").strip() for key, value in row.items() if key is not None}
+        source = text["source"] if text["source"] != "same" else source
+        size = re.fullmatch(r"(\d+)\s*[x×]\s*(\d+)", text["input_hxw"].lower())
+        hw = (int(size[1]), int(size[2])) if size else (0, 0)
+        latency = _number(text["ms"]) or (1000.0 / fps if (fps := _number(text["fps"])) else 0.0)
+        precision = text["precision"].lower()
+        status = KNOWN
+        if not size:
+            status = "unknown input size"
+        elif text["batch"] not in ("1", ""):
+            status = "batch is not 1"
+        elif precision not in ("fp32", "fp16"):
+            status = "no such precision on the Nano"
+        rows.append(PublishedRow(text["model"], text["input_hxw"], hw, precision, source, latency, status))
+    return rows
+
+
+def _number(text: str) -> float:
+    try:
+        return max(float(text), 0.0)
+    except ValueError:
+        return 0.0
+
+
+class PublishedNetworks:
+    """Kernels by name and input size; each network is built once."""
+
+    def __init__(self) -> None:
+        self._kernels: dict[tuple[str, tuple[int, int]], list[KernelSpec]] = {}
+
+    def kernels(self, row: PublishedRow) -> list[KernelSpec]:
+        """As TensorRT fuses them; empty for a network that nobody knows, or that does not take this input."""
+        place = (row.key, row.input_hw)
+        if place not in self._kernels:
+            net = build_network(row.model)
+            try:
+                self._kernels[place] = kernels_from_module(net, row.input_hw, runtime="tensorrt") if net else []
+            except (
+                ValueError,
+                RuntimeError,
+                AssertionError,
+            ):  # the network itself refuses this size, or returns no tensors
+                self._kernels[place] = []
+        return self._kernels[place]

@@ -1,0 +1,146 @@
+"""The report's sections on the front: what it is, what its networks see, and how well they tell each class."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import plotly.graph_objects as go
+
+from dashboards import tables, text
+from dashboards.figures import front as figures
+from dashboards.figures import objectives as objective_figures
+from dashboards.page import figure_box
+from dashboards.picture import front_svg
+from dashboards.study_report import trial_tables
+from objectives.objective import budget_texts
+from objectives.pareto import MEASURED_LATENCY, MIOU, ParetoFront, pareto_front
+from objectives.trial_record import REFUSED, TrialRecord
+
+_PREVIEW = "preview.png"
+_MOST_PREVIEWS = 4
+_CLASS_PX, _OBJECTIVE_PX, _MARGIN_PX = 40, 110, 150
+_USUAL = (
+    "Each network on the blue line is the most accurate one that is at least as fast. Bars are the interval of the predicted "
+    "latency, diamonds what was measured. Numbers are trials: hover for parameters, drag to zoom, double-click to go back."
+)
+
+
+def front_section(
+    path: Path,
+    study_name: str,
+    records: Sequence[TrialRecord],
+    front: ParetoFront,
+    latency_budget_ms: float | None,
+    drawn: dict[str, go.Figure],
+) -> str:
+    """The front as a figure and a table, and what has to be said of its members."""
+    usual = text.is_usual(front.objectives)
+    parts = [f"<section><h2>{'Accuracy against latency' if usual else 'The Pareto front'}</h2>"]
+    figure = figures.pareto_figure(records, front, latency_budget_ms=latency_budget_ms)
+    if figure is None:
+        parts.append(tables.empty("No trial has been trained to the end yet, so there is no front. " + _next(records)))
+        return "".join([*parts, "</section>"])
+    parts.append(tables.soft(_USUAL if usual else _others(front)))
+    panels = 1 if usual else objective_figures.panels_across(front.objectives)
+    least = 0 if panels == 1 else panels * objective_figures.LEAST_PANEL_WIDTH_PX
+    parts.append(figure_box("front", figure, drawn, min_width_px=least))
+    trade = None if usual else objective_figures.trade_figure(front)
+    if trade is not None:
+        parts.append("<h3>What each member trades</h3>")
+        parts.append(figure_box("trade", trade, drawn, min_width_px=_OBJECTIVE_PX * len(front.objectives)))
+    if usual:
+        svg = front_svg(records, front, title=study_name, latency_budget_ms=latency_budget_ms)
+        parts.append(f"<noscript>{svg}</noscript>")
+    parts.append("<h3>The front</h3>")
+    parts.append(trial_tables.front_table(front.records, path, front.objectives))
+    over = [r.number for r in front.records if text.over_budget(r, front.objectives, latency_budget_ms)]
+    if over:
+        parts.append(tables.note(f"Not within the budget, by what was measured where it was: {_trials(over)}."))
+    fallen = _fallen(front) if usual else ()
+    if fallen:
+        parts.append(
+            tables.note(
+                f"By what was measured, {_trials(fallen)} would not stand on the front: another member is at least as accurate and "
+                "was measured to be faster."
+            )
+        )
+    return "".join([*parts, "</section>"])
+
+
+def preview_section(front: ParetoFront) -> str:
+    """Pictures from the bundles of a few members, the most accurate one open; nothing where none was exported."""
+    shown = [(record, Path(record.bundle) / _PREVIEW) for record in front.records if record.bundle is not None]
+    shown = [(record, picture) for record, picture in shown if picture.is_file()]
+    shown.sort(key=lambda pair: -(pair[0].val_miou or 0.0))
+    if len(shown) > _MOST_PREVIEWS:
+        step = (len(shown) - 1) / (_MOST_PREVIEWS - 1)
+        shown = [shown[round(index * step)] for index in range(_MOST_PREVIEWS)]
+    if not shown:
+        return ""
+    parts = [
+        "<section><h2>What they see</h2>",
+        tables.soft("Images of the validation split, what the exported network makes of them, and their labels."),
+    ]
+    for index, (record, picture) in enumerate(shown):
+        data = base64.b64encode(picture.read_bytes()).decode()
+        facts = f"mIoU {text.miou(record.val_miou)}, {text.milliseconds(record.latency_ms)} ms"
+        title = f"Trial {record.number}: {text.network(record)}: {facts}"
+        alt = escape(f"images, predictions and labels of trial {record.number}")
+        body = f'<figure><img alt="{alt}" src="data:image/png;base64,{data}"></figure>'
+        parts.append(tables.folded(title, body, is_open=index == 0))
+    return "".join([*parts, "</section>"])
+
+
+def class_section(front: ParetoFront, class_names: Sequence[str], drawn: dict[str, go.Figure]) -> str:
+    """IoU of each class, by member."""
+    parts = ["<section><h2>IoU by class</h2>"]
+    figure = figures.class_iou_figure(front, class_names)
+    if figure is None:
+        parts.append(tables.empty("There is no network on the front yet whose classes could be shown."))
+        return "".join([*parts, "</section>"])
+    scores = [record.score.class_iou for record in front.records if record.score is not None]
+    absent = [name for i, name in enumerate(class_names) if all(len(s) > i and s[i] is None for s in scores)]
+    left_out = f" Left out, because neither labels nor predictions hold them: {', '.join(absent)}." if absent else ""
+    parts.append(
+        tables.soft(
+            "Of the front, on the validation split, at the labels' own resolution. mIoU is the mean over the classes that "
+            f"occur.{left_out}"
+        )
+    )
+    parts.append(figure_box("classes", figure, drawn, min_width_px=_MARGIN_PX + _CLASS_PX * len(class_names)))
+    return "".join([*parts, "</section>"])
+
+
+def _others(front: ParetoFront) -> str:
+    names = [objective.label for objective in front.objectives]
+    budgets = budget_texts(front.objectives)
+    return (
+        f"No network is at least as good as one of the front in {', '.join(names[:-1])} and {names[-1]}, and better in one of them."
+        + (f" Dashed: the budgets ({', '.join(budgets)})." if budgets else "")
+        + " Numbers are trials: hover for parameters, drag to zoom, double-click to go back."
+    )
+
+
+def _fallen(front: ParetoFront) -> tuple[int, ...]:
+    """Members of the front that another member beats by measured latency."""
+    measured = [record for record in front.records if record.measured_ms is not None]
+    still = pareto_front(measured, objectives=(MIOU, MEASURED_LATENCY)).numbers
+    return tuple(record.number for record in measured if record.number not in still)
+
+
+def _trials(numbers: Sequence[int]) -> str:
+    return f"{'trial' if len(numbers) == 1 else 'trials'} {', '.join(str(number) for number in numbers)}"
+
+
+def _next(records: Sequence[TrialRecord]) -> str:
+    ended = text.by_outcome(records)
+    if not records:
+        return "The study has no trials: run `paretoseg launch` with its config."
+    if ended[REFUSED] == len(records):
+        return "Every candidate was refused for its predicted latency: raise the budget, or allow smaller networks."
+    if ended[text.RUNNING]:
+        return "Trials are still running: write the report again when some have ended."
+    return "The tables below say how the trials ended."

@@ -1,0 +1,172 @@
+"""The HTML report: one file that explains a study, opens from a disk, and asks nothing of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+
+from dashboards import tables, text
+from dashboards.page import whole_page
+from dashboards.study_report import trial_tables
+from dashboards.study_report.front import class_section, front_section, preview_section
+from dashboards.study_report.search import choice_section, latency_section, learning_section
+from objectives.objective import Objective
+from objectives.pareto import ParetoFront
+from objectives.trial_record import DIED, FINISHED, REFUSED, REUSED, STOPPED, TrialRecord
+from search_spaces._common.files import atomic_path
+from search_spaces._common.urls import redact_url
+
+_LONG_TABLE = 12
+
+
+def write_report(
+    path: Path,
+    *,
+    study_name: str,
+    records: Sequence[TrialRecord],
+    front: ParetoFront,
+    class_names: Sequence[str] = (),
+    config_yaml: str = "",
+    device: str | None = None,
+    latency_budget_ms: float | None = None,
+    calibration: Mapping[str, Any] | None = None,
+    latency_report: Path | None = None,
+    rungs: Sequence[int] = (),
+    data_name: str | None = None,
+    written_at: datetime | None = None,
+) -> Path:
+    """Write the report of a study, finished or not, and return its path.
+
+    Args:
+        path: the .html file; replaced atomically, folders are made.
+        records: all trials of the study.
+        front: the front of ``records``; its reference point is the one stated.
+        class_names: of the data set, in the order of ``TrialScore.class_iou``.
+        config_yaml: the resolved config; passwords of URLs in it are hidden.
+        device: what the latencies are of.
+        calibration: facts of the latency model, as plain values; a key ``summary`` is set as a sentence.
+        latency_report: the latency model's own page, to be linked.
+        rungs: epochs at which trials were compared.
+        data_name: the data set's name.
+        written_at: the time stamp; now where None.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    drawn: dict[str, go.Figure] = {}
+    body = [
+        _headline(study_name, records, front, device, latency_budget_ms, data_name, written_at or datetime.now()),
+        "<main>",
+        front_section(path, study_name, records, front, latency_budget_ms, drawn),
+        preview_section(front),
+        learning_section(records, front, rungs, drawn),
+        choice_section(records, front, drawn),
+        latency_section(path, records, calibration, latency_report, drawn),
+        class_section(front, class_names, drawn),
+        _not_trained_section(records),
+        _all_section(records, front.objectives, config_yaml),
+        "</main>",
+        _footer(front),
+    ]
+    page = whole_page(study_name, "\n".join(body), drawn)
+    with atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def _headline(
+    study_name: str,
+    records: Sequence[TrialRecord],
+    front: ParetoFront,
+    device: str | None,
+    latency_budget_ms: float | None,
+    data_name: str | None,
+    written_at: datetime,
+) -> str:
+    ended = text.by_outcome(records)
+    about = [f"data: {data_name}"] if data_name else []
+    about.append(f"device: {device or 'not stated'}")
+    about += [words] if (words := text.precisions(records)) else []
+    about.append("no latency budget" if latency_budget_ms is None else f"budget {latency_budget_ms:g} ms")
+    trained_s = sum(record.score.train_s for record in records if record.score and record.reused_from is None)
+    about += [f"{text.seconds(trained_s)} of training"] if trained_s else []
+    about.append(f"written {written_at:%Y-%m-%d %H:%M}")
+    tiles = [
+        (str(len(records)), "trial" if len(records) == 1 else "trials"),
+        (str(ended[FINISHED]), text.OUTCOMES[FINISHED]),
+        (str(ended[STOPPED]), text.OUTCOMES[STOPPED]),
+        (str(ended[REFUSED]), text.OUTCOMES[REFUSED]),
+        (str(ended[DIED]), text.OUTCOMES[DIED]),
+    ]
+    tiles += [
+        (str(ended[name]), label) for name, label in ((REUSED, "reused"), (text.RUNNING, "running")) if ended[name]
+    ]
+    tiles.append((str(len(front)), "on the Pareto front"))
+    tiles += _best_tiles(front, latency_budget_ms)
+    return (
+        f'<header><div><h1>{escape(study_name)}</h1><div class="soft">{escape(" · ".join(about))}</div>'
+        f"{tables.tiles(tiles)}</div></header>"
+    )
+
+
+def _best_tiles(front: ParetoFront, latency_budget_ms: float | None) -> list[tuple[str, str]]:
+    within = [r for r in front.records if not text.over_budget(r, front.objectives, latency_budget_ms)]
+    best = max(within or front.records, key=lambda record: record.val_miou or 0.0, default=None)
+    if best is None or best.val_miou is None:
+        return []
+    known = f"{text.milliseconds(best.latency_ms)} ms" + ("" if within else ", over the budget")
+    volume = format(front.hypervolume, ".3f" if text.is_usual(front.objectives) else ".4g")
+    return [
+        (text.miou(best.val_miou), f"best mIoU, at {known}"),
+        (volume, text.volume_name(front.objectives)),
+    ]
+
+
+def _not_trained_section(records: Sequence[TrialRecord]) -> str:
+    parts = ["<section><h2>Refused and failed</h2>"]
+    for outcome, words, none, with_latency in (
+        (REFUSED, "refused before any training", "No candidate was refused before training.", True),
+        (DIED, "failed", "No trial failed.", False),
+    ):
+        chosen = [record for record in records if record.outcome == outcome]
+        if not chosen:
+            parts.append(tables.soft(none))
+            continue
+        title = f"{len(chosen)} {'trial' if len(chosen) == 1 else 'trials'} {words}"
+        body = trial_tables.reason_table(chosen, with_latency=with_latency)
+        parts.append(tables.folded(title, body, is_open=len(chosen) <= _LONG_TABLE))
+    exports = [record for record in records if record.export_error and record.bundle is None]
+    if exports:
+        rows: list[list[tables.Cell]] = [[str(r.number), text.network(r), r.export_error or ""] for r in exports]
+        columns = [tables.Column("trial", "number"), tables.Column("candidate", "words"), tables.Column("why", "words")]
+        parts.append(tables.folded(f"{len(exports)} not exported", tables.table(columns, rows), is_open=True))
+    return "".join([*parts, "</section>"])
+
+
+def _all_section(records: Sequence[TrialRecord], objectives: Sequence[Objective], config_yaml: str) -> str:
+    parts = ["<section><h2>The record</h2>"]
+    if records:
+        parts.append(tables.folded(f"All {len(records)} trials", trial_tables.trial_table(records, objectives)))
+    else:
+        parts.append(tables.empty("The study has no trial yet."))
+    if config_yaml.strip():
+        parts.append(tables.folded("The resolved config", f"<pre>{escape(redact_url(config_yaml))}</pre>"))
+    return "".join([*parts, "</section>"])
+
+
+def _footer(front: ParetoFront) -> str:
+    corner, unit = text.corner(front.objectives, front.reference_point), text.volume_unit(front.objectives)
+    between = "area" if len(front.objectives) == 2 else "volume"
+    return (
+        "<footer><p>mIoU: class-mean IoU from one confusion matrix over the whole validation split; classes absent "
+        "from labels and predictions are left out. Latency: one image, predicted before training by a model that was "
+        "fitted to measurements of the device; measured values are medians. Only networks trained to the end stand on "
+        "the front. "
+        f"Hypervolume: the {between} between the front and the reference point ({escape(corner)}), in {escape(unit)}.</p>"
+        "</footer>"
+    )

@@ -1,0 +1,120 @@
+"""The report's sections on the search: how trials learnt, and whether latencies were predicted right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import plotly.graph_objects as go
+
+from dashboards import tables, text
+from dashboards.figures import choices as choice_figures
+from dashboards.figures import curves as curve_figures
+from dashboards.figures import latency as latency_figures
+from dashboards.page import figure_box
+from dashboards.study_report import trial_tables
+from dashboards.study_report.model_facts import model_facts
+from objectives.pareto import ParetoFront
+from objectives.trial_record import STOPPED, TrialRecord
+
+
+def learning_section(
+    records: Sequence[TrialRecord], front: ParetoFront, rungs: Sequence[int], drawn: dict[str, go.Figure]
+) -> str:
+    """How trials learnt, what stopping some of them early saved, and the hypervolume by trial."""
+    parts = ['<section><div class="pair"><div><h2>Learning curves</h2>']
+    figure = curve_figures.learning_curves_figure(records, front, rungs=rungs)
+    if figure is None:
+        parts.append(tables.empty("No trial has reported an epoch yet."))
+    else:
+        stopped = sum(record.outcome == STOPPED for record in records)
+        epochs = [
+            (r.score.epoch, r.score.epochs_total) for r in records if r.score is not None and r.reused_from is None
+        ]
+        spent, full = sum(done for done, _ in epochs), sum(total for _, total in epochs)
+        saved = (
+            f" Training took {spent} epochs; training all of them to the end would have taken {full}."
+            if stopped and full
+            else ""
+        )
+        words = {0: "No trial was", 1: "1 trial was"}.get(stopped, f"{stopped} trials were")
+        parts.append(tables.soft(f"{words} stopped early.{saved}"))
+        parts.append(figure_box("curves", figure, drawn))
+    parts.append("</div><div><h2>Progress of the search</h2>")
+    figure = curve_figures.hypervolume_figure(records, front)
+    if figure is None:
+        parts.append(tables.empty("The hypervolume starts with the first trial that is trained to the end."))
+    else:
+        parts.append(tables.soft("Hypervolume of the front as trials came in; where flat, nothing better was found."))
+        parts.append(figure_box("progress", figure, drawn))
+    return "".join([*parts, "</div></div></section>"])
+
+
+def choice_section(records: Sequence[TrialRecord], front: ParetoFront, drawn: dict[str, go.Figure]) -> str:
+    """What the candidates' dimensions had to do with it; nothing while too few have been trained."""
+    figure = choice_figures.choices_figure(records, front)
+    if figure is None:
+        return ""
+    sentence = (
+        "Each dot is a network that was trained to the end. First the dimensions that its mIoU goes with most; with few trials that "
+        "may be chance, and the search tries good values more often."
+    )
+    box = figure_box("choices", figure, drawn, min_width_px=choice_figures.LEAST_WIDTH_PX)
+    return f"<section><h2>Which choices led where</h2>{tables.soft(sentence)}{box}</section>"
+
+
+def latency_section(
+    path: Path,
+    records: Sequence[TrialRecord],
+    calibration: Mapping[str, Any] | None,
+    latency_report: Path | None,
+    drawn: dict[str, go.Figure],
+) -> str:
+    """Whether the predictions were right, and what the latency model knows of itself."""
+    parts = ["<section><h2>Predicted against measured latency</h2>"]
+    parity, errors = (
+        latency_figures.predicted_vs_measured_figure(records),
+        latency_figures.relative_error_figure(records),
+    )
+    if parity is None or errors is None:
+        parts.append(
+            tables.empty("Nothing has been measured on the device after training, so predictions stand unchecked here.")
+        )
+    else:
+        parts.append(f"<p>{escape(_latency_sentence(records))}</p>")
+        pair = f"<div>{figure_box('parity', parity, drawn)}</div><div>{figure_box('errors', errors, drawn)}</div>"
+        parts.append(f'<div class="pair">{pair}</div>')
+    unknown = sorted({kind for record in records for kind in record.unknown_kinds})
+    if unknown:
+        parts.append(
+            tables.note(
+                "The latency model has no measurement of these kinds of kernel, and widened its intervals for them: "
+                f"{', '.join(unknown)}."
+            )
+        )
+    parts.append("<h3>The latency model</h3>")
+    if calibration:
+        rest = dict(calibration)
+        summary = rest.pop("summary", None)
+        parts.append(f"<p>{escape(str(summary))}</p>" if summary else "")
+        parts.append(tables.facts(model_facts(rest)))
+    else:
+        parts.append(tables.empty("No calibration was recorded with this study."))
+    if latency_report is not None:
+        link = escape(trial_tables.address(latency_report, path.absolute().parent))
+        parts.append(f'<p style="margin-top:10px"><a href="{link}">Report of the latency model</a></p>')
+    return "".join([*parts, "</section>"])
+
+
+def _latency_sentence(records: Sequence[TrialRecord]) -> str:
+    known = [r for r in records if r.reused_from is None and text.relative_error(r) is not None]
+    errors = [abs(text.relative_error(record) or 0.0) for record in known]
+    marks = [inside for inside in map(text.inside_interval, known) if inside is not None]
+    within = sum(error <= 0.1 for error in errors)
+    networks = "1 network" if len(known) == 1 else f"{len(known)} networks"
+    sentence = f"{networks} measured after training: median error of the prediction {median(errors):.1%}, largest "
+    sentence += f"{max(errors):.1%}; {within} of {len(known)} within 10%"
+    return f"{sentence}; {sum(marks)} of {len(marks)} inside the predicted interval." if marks else f"{sentence}."

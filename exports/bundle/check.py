@@ -1,0 +1,88 @@
+"""Is this folder a bundle that we can read, and is it whole?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from search_spaces._common.errors import UserError
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+
+_KEYS = ("candidate", "profile", "input", "output", "classes", "parity", "lint", "facts", "files", "measurements")
+# what a board or a file manager leaves beside the files of a bundle
+_TOLERATED = (".plan", ".engine", ".cache")
+
+
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file's content."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a bundle, its schema checked.
+
+    Raises:
+        UserError: no folder, no manifest, not JSON, a newer schema, or a part is missing.
+    """
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise UserError(f"there is no bundle at {folder}. Give the folder that holds {MANIFEST}, or export the trial.")
+    try:
+        manifest = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{folder} is not an export bundle: it has no {MANIFEST}. Give the folder that holds it, "
+            "or export the trial again."
+        ) from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}. Make it readable, then try again.") from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}). Export the trial again.") from error
+    found = manifest.get("schema_version") if isinstance(manifest, dict) else None
+    if not isinstance(found, int):
+        raise UserError(f"{path} is not a manifest of ours: it has no schema_version. Export the trial again.")
+    if found > SCHEMA_VERSION:
+        raise UserError(
+            f"{path} has schema version {found}, this paretoseg reads up to {SCHEMA_VERSION}. "
+            "Upgrade paretoseg, or export the trial again with this version."
+        )
+    missing = [key for key in _KEYS if key not in manifest]
+    if missing:
+        raise UserError(f"{path} is damaged: it lacks {', '.join(missing)}. Export the trial again.")
+    return dict(manifest)
+
+
+def verify_files(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Compare the folder with the manifest's list of files, byte for byte.
+
+    Raises:
+        UserError: naming the first file that is missing, changed, or not listed.
+    """
+    listed: Mapping[str, Any] = manifest["files"]
+    for name, entry in listed.items():
+        path = folder / name
+        if Path(name).name != name:
+            raise UserError(f'{folder / MANIFEST} lists "{name}", which lies outside the bundle. Do not use it.')
+        if not path.is_file():
+            raise UserError(f"{path} is missing from the bundle. Copy the whole folder, or export the trial again.")
+        if path.stat().st_size != entry["bytes"] or sha256_of(path) != entry["sha256"]:
+            raise UserError(
+                f"{path} is not the file that was exported: its checksum differs. "
+                "Copy the folder again, or export the trial again."
+            )
+    extra = sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.name not in listed
+        and path.name != MANIFEST
+        and not path.name.startswith(".")
+        and path.suffix not in _TOLERATED
+    )
+    if extra:
+        raise UserError(f"{folder / extra[0]} does not belong to the bundle. Move it elsewhere, then try again.")

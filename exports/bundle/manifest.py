@@ -1,0 +1,141 @@
+"""What a bundle's ``manifest.json`` says, for programs and for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from exports.bundle.check import SCHEMA_VERSION
+from exports.lint import lint_onnx, lint_summary
+from exports.onnx.export import OnnxFile
+from exports.onnx.graph import count_graph_params, load_graph
+from exports.profiles import DeviceProfile
+from exports.quantization.net import QuantizedNet
+from search_spaces.candidate import Candidate
+
+_RULE = (
+    "Upsample the logits bilinearly (half-pixel centres, align_corners false) to the size you want, then take the "
+    "class with the largest logit of each pixel."
+)
+
+
+def bundle_manifest(
+    onnx_file: OnnxFile,
+    candidate: Candidate,
+    profile: DeviceProfile,
+    *,
+    classes: Mapping[str, Any],
+    mean: Sequence[float],
+    std: Sequence[float],
+    precision: str,
+    quantized: QuantizedNet | None,
+    parity: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    checkpoint: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """The manifest of an exported network, as yet without the checksums of the bundle's files.
+
+    Args:
+        classes: ``names``, ``palette`` and ``ignore_index``.
+        mean, std: per channel (RGB), of images scaled to 0..1.
+        precision: what the device is to run it in; ``quantized`` is the network in INT8, for that one.
+        parity: how well the file agrees with torch.
+        facts: plain JSON about the trial.
+        checkpoint: name and SHA-256 of the file that the weights came from.
+    """
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "paretoseg bundle",
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "candidate": candidate.to_dict(),
+        "profile": _profile_facts(profile),
+        "precision": _precision_facts(precision, quantized),
+        "input": _input_facts(onnx_file, mean, std),
+        "output": _output_facts(onnx_file),
+        "classes": dict(classes),
+        "network": {"macs": onnx_file.macs, "params": _params(onnx_file, quantized)},
+        "parity": dict(parity),
+        "lint": _lint_facts(onnx_file, profile),
+        "facts": dict(facts),
+        "checkpoint": checkpoint,
+        "versions": _versions(),
+        "measurements": [],
+    }
+
+
+def _profile_facts(profile: DeviceProfile) -> dict[str, Any]:
+    return {
+        "name": profile.name,
+        "description": profile.description,
+        "runtime": profile.runtime,
+        "precisions": list(profile.precisions),
+    }
+
+
+def _precision_facts(precision: str, quantized: QuantizedNet | None) -> dict[str, Any]:
+    if quantized is None:
+        return {"name": precision}
+    convolutions = [step for step in quantized.program.steps if step.op in ("Conv", "ConvTranspose")]
+    return {
+        "name": precision,
+        "weights": f"int{quantized.weight_bits}, symmetric, one scale for each output channel",
+        "activations": "uint8, one scale and zero point for each tensor",
+        "convolutions": len(convolutions),
+        "integer_convolutions": len(quantized.placement.integer_steps),
+    }
+
+
+def _params(onnx_file: OnnxFile, quantized: QuantizedNet | None) -> int:
+    if quantized is not None:
+        return sum(parameter.numel() for parameter in quantized.parameters())
+    return count_graph_params(load_graph(onnx_file.path))
+
+
+def _input_facts(onnx_file: OnnxFile, mean: Sequence[float], std: Sequence[float]) -> dict[str, Any]:
+    return {
+        "name": onnx_file.input_name,
+        "dtype": "float32",
+        "layout": "NCHW",
+        "shape": list(onnx_file.input_shape),
+        "height_px": onnx_file.input_shape[2],
+        "width_px": onnx_file.input_shape[3],
+        "colour_order": "RGB",
+        "resize": "bicubic with antialiasing, as Pillow does",
+        "normalise": "(value / 255 - mean) / std per channel",
+        "mean": [float(value) for value in mean],
+        "std": [float(value) for value in std],
+    }
+
+
+def _output_facts(onnx_file: OnnxFile) -> dict[str, Any]:
+    return {
+        "name": onnx_file.output_name,
+        "dtype": "float32",
+        "layout": "NCHW",
+        "shape": list(onnx_file.output_shape),
+        "num_classes": onnx_file.output_shape[1],
+        "stride": onnx_file.input_shape[2] // onnx_file.output_shape[2],
+        "rule": _RULE,
+    }
+
+
+def _lint_facts(onnx_file: OnnxFile, profile: DeviceProfile) -> dict[str, Any]:
+    findings = lint_onnx(onnx_file.path, profile)
+    return {
+        "profile": profile.name,
+        "summary": lint_summary(findings, profile),
+        "findings": [asdict(finding) for finding in findings],
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in ("paretoseg", "torch", "timm", "onnx", "onnxslim", "onnxruntime", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

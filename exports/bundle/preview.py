@@ -1,0 +1,99 @@
+"""A picture of what the exported network sees: image, prediction, and label side by side."""
+
+from __future__ import annotations
+
+import colorsys
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from exports.onnx.parity import LabelArray, upsampled_classes
+from exports.onnx.runtime import FloatArray, OnnxSession
+
+Palette = tuple[tuple[int, int, int], ...]
+
+_PANEL_WIDTH_PX = 320
+_GAP_PX = 6
+_LINE_PX = 18
+_SWATCH_PX = 18
+_LONGEST_NAME = 40
+
+
+def default_palette(num_classes: int) -> Palette:
+    """Colours that tell neighbouring class ids apart: hues a golden ratio apart. Class 0 is dark."""
+    colours = [(40, 40, 40)]
+    for index in range(1, num_classes):
+        red, green, blue = colorsys.hsv_to_rgb(index * 0.618034 % 1.0, 0.75, (0.95, 0.75, 0.55)[index % 3])
+        colours.append((round(red * 255), round(green * 255), round(blue * 255)))
+    return tuple(colours[:num_classes])
+
+
+def write_preview(
+    path: Path,
+    session: OnnxSession,
+    images: FloatArray,
+    labels: Sequence[LabelArray] | None,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    class_names: Sequence[str],
+    palette: Palette,
+    ignore_index: int,
+    rows: int = 3,
+) -> None:
+    """Write a PNG with one row per image (the first ``rows``): image, prediction, label where given; classes below.
+
+    Args:
+        images: float32 (N, 3, height, width), normalised with ``mean`` and ``std``.
+        labels: uint8 (h, w) each; pixels of ``ignore_index`` are white.
+    """
+    height, width = images.shape[2:]
+    panel_h = round(_PANEL_WIDTH_PX * height / width)
+    count = min(rows, len(images))
+    titles = ["image", "prediction"] + (["label"] if labels is not None else [])
+    total_w = len(titles) * _PANEL_WIDTH_PX + (len(titles) + 1) * _GAP_PX
+    font = ImageFont.load_default()
+    entries = [name[:_LONGEST_NAME] for name in class_names]
+    entry_w = _SWATCH_PX + _GAP_PX + math.ceil(max((font.getlength(name) for name in entries), default=0))
+    columns = max(1, (total_w - _GAP_PX) // (entry_w + _GAP_PX))
+    legend_lines = -(-len(entries) // columns)
+    total_h = _LINE_PX + count * (panel_h + _GAP_PX) + legend_lines * _LINE_PX + _GAP_PX
+    canvas = Image.new("RGB", (total_w, total_h), (255, 255, 255))
+    draw = ImageDraw.Draw(canvas)
+    for column, title in enumerate(titles):
+        draw.text((_GAP_PX + column * (_PANEL_WIDTH_PX + _GAP_PX), 3), title, fill=(0, 0, 0), font=font)
+    for row in range(count):
+        size_hw = labels[row].shape if labels is not None else (height, width)
+        predicted = upsampled_classes(session.run(images[row : row + 1]), (size_hw[0], size_hw[1]))
+        panels = [_denormalise(images[row], mean, std), _colour(predicted, palette, ignore_index)]
+        if labels is not None:
+            panels.append(_colour(labels[row], palette, ignore_index))
+        for column, panel in enumerate(panels):
+            kind = Image.Resampling.BILINEAR if column == 0 else Image.Resampling.NEAREST
+            place = (_GAP_PX + column * (_PANEL_WIDTH_PX + _GAP_PX), _LINE_PX + row * (panel_h + _GAP_PX))
+            canvas.paste(Image.fromarray(panel).resize((_PANEL_WIDTH_PX, panel_h), kind), place)
+    top = _LINE_PX + count * (panel_h + _GAP_PX)
+    for index, (name, colour) in enumerate(zip(entries, palette, strict=True)):
+        left, line = _GAP_PX + index % columns * (entry_w + _GAP_PX), top + index // columns * _LINE_PX
+        draw.rectangle((left, line + 2, left + 12, line + 14), fill=colour, outline=(0, 0, 0))
+        draw.text((left + _SWATCH_PX, line + 3), name, fill=(0, 0, 0), font=font)
+    canvas.save(path, format="PNG")
+
+
+def _denormalise(image: FloatArray, mean: Sequence[float], std: Sequence[float]) -> NDArray[np.uint8]:
+    unit = image.transpose(1, 2, 0) * np.asarray(std, np.float32) + np.asarray(mean, np.float32)
+    pixels: NDArray[np.uint8] = (unit.clip(0.0, 1.0) * 255.0).round().astype(np.uint8)
+    return pixels
+
+
+def _colour(ids: LabelArray, palette: Palette, ignore_index: int) -> NDArray[np.uint8]:
+    table = np.full((256, 3), 255, np.uint8)
+    table[: len(palette)] = palette
+    if 0 <= ignore_index < 256:
+        table[ignore_index] = 255
+    coloured: NDArray[np.uint8] = table[ids]
+    return coloured

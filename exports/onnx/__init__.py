@@ -1,0 +1,1 @@
+"""ONNX files: export, reading, running, parity with torch."""

@@ -1,0 +1,146 @@
+"""A trained network as one torch file that says what it is: weights, candidate, input, classes, normalisation."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from exports.onnx.export import cpu_copy
+from exports.quantization.quantize import QuantizedNet, half_precision, pack_quantized, unpack_quantized
+from search_spaces import SegmentationNet, get_space
+from search_spaces._common.errors import UserError
+from search_spaces._common.files import atomic_path
+from search_spaces.candidate import Candidate
+from search_spaces.pruning.prune import fit_shape
+
+UNREADABLE = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, IndexError, ValueError, TypeError)
+"""What ``torch.load(weights_only=True)`` raises on files that are torn, or were never torch's."""
+
+_KEYS = ("state_dict", "candidate", "num_classes", "input_hw", "class_names", "ignore_index", "mean", "std")
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """What a network file holds.
+
+    Attributes:
+        net: in its final shape, on the CPU, in evaluation mode: normalised float32 (N, 3, H, W) to low-resolution logits.
+        candidate: what it is.
+        input_hw: height and width of the input in pixels.
+        class_names: one per channel of the logits.
+        ignore_index: label value that counts for nothing.
+        mean, std: per channel (RGB), of images scaled to 0..1.
+        data_kind: kind of the data set that it was trained on; None where the file does not say.
+        precision: ``fp32``, ``fp16`` or ``int8``: what it was scored in and is meant to run in.
+        quantized: the same network in INT8, on the CPU, in evaluation mode; None for the other precisions.
+    """
+
+    net: SegmentationNet
+    candidate: Candidate
+    input_hw: tuple[int, int]
+    class_names: tuple[str, ...]
+    ignore_index: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    data_kind: str | None = None
+    precision: str = "fp32"
+    quantized: QuantizedNet | None = None
+
+    def delivered(self) -> nn.Module:
+        """The network in the precision that it was scored in."""
+        if self.precision == "fp16":
+            return half_precision(self.net, self.input_hw)
+        return self.net if self.quantized is None else self.quantized
+
+
+def write_network(
+    path: Path,
+    net: nn.Module,
+    candidate: Candidate,
+    *,
+    input_hw: tuple[int, int],
+    class_names: Sequence[str],
+    ignore_index: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    data_kind: str | None = None,
+    precision: str = "fp32",
+    quantized: QuantizedNet | None = None,
+) -> None:
+    """Write ``net``, which must have the candidate's final (pruned) shape, and its INT8 form where there is one, atomically.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    content: dict[str, Any] = {
+        "state_dict": dict(cpu_copy(net).state_dict()),
+        "candidate": candidate.to_dict(),
+        "num_classes": len(class_names),
+        "input_hw": [int(input_hw[0]), int(input_hw[1])],
+        "class_names": list(class_names),
+        "ignore_index": int(ignore_index),
+        "mean": [float(value) for value in mean],
+        "std": [float(value) for value in std],
+        "data_kind": data_kind,
+        "precision": precision,
+        "quantized": None if quantized is None else pack_quantized(quantized),
+    }
+    with atomic_path(path) as temporary:
+        torch.save(content, temporary)
+
+
+def read_network(path: Path) -> TrainedNetwork:
+    """Read what ``write_network`` wrote; nothing in it is unpickled but plain values and tensors.
+
+    Raises:
+        UserError: the file is missing, damaged, something else, or of a search space that is not known here.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no network file at {path}; give a bundle's folder or its model.pt.")
+    try:
+        content = torch.load(path, weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError as error:  # torch's own words advise to read it unsafely
+        raise UserError(
+            f"{path} cannot be read as a network: it is none, or is damaged. Give a bundle's folder or its model.pt."
+        ) from error
+    except UNREADABLE as error:
+        raise UserError(
+            f"{path} cannot be read as a network ({str(error).splitlines()[0]}); export it again."
+        ) from error
+    missing = [key for key in _KEYS if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise UserError(
+            f"{path} is not a network file: it does not hold {', '.join(missing)}. A trial's last.pt is a training state: "
+            "run `paretoseg export STUDY.yaml --trial N` and give the bundle."
+        )
+    candidate = Candidate.from_dict(content["candidate"])
+    space = get_space(candidate.space, {})
+    net = space.build(candidate, content["num_classes"])
+    try:
+        if space.prune_ratio(candidate):
+            fit_shape(net, content["state_dict"])
+        net.load_state_dict(content["state_dict"])
+    except RuntimeError as error:
+        raise UserError(
+            f"the weights in {path} do not fit the network that its candidate describes here; it was made by another version "
+            "of paretoseg: export it again."
+        ) from error
+    height, width = content["input_hw"]
+    return TrainedNetwork(
+        net=net.eval(),
+        candidate=candidate,
+        input_hw=(int(height), int(width)),
+        class_names=tuple(content["class_names"]),
+        ignore_index=int(content["ignore_index"]),
+        mean=tuple(content["mean"]),
+        std=tuple(content["std"]),
+        data_kind=content.get("data_kind"),
+        precision=content.get("precision", "fp32"),
+        quantized=unpack_quantized(content["quantized"]) if content.get("quantized") else None,
+    )

@@ -1,0 +1,200 @@
+"""Does the exported file still say what the trained network said? Judged on real images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from exports.onnx.export import cpu_copy
+from exports.onnx.runtime import FloatArray, OnnxSession
+
+LabelArray = NDArray[np.uint8]
+
+# Float32 graphs with folded batch norms differ by 1e-7 to 1e-4 of the range; a wrong operator differs by 1e-2 and more.
+REL_TOLERANCE = 1e-3
+MIN_AGREEMENT = 0.999
+MIOU_TOLERANCE = 0.005
+QUANTIZED_TOLERANCE = 0.1
+QUANTIZED_AGREEMENT = 0.98
+# Two classes closer than this share of the range are a tie: which of them wins is rounding, not a difference.
+_TIE = 1e-5
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """What the comparison found.
+
+    Attributes:
+        images: how many images were compared.
+        max_abs_error: largest difference of any logit; NaN where an output was not finite.
+        max_rel_error: ``max_abs_error`` over the range (max - min) of torch's logits over all images.
+        argmax_agreement: share of pixels with the same class after upsampling, 0 to 1.
+        miou_torch, miou_onnx: class-mean IoU, 0 to 1, classes absent from both left out; None without labels.
+        tolerance: what ``max_rel_error`` was held against.
+        passed: whether the file may be handed out.
+        reason: one clause; why it failed, or what was compared.
+    """
+
+    images: int
+    max_abs_error: float
+    max_rel_error: float
+    argmax_agreement: float
+    miou_torch: float | None
+    miou_onnx: float | None
+    tolerance: float
+    passed: bool
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON; a number that is not finite becomes None."""
+        values = asdict(self)
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+
+
+def check_parity(
+    net: nn.Module,
+    onnx_path: Path,
+    images: FloatArray,
+    labels: Sequence[LabelArray] | None = None,
+    ignore_index: int = 255,
+    *,
+    tolerance: float = REL_TOLERANCE,
+    min_agreement: float = MIN_AGREEMENT,
+) -> ParityReport:
+    """Run both on ``images`` and compare logits, classes after upsampling, and (with labels) mIoU.
+
+    It passes when every output is finite, the largest logit error is at most ``tolerance`` of the logit range, at
+    least ``min_agreement`` of the pixels have the same class, and the two mIoU differ by at most 0.005. Upsampling is
+    bilinear (half-pixel centres) to the label's own size, or to the input's size without labels.
+
+    Args:
+        net: the trained network; copied to the CPU, left as it was.
+        onnx_path: its export.
+        images: float32 (N, 3, height, width), normalised as in training, N at least 1.
+        labels: N arrays uint8 (h, w) of class ids or ``ignore_index``, any size each.
+
+    Raises:
+        ExportError: the file cannot be loaded.
+        ValueError: no image, shapes that do not fit, or a label beyond the number of classes.
+    """
+    if len(images) == 0:
+        raise ValueError("parity needs at least one image")
+    if labels is not None and len(labels) != len(images):
+        raise ValueError(f"parity got {len(images)} images and {len(labels)} labels")
+    session = OnnxSession(onnx_path)
+    copied = cpu_copy(net)
+    ours, theirs = _run_torch(copied, images), session.run(images)
+    if ours.shape != theirs.shape:
+        raise ValueError(f"torch gives logits {ours.shape}, the ONNX file {theirs.shape}: it is another network's")
+    for who, logits in (("torch", ours), ("the ONNX file", theirs)):
+        finite = np.isfinite(logits).all(axis=(1, 2, 3))
+        if not finite.all():
+            where = int(np.flatnonzero(~finite)[0])
+            reason = f"{who} gives NaN or infinity for image {where}; the training probably diverged"
+            return ParityReport(len(images), math.nan, math.nan, 0.0, None, None, tolerance, False, reason)
+    error, span = float(np.abs(ours - theirs).max()), float(np.ptp(ours))
+    relative = 0.0 if error == 0.0 else (error / span if span > 0.0 else math.inf)
+    agreement, miou_torch, miou_onnx = _compare_classes(ours, theirs, images.shape[2:], labels, ignore_index, span)
+    reason = ""
+    if not relative <= tolerance:
+        reason = f"logits differ by {relative:.2g} of their range, more than {tolerance:g}"
+    elif agreement < min_agreement:
+        reason = f"only {agreement:.4%} of the pixels get the same class, fewer than {min_agreement:.1%}"
+    elif miou_torch is not None and miou_onnx is not None and abs(miou_torch - miou_onnx) > MIOU_TOLERANCE:
+        reason = f"mIoU is {miou_torch:.4f} in torch and {miou_onnx:.4f} in the ONNX file"
+    passed = not reason
+    reason = reason or f"same classes on {agreement:.3%} of the pixels of {len(images)} images"
+    return ParityReport(len(images), error, relative, agreement, miou_torch, miou_onnx, tolerance, passed, reason)
+
+
+def check_quantized(
+    net: nn.Module,
+    onnx_path: Path,
+    images: FloatArray,
+    labels: Sequence[LabelArray] | None = None,
+    ignore_index: int = 255,
+) -> ParityReport:
+    """``check_parity`` of a Q/DQ file against the network that simulates its rounding.
+
+    A sum that falls between two integers may be rounded either way, and the layers behind see another integer: logits then differ by
+    some steps of their 8-bit grid, and classes where two are close.
+    """
+    return check_parity(
+        net,
+        onnx_path,
+        images,
+        labels,
+        ignore_index,
+        tolerance=QUANTIZED_TOLERANCE,
+        min_agreement=QUANTIZED_AGREEMENT,
+    )
+
+
+def upsampled_classes(logits: FloatArray, size_hw: tuple[int, int]) -> LabelArray:
+    """Class ids (h, w) of logits (1, classes, low, low): bilinear to ``size_hw``, then the largest logit."""
+    classes: LabelArray = _upsample(logits, size_hw).argmax(axis=0).astype(np.uint8)
+    return classes
+
+
+def _upsample(logits: FloatArray, size_hw: tuple[int, int]) -> FloatArray:
+    tensor = nn.functional.interpolate(torch.from_numpy(logits), size=size_hw, mode="bilinear", align_corners=False)
+    upsampled: FloatArray = tensor[0].numpy()
+    return upsampled
+
+
+def _run_torch(net: nn.Module, images: FloatArray) -> FloatArray:
+    with torch.no_grad():
+        logits = [net(torch.from_numpy(np.ascontiguousarray(images[i : i + 1]))).numpy() for i in range(len(images))]
+    return np.concatenate(logits)
+
+
+def _compare_classes(
+    ours: FloatArray,
+    theirs: FloatArray,
+    input_hw: tuple[int, ...],
+    labels: Sequence[LabelArray] | None,
+    ignore_index: int,
+    span: float,
+) -> tuple[float, float | None, float | None]:
+    """Share of agreeing pixels, and both mIoU where there are labels. One image at a time: labels may be 2 Mpixel."""
+    classes = ours.shape[1]
+    matrices = np.zeros((2, classes, classes), np.int64)
+    same = total = 0
+    for index in range(len(ours)):
+        size = labels[index].shape if labels is not None else input_hw
+        up_ours = _upsample(ours[index : index + 1], (size[0], size[1]))
+        ids_ours = up_ours.argmax(axis=0)
+        ids_theirs = _upsample(theirs[index : index + 1], (size[0], size[1])).argmax(axis=0)
+        rows, columns = np.nonzero(ids_ours != ids_theirs)
+        margin = up_ours[ids_ours[rows, columns], rows, columns] - up_ours[ids_theirs[rows, columns], rows, columns]
+        same += ids_ours.size - int((margin > _TIE * span).sum())
+        total += ids_ours.size
+        if labels is not None:
+            for matrix, ids in zip(matrices, (ids_ours, ids_theirs), strict=True):
+                matrix += _confusion(labels[index], ids, classes, ignore_index)
+    if labels is None:
+        return same / total, None, None
+    return same / total, _miou(matrices[0]), _miou(matrices[1])
+
+
+def _confusion(label: LabelArray, ids: NDArray[np.intp], classes: int, ignore_index: int) -> NDArray[np.int64]:
+    keep = label != ignore_index
+    truth = label[keep].astype(np.int64)
+    if truth.size and truth.max() >= classes:
+        raise ValueError(f"a label holds class {truth.max()}, the network has {classes} classes")
+    return np.bincount(truth * classes + ids[keep], minlength=classes * classes).reshape(classes, classes)
+
+
+def _miou(matrix: NDArray[np.int64]) -> float | None:
+    hits = np.diagonal(matrix)
+    union = matrix.sum(axis=0) + matrix.sum(axis=1) - hits
+    present = union > 0
+    return float((hits[present] / union[present]).mean()) if present.any() else None

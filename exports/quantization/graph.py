@@ -1,0 +1,188 @@
+"""Which values of an exported network become 8-bit integers, so that ONNX Runtime runs its convolutions on them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from exports.onnx.graph import attributes, value_shapes
+from exports.quantization.ops import COMPUTE_WITH_CONSTANTS, Step, check_step
+
+# Operators that ONNX Runtime's CPU provider has an 8-bit kernel for, given Q/DQ around them.
+_COMPUTES = frozenset({"Conv", "Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool", "Sigmoid", "LeakyRelu"})
+# Operators that hand 8-bit values on under the scale that they came with.
+_PASSES_ON = frozenset({"MaxPool", "Resize"})
+_RESIZE_MODES = ("nearest", "linear")
+_CLAMPS = frozenset({"Relu", "Clip"})
+
+
+@dataclass(frozen=True)
+class Program:
+    """An ONNX graph as steps in the order in which they run.
+
+    Attributes:
+        steps: the nodes, but those that give constants.
+        constants: arrays that nodes read, by name.
+        source, result: names of input and output.
+        input_shape: (1, 3, height, width).
+    """
+
+    steps: tuple[Step, ...]
+    constants: Mapping[str, NDArray[Any]]
+    source: str
+    result: str
+    input_shape: tuple[int, ...]
+
+    def last_uses(self) -> list[tuple[str, ...]]:
+        """For each step, the values that nothing needs after it."""
+        last = {name: index for index, step in enumerate(self.steps) for name in (*step.inputs, *step.outputs)}
+        del last[self.result]
+        freed: list[list[str]] = [[] for _ in self.steps]
+        for name, index in last.items():
+            if name and name not in self.constants:
+                freed[index].append(name)
+        return [tuple(names) for names in freed]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a program is quantized.
+
+    Attributes:
+        values: names of quantized values, in the order in which they appear.
+        shares: for some of them, the one whose scale they take over.
+        integer_steps: names of the convolutions that run on integers.
+        cut: values that the runtime cuts off to whole steps instead of rounding: what its 8-bit linear Resize gives.
+        clamped: names of the activations (Relu, Clip) that the rounding of their result makes superfluous.
+    """
+
+    values: tuple[str, ...]
+    shares: Mapping[str, str]
+    cut: frozenset[str]
+    integer_steps: frozenset[str]
+    clamped: frozenset[str]
+
+
+def with_global_pools(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which the mean over a map is a GlobalAveragePool: the same number, with an 8-bit kernel."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    for node in changed.graph.node:
+        values = attributes(node)
+        if node.op_type == "ReduceMean" and values.get("axes") in ([2, 3], [-2, -1]) and values.get("keepdims", 1) == 1:
+            node.op_type = "GlobalAveragePool"
+            del node.attribute[:]
+    return changed
+
+
+def read_program(model: onnx.ModelProto) -> Program:
+    """The graph of a model with static shapes.
+
+    Raises:
+        ExportError: an operator is not known to ``quantization_ops``.
+    """
+    graph = model.graph
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    shapes = value_shapes(model)
+    steps: list[Step] = []
+    for index, node in enumerate(graph.node):
+        values = attributes(node)
+        if node.op_type == "Constant":
+            constants[node.output[0]] = numpy_helper.to_array(values["value"])
+            continue
+        name = node.name if node.name and all(node.name != step.name for step in steps) else f"{node.op_type}_{index}"
+        out_shape = tuple(size or 0 for size in shapes.get(node.output[0], ()))
+        step = Step(node.op_type, name, tuple(node.input), tuple(node.output), values, out_shape)
+        check_step(step)
+        steps.append(step)
+    source = next(value.name for value in graph.input if value.name not in constants)
+    shape = tuple(size or 0 for size in shapes[source])
+    return Program(tuple(steps), constants, source, graph.output[0].name, shape)
+
+
+def place(program: Program) -> Placement:
+    """Quantize what an 8-bit kernel reads or writes; all else stays in float.
+
+    A convolution's result is rounded after the activation behind it, so that the two become one kernel. A hard-swish, which has
+    no 8-bit kernel, stays whole. The scheme is that of arXiv 1806.08342: per-channel weights, one scale for each activation.
+    """
+    uses = Counter(name for step in program.steps for name in step.inputs)
+    uses[program.result] += 1
+    readers: dict[str, list[Step]] = {}
+    for step in program.steps:
+        for name in step.inputs:
+            readers.setdefault(name, []).append(step)
+    swishes = _swishes(program)
+    integer = [step for step in program.steps if _has_kernel(step, program) and step.name not in swishes]
+    clamped: set[str] = set()
+    wanted: set[str] = set()
+    for step in integer:
+        wanted.update(name for name in step.inputs if name and name not in program.constants)
+        result = step.outputs[0]
+        behind = readers.get(result, [])
+        if uses[result] == 1 and behind and _clamps_around_zero(behind[0], program):
+            clamped.add(behind[0].name)
+            result = behind[0].outputs[0]
+        wanted.add(result)
+    shares: dict[str, str] = {}
+    order = [program.source] if program.source in wanted else []
+    for step in program.steps:
+        result = step.outputs[0]
+        if _passes_on(step) and step.inputs[0] in wanted:
+            wanted.add(result)
+            shares[result] = shares.get(step.inputs[0], step.inputs[0])
+        order += [name for name in step.outputs if name in wanted]
+    convolutions = frozenset(step.name for step in integer if step.op == "Conv")
+    resized = {step.outputs[0] for step in program.steps if step.op == "Resize" and step.attributes["mode"] == "linear"}
+    return Placement(tuple(order), shares, frozenset(resized & set(shares)), convolutions, frozenset(clamped))
+
+
+def _has_kernel(step: Step, program: Program) -> bool:
+    if step.op not in _COMPUTES or len(step.out_shape) != 4:
+        return False
+    if step.op == "Conv":
+        return step.inputs[0] not in program.constants and step.inputs[1] in program.constants
+    return not any(name in program.constants for name in step.inputs)
+
+
+def _passes_on(step: Step) -> bool:
+    return step.op in _PASSES_ON and (step.op != "Resize" or step.attributes.get("mode", "nearest") in _RESIZE_MODES)
+
+
+def _clamps_around_zero(step: Step, program: Program) -> bool:
+    """Whether it only cuts values off at bounds that a range with 0 in it keeps."""
+    if step.op not in _CLAMPS:
+        return False
+    bounds = [program.constants[name] for name in step.inputs[1:3] if name]
+    if step.op == "Relu":
+        return True
+    return len(bounds) == 2 and float(bounds[0]) <= 0.0 < float(bounds[1])
+
+
+def _swishes(program: Program) -> set[str]:
+    """Names of the products ``x * hard_sigmoid(x)``."""
+    gates = {step.outputs[0]: step.inputs[0] for step in program.steps if step.op == "HardSigmoid"}
+    products = [step for step in program.steps if step.op == "Mul"]
+    return {
+        step.name
+        for step in products
+        for gate, other in (step.inputs, step.inputs[::-1])
+        if gate in gates and gates[gate] == other
+    }
+
+
+def is_operand(step: Step) -> bool:
+    """Whether the step's constants are numbers that it computes with."""
+    return step.op in COMPUTE_WITH_CONSTANTS
+
+
+def floats(constant: NDArray[Any]) -> NDArray[np.float32]:
+    """A constant as float32."""
+    return np.asarray(constant, dtype=np.float32)

@@ -1,0 +1,225 @@
+"""An exported network in torch, in the precision of its device: rounded to half, or to 8-bit integers with trainable weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from exports.quantization.graph import Program, floats, is_operand, place, read_program, with_global_pools
+from exports.quantization.ops import Step, run_step
+
+Calibration = Literal["average", "minmax"]
+
+LEVELS = 255
+_FOLLOW = 0.01
+"""Share by which a range moves towards the batch's in training."""
+_LEAST_RANGE = 1e-5
+_LEAST_SCALE = 1e-10
+_CUT = 0.499
+"""Steps that make rounding to the nearest cut off instead; those missing to a half keep a value that lies on the grid there."""
+_BIAS_STEPS = float(2**30)
+_TRAINED = ("Conv", "ConvTranspose", "Gemm")
+
+
+class GraphNet(nn.Module):
+    """The float network that an ONNX model describes, batch norms folded, its weights parameters again.
+
+    Parameters keep the names of their layers, below ``encoder`` or ``decoder``. Images must be of the model's input size; there may
+    be any number of them.
+
+    Args:
+        model: as ``onnx_model`` makes it.
+
+    Raises:
+        ExportError: the model holds an operator that is not known here.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        super().__init__()
+        self.graph = model.SerializeToString(deterministic=True)
+        self.program: Program = read_program(model)
+        self.encoder, self.decoder = nn.ParameterDict(), nn.ParameterDict()
+        self._frees = self.program.last_uses()
+        self._places: dict[tuple[str, int], tuple[nn.ParameterDict, str] | str] = {}
+        for step in self.program.steps:
+            for position, name in enumerate(step.inputs):
+                if name in self.program.constants and is_operand(step):
+                    self._places[step.name, position] = self._hold(step, position, floats(self.program.constants[name]))
+
+    def _hold(self, step: Step, position: int, value: Any) -> tuple[nn.ParameterDict, str] | str:
+        tensor = torch.from_numpy(np.array(value))
+        key = f"{step.name.strip('/')}:{position}".replace(".", "/")
+        if step.op in _TRAINED:
+            part = self.encoder if key.startswith("encoder") else self.decoder
+            part[key] = nn.Parameter(tensor)
+            return part, key
+        self.register_buffer(key, tensor)
+        return key
+
+    def operand(self, step: Step, position: int) -> Tensor:
+        """A constant that ``step`` computes with, as it is now. KeyError where the input is none."""
+        place = self._places[step.name, position]
+        found: Tensor = getattr(self, place) if isinstance(place, str) else place[0][place[1]]
+        return found
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (N, 3, H, W) to logits, as the exported network gives them. ValueError for another size."""
+        if images.shape[2:] != torch.Size(self.program.input_shape[2:]):
+            raise ValueError(
+                f"the network takes images of {self.program.input_shape[2:]}, not {tuple(images.shape[2:])}"
+            )
+        with torch.autocast(images.device.type, enabled=False):
+            values = {self.program.source: self._settled(self.program.source, images.float())}
+            for step, freed in zip(self.program.steps, self._frees, strict=True):
+                results = run_step(step, self._arguments(step, values))
+                values.update(
+                    (name, self._settled(name, each)) for name, each in zip(step.outputs, results, strict=True)
+                )
+                for name in freed:
+                    values.pop(name, None)
+        return values[self.program.result]
+
+    def _arguments(self, step: Step, values: dict[str, Tensor]) -> list[Any]:
+        given: list[Any] = []
+        for position, name in enumerate(step.inputs):
+            if (step.name, position) in self._places:
+                given.append(self._rounded(step, position))
+            elif name in self.program.constants:
+                given.append(self.program.constants[name])
+            else:
+                given.append(values[name] if name else None)
+        return given
+
+    def _rounded(self, step: Step, position: int) -> Tensor:
+        """A weight as the device holds it."""
+        return self.operand(step, position)
+
+    def _settled(self, name: str, value: Tensor) -> Tensor:
+        """An activation as the device holds it."""
+        return value
+
+
+class HalfNet(GraphNet):
+    """The same with every weight and every activation rounded to float16, sums in float32; beyond 65504 lies infinity."""
+
+    def _rounded(self, step: Step, position: int) -> Tensor:
+        return self.operand(step, position).half().float()
+
+    def _settled(self, name: str, value: Tensor) -> Tensor:
+        return value.half().float()
+
+
+class QuantizedNet(GraphNet):
+    """The same in 8-bit integers, simulated in float: what its Q/DQ export computes (arXiv 1806.08342).
+
+    Weights of convolutions are rounded per output channel, symmetric; activations per tensor, with a range that holds 0. In
+    training mode gradients pass the rounding unchanged within a range, and ranges follow the batches.
+
+    Args:
+        weight_bits: 8; or 7 for processors whose 8-bit products overflow 16 bits (x86 without VNNI).
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, model: onnx.ModelProto, *, weight_bits: int = 8) -> None:
+        super().__init__(with_global_pools(model))
+        self.weight_bits = weight_bits
+        self.placement = place(self.program)
+        owners = [name for name in self.placement.values if name not in self.placement.shares]
+        position = {name: index for index, name in enumerate(owners)}
+        self._range_of = {name: position[self.placement.shares.get(name, name)] for name in self.placement.values}
+        self.register_buffer("low", torch.zeros(len(owners)))
+        self.register_buffer("high", torch.zeros(len(owners)))
+        self._seen: dict[int, list[Tensor]] | None = None
+
+    @property
+    def weight_limit(self) -> int:
+        """Largest integer that a weight becomes; the smallest is its negative."""
+        return int(2 ** (self.weight_bits - 1)) - 1
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Tensor], how: Calibration = "average") -> None:
+        """Set the ranges of the activations from what the float network computes on ``batches`` of normalised images.
+
+        Args:
+            how: ``minmax`` takes the extremes over all images, ``average`` the mean of each image's extremes.
+
+        Raises:
+            ValueError: there is no batch, or an activation is not finite.
+        """
+        was_training = self.training
+        self.eval()
+        self._seen = {}
+        try:
+            for batch in batches:
+                self(batch)
+            if not self._seen:
+                raise ValueError("calibration needs at least one image")
+            for index, extremes in self._seen.items():
+                each = torch.cat(extremes)
+                low, high = each.mean(0) if how == "average" else torch.stack([each[:, 0].amin(), each[:, 1].amax()])
+                if not bool(torch.isfinite(low + high)):
+                    raise ValueError("an activation is NaN or infinite; the training has probably diverged")
+                self.low[index], self.high[index] = low.clamp_max(0.0), high.clamp_min(0.0)
+        finally:
+            self._seen = None
+            self.train(was_training)
+
+    def is_quantized(self, name: str) -> bool:
+        return name in self._range_of
+
+    def grid(self, name: str) -> tuple[Tensor, Tensor]:
+        """(scale, zero point) of a quantized value: float32 and int32 scalars; 0 is on the grid."""
+        index = self._range_of[name]
+        low, high = self.low[index], self.high[index]
+        scale = (high - low).clamp_min(_LEAST_RANGE) / LEVELS
+        return scale, (-low / scale).round().clamp(0, LEVELS).to(torch.int32)
+
+    def weight_scale(self, step: Step) -> Tensor:
+        """Scale of each output channel of an integer convolution, (channels,).
+
+        At least so large that the bias, which is held in multiples of it and of the input's scale, fits into 32 bits.
+        """
+        scale = self.operand(step, 1).detach().flatten(1).abs().amax(1) / self.weight_limit
+        if len(step.inputs) > 2:
+            scale = torch.maximum(
+                scale, self.operand(step, 2).detach().abs() / (self.grid(step.inputs[0])[0] * _BIAS_STEPS)
+            )
+        return scale.clamp_min(_LEAST_SCALE)
+
+    def _rounded(self, step: Step, position: int) -> Tensor:
+        value = self.operand(step, position)
+        if position != 1 or self._seen is not None or step.name not in self.placement.integer_steps:
+            return value
+        scale = self.weight_scale(step)
+        zero = torch.zeros_like(scale, dtype=torch.int32)
+        limit = self.weight_limit
+        return torch.fake_quantize_per_channel_affine(value, scale, zero, 0, -limit, limit)
+
+    def _settled(self, name: str, value: Tensor) -> Tensor:
+        index = self._range_of.get(name)
+        if index is None:
+            return value
+        owner = name not in self.placement.shares
+        if self._seen is not None:
+            if owner:
+                flat = value.flatten(1)
+                self._seen.setdefault(index, []).append(torch.stack([flat.amin(1), flat.amax(1)], 1))
+            return value
+        if self.training and owner:
+            self._follow(index, value.detach())
+        scale, zero = self.grid(name)
+        if name in self.placement.cut:
+            value = value - _CUT * scale
+        return torch.fake_quantize_per_tensor_affine(value, scale, zero, 0, LEVELS)
+
+    @torch.no_grad()
+    def _follow(self, index: int, value: Tensor) -> None:
+        self.low[index].lerp_(value.amin().clamp_max(0.0), _FOLLOW)
+        self.high[index].lerp_(value.amax().clamp_min(0.0), _FOLLOW)

@@ -1,0 +1,42 @@
+"""Ways to a board: through ``ssh``, on this machine, or on a stick."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+
+from hw_latency_model.board.device_config import DeviceConfig
+from hw_latency_model.board.transport.agent_link import DONE_EXIT, RESUMABLE_EXIT, USER_EXIT, AgentLink, Poll
+from hw_latency_model.board.transport.offline import find_results, write_carry_kit
+from hw_latency_model.board.transport.retry import Reconnect
+from hw_latency_model.board.transport.shell import ConnectionLost, LocalShell
+from hw_latency_model.board.transport.ssh import SshShell
+
+__all__ = [
+    "DONE_EXIT",
+    "RESUMABLE_EXIT",
+    "USER_EXIT",
+    "AgentLink",
+    "ConnectionLost",
+    "Poll",
+    "Reconnect",
+    "find_results",
+    "open_link",
+    "write_carry_kit",
+]
+
+
+def open_link(config: DeviceConfig, session: str) -> AgentLink:
+    """The way to the board that ``config`` names; nothing is sent yet.
+
+    Raises:
+        ValueError: the transport is ``offline``: no link leads there.
+    """
+    board = config.board
+    if config.transport == "ssh":
+        assert config.ssh is not None
+        return AgentLink(SshShell(config.ssh), board.dir, session, board.python or "python3")
+    if config.transport == "local":
+        root = config.calibration.output_dir / board.dir
+        return AgentLink(LocalShell(), str(root), session, board.python or shlex.quote(sys.executable))
+    raise ValueError(f"transport {config.transport} has no link")

@@ -1,0 +1,1 @@
+"""Latency models that ship with the package, and the Jetson Nano's prior."""

@@ -1,0 +1,69 @@
+"""Latency models that come in the box: fitted on public measurements, uncalibrated, for users without a measurement yet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from hw_latency_model.bundled.nano_prior import NanoPrior
+from hw_latency_model.local.device import DEVICES
+from hw_latency_model.model.latency_model import LatencyModel
+from search_spaces._common.errors import UserError
+
+FOLDER = Path(__file__).parent
+HELD_OUT_SUFFIX = "heldout"
+
+_ALIASES = {"nano": "jetson-nano"}
+
+
+def boxed_names() -> list[tuple[str, str]]:
+    """(device, precision) of every model in the box, sorted."""
+    stems = [path.stem.rpartition("-") for path in sorted(FOLDER.glob("*.json"))]
+    return [(device, precision) for device, _, precision in stems if precision != HELD_OUT_SUFFIX]
+
+
+def load_boxed(device: str, precision: str) -> LatencyModel:
+    """The model of a device (``jetson-nano``, or ``nano`` for short) in ``fp32`` or ``fp16``; its ``calibrated`` is False.
+
+    Raises:
+        UserError: there is none of that device and precision in the box.
+    """
+    known = boxed_names()
+    name = _ALIASES.get(device, device)
+    if (name, precision) not in known:
+        listed = ", ".join(f"{item} {kind}" for item, kind in known)
+        raise UserError(
+            f"there is no latency model of {device} in {precision}: none was calibrated here, and only those of {listed} come with "
+            "paretoseg. Run `paretoseg calibrate` for your device, or correct the name."
+        )
+    return LatencyModel.load(FOLDER / f"{name}-{precision}.json")
+
+
+def calibrated_or_boxed(path: Path, device: str, precision: str) -> LatencyModel:
+    """The model that a calibration left at ``path``, or, where there is no such file, the one in the box.
+
+    Raises:
+        UserError: there is neither, or the file is damaged.
+    """
+    if path.is_file() or device in DEVICES:
+        return LatencyModel.load(path)
+    return load_boxed(device, precision)
+
+
+def held_out_models(device: str, precision: str) -> Mapping[str, LatencyModel]:
+    """For every published network that the boxed model was fitted on, by key: the model of a fit that never saw it.
+
+    Raises:
+        UserError: there is no such model in the box.
+    """
+    model = load_boxed(device, precision)
+    text = (FOLDER / f"{_ALIASES.get(device, device)}-{HELD_OUT_SUFFIX}.json").read_text()
+    parameters: dict[str, dict[str, float]] = json.loads(text)["parameters"]
+    return {
+        key: replace(
+            model, fit_result=replace(model.fit_result, prior=NanoPrior(tuple(model.kinds), precision, values))
+        )
+        for key, values in parameters.items()
+    }

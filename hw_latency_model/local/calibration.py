@@ -1,0 +1,230 @@
+"""Calibrating a device: measure architectures of the search space for as long as allowed, keep them, fit the model."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from exports import ExportError, export_onnx
+from exports.quantization.qdq import export_quantized
+from exports.quantization.quantize import quantize
+from hw_latency_model.kernels.extract import kernels_from_onnx
+from hw_latency_model.local.device import Device, get_device
+from hw_latency_model.local.protocol import ProtocolSettings
+from hw_latency_model.local.sampling import covering_order
+from hw_latency_model.model.latency_model import MIN_MEASUREMENTS, LatencyModel
+from hw_latency_model.store.measurement_store import MeasurementStore
+from hw_latency_model.types import Measurement
+from search_spaces import Candidate, SearchSpace, SegmentationNet
+from search_spaces._common.errors import UserError
+from search_spaces.describe import architecture_words
+
+MODEL_FILE = "latency_model.json"
+STORE_FILE = "measurements.sqlite"
+MAX_NETWORKS = 200
+FIT_RESERVE_REL = 0.1
+"""Share of the budget kept for fitting."""
+
+
+@dataclass(frozen=True)
+class CalibrationReport:
+    """What a calibration did and how far its model can be trusted.
+
+    Attributes:
+        device, fingerprint: what was measured.
+        model_path, store_path: where the model and all measurements lie.
+        measured: networks measured this time; ``networks``: distinct ones the model was fitted on, older ones included.
+        skipped: networks that could not be exported, with the reason.
+        seconds: wall time in all.
+        noise_rel: median relative noise of the measurements; noisy: how many were marked so.
+        waited_rel: median share of time other processes held the core.
+        loo_median_error_rel, loo_within10: of networks predicted by a model that never saw them.
+        coverage: share of leave-one-out intervals that held the measured value.
+        reference_drift_rel: spread of the reference network over the calibration.
+    """
+
+    device: str
+    fingerprint: dict[str, Any]
+    model_path: Path
+    store_path: Path
+    measured: int
+    networks: int
+    skipped: tuple[str, ...]
+    seconds: float
+    noise_rel: float
+    noisy: int
+    waited_rel: float
+    loo_median_error_rel: float
+    loo_within10: float
+    coverage: float
+    reference_drift_rel: float
+
+    @property
+    def summary(self) -> str:
+        """A few lines for people."""
+        lines = [
+            f"{self.device}: {self.measured} networks measured in {self.seconds:.0f} s"
+            + (f", {self.networks} with those of earlier calibrations" if self.networks > self.measured else ""),
+            f"leaving each out in turn: median error {self.loo_median_error_rel:.1%}, "
+            f"{self.loo_within10:.0%} within 10 %, interval held {self.coverage:.0%}",
+            f"machine: noise {self.noise_rel:.1%}, reference spread {self.reference_drift_rel:.1%}, "
+            f"{self.waited_rel:.0%} of the time the core was taken by others, {self.noisy} measurements marked noisy",
+            f"model: {self.model_path}",
+        ]
+        return "\n".join([*lines, *(f"left out: {reason}" for reason in self.skipped)])
+
+    def to_dict(self) -> dict[str, Any]:
+        value = asdict(self)
+        value.update(model_path=str(self.model_path), store_path=str(self.store_path), skipped=list(self.skipped))
+        return value
+
+
+def calibrate(
+    device: Device | str,
+    space: SearchSpace,
+    num_classes: int,
+    out_dir: Path,
+    *,
+    budget_s: float = 90.0,
+    max_networks: int = MAX_NETWORKS,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+    settings: ProtocolSettings | None = None,
+) -> CalibrationReport:
+    """Measure a covering sample of ``space`` on ``device``, append it to the store in ``out_dir``, and fit the model.
+
+    Each measurement is stored at once: an interrupted calibration loses at most one. A second one measures other
+    architectures first and fits on all that were taken under the same fingerprint.
+
+    Args:
+        device: a device or its name.
+        num_classes: channels of the logits.
+        out_dir: gets ``latency_model.json`` and ``measurements.sqlite``.
+        budget_s: wall seconds; at least five networks are measured however long they take.
+        max_networks: stop earlier, after so many.
+        seed: of the sample.
+        progress: called with one line after each network.
+        settings: of the timing protocol; the device's own by default.
+
+    Raises:
+        UserError: unknown device, the folder cannot be written, or it holds a model of another precision.
+    """
+    started = time.perf_counter()
+    target = get_device(device) if isinstance(device, str) else device
+    fingerprint = target.fingerprint()
+    _check_precision(out_dir / MODEL_FILE, target)
+    store = MeasurementStore(out_dir / STORE_FILE)
+    try:
+        known = {item.subject for item in store.all(target.name, fingerprint)}
+        order = covering_order(space, MAX_NETWORKS + len(known), seed=seed)
+        order = [item for item in order if subject_of(space, item, num_classes) not in known][:max_networks]
+        fresh: list[Measurement] = []
+        skipped: list[str] = []
+        longest = 0.0
+        with tempfile.TemporaryDirectory() as folder:
+            for candidate in order:
+                begun = time.perf_counter()
+                left = budget_s * (1.0 - FIT_RESERVE_REL) - (begun - started)
+                if left < longest and len(known) + len(fresh) >= MIN_MEASUREMENTS:
+                    break
+                try:
+                    measurement = measure_candidate(
+                        target, space, candidate, num_classes, Path(folder), settings=settings
+                    )
+                except ExportError as error:
+                    skipped.append(str(error))
+                    continue
+                store.add(measurement, protocol=asdict(settings or ProtocolSettings()))
+                fresh.append(measurement)
+                longest = max(0.7 * longest, time.perf_counter() - begun)
+                if progress is not None:
+                    progress(_line(measurement, candidate, len(fresh), time.perf_counter() - started, budget_s))
+        everything = store.all(target.name, fingerprint)
+    finally:
+        store.close()
+    model = LatencyModel.fit(everything, device=target.name, fingerprint=fingerprint)
+    model_path = out_dir / MODEL_FILE
+    model.save(model_path)
+    recent = fresh or everything
+    return CalibrationReport(
+        device=target.name,
+        fingerprint=fingerprint,
+        model_path=model_path,
+        store_path=out_dir / STORE_FILE,
+        measured=len(fresh),
+        networks=model.quality.networks,
+        skipped=tuple(skipped),
+        seconds=time.perf_counter() - started,
+        noise_rel=model.quality.noise_rel,
+        noisy=sum(item.noisy for item in recent),
+        waited_rel=sorted(item.waited_rel for item in recent)[len(recent) // 2],
+        loo_median_error_rel=model.quality.median_error_rel,
+        loo_within10=model.quality.within10,
+        coverage=model.quality.coverage,
+        reference_drift_rel=model.quality.reference_drift_rel,
+    )
+
+
+def _check_precision(path: Path, device: Device) -> None:
+    try:
+        there = LatencyModel.load(path)
+    except UserError:
+        return  # none, or a damaged one, which a calibration puts right
+    if there.precision != device.precision:
+        raise UserError(
+            f"{path} is the latency model of {there.device} in {there.precision}, which a calibration in {device.precision} would "
+            "replace. Set device.latency_model to a file in another folder."
+        )
+
+
+def measure_candidate(
+    device: Device,
+    space: SearchSpace,
+    candidate: Candidate,
+    num_classes: int,
+    folder: Path,
+    *,
+    settings: ProtocolSettings | None = None,
+) -> Measurement:
+    """Build the candidate's final shape, export it to ``folder``, time it, and attach its kernels.
+
+    Raises:
+        ExportError: the network has no ONNX form.
+    """
+    subject = subject_of(space, candidate, num_classes)
+    path = folder / f"{subject}.onnx"
+    _export(space.build_pruned(candidate, num_classes), space.input_hw(candidate), path, device, candidate.id)
+    try:
+        measurement = device.measure(path, subject=subject, settings=settings)
+        kernels = kernels_from_onnx(path, runtime=device.runtime)
+        family = str(candidate.params.get("family", ""))
+        return replace(measurement, family=family).with_kernels(kernels, device.kernel_shares(path, kernels))
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _export(net: SegmentationNet, hw: tuple[int, int], path: Path, device: Device, candidate_id: str) -> None:
+    """Write what the device runs; the ranges of an INT8 network, which cost no time, come from noise."""
+    subject = f"candidate {candidate_id}"
+    if device.precision != "int8":
+        export_onnx(net, hw, path, subject=subject)
+        return
+    noise = torch.randn(1, 3, *hw, generator=torch.Generator().manual_seed(0))
+    export_quantized(quantize(net, hw, [noise], subject=subject), path)
+
+
+def subject_of(space: SearchSpace, candidate: Candidate, num_classes: int) -> str:
+    """Name of what is measured: the architecture and its number of classes."""
+    return f"{space.architecture_id(candidate)}-{num_classes}"
+
+
+def _line(measurement: Measurement, candidate: Candidate, done: int, seconds: float, budget_s: float) -> str:
+    shape = architecture_words(candidate.params)
+    mark = ", noisy" if measurement.noisy else ""
+    return f"[{seconds:3.0f}/{budget_s:.0f} s] {done:3d}  {measurement.latency_ms_p50:8.2f} ms{mark}  {shape}"

@@ -1,0 +1,125 @@
+"""A latency model as a JSON file: versioned, written atomically, refused when damaged or of another machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hw_latency_model.model.conformal import Margins, Scores
+from hw_latency_model.model.fit import Fit
+from hw_latency_model.model.fit_quality import FitQuality
+from hw_latency_model.model.gaussian_process import GaussianProcess
+from hw_latency_model.model.latency_model import LatencyModel
+from hw_latency_model.model.prior import prior_from_dict
+from hw_latency_model.types import fingerprint_id
+from search_spaces._common.errors import UserError
+from search_spaces._common.files import write_json
+
+FORMAT = "paretoseg latency model"
+VERSION = 2
+READABLE = (1, 2)
+
+
+def save_model(model: LatencyModel, path: Path) -> None:
+    """Write it; every number survives exactly.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    fit = model.fit_result
+    write_json(
+        path,
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "device": model.device,
+            "fingerprint": dict(model.fingerprint),
+            "fitted_at": model.fitted_at,
+            "level": model.level,
+            "precision": model.precision,
+            "target": model.target,
+            "calibrated": model.calibrated,
+            "provenance": model.provenance,
+            "margins": model.margins.to_dict(),
+            "quality": asdict(model.quality),
+            "prior_type": fit.prior.prior_type,
+            "prior": fit.prior.to_dict(),
+            "correction": fit.correction.to_dict(),
+            "size_range": fit.size_range.tolist(),
+            "offset": fit.offset,
+            "scores": None if model.scores is None else model.scores.to_dict(),
+        },
+    )
+
+
+def load_model(path: Path, fingerprint: Mapping[str, Any] | None) -> LatencyModel:
+    """Read it; see ``LatencyModel.load``."""
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(
+            f"there is no latency model at {path}; run `paretoseg calibrate --device local-cpu` to measure this "
+            "machine, or give the device's name."
+        ) from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise _damaged(path, "it is not a latency model")
+    if value.get("version") not in READABLE:
+        raise UserError(
+            f"the latency model {path} has version {value.get('version')}, this paretoseg reads {VERSION}; "
+            f"run `paretoseg calibrate --device {value.get('device')}` again."
+        )
+    try:
+        model = _from_json(value)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(path, f"{type(error).__name__}: {error}") from error
+    if fingerprint is not None and fingerprint_id(fingerprint) != model.fingerprint_id:
+        difference = _difference(model.fingerprint, fingerprint)
+        raise UserError(
+            f"the latency model {path} was fitted on another machine or set-up ({difference}); "
+            f"run `paretoseg calibrate --device {model.device}` on this one."
+        )
+    return model
+
+
+def _from_json(value: Mapping[str, Any]) -> LatencyModel:
+    fit = Fit(
+        prior_from_dict(str(value.get("prior_type", "roofline")), value["prior"]),
+        GaussianProcess.from_dict(value["correction"]),
+        np.array(value["size_range"], dtype=np.float64).reshape(2, -1),
+        float(value.get("offset", 0.0)),
+    )
+    # Version 1 had one margin, whatever the distance.
+    margins = value["margins"] if "margins" in value else {**Margins(0.0, 0.0).to_dict(), "near": value["margin"]}
+    scores = value.get("scores")
+    return LatencyModel(
+        device=str(value["device"]),
+        fingerprint=dict(value["fingerprint"]),
+        fit_result=fit,
+        margins=Margins.from_dict(margins),
+        quality=FitQuality(**value["quality"]),
+        fitted_at=str(value["fitted_at"]),
+        level=float(value["level"]),
+        precision=str(value["precision"]),
+        target=str(value.get("target", "latency_ms")),
+        calibrated=bool(value.get("calibrated", True)),
+        provenance=str(value.get("provenance", "")),
+        scores=None if scores is None else Scores.from_dict(scores),
+    )
+
+
+def _damaged(path: Path, cause: str) -> UserError:
+    return UserError(
+        f"the latency model {path} is damaged ({cause}); delete it and run `paretoseg calibrate` for its device again."
+    )
+
+
+def _difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    keys = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
+    return ", ".join(f"{key}: {ours.get(key)!r} there, {theirs.get(key)!r} here" for key in keys)

@@ -1,0 +1,248 @@
+"""Fitting a latency model: from measurements to a prior, a correction, and what cross-validation says about both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw_latency_model.kernels.table import KernelTable
+from hw_latency_model.model.conformal import Scores
+from hw_latency_model.model.fit import Fit
+from hw_latency_model.model.gaussian_process import GaussianProcess
+from hw_latency_model.model.learned import MIN_SHARE, LearnedPrior
+from hw_latency_model.model.network_features import SIZE_FEATURES, network_features
+from hw_latency_model.model.observations import Observation, observe
+from hw_latency_model.model.prior import KernelPrior
+from hw_latency_model.model.roofline import Roofline, inside_equations, network_terms
+from hw_latency_model.types import Measurement
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+ALIGNMENTS = (1, 8, 16)
+STRENGTHS = (0.03, 0.1, 0.3)
+SPEED_EXPONENTS = (1.0, 0.0, 0.5, 1.5, 2.0, 3.0)
+MIN_NETWORKS_PER_KIND = 2
+MIN_NETWORKS_TO_LEARN = 20
+"""So many networks whose kernels were timed inside them, before their kernels may teach more than a roofline."""
+NEAR_FOLDS = 10
+FAR_FOLDS = 20
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Networks predicted by models that never saw them, each (n,): alone left out, and with their family left out.
+
+    Attributes:
+        near_log, near_std, far_log, far_std: log predictions and log standard deviations; the far ones are empty where
+            there is one family.
+        near_distance, far_distance: to the nearest network that the model had seen.
+    """
+
+    near_log: Array
+    near_std: Array
+    near_distance: Array
+    far_log: Array
+    far_std: Array
+    far_distance: Array
+
+    def scores(self, observations: Sequence[Observation]) -> Scores:
+        """Errors against every raw measurement, in standard deviations."""
+        rows = [index for index, item in enumerate(observations) for _ in item.raw]
+        raw = np.log([value for item in observations for value in item.raw])
+        near = np.abs(raw - self.near_log[rows]) / self.near_std[rows]
+        if not len(self.far_log):
+            return Scores(near, self.near_distance[rows], np.zeros(0), np.zeros(0))
+        far = np.abs(raw - self.far_log[rows]) / self.far_std[rows]
+        families = len({item.family for item in observations})
+        return Scores(near, self.near_distance[rows], far, self.far_distance[rows], families)
+
+
+def observe_best(measurements: Sequence[Measurement], target: str) -> tuple[list[Observation], float, float]:
+    """``observe`` with the exponent that makes the networks best predictable from one another: (..., ..., exponent)."""
+    observations, base_ms = observe(measurements, target)
+    if len(observations) < 2 * MIN_NETWORKS_PER_KIND:
+        return observations, base_ms, 1.0
+    align, strength = Fitter(observations).choose()
+    best = (float("inf"), SPEED_EXPONENTS[0])
+    for exponent in SPEED_EXPONENTS:
+        error = Fitter(observe(measurements, target, exponent)[0], [align]).prior_error(align, strength)
+        if error < 0.97 * best[0]:
+            best = (error, exponent)
+    return observe(measurements, target, best[1])[0], base_ms, best[1]
+
+
+class Fitter:
+    """Fits on any subset of the observations; terms are computed once per alignment.
+
+    Args:
+        observations: what was measured.
+        alignments: of channels, to choose from.
+        prior: taken as it is instead of fitting one.
+    """
+
+    def __init__(
+        self,
+        observations: Sequence[Observation],
+        alignments: Sequence[int] = ALIGNMENTS,
+        *,
+        prior: KernelPrior | None = None,
+    ) -> None:
+        self.observations = list(observations)
+        self.values = np.array([item.value for item in self.observations])
+        self.weights = np.array([_weight(item) for item in self.observations])
+        self.tables = [KernelTable.of(item.kernels) for item in self.observations]
+        self.fixed = prior
+        self.kinds = tuple(sorted({kind for table in self.tables for kind in table.names} - {"", "view"}))
+        self.timed = np.array([bool(item.kernel_shares) for item in self.observations], dtype=bool)
+        self.shares = [
+            np.array(item.kernel_shares) if item.kernel_shares else np.zeros(len(item.kernels))
+            for item in self.observations
+        ]
+        fits = () if prior is not None else alignments
+        self.terms = {
+            align: np.stack([network_terms(item.kernels, self.kinds, align) for item in self.observations])
+            for align in fits
+        }
+        self.inside = {
+            align: np.stack(
+                [
+                    inside_equations(item.kernels, shares * item.value, item.value, self.kinds, align)
+                    for item, shares in zip(self.observations, self.shares, strict=True)
+                ]
+            )
+            for align in fits
+        }
+        names = {name: index for index, name in enumerate(dict.fromkeys(item.family for item in self.observations))}
+        self.families: Indices = np.array([names[item.family] for item in self.observations], dtype=np.intp)
+
+    def choose(self) -> tuple[int, float]:
+        """Alignment and pull strength with the least cross-validated error of the roofline alone."""
+        best = (float("inf"), next(iter(self.terms), 1), STRENGTHS[1])
+        for align, strength in product(self.terms, STRENGTHS):
+            error = self.prior_error(align, strength)
+            if error < 0.99 * best[0]:
+                best = (error, align, strength)
+        return best[1], best[2]
+
+    def prior_error(self, align: int, strength: float) -> float:
+        """Mean absolute log error of the roofline, ten-fold cross-validated, better measurements counting more."""
+        logs = np.zeros(len(self.observations))
+        for held in self._random_folds():
+            prior = self._roofline(self._without(held), align, strength)
+            logs[held] = self._logs(prior, held)[0]
+        return float(np.average(np.abs(logs - np.log(self.values)), weights=self.weights))
+
+    def fit(self, align: int, strength: float) -> tuple[Fit, Validation]:
+        """Prior and correction from all observations, and how well such a pair predicts what it has not seen.
+
+        The correction learns what priors that did not see a network leave of it: its own residual would be too small.
+        """
+        everything = np.arange(len(self.observations))
+        prior = self._prior(everything, align, strength)
+        folds = [("near", self._random_folds()), ("far", self._family_folds())]
+        left: dict[str, tuple[Array, Array]] = {}
+        for name, held_sets in folds:
+            logs, features = np.zeros(len(everything)), np.zeros((len(everything), 0))
+            for held in held_sets:
+                seen = prior if self.fixed is not None else self._prior(self._without(held), align, strength)
+                logs[held], part = self._logs(seen, held)
+                features = features if features.shape[1] else np.zeros((len(everything), part.shape[1]))
+                features[held] = part
+            if held_sets:
+                left[name] = (logs, features)
+        logs, features = left["near"]
+        residuals = np.log(self.values) - logs
+        offset = self._offset(residuals, everything)
+        noise = 1.0 / self.weights**2
+        correction = GaussianProcess.fit(features, residuals - offset, noise)
+        own = self._logs(prior, everything)[1]
+        sizes = own[:, :SIZE_FEATURES]
+        # Said of the networks as the final prior sees them, not one that did not know them.
+        said = correction.given(own, residuals - offset, noise)
+        fit = Fit(prior, said, np.stack([sizes.min(axis=0), sizes.max(axis=0)]), offset)
+        near = self._left_out(correction, logs, features, self._singles())
+        far = self._left_out(correction, *left["far"], self._family_folds()) if "far" in left else (np.zeros(0),) * 3
+        return fit, Validation(*near, *far)
+
+    def _left_out(
+        self, correction: GaussianProcess, logs: Array, features: Array, held_sets: list[Indices]
+    ) -> tuple[Array, Array, Array]:
+        """Log predictions, log standard deviations and distances of each set by a correction that knows the others."""
+        residuals = np.log(self.values) - logs
+        noise = 1.0 / self.weights**2
+        mean, std, distance = np.zeros(len(logs)), np.zeros(len(logs)), np.zeros(len(logs))
+        limit = 3.0 * np.sqrt(correction.signal_var)
+        for held in held_sets:
+            rest = self._without(held)
+            offset = self._offset(residuals, rest)
+            seen = correction.given(features[rest], residuals[rest] - offset, noise[rest])
+            part, std[held], distance[held] = seen.predict(features[held])
+            mean[held] = np.clip(part, -limit, limit) + offset
+        return logs + mean, std, distance
+
+    def _offset(self, residuals: Array, chosen: Indices) -> float:
+        """By what all networks differ from a prior that is not this device's own; a fitted one has no such offset."""
+        if self.fixed is None:
+            return 0.0
+        return float(np.average(residuals[chosen], weights=self.weights[chosen]))
+
+    def _logs(self, prior: KernelPrior, chosen: Indices) -> tuple[Array, Array]:
+        """(log of the prior's sum, features) of the chosen networks."""
+        table = KernelTable.join([self.tables[index] for index in chosen])
+        costs = prior.table_ms(table)
+        return np.log(table.sums(costs)), network_features(table, costs)
+
+    def _prior(self, chosen: Indices, align: int, strength: float) -> KernelPrior:
+        if self.fixed is not None:
+            return self.fixed
+        base = self._roofline(chosen, align, strength)
+        timed = chosen[self.timed[chosen]]
+        if len(timed) < MIN_NETWORKS_TO_LEARN:
+            return base
+        table = KernelTable.join([self.tables[index] for index in timed])
+        times = np.concatenate([self.shares[index] * self.values[index] for index in timed])
+        # By the root of its share: large kernels decide the sum, small ones are many and alike.
+        counts = [self.weights[index] * np.sqrt(np.maximum(self.shares[index], MIN_SHARE)) for index in timed]
+        return LearnedPrior.fit(base, table, times, np.concatenate(counts))
+
+    def _roofline(self, chosen: Indices, align: int, strength: float) -> Roofline:
+        present = [index for index, kind in enumerate(self.kinds) if kind in self._known(chosen)]
+        kinds = [self.kinds[index] for index in present]
+        terms = self.terms[align][chosen][:, present]
+        inside = self.inside[align][chosen][:, present]
+        return Roofline.fit(terms, self.values[chosen], self.weights[chosen], inside, kinds, align, strength)
+
+    def _known(self, chosen: Indices) -> set[str]:
+        counts = (next(iter(self.terms.values()))[chosen][:, :, -1] > 0).sum(axis=0)
+        return {kind for kind, count in zip(self.kinds, counts, strict=True) if count >= MIN_NETWORKS_PER_KIND}
+
+    def _without(self, held: Indices) -> Indices:
+        return np.delete(np.arange(len(self.observations)), held)
+
+    def _singles(self) -> list[Indices]:
+        return [np.array([index]) for index in range(len(self.observations))]
+
+    def _random_folds(self) -> list[Indices]:
+        size = len(self.observations)
+        order = np.random.default_rng(0).permutation(size)
+        return [fold for fold in np.array_split(order, min(NEAR_FOLDS, size)) if len(fold)]
+
+    def _family_folds(self) -> list[Indices]:
+        """One per family, or of several families each where there are very many; none where there is one family, or where the
+        networks that stay would be too few to fit a prior on."""
+        count = int(self.families.max()) + 1 if len(self.families) else 0
+        groups = [group for group in np.array_split(np.arange(count), min(FAR_FOLDS, count)) if len(group)]
+        if len(groups) < 2:
+            return []
+        folds = [np.flatnonzero(np.isin(self.families, group)) for group in groups]
+        fewest = len(self.families) - max(map(len, folds))
+        return folds if self.fixed is not None or fewest >= MIN_NETWORKS_PER_KIND else []
+
+
+def _weight(item: Observation) -> float:
+    return float(1.0 / np.sqrt(1.0 + (item.noise_rel / 0.05) ** 2) * (0.5 if item.noisy else 1.0))

@@ -1,0 +1,98 @@
+"""What was measured, one observation per network, at the machine's median speed."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from hw_latency_model.model.targets import kernels_for, target_value
+from hw_latency_model.types import KernelSpec, Measurement
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A network with all its measurements.
+
+    Attributes:
+        kernels: of the network, or the parts that stand for it (``targets.kernels_for``).
+        kernel_shares: share of the value of each kernel; empty where unknown.
+        value: of the target at the machine's median speed; raw: as measured.
+        noise_rel: how far the value may be off; noisy: every measurement was marked so.
+        family: which networks are alike; the measurement's own word, or the kernels it is made of.
+    """
+
+    kernels: tuple[KernelSpec, ...]
+    kernel_shares: tuple[float, ...]
+    value: float
+    raw: tuple[float, ...]
+    noise_rel: float
+    noisy: bool
+    family: str
+
+
+def observe(
+    measurements: Sequence[Measurement], target: str = "latency_ms", exponent: float = 1.0
+) -> tuple[list[Observation], float]:
+    """One observation per network, and the reference's median in ms.
+
+    Measurements of one network are averaged, so that a network measured twice cannot vouch for itself. Each latency is
+    brought to the median speed of the machine by the reference that ran around it; the raw values are kept beside it.
+
+    Args:
+        measurements: with their kernels; at least one.
+        target: what was measured.
+        exponent: how much harder than the reference a network is hit when the machine slows down: 1 means alike.
+    """
+    base_ms = float(np.median([item.reference_ms for item in measurements]))
+    groups: dict[tuple[tuple[Any, ...], ...], list[Measurement]] = defaultdict(list)
+    for item in measurements:
+        groups[tuple(sorted(map(_nameless, item.kernels)))].append(item)
+    observations = []
+    for items in groups.values():
+        first = next((item for item in items if item.kernel_shares), items[0])
+        raw = [target_value(item, target) for item in items]
+        level = [value * _speed(item, base_ms) ** exponent for value, item in zip(raw, items, strict=True)]
+        kernels = tuple(kernels_for(first.kernels, target))
+        observations.append(
+            Observation(
+                kernels=kernels,
+                kernel_shares=first.kernel_shares if len(kernels) == len(first.kernel_shares) else (),
+                value=float(np.exp(np.mean(np.log(level)))),
+                raw=tuple(raw),
+                noise_rel=min(item.noise_rel for item in items),
+                noisy=all(item.noisy for item in items),
+                family=first.family or _build(first.kernels),
+            )
+        )
+    return observations, base_ms
+
+
+def noise_factor(measurement: Measurement) -> float:
+    """How many times the variance of a good measurement this one has."""
+    return (1.0 + (measurement.noise_rel / 0.05) ** 2) * (4.0 if measurement.noisy else 1.0)
+
+
+def _speed(item: Measurement, base_ms: float) -> float:
+    return base_ms / item.reference_ms if item.reference_ms > 0.0 else 1.0
+
+
+_NAMELESS = attrgetter(
+    "kind", "macs", "input_bytes", "weight_bytes", "output_bytes", "in_channels", "out_channels", "kernel", "stride",
+    "groups", "in_hw", "out_hw", "fused", "dilation"
+)  # fmt: skip
+
+
+def _nameless(kernel: KernelSpec) -> tuple[Any, ...]:
+    value: tuple[Any, ...] = _NAMELESS(kernel)
+    return value
+
+
+def _build(kernels: Sequence[KernelSpec]) -> str:
+    """How many kernels of which arithmetic kind: the same for all sizes of one family, mostly."""
+    counts = Counter(f"{kernel.kernel[0]}x{min(kernel.groups, 2)}" for kernel in kernels if kernel.macs)
+    return " ".join(f"{count}*{name}" for name, count in sorted(counts.items()))

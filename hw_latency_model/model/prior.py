@@ -1,0 +1,64 @@
+"""What a latency model starts from: milliseconds per kernel, by physics or by what others measured on such a device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, ClassVar, Protocol, Self, cast, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw_latency_model.kernels.table import KernelTable
+from hw_latency_model.types import KernelSpec
+
+PRIOR_TYPES = {
+    "roofline": "hw_latency_model.model.roofline:Roofline",
+    "learned": "hw_latency_model.model.learned:LearnedPrior",
+    "nano": "hw_latency_model.bundled.nano_prior:NanoPrior",
+}
+"""``prior_type`` in a saved model to the class that reads it, imported when it is met."""
+
+
+@runtime_checkable
+class KernelPrior(Protocol):
+    """Cost of every kernel of one network, before whole networks correct it.
+
+    Attributes:
+        prior_type: key in ``PRIOR_TYPES``.
+        kinds: kinds of kernel it has data for; all others lower an estimate's coverage.
+    """
+
+    prior_type: ClassVar[str]
+
+    @property
+    def kinds(self) -> tuple[str, ...]: ...
+
+    def kernel_ms(self, kernels: Sequence[KernelSpec]) -> NDArray[np.float64]:
+        """(n,) milliseconds (or the target's unit) of each kernel, in the network's order; never negative, a view is 0."""
+        ...
+
+    def table_ms(self, table: KernelTable) -> NDArray[np.float64]:
+        """(n,) like ``kernel_ms``, for the kernels of all networks of the table."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; every number survives exactly."""
+        ...
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Self:
+        """Inverse of ``to_dict``. Raises KeyError, TypeError or ValueError on a damaged value."""
+        ...
+
+
+def prior_from_dict(prior_type: str, value: dict[str, Any]) -> KernelPrior:
+    """The saved prior of that type.
+
+    Raises:
+        ValueError: there is no such type.
+    """
+    if prior_type not in PRIOR_TYPES:
+        raise ValueError(f"there is no prior of type {prior_type!r}; known: {', '.join(PRIOR_TYPES)}")
+    module, _, name = PRIOR_TYPES[prior_type].partition(":")
+    return cast("KernelPrior", getattr(import_module(module), name).from_dict(value))

@@ -1,0 +1,106 @@
+"""What to measure next: kinds never measured first, then what takes most uncertainty out of all candidates together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw_latency_model.kernels.table import KernelTable
+from hw_latency_model.types import LatencyEstimate, TargetEstimate
+
+if TYPE_CHECKING:
+    from hw_latency_model.model.latency_model import LatencyModel
+
+Array = NDArray[np.float64]
+
+POOL = 1500
+"""So many candidates are weighed against each other; of more, this many spread evenly."""
+MIN_SIGNAL_REL = 0.25
+"""At least this share of the noise's variance is taken to be still unknown of networks far from all measured."""
+
+
+def suggest(
+    model: LatencyModel,
+    tables: Sequence[KernelTable],
+    budget: float,
+    cost: Callable[[LatencyEstimate], float] | None,
+) -> list[int]:
+    """See ``LatencyModel.suggest_measurements``."""
+    pool = (
+        np.unique(np.linspace(0, len(tables) - 1, min(POOL, len(tables))).astype(int)) if tables else np.zeros(0, int)
+    )
+    if not len(pool):
+        return []
+    chosen_tables = [tables[index] for index in pool]
+    estimates = model.estimate(chosen_tables)
+    prices = np.array([1.0 if cost is None else cost(_as_latency(item)) for item in estimates])
+    if not np.all(prices > 0.0):
+        raise ValueError("the cost of a measurement must be above 0")
+    picked: list[int] = []
+    left = _unknown_first(estimates, prices, budget, picked)
+    left = _most_telling(model, chosen_tables, prices, left, picked)
+    return [int(pool[index]) for index in picked]
+
+
+def _as_latency(estimate: TargetEstimate) -> LatencyEstimate:
+    return LatencyEstimate(
+        estimate.value,
+        estimate.low,
+        estimate.high,
+        estimate.coverage,
+        level=estimate.level,
+        unknown_kinds=estimate.unknown_kinds,
+        extrapolation=estimate.extrapolation,
+    )
+
+
+def _unknown_first(estimates: Sequence[TargetEstimate], prices: Array, budget: float, picked: list[int]) -> float:
+    """Cover the unknown kinds, most new ones per cost first; appends to ``picked``, returns what is left to spend."""
+    missing = {kind for item in estimates for kind in item.unknown_kinds}
+    while missing:
+        worth = np.array([len(missing & set(item.unknown_kinds)) for item in estimates]) / prices
+        worth[prices > budget] = 0.0
+        best = int(np.argmax(worth))
+        if worth[best] <= 0.0:
+            break
+        picked.append(best)
+        budget -= prices[best]
+        missing -= set(estimates[best].unknown_kinds)
+    return budget
+
+
+def _most_telling(
+    model: LatencyModel, tables: Sequence[KernelTable], prices: Array, budget: float, picked: list[int]
+) -> float:
+    """Greedy reduction of the summed posterior variance per cost; appends to ``picked``, returns what is left."""
+    table = KernelTable.join(tables)
+    found = model.fit_result.predict_log(table, model.fit_result.prior.table_ms(table))
+    correction = model.fit_result.correction
+    covariance = correction.posterior(found.features)
+    least = MIN_SIGNAL_REL * correction.noise_var
+    if correction.signal_var < least:
+        spread = np.where(found.features.std(axis=0) > 1e-9, found.features.std(axis=0), 1.0)
+        points = (found.features - found.features.mean(axis=0)) / spread
+        squares = ((points[:, None, :] - points[None, :, :]) ** 2).mean(axis=-1)
+        covariance = covariance + least * np.exp(-0.5 * squares)
+    for index in picked:
+        covariance = _after(covariance, index, correction.noise_var)
+    while True:
+        variance = np.diag(covariance)
+        worth = (covariance**2).sum(axis=0) / (variance + correction.noise_var) / prices
+        worth[prices > budget] = 0.0
+        worth[picked] = 0.0
+        best = int(np.argmax(worth))
+        if worth[best] <= 1e-12:
+            return budget
+        picked.append(best)
+        budget -= prices[best]
+        covariance = _after(covariance, best, correction.noise_var)
+
+
+def _after(covariance: Array, index: int, noise_var: float) -> Array:
+    column = covariance[:, index]
+    return np.asarray(covariance - np.outer(column, column) / (column[index] + noise_var), dtype=np.float64)

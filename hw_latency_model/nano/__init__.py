@@ -1,1 +1,0 @@
-"""The Jetson Nano's prior, fitted on public measurements."""

@@ -1,0 +1,1 @@
+"""Infrastructure of all packages: errors, files, names, URLs, YAML."""

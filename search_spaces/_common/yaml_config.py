@@ -1,0 +1,148 @@
+"""YAML files checked by a pydantic model: environment variables, and for each mistake its line and the nearest valid key."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from search_spaces._common.errors import UserError
+
+_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class ConfigError(UserError):
+    """A YAML file is not what it should be; the message names file, line and key."""
+
+
+def read_yaml(path: Path, *, what: str, sections: str) -> tuple[dict[str, Any], yaml.Node | None]:
+    """The file's values, and its nodes, which know their lines. ``${NAME:-default}`` is replaced from the environment.
+
+    Args:
+        path: the file.
+        what: how an error calls it: ``study file``.
+        sections: what it must hold, for an error: ``study, data, device, …``.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML, or holds no mapping.
+    """
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise ConfigError(f"cannot read the {what} {path}: {error.strerror}. Give the path of a YAML file.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"cannot read the {what} {path}: it is not text. Give the path of a YAML file.") from error
+    try:
+        text = _substitute(text, path)
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold the sections {sections}; found {type(values).__name__}.")
+    return values, tree
+
+
+def check_values(model: type[Model], values: Mapping[str, Any], path: Path, tree: yaml.Node | None) -> Model:
+    """``values`` as ``model``.
+
+    Raises:
+        ConfigError: an unknown key, or a value out of range; one line for each.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, model, path, tree)) from error
+
+
+def override(values: dict[str, Any], text: str) -> None:
+    """Change one value in place by ``section.key=value`` with a YAML value.
+
+    Raises:
+        ConfigError: the text has no such form, or names a value where a section is needed.
+    """
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"--set takes section.key=value; found {text!r}.")
+    *sections, last = key.split(".")
+    place = values
+    for section in sections:
+        place = place.setdefault(section, {})
+        if not isinstance(place, dict):
+            raise ConfigError(f"--set {text}: {section} is a value, not a section.")
+    place[last] = yaml.safe_load(value)
+
+
+def _substitute(text: str, path: Path) -> str:
+    lines = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.lstrip().startswith("#"):
+            for match in reversed(list(_VARIABLE.finditer(line))):
+                name = match["name"]
+                value = os.environ.get(name, match["default"])
+                if value is None:
+                    raise ConfigError(
+                        f"{path}, line {number}: the environment variable {name} is not set. "
+                        f"Run with {name}=… before the command."
+                    )
+                line = line[: match.start()] + value + line[match.end() :]
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _explain(error: ValidationError, model: type[BaseModel], path: Path, tree: yaml.Node | None) -> str:
+    problems = []
+    for detail in error.errors():
+        keys = [str(key) for key in detail["loc"]]
+        where = f"{path}, line {_line(tree, keys)}: {'.'.join(keys) or 'the file'}"
+        if detail["type"] == "extra_forbidden":
+            known = _known_keys(model, keys[:-1])
+            near = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}."
+            problems.append(f"{where} is not a known key; {hint}")
+        elif detail["type"] == "missing":
+            problems.append(f"{where} is missing; add it.")
+        else:
+            found = "" if isinstance(detail["input"], dict) else f"; found {detail['input']!r}"
+            problems.append(f"{where}: {detail['msg'].removeprefix('Value error, ')}{found}.")
+    return "\n".join(problems)
+
+
+def _line(node: yaml.Node | None, keys: list[str]) -> int:
+    """Line of a key in the file, or of the innermost section that is there (a key given by --set has none)."""
+    line = 1
+    for key in keys:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((name, value) for name, value in node.value if name.value == key), None)
+            if found is None:
+                break
+            line, node = found[0].start_mark.line + 1, found[1]
+        elif isinstance(node, yaml.SequenceNode) and key.isdigit() and int(key) < len(node.value):
+            node = node.value[int(key)]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line
+
+
+def _known_keys(model: type[BaseModel], sections: list[str]) -> list[str]:
+    for section in sections:
+        if section.isdigit():  # an entry of a list, whose fields are the next ones
+            continue
+        field = model.model_fields.get(section)
+        kinds = (field.annotation, *get_args(field.annotation)) if field else ()
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                model = kind
+                break
+        else:
+            return []
+    return list(model.model_fields)

@@ -1,0 +1,1 @@
+"""Building blocks of the networks: backbones, decoders, layers, pretrained weights."""

@@ -1,0 +1,226 @@
+"""Pretrained encoder weights, from timm's hub or from files, and their best filters for encoders of smaller width."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import timm
+import torch
+import torch_pruning
+from torch import Tensor, nn
+
+from search_spaces._common.errors import UserError
+from search_spaces.networks.backbones import FAMILIES, FamilySpec
+from search_spaces.networks.segmentation_net import SegmentationNet, build_encoder
+from search_spaces.pruning.prune import coupled_groups
+from search_spaces.pruning.scores import channel_scores
+
+HUB = "hub"
+NONE = "none"
+_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
+
+
+def load_pretrained(
+    net: SegmentationNet,
+    family: FamilySpec,
+    width: float,
+    indices: tuple[int, ...],
+    source: str,
+    *,
+    depth: float = 1.0,
+) -> str:
+    """Replace the random weights of ``net``'s encoder by pretrained ones; what was done, in words, for the record.
+
+    An encoder of width 1 gets them as they are. A thinner one gets, layer by layer, the filters of the wide one with the
+    largest L1 norm (as many as it has), with the inputs that belong to them. One of another depth gets the first blocks of each
+    stage; blocks beyond those stay random. The decoder keeps its random weights.
+
+    Args:
+        net: as built, not yet pruned.
+        family, width, indices, depth: what its encoder is, see ``networks.build_encoder``.
+        source: ``hub`` (timm's), a file with a state dict (of timm's or torchvision's naming), or a folder of such files,
+            in which the one that is named after the family's timm variant, or else the only one that fits, is taken.
+
+    Raises:
+        UserError: the hub cannot be reached, a file is missing, damaged, or fits no encoder of this space.
+    """
+    if source == NONE:
+        return "random"
+    if source == HUB:
+        state, said = _from_hub(family), f"timm {family.variant}"
+    else:
+        found = _find(Path(source), family, indices)
+        if found is None:
+            return f"random (no weights of {family.name} in {source})"
+        path, state = found
+        said = path.name
+    donor = _donor(family, indices)
+    values = _fit(donor.state_dict(), state)
+    if values is None:
+        raise UserError(
+            f"the weights {said} do not fit the encoder {family.name} ({family.variant}). Give weights of that network, or none."
+        )
+    if depth != 1.0:
+        donor = _donor(family, indices, depth=depth)
+        values = _shared(donor.state_dict(), values)
+        said += f", the first blocks of each stage for depth {depth:g}"
+    donor.load_state_dict(values)
+    if width == 1.0:
+        net.encoder.load_state_dict(donor.state_dict())
+        return said
+    sliced = slice_encoder(donor, net.encoder)
+    if sliced is None:
+        return f"random ({family.name} ×{width} is not a thinner copy of the network that {said} belongs to)"
+    net.encoder.load_state_dict(sliced)
+    return f"{said}, the strongest filters for width {width}"
+
+
+def check_source(source: str) -> None:
+    """Refuse a source that cannot be used for any network: UserError when it is no keyword, file or folder."""
+    if source in (HUB, NONE):
+        return
+    path = Path(source)
+    if not path.exists():
+        raise UserError(
+            f"weights must be {NONE}, {HUB}, or a file or folder that is there, but {source} is not. Correct the path."
+        )
+    if path.is_file():
+        read_state_dict(path)
+    elif not _files(path):
+        raise UserError(f"the weights folder {source} holds no file with one of the endings {', '.join(_SUFFIXES)}.")
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of a ``.pth``, ``.pt``, ``.bin`` or ``.safetensors`` file, in order; no code in it is run.
+
+    Raises:
+        UserError: it cannot be read so.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(path))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        OSError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        pickle.UnpicklingError,
+    ) as error:
+        raise UserError(
+            f"{path} cannot be read as weights ({str(error).splitlines()[0] if str(error) else type(error).__name__}). "
+            "It must be a plain state dict that torch.load reads with weights_only=True; save it again as one."
+        ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    tensors = (
+        {name: value for name, value in content.items() if isinstance(value, Tensor)}
+        if isinstance(content, dict)
+        else {}
+    )
+    if not tensors:
+        raise UserError(f"{path} holds no tensors. It must be a state dict.")
+    return tensors
+
+
+def slice_encoder(wide: nn.Module, thin: nn.Module) -> dict[str, Tensor] | None:
+    """State dict for ``thin`` out of the strongest channels of ``wide``; None where the two are not built alike.
+
+    ``wide`` is changed. Channels that are coupled (by additions, depthwise convolutions) are chosen together, by the same
+    importance as in pruning.
+    """
+    targets = dict(thin.named_modules())
+    modules = dict(wide.named_modules())
+    wide.eval()
+    graph = torch_pruning.DependencyGraph().build_dependency(
+        wide, example_inputs=torch.zeros(1, 3, 64, 64), verbose=False
+    )
+    removals: list[tuple[nn.Module, list[int], int]] = []
+    for group in coupled_groups(wide, graph):
+        root, target = modules[group.root], targets.get(group.root)
+        if not isinstance(target, nn.Conv2d) or target.out_channels > group.channels:
+            return None
+        weakest = torch.argsort(channel_scores(modules, group), stable=True)[: group.channels - target.out_channels]
+        removals.append((root, sorted(weakest.tolist()), target.out_channels))
+    for root, removed, wanted in removals:
+        if removed:
+            graph.get_pruning_group(root, graph.get_pruner_of_module(root).prune_out_channels, removed).prune()
+        if root.out_channels != wanted:
+            return None
+    state = wide.state_dict()
+    expected = thin.state_dict()
+    if state.keys() != expected.keys() or any(state[key].shape != expected[key].shape for key in state):
+        return None
+    return dict(state)
+
+
+def _from_hub(family: FamilySpec) -> dict[str, Tensor]:
+    try:
+        return dict(timm.create_model(family.variant, pretrained=True).state_dict())
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"timm's weights of {family.variant} cannot be had ({str(error).splitlines()[0] if str(error) else type(error).__name__}). "
+            "Connect to the hub, or download them once and set training.weights to the file or folder."
+        ) from error
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
+
+
+def _donor(family: FamilySpec, indices: tuple[int, ...], *, depth: float = 1.0) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)  # of blocks that no weights are given for
+        encoder: nn.Module = build_encoder(family, 1.0, indices, depth=depth)
+    return encoder
+
+
+def _shared(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``expected`` with the values of ``given`` wherever name and shape agree."""
+    return {
+        name: given[name] if name in given and given[name].shape == value.shape else value
+        for name, value in expected.items()
+    }
+
+
+def _find(source: Path, family: FamilySpec, indices: tuple[int, ...]) -> tuple[Path, dict[str, Tensor]] | None:
+    """The file of ``family``: a file that is given must fit some family, in a folder each is tried, the namesake first."""
+    check_source(str(source))
+    expected = _donor(family, indices).state_dict()
+    files = [source] if source.is_file() else _files(source)
+    for path in sorted(files, key=lambda path: not path.stem.startswith(family.variant)):
+        state = read_state_dict(path)
+        if _fit(expected, state) is not None:
+            return path, state
+    if source.is_file() and all(
+        _fit(_donor(other, indices).state_dict(), state) is None for other in FAMILIES.values()
+    ):
+        raise UserError(
+            f"the weights {source} fit no encoder of this search space. Give an ImageNet state dict of one of them."
+        )
+    return None
+
+
+def _fit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """``given`` under the names of ``expected``: by name where all are there, else in order, as two implementations of one
+    network list the same tensors in the same order. What comes after the encoder (the classifier) is left over."""
+    if all(name in given and given[name].shape == value.shape for name, value in expected.items()):
+        return {name: given[name] for name in expected}
+    wanted = [(name, value) for name, value in expected.items() if not name.endswith("num_batches_tracked")]
+    offered = [value for name, value in given.items() if not name.endswith("num_batches_tracked")]
+    if len(offered) < len(wanted):
+        return None
+    values = dict(expected)
+    for (name, value), other in zip(wanted, offered, strict=False):
+        if value.shape != other.shape:
+            return None
+        values[name] = other
+    return values

@@ -1,0 +1,1 @@
+"""Structured pruning: groups of coupled channels, importance scores, allocation."""

@@ -1,0 +1,1 @@
+"""The search spaces, and their section of a study's YAML."""

@@ -1,0 +1,99 @@
+"""The only golden module that imports from inside the packages: when one of these moves, a line changes here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from objectives.trial_record import TrialRecord
+from search_spaces.candidate import Candidate
+from trial_runner.config.load import dump_config, load_config
+from trial_runner.config.study import StudyConfig
+from trial_runner.study.objectives import open_configured
+from trial_runner.training.trial_spec import Continuation, StudyTeacher, TrialSpec
+
+__all__ = [
+    "Candidate",
+    "Continuation",
+    "StudyConfig",
+    "StudyTeacher",
+    "TrialSpec",
+    "dump_config",
+    "load_config",
+    "open_configured",
+    "record_facts",
+]
+
+
+def record_facts(record: TrialRecord) -> dict[str, Any]:
+    """What a trial record says, as JSON values under fixed names, whatever its own fields are called."""
+    return {
+        "number": record.number,
+        "state": record.state,
+        "outcome": record.outcome,
+        "reason": record.reason,
+        "candidate": record.candidate.to_dict() if record.candidate else None,
+        "latency_ms": record.latency_ms,
+        "latency_low_ms": record.latency_low_ms,
+        "latency_high_ms": record.latency_high_ms,
+        "latency_coverage": record.coverage,
+        "unknown_kinds": list(record.unknown_kinds),
+        "score": record.score.to_dict() if record.score else None,
+        "curve": [list(point) for point in record.curve],
+        "readings": [[epoch, score.to_dict()] for epoch, score in record.readings],
+        "measured_ms": record.measured_ms,
+        "measurement": _plain(record.measurement),
+        "bundle": record.bundle,
+        "export_error": record.export_error,
+        "reused_from": record.reused_from,
+        "continues": record.continues,
+        "continues_epochs": record.continues_epochs,
+        "teacher": _plain(record.teacher),
+        "channels": _plain(record.channels),
+        "costs": {name: cost.to_dict() for name, cost in record.costs.items()},
+        "precision": record.precision,
+        "complete": record.complete,
+    }
+
+
+def study_records(yaml: Path) -> list[dict[str, Any]]:
+    """All trials of a study's YAML, as `record_facts`."""
+    from objectives import read_study
+
+    return [record_facts(record) for record in read_study(open_configured(load_config(yaml)))]
+
+
+def _plain(value: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if value is None else dict(value)
+
+
+def training_fingerprints(yaml: Path) -> dict[str, str]:
+    """Fingerprints of trainings of one study: plain, and with each thing that a fingerprint tells apart."""
+    from search_spaces import get_space
+
+    def of(*overrides: str, **parts: Any) -> str:
+        config = load_config(yaml, overrides)
+        space = get_space(config.space.name, config.space.options())
+        folder = Path("/golden/trials/00007")
+        return TrialSpec(7, space.default(), config, folder, Path("/golden/cache"), **parts).fingerprint
+
+    config = load_config(yaml)
+    space = get_space(config.space.name, config.space.options())
+    return {
+        "plain": of(),
+        "another folder": of("data.root=/elsewhere", "study.output_dir=/elsewhere", "training.device=cpu"),
+        "another study seed": of("study.seed=9"),
+        "another seed": of(seed=5),
+        "continues": of(continues=Continuation(3, Path("/golden/trials/00003"), 8)),
+        "teacher": of(teacher=StudyTeacher(3, Path("/golden/trials/00003"), space.default())),
+        "more images": of("data.train_images=13"),
+        "more epochs": of("training.epochs=5"),
+        "sgd": of("training.optimizer=sgd"),
+        "dice": of("training.loss.dice=0.5"),
+        "crop": of("training.crop_share=0.5"),
+        "admm": of("training.pruning.method=admm", "training.pruning.admm.rho=2.0"),
+        "int8": of("device.precision=int8"),
+        "int8, simulated": of("device.precision=int8", "training.quantization.method=qat"),
+        "searched": of("space.training={batch_size: [2, 4]}", "space.precisions=[fp32, int8]"),
+    }

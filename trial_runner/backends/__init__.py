@@ -1,0 +1,1 @@
+"""Execution backends: Ray Tune, and in the driver's own process."""

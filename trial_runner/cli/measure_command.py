@@ -1,0 +1,75 @@
+"""`paretoseg measure`: the winners of a study on the device itself, here or on a board, whenever it is at hand."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from search_spaces._common.errors import UserError
+from trial_runner.config.load import load_config
+from trial_runner.study.paths import StudyPaths
+
+if TYPE_CHECKING:
+    from objectives.objective import Objective
+    from objectives.trial_record import TrialRecord
+    from trial_runner.config.study import StudyConfig
+
+
+def measure_study(
+    arguments: argparse.Namespace, say: Callable[[str], None]
+) -> tuple[StudyConfig, list[TrialRecord], Sequence[Objective]]:
+    """Measure the front of ``arguments.study``, or one trial; write table and report anew.
+
+    Args:
+        arguments: ``study``, ``overrides``, ``board`` (a DEVICE.yaml; the study's ``device.board`` by default), ``trial``, ``results``.
+        say: prints a line.
+
+    Returns:
+        The study's configuration, and its front with its objectives, as they are afterwards.
+
+    Raises:
+        UserError: something to put right; what was measured is kept.
+    """
+    from hw_latency_model.board.device_config import load_device
+    from objectives.trial_record import read_study
+    from trial_runner.constraints.latency_models import load_latency_models
+    from trial_runner.front.measurement import carry, measure_front, measure_front_on_board
+    from trial_runner.front.report import write_study_report
+    from trial_runner.front.table import front_records, write_csv
+    from trial_runner.study.objectives import open_configured, stored_objectives
+
+    config = load_config(arguments.study, arguments.overrides)
+    study = open_configured(config)
+    objectives = stored_objectives(config, study)
+    records = read_study(study)
+    if arguments.trial is None:
+        chosen = front_records(records, math.inf, [item.with_budget(None) for item in objectives])
+    else:
+        chosen = [record for record in records if record.number == arguments.trial]
+    if not chosen:
+        raise UserError(
+            "no trial was trained to the end yet: there is nothing to measure. Launch the study first."
+            if arguments.trial is None
+            else f"the study has no trial {arguments.trial}; it has {len(records)}, counted from 0."
+        )
+    bare = [record.number for record in chosen if not record.bundle]
+    if bare:
+        say(
+            f"not exported, so not measured: trial {', '.join(map(str, bare))}. Run: paretoseg export {arguments.study}"
+        )
+    path = arguments.board or config.device.board
+    if path is not None:
+        found = measure_front_on_board(config, study, chosen, load_device(path), say, results=arguments.results)
+        if found.kit is not None:
+            say(carry(found.kit))
+    elif arguments.results is not None:
+        raise UserError("--results are carried from a board: give its --board DEVICE.yaml as well.")
+    else:
+        measure_front(config, study, chosen, load_latency_models(config), say)
+    paths = StudyPaths(config.study.output_dir)
+    front = front_records(read_study(study), config.device.latency_budget_ms, objectives)
+    write_csv(front, paths.front_csv, objectives)
+    say(f"report: {write_study_report(config, study, paths).as_uri()}")
+    return config, front, objectives

@@ -1,0 +1,1 @@
+"""The study's configuration: its schema, its file, and the training keys a space may search."""

@@ -1,0 +1,287 @@
+"""One YAML file describes one study; this is its schema, with units in the keys. `config_file` reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from exports.profiles import PROFILES
+from objectives.objective import LATENCY, OBJECTIVES, get_objective
+from search_spaces._common.errors import UserError
+from search_spaces.candidate import Candidate, Precision
+from search_spaces.spaces.config import LogRange, Positive, Section, SpaceSection
+from trial_runner.config.training import (
+    AdmmSection,
+    DistillationSection,
+    LossSection,
+    PruningSection,
+    QuantizationSection,
+    TrainingSection,
+)
+from trial_runner.config.training_search_space import first_misfit
+
+__all__ = [
+    "AdmmSection",
+    "DistillationSection",
+    "LogRange",
+    "LossSection",
+    "PruningSection",
+    "QuantizationSection",
+    "SpaceSection",
+    "StudyConfig",
+    "TrainingSection",
+]
+
+
+class StudySection(Section):
+    """Where the study lives. Relative paths, also in a sqlite URL, are taken from the folder of the YAML."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    storage: str
+    output_dir: Path
+    seed: int = 0
+
+
+class DataSection(Section):
+    """What is learnt. Numbers of images and sizes apply to the synthetic scenes; ``val_fraction`` holds that share of the training
+    images out where a data set of kind lpcvc or folder has no validation split."""
+
+    kind: Literal["synthetic", "camvid", "lpcvc", "cityscapes", "ade20k", "voc", "rellis3d", "folder"]
+    root: Path | None = None
+    train_images: Positive = 240
+    val_images: Positive = 60
+    image_height_px: Positive = 96
+    image_width_px: Positive = 128
+    val_fraction: float | None = Field(default=None, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _needs_root(self) -> DataSection:
+        if self.val_fraction is not None and self.kind not in ("lpcvc", "folder"):
+            raise ValueError(
+                f"data.val_fraction is for the kinds lpcvc and folder; {self.kind} has a split of its own: leave it out"
+            )
+        if self.kind != "synthetic" and self.root is None:
+            raise ValueError(f"data.kind {self.kind} reads a folder: set data.root to where it lies")
+        return self
+
+
+class DeviceSection(Section):
+    """What is targeted, and what its latency model is; ``latency_models``: those of the other precisions of ``space.precisions``.
+    ``board``: the DEVICE.yaml that says how to reach the device, where it is not this machine."""
+
+    name: str = "local-cpu"
+    latency_model: Path
+    latency_models: dict[Precision, Path] = Field(default_factory=dict)
+    precision: Precision = "fp32"
+    latency_budget_ms: float = Field(gt=0)
+    measure_front: bool = True
+    board: Path | None = None
+
+    @model_validator(mode="after")
+    def _runs_there(self) -> DeviceSection:
+        offered = PROFILES[self.name].precisions if self.name in PROFILES else (self.precision,)
+        if self.precision not in offered:
+            raise ValueError(
+                f"{self.name} does not run {self.precision}: set device.precision to {' or '.join(offered)}"
+            )
+        return self
+
+    def model_path(self, precision: Precision) -> Path:
+        """Where the latency model of a precision lies: of another one than ``precision``, unless it is given, in a folder beside
+        ``latency_model``'s, whose name ends in the precision."""
+        if precision == self.precision:
+            return self.latency_model
+        folder = self.latency_model.parent
+        beside = folder.parent / f"{folder.name}-{precision}" / self.latency_model.name
+        return self.latency_models.get(precision, beside)
+
+
+class ObjectiveSection(Section):
+    """One axis of the front, a name or a name with a budget: the worst value that is wanted. Latency's is the device's."""
+
+    name: str
+    budget: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _known(self) -> ObjectiveSection:
+        try:
+            get_objective(self.name)
+        except UserError as error:
+            raise ValueError(str(error).rstrip(".")) from error
+        if self.name == LATENCY.name and self.budget is not None:
+            raise ValueError("the budget of latency_ms is device.latency_budget_ms: leave it out here")
+        return self
+
+
+Corruption = Literal[
+    "gaussian_noise", "shot_noise", "defocus_blur", "motion_blur", "fog", "brightness", "contrast", "jpeg"
+]
+
+
+class RobustnessSection(Section):
+    """What ``robust_miou`` is the mean over: each corruption, at one severity, of the first ``images`` validation images."""
+
+    corruptions: list[Corruption] = Field(
+        default_factory=lambda: list[Corruption](("gaussian_noise", "motion_blur", "fog", "jpeg")), min_length=1
+    )
+    severity: int = Field(default=2, ge=1, le=5)
+    images: Positive = 100
+
+
+class EarlyStoppingSection(Section):
+    """At each rung (in epochs) a trial goes on when it is among the better ``1 / reduction_factor`` of those that reached it,
+    by non-dominated rank of (mIoU now, latency). Until ``min_trials`` have reached a rung nobody is stopped there."""
+
+    rungs_epochs: list[Positive] = Field(default_factory=list)
+    reduction_factor: float = Field(default=3.0, gt=1)
+    min_trials: Positive = 4
+
+
+class FinalTrainingSection(Section):
+    """After the search the best ``members`` of its front are trained on, each for ``epochs`` or what the time allows. They are
+    trials of their own, which do not count among ``search.trials``. Of a time budget the share ``time_share`` is kept for them."""
+
+    members: int = Field(default=0, ge=0)
+    epochs: Positive = 60
+    time_share: float = Field(default=0.4, gt=0, lt=1)
+
+
+class SearchSection(Section):
+    """How many candidates are trained, chosen by whom. Refused and repeated proposals do not count as trials.
+    ``start: spread`` makes the first ``startup_trials`` networks spread over the latency budget, fastest first, instead of what the
+    sampler draws; ``start_with_default`` puts the space's default network before them."""
+
+    sampler: Literal["tpe", "nsga2", "gp", "random"] = "tpe"
+    trials: Positive = 32
+    startup_trials: Positive = 10
+    start: Literal["sampler", "spread"] = "sampler"
+    start_with_default: bool = False
+    time_budget_minutes: float | None = Field(default=None, gt=0)
+    early_stopping: EarlyStoppingSection = EarlyStoppingSection()
+    final_training: FinalTrainingSection = FinalTrainingSection()
+
+
+class ComputeSection(Section):
+    """Where trials run: ``ray`` (this machine, or a cluster by its address) or ``inprocess`` (one after the other, here).
+    ``workers_per_trial`` processes share each step of one trial; CPUs, GPUs and threads are of each of them."""
+
+    backend: Literal["ray", "inprocess"] = "ray"
+    ray_address: str | None = None
+    cpus_per_trial: float = Field(default=1, gt=0)
+    gpus_per_trial: float = Field(default=0, ge=0)
+    threads_per_trial: Positive = 1
+    workers_per_trial: Positive = 1
+    max_failures: int = Field(default=2, ge=0)
+
+    @model_validator(mode="after")
+    def _several_workers_need_ray(self) -> ComputeSection:
+        if self.workers_per_trial > 1 and self.backend != "ray":
+            raise ValueError(
+                f"compute.workers_per_trial is {self.workers_per_trial}, which needs compute.backend ray: set it, or use one worker"
+            )
+        return self
+
+
+class ExportSection(Section):
+    """How a member of the front becomes files."""
+
+    parity_images: Positive = 8
+
+
+class StudyConfig(Section):
+    """A whole study. ``schema_version`` rises when an old file would mean something else."""
+
+    schema_version: Literal[1] = 1
+    study: StudySection
+    data: DataSection
+    space: SpaceSection = SpaceSection()
+    device: DeviceSection
+    objectives: list[ObjectiveSection] = Field(
+        default_factory=lambda: [ObjectiveSection(name=item.name) for item in OBJECTIVES], min_length=2
+    )
+    robustness: RobustnessSection = RobustnessSection()
+    training: TrainingSection = TrainingSection()
+    search: SearchSection = SearchSection()
+    compute: ComputeSection = ComputeSection()
+    export: ExportSection = ExportSection()
+
+    @model_validator(mode="after")
+    def _objectives_differ(self) -> StudyConfig:
+        names = [item.name for item in self.objectives]
+        if len(set(names)) < len(names):
+            raise ValueError(f"objectives must be different ones, not {', '.join(names)}")
+        return self
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """What the study's networks run in on the device."""
+        return tuple(self.space.precisions or (self.device.precision,))
+
+    def precision_of(self, candidate: Candidate) -> Precision:
+        """The candidate's own, or the study's where it offers no choice."""
+        return candidate.precision or self.device.precision
+
+    @model_validator(mode="after")
+    def _precisions_run_there(self) -> StudyConfig:
+        device, offered = self.device, self.precisions
+        runs = PROFILES[device.name].precisions if device.name in PROFILES else offered
+        missing = [precision for precision in offered if precision not in runs]
+        if missing:
+            raise ValueError(
+                f"space.precisions offers {', '.join(missing)}, which {device.name} does not run: offer {' or '.join(runs)}"
+            )
+        if device.precision not in offered:
+            raise ValueError(
+                f"device.precision is {device.precision}, which space.precisions ({', '.join(offered)}) does not offer: set it to "
+                "the precision that device.latency_model speaks for, one of these"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_model_for_each_precision(self) -> StudyConfig:
+        device = self.device
+        unused = [name for name in device.latency_models if name == device.precision or name not in self.precisions]
+        if unused:
+            raise ValueError(
+                f"device.latency_models names {unused[0]}, which is no other precision of space.precisions than device.precision "
+                f"({device.precision}, whose model is device.latency_model): leave it out"
+            )
+        folders = [device.latency_model.parent, *(path.parent for path in device.latency_models.values())]
+        if len(set(folders)) < len(folders):
+            raise ValueError(
+                "the latency models of two precisions lie in one folder, and each keeps its measurements beside it: "
+                "give each of device.latency_models a folder of its own"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _searched_trainings_are_some(self) -> StudyConfig:
+        choices = self.space.training or {}
+        values = {key: [v.low, v.high] if isinstance(v, LogRange) else v for key, v in choices.items()}
+        misfit = first_misfit(self.training, values)
+        if misfit:
+            raise ValueError(misfit)
+        return self
+
+    @model_validator(mode="after")
+    def _rungs_below_epochs(self) -> StudyConfig:
+        late = [rung for rung in self.search.early_stopping.rungs_epochs if rung >= self.training.epochs]
+        if late:
+            raise ValueError(
+                f"search.early_stopping.rungs_epochs {late} must lie below training.epochs ({self.training.epochs})"
+            )
+        every = self.training.evaluate_every
+        unread = [rung for rung in self.search.early_stopping.rungs_epochs if rung % every]
+        if unread:
+            raise ValueError(
+                f"search.early_stopping.rungs_epochs {unread} must be multiples of training.evaluate_every ({every}): "
+                "at other epochs nothing is read"
+            )
+        return self

@@ -1,0 +1,125 @@
+"""The section ``training`` of a study's YAML: how each candidate is trained, pruned and brought to its precision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from search_spaces.spaces.config import Positive, Section
+
+
+class LossSection(Section):
+    """Weights of the terms of the loss. Of the cross-entropy only the ``hardest_share`` of a batch's pixels counts."""
+
+    cross_entropy: float = Field(default=1.0, ge=0)
+    dice: float = Field(default=0.0, ge=0)
+    lovasz: float = Field(default=0.0, ge=0)
+    hardest_share: float = Field(default=1.0, gt=0, le=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    class_weights: Literal["none", "sqrt_inverse"] = "none"
+
+    @model_validator(mode="after")
+    def _something_to_minimise(self) -> LossSection:
+        if not self.cross_entropy + self.dice + self.lovasz:
+            raise ValueError("one of cross_entropy, dice and lovasz must be above 0")
+        return self
+
+
+class DistillationSection(Section):
+    """A teacher, a bundle's folder or a network file, whose probabilities at ``temperature`` count with ``weight`` in the loss.
+    ``study_best`` takes the most accurate trial that the study has finished when a trial starts."""
+
+    teacher: Path | None = None
+    study_best: bool = False
+    weight: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=2.0, gt=0)
+
+    @model_validator(mode="after")
+    def _one_teacher(self) -> DistillationSection:
+        if self.teacher is not None and self.study_best:
+            raise ValueError(
+                f"there is one teacher at most: leave out teacher ({self.teacher}), or set study_best to false"
+            )
+        return self
+
+
+class AdmmSection(Section):
+    """ADMM pruning: of the epochs before the cut the share ``start_after`` passes without it, the rest is divided by ``updates``
+    of the auxiliary variables, at each of which the penalty ``rho`` is multiplied with ``rho_growth``."""
+
+    rho: float = Field(default=1.0, gt=0)
+    rho_growth: float = Field(default=2.0, ge=1)
+    updates: Positive = 8
+    start_after: float = Field(default=0.3, ge=0, lt=1)
+
+
+class PruningSection(Section):
+    """What leaves a network that is pruned: which channels (``method``) of which groups (``allocation``), in what multiples."""
+
+    method: Literal["l1", "l2", "bn_scale", "geometric_median", "random", "admm"] = "l1"
+    allocation: Literal["uniform", "latency", "sensitivity"] = "uniform"
+    channel_multiple: Positive = 8
+    admm: AdmmSection = AdmmSection()
+
+
+class QuantizationSection(Section):
+    """How a network becomes INT8, where that is its precision: ``ptq`` after its training, or ``qat``, with the rounding
+    simulated in training from the share ``start`` of the epochs on. Ranges of the activations come from so many training images:
+    the ``average`` of each image's extremes, or those of all (``minmax``)."""
+
+    method: Literal["ptq", "qat"] = "ptq"
+    start: float = Field(default=0.8, ge=0, lt=1)
+    calibration_images: Positive = 64
+    calibration: Literal["average", "minmax"] = "average"
+    weight_bits: Literal[7, 8] = 8
+
+
+class TrainingSection(Section):
+    """How each candidate is trained: train, prune after ``prune_after`` of the epochs, fine-tune for the rest. ``weights`` of the
+    encoder to start from: ``none``, ``hub`` (timm's), or a file or folder of state dicts."""
+
+    epochs: Positive = 20
+    weights: str = "none"
+    batch_size: Positive = 8
+    warmup_epochs: float = Field(default=0.5, ge=0)
+    prune_after: float = Field(default=0.25, ge=0, le=0.9)
+    pruning: PruningSection = PruningSection()
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    schedule: Literal["cosine", "poly", "one_cycle"] = "cosine"
+    encoder_rate: float = Field(default=1.0, gt=0)
+    loss: LossSection = LossSection()
+    distillation: DistillationSection = DistillationSection()
+    quantization: QuantizationSection = QuantizationSection()
+    average_decay: float = Field(default=0.0, ge=0, lt=1)
+    norm_calibration_batches: int = Field(default=0, ge=0)
+    mixed_precision: bool = False
+    gradient_clip_norm: float = Field(default=5.0, gt=0)
+    min_scale: float = Field(default=0.75, gt=0)
+    max_scale: float = Field(default=1.5, gt=0)
+    colour_jitter: float = Field(default=0.2, ge=0, lt=1)
+    crop_share: float = Field(default=1.0, gt=0, le=1)
+    label_stride: Literal[1, 2, 4, 8] = 1
+    evaluate_every: Positive = 1
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
+    compile: bool = False
+    deterministic: bool = False
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def _sensitivity_of_something(self) -> TrainingSection:
+        if self.pruning.allocation == "sensitivity" and self.weights == "none":
+            raise ValueError(
+                "training.pruning.allocation sensitivity reads how much each layer bears from pretrained weights: "
+                "set training.weights, or choose the allocation latency or uniform"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _scales_ordered(self) -> TrainingSection:
+        if self.min_scale > self.max_scale:
+            raise ValueError(
+                f"training.min_scale ({self.min_scale}) must not exceed training.max_scale ({self.max_scale})"
+            )
+        return self

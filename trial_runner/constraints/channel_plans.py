@@ -1,0 +1,97 @@
+"""How many channels each layer of a candidate keeps: decided before training, from costs and weights that are known by then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from hw_latency_model import LatencyModel
+from hw_latency_model.kernels.candidate_kernels import CandidateKernels
+from hw_latency_model.kernels.pruning_costs import macs_of
+from hw_latency_model.kernels.runtimes import runtime_of
+from search_spaces import SearchSpace
+from search_spaces.candidate import Candidate
+from search_spaces.pruning.allocation import Harm, allocate, lost_scores
+from search_spaces.pruning.prune import CHANNEL_MULTIPLE, channel_groups, uniform_plan
+from search_spaces.pruning.scores import METHODS, channel_scores
+from trial_runner.config.study import TrainingSection
+
+_ROUNDS = 8
+_STEP = 0.97
+
+
+class ChannelPlans:
+    """Plans of one study's candidates; a plan is worked out once for each network and input size.
+
+    ``uniform`` takes the same share of each group. ``latency`` and ``sensitivity`` reach the cost of uniform pruning with less
+    harm: by the model's milliseconds, where each halving of a layer does the same harm, and by MACs, where the harm is what
+    the norms of the pretrained weights lose. For the same model, weights and candidate the plan is the same.
+
+    Args:
+        model: of the precision that candidates run in which name none of their own.
+        others: models of other precisions, for the candidates that name one.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        num_classes: int,
+        model: LatencyModel,
+        training: TrainingSection,
+        others: Iterable[LatencyModel] = (),
+    ) -> None:
+        self._space, self._num_classes, self._usual = space, num_classes, model.precision
+        self._pruning, self._weights = training.pruning, training.weights
+        self._models = {item.precision: item for item in (*others, model)}
+        self._kernels = {
+            precision: CandidateKernels(space, num_classes, runtime=runtime_of(item.fingerprint))
+            for precision, item in self._models.items()
+        }
+        self._plans: dict[tuple[str, str], dict[str, int]] = {}
+
+    def __call__(self, candidate: Candidate) -> Mapping[str, int] | None:
+        """Channels that stay by the name of each group's root; None for what is not pruned, or pruned as by default."""
+        config = self._pruning
+        uniform = config.allocation == "uniform" and config.channel_multiple == CHANNEL_MULTIPLE
+        if uniform or self._space.prune_ratio(candidate) == 0.0:
+            return None
+        key = self._space.architecture_id(candidate), candidate.precision or self._usual
+        if key not in self._plans:
+            self._plans[key] = self._plan(candidate)
+        return self._plans[key]
+
+    def _plan(self, candidate: Candidate) -> dict[str, int]:
+        precision = candidate.precision or self._usual
+        kernels = self._kernels[precision]
+        groups, ratio = kernels.groups(candidate), self._space.prune_ratio(candidate)
+        multiple = self._pruning.channel_multiple
+        if self._pruning.allocation == "uniform":
+            return uniform_plan(groups, ratio, multiple)
+        if self._pruning.allocation == "latency":
+            return self._by_latency(candidate, kernels, self._models[precision])
+        terms = kernels.dense_costs(candidate, macs_of)
+        return allocate(groups, terms, ratio, multiple=multiple, harm=self._lost_weight(candidate))
+
+    def _by_latency(self, candidate: Candidate, kernels: CandidateKernels, model: LatencyModel) -> dict[str, int]:
+        """Costs that add up by kernel are an approximation: what they promise is asked for until the model itself agrees."""
+        groups, ratio = kernels.groups(candidate), self._space.prune_ratio(candidate)
+        multiple = self._pruning.channel_multiple
+        terms = kernels.dense_costs(candidate, lambda parts: [ms for _, _, ms in model.predict(parts).per_kernel])
+        even = uniform_plan(groups, ratio, multiple)
+        allowed_ms = model.predict(kernels.planned(candidate, even)).latency_ms
+        share = 1.0
+        for _ in range(_ROUNDS):
+            plan = allocate(groups, terms, ratio, multiple=multiple, share=share)
+            ms = model.predict(kernels.planned(candidate, plan)).latency_ms
+            if ms <= allowed_ms:
+                return plan
+            share *= min(allowed_ms / ms, _STEP)
+        return even
+
+    def _lost_weight(self, candidate: Candidate) -> Harm:
+        net = self._space.build(candidate, self._num_classes)
+        self._space.load_pretrained(net, candidate, self._weights)
+        method = self._pruning.method if self._pruning.method in METHODS else "l1"
+        modules = dict(net.named_modules())
+        return lost_scores(
+            {group.root: channel_scores(modules, group, method).tolist() for group in channel_groups(net)}
+        )

@@ -1,0 +1,107 @@
+"""What else than latency a candidate's final network will take of the device, before any training; only what is an objective."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
+
+from hw_latency_model import LatencyModel
+from hw_latency_model.model.cost_models import MODEL_FILES, load_cost_model, memory_floor_mb
+from objectives.cost import NetworkCost, deployed_cost
+from objectives.objective import ENERGY, LATENCY, MACS, MEMORY, PARAMS, Objective
+from objectives.trial_record import CostEstimate
+from search_spaces import SearchSpace
+from search_spaces._common.errors import UserError
+from search_spaces.candidate import Candidate
+from search_spaces.pruning.prune import prune_network
+from trial_runner.config.study import StudyConfig
+from trial_runner.constraints.latency import LatencyGate
+
+
+class CostGate:
+    """Predicts energy, peak memory, multiply-accumulates and parameters, as far as the study asks for them.
+
+    Args:
+        models: latency models fitted to ``energy_mj`` and ``memory_peak_mb``, of each precision. Without one of memory, the least
+            that the network needs is told: its weights and the largest activations of a kernel.
+        gate: of latency, for the candidates' kernels and for how many channels each group keeps.
+        precision: of the candidates that name none of their own.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        num_classes: int,
+        objectives: Sequence[Objective],
+        models: Iterable[LatencyModel],
+        gate: LatencyGate,
+        precision: str = "fp32",
+    ) -> None:
+        self._space, self._num_classes, self._precision = space, num_classes, precision
+        self._models = {(model.target, model.precision): model for model in models}
+        self._table_of, self._plan_of = gate.table, gate.plan_of
+        self._asked = [item for item in objectives if item.known == "before" and item.name != LATENCY.name]
+        self._arithmetic: dict[str, NetworkCost] = {}
+
+    def costs(self, candidate: Candidate) -> dict[str, CostEstimate]:
+        """Of the candidate's final, pruned shape, by the objective's name. Takes milliseconds, and tenths of a second where MACs or
+        parameters of a network are asked for that has not been asked for before."""
+        return {item.name: self._cost(item.name, candidate) for item in self._asked}
+
+    def refusal(self, costs: Mapping[str, CostEstimate]) -> str | None:
+        """Why the candidate is not trained, or None. Only what is over a budget by its interval's low end is refused."""
+        for item in self._asked:
+            cost = costs[item.name]
+            if item.violation(cost.low) > 0:
+                interval = "" if cost.low == cost.high else f" [{cost.low:.4g}, {cost.high:.4g}]"
+                return (
+                    f"predicted {cost.value:.4g} {item.unit}{interval}: over the budget of {item.budget:g} {item.unit}"
+                )
+        return None
+
+    def _cost(self, name: str, candidate: Candidate) -> CostEstimate:
+        if name in (MACS, PARAMS):
+            value = float(vars(self._counted(candidate))[name])
+            return CostEstimate(value, value, value)
+        table = self._table_of(candidate)
+        model = self._models.get((name, candidate.precision or self._precision))
+        if model is not None:
+            found = model.estimate([table])[0]
+            return CostEstimate(found.value, found.low, found.high)
+        if name == MEMORY:
+            value = memory_floor_mb(table.kernels)
+            return CostEstimate(value, value, value)
+        raise ValueError(f"there is no model to predict {name} with")
+
+    def _counted(self, candidate: Candidate) -> NetworkCost:
+        key = self._space.architecture_id(candidate)
+        if key not in self._arithmetic:
+            net, plan = self._space.build(candidate, self._num_classes), self._plan_of(candidate)
+            net = (
+                prune_network(net, self._space.prune_ratio(candidate), plan=plan)
+                if plan
+                else self._space.prune(net, candidate)
+            )
+            self._arithmetic[key] = deployed_cost(net, self._space.input_hw(candidate))
+        return self._arithmetic[key]
+
+
+def load_cost_models(config: StudyConfig, objectives: Sequence[Objective]) -> list[LatencyModel]:
+    """The models that a study's objectives need in each of its precisions, from beside its latency models.
+
+    Raises:
+        UserError: energy is an objective and there is no model of it; or a model is damaged or of another device.
+    """
+    device, found = config.device, []
+    asked = sorted({item.name for item in objectives} & set(MODEL_FILES))
+    for name, precision in product(asked, config.precisions):
+        path = device.model_path(precision)
+        model = load_cost_model(path, name, device=device.name, precision=precision)
+        if model is not None:
+            found.append(model)
+        elif name == ENERGY:
+            raise UserError(
+                f"the objective {ENERGY} needs a model of energy at {path.with_name(MODEL_FILES[ENERGY])}, and there is "
+                "none. Calibrate a board that has a power rail (docs/devices.md), or take the objective out of the list."
+            )
+    return found

@@ -1,0 +1,62 @@
+"""The latency models of a study: one for each precision that its networks may run in, checked against device and set-up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hw_latency_model import LatencyModel, LocalCpuDevice
+from hw_latency_model.bundled.load import calibrated_or_boxed
+from search_spaces._common.errors import UserError
+from search_spaces.candidate import Precision
+from trial_runner.config.study import StudyConfig
+
+
+def load_latency_models(config: StudyConfig) -> dict[Precision, LatencyModel]:
+    """By precision, the study's ``device.precision`` first; a board's that was not calibrated comes from the box.
+
+    Raises:
+        UserError: as `load_latency_model`, of any of them.
+    """
+    usual = config.device.precision
+    others = [precision for precision in config.precisions if precision != usual]
+    return {precision: load_latency_model(config, precision) for precision in (usual, *others)}
+
+
+def load_latency_model(config: StudyConfig, precision: Precision | None = None) -> LatencyModel:
+    """The study's latency model of a precision, of ``device.precision`` by default; of a board that was not calibrated, the one in
+    the box.
+
+    Raises:
+        UserError: there is none, it is damaged, or it speaks for another machine or precision.
+    """
+    device = config.device
+    precision = precision or device.precision
+    path = device.model_path(precision)
+    try:
+        model = _load(path, device.name, precision)
+    except UserError as error:
+        if precision == device.precision:
+            raise
+        raise UserError(f"space.precisions offers {precision}, whose latency model is missing: {error}") from error
+    if model.device != device.name:
+        raise UserError(
+            f"{path} is a latency model of {model.device}, but device.name is {device.name}. "
+            "Set device.latency_model to a model of that device."
+        )
+    if model.precision != precision:
+        asked = "device.precision is" if precision == device.precision else "space.precisions offers"
+        raise UserError(
+            f"{asked} {precision}, but the latency model {path} was calibrated for {model.precision}. "
+            "Calibrate that precision, or take another one."
+        )
+    return model
+
+
+def _load(path: Path, device: str, precision: str) -> LatencyModel:
+    if device == LocalCpuDevice.name:
+        if not path.is_file():
+            raise UserError(
+                f"there is no latency model at {path}; run `paretoseg calibrate` with this study's YAML to measure this machine."
+            )
+        return LatencyModel.load(path, fingerprint=LocalCpuDevice(precision=precision).fingerprint())
+    return calibrated_or_boxed(path, device, precision)

@@ -1,0 +1,181 @@
+"""A trained network's accuracy outside its study: the same images, the same resize, the same confusion matrix."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from exports import ExportBundle, TrainedNetwork, read_bundle, read_network
+from objectives.data import SegmentationData, SplitArrays, decoded_parts, open_dataset
+from objectives.dice import MeanImageDice, lpcvc_score
+from objectives.metrics import ConfusionMatrix
+from search_spaces._common.errors import UserError
+from search_spaces.networks.segmentation_net import upsample_logits
+from trial_runner.config.study import DataSection, RobustnessSection
+from trial_runner.training.batches import normalise
+from trial_runner.training.robustness import CorruptionSample
+from trial_runner.training.trial import open_split, torch_device
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network reaches on one split.
+
+    Attributes:
+        miou: class mean from one confusion matrix over the split, at the labels' own resolution.
+        class_iou: by class name; None for a class that neither labels nor predictions hold, which the mean leaves out.
+        pixel_accuracy: share of counted pixels.
+        dice: mean over images of each image's class-mean Dice, as LPCVC takes it.
+        images: of the split.
+        corruption_miou: mIoU by corruption of the images; None where it was not asked for.
+        lpcvc_score: Dice over the seconds that an image takes, as the bundle's latency says; None without one.
+    """
+
+    miou: float
+    class_iou: dict[str, float | None]
+    pixel_accuracy: float
+    dice: float
+    images: int
+    split: str
+    data: str
+    corruption_miou: dict[str, float] | None = None
+    lpcvc_score: float | None = None
+
+    @property
+    def robust_miou(self) -> float | None:
+        """Mean over the corruptions."""
+        return statistics.fmean(self.corruption_miou.values()) if self.corruption_miou else None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "miou": self.miou,
+            "per_class": self.class_iou,
+            "pixel_accuracy": self.pixel_accuracy,
+            "dice": self.dice,
+            "images": self.images,
+            "split": self.split,
+            "data": self.data,
+            "lpcvc_score": self.lpcvc_score,
+            "robust_miou": self.robust_miou,
+            "corruption_miou": self.corruption_miou,
+        }
+
+
+def _study_yaml(bundle: ExportBundle) -> dict[str, Any]:
+    config = yaml.safe_load((bundle.dir / "study.yaml").read_text())
+    return config if isinstance(config, dict) else {}
+
+
+def open_network(source: Path) -> tuple[TrainedNetwork, DataSection | None, int]:
+    """The network of a bundle's folder or of a network file, and what data its study names, with the study's seed.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if not source.is_dir():
+        return read_network(source), None, 0
+    bundle = read_bundle(source)
+    config = _study_yaml(bundle)
+    section = DataSection.model_validate(config["data"]) if "data" in config else None
+    return read_network(bundle.checkpoint_path), section, int(config["study"]["seed"]) if section else 0
+
+
+def evaluate(
+    source: Path,
+    *,
+    split: str = "val",
+    root: Path | None = None,
+    kind: str | None = None,
+    device: str = "auto",
+    robust: bool = False,
+) -> Evaluation:
+    """Score a bundle or a network file on a split.
+
+    Args:
+        source: a bundle's folder, or a network file.
+        split: train, val or test.
+        root: folder of the data; by default the study's.
+        kind: of the data; by default the study's.
+        robust: score corrupted images as well, those of the study's section ``robustness`` or of its default.
+
+    Raises:
+        UserError: no network there, no data there, or data of other classes than the network's.
+    """
+    trained, study_data, seed = open_network(source)
+    data = _open(trained, study_data, seed, split, root, kind)
+    if tuple(data.info.class_names) != trained.class_names:
+        raise UserError(
+            f"the network tells {len(trained.class_names)} classes apart ({', '.join(trained.class_names[:4])}, ...), the data "
+            f"{len(data.info.class_names)} ({', '.join(data.info.class_names[:4])}, ...). Give the data that it was trained for."
+        )
+    data.check()
+    bundle = read_bundle(source) if source.is_dir() else None
+    latency_ms = _latency_ms(bundle) if bundle else None
+    section = RobustnessSection.model_validate(_study_yaml(bundle).get("robustness", {}) if bundle else {})
+    sample = CorruptionSample(len(data), section) if robust else None
+    place = torch_device(device)
+    parts = decoded_parts(data, trained.input_hw)
+    matrix, dice = score(trained, sample.watching(parts) if sample else parts, place)
+    report = matrix.report(trained.class_names)
+    corrupted = sample.miou(lambda part: score(trained, [part], place)[0]) if sample else None
+    return Evaluation(
+        miou=report.miou,
+        class_iou=dict(zip(trained.class_names, report.class_iou, strict=True)),
+        pixel_accuracy=report.pixel_accuracy,
+        dice=dice.value,
+        images=len(data),
+        split=split,
+        data=data.info.name,
+        corruption_miou=corrupted,
+        lpcvc_score=None if latency_ms is None else lpcvc_score(dice.value, latency_ms / 1e3, 1),
+    )
+
+
+def _latency_ms(bundle: ExportBundle) -> float | None:
+    """As measured last, else as predicted; None where the bundle says neither."""
+    if bundle.measurements:
+        return float(bundle.measurements[-1]["latency_ms_p50"])
+    predicted = bundle.manifest.get("facts", {}).get("latency_ms")
+    return None if predicted is None else float(predicted)
+
+
+@torch.inference_mode()
+def score(
+    trained: TrainedNetwork, parts: Iterable[SplitArrays], device: torch.device
+) -> tuple[ConfusionMatrix, MeanImageDice]:
+    """Confusion matrix of a split and Dice by image. The parts' images are at the network's input resolution."""
+    classes = len(trained.class_names)
+    matrix, dice = ConfusionMatrix(classes, trained.ignore_index), MeanImageDice(classes, trained.ignore_index)
+    net, norm = trained.delivered().to(device), (trained.mean, trained.std)
+    for part in parts:
+        for start in range(0, len(part), 8):
+            for offset, logit in enumerate(net(normalise(part.images[start : start + 8], device, *norm))):
+                label = np.asarray(part.labels[start + offset])
+                pred = upsample_logits(logit[None], (label.shape[0], label.shape[1])).max(1).indices[0].cpu().numpy()
+                matrix.update(pred, label)
+                dice.update(pred, label)
+    return matrix, dice
+
+
+def _open(
+    trained: TrainedNetwork, section: DataSection | None, seed: int, split: str, root: Path | None, kind: str | None
+) -> SegmentationData:
+    kind = kind or (section.kind if section else trained.data_kind)
+    if kind is None:
+        raise UserError("the file does not say what data the network was trained on. Add --kind, e.g. --kind camvid.")
+    if kind == "synthetic" and root is not None:
+        raise UserError(
+            "synthetic scenes lie in no folder. Say what the data in --data are with --kind, or leave --data out."
+        )
+    if section is not None and section.kind == kind:
+        return open_split(section.model_copy(update={"root": root}) if root else section, split, seed)
+    if kind != "synthetic" and root is None:
+        raise UserError(f"data of kind {kind} lie in a folder. Add --data and the folder.")
+    return open_dataset(kind, root=root, split=split)

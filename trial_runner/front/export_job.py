@@ -1,0 +1,137 @@
+"""A finished trial as a bundle: rebuilt from its checkpoint, checked on validation images, written as one folder."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from exports import get_profile, write_bundle, write_network
+from exports.quantization.quantize import QuantizedNet, unpack_quantized
+from search_spaces import SegmentationNet, get_space
+from search_spaces._common.errors import UserError
+from search_spaces.pruning.prune import fit_shape
+from trial_runner.training.batches import MEAN, STD, normalise
+from trial_runner.training.checkpoint import Checkpoint, load_checkpoint
+from trial_runner.training.trial import load_splits, open_split
+from trial_runner.training.trial_spec import TrialSpec
+
+
+@dataclass(frozen=True)
+class ExportOrder:
+    """What to export, and the facts that travel with it.
+
+    Attributes:
+        spec: the finished trial.
+        folder: the bundle's folder; an older one is replaced.
+        facts: plain JSON values for the manifest.
+        config_yaml: the study's resolved configuration.
+    """
+
+    spec: TrialSpec
+    folder: Path
+    facts: dict[str, Any]
+    config_yaml: str
+
+
+def trained_net(spec: TrialSpec, num_classes: int) -> SegmentationNet:
+    """The trial's network with its trained weights, in evaluation mode on the CPU.
+
+    Raises:
+        UserError: the trial's checkpoint is gone, or belongs to other settings.
+    """
+    checkpoint = _checkpoint(spec)
+    space = get_space(spec.config.space.name, spec.config.space.options())
+    net = fit_shape(space.build(spec.candidate, num_classes), checkpoint.weights)
+    net.load_state_dict(checkpoint.weights)
+    return net.eval()
+
+
+def quantized_net(spec: TrialSpec) -> QuantizedNet | None:
+    """The trial's network in INT8, as it was scored; None for one in another precision.
+
+    Raises:
+        UserError: as `trained_net`.
+    """
+    packed = _checkpoint(spec).quantization
+    return unpack_quantized(packed) if packed else None
+
+
+def _checkpoint(spec: TrialSpec) -> Checkpoint:
+    checkpoint = load_checkpoint(spec.checkpoint_path, spec.fingerprint)
+    if checkpoint is None:
+        raise UserError(
+            f"trial {spec.number} has no usable checkpoint at {spec.checkpoint_path}. It was removed, or the YAML's data, "
+            "training or seed have changed since; restore it or launch a new study."
+        )
+    return checkpoint
+
+
+def write_trained(spec: TrialSpec, path: Path) -> Path:
+    """The finished trial as one network file, which `paretoseg evaluate` reads; its path.
+
+    Raises:
+        UserError: no usable checkpoint, or the file cannot be written.
+    """
+    info = open_split(spec.config.data, "val", spec.config.study.seed).info
+    space = get_space(spec.config.space.name, spec.config.space.options())
+    write_network(
+        path,
+        trained_net(spec, info.num_classes),
+        spec.candidate,
+        input_hw=space.input_hw(spec.candidate),
+        class_names=info.class_names,
+        ignore_index=info.ignore_index,
+        mean=MEAN,
+        std=STD,
+        data_kind=info.name,
+        precision=spec.precision,
+        quantized=quantized_net(spec),
+    )
+    return path
+
+
+def export_trial(order: ExportOrder) -> Path:
+    """Write the bundle; its folder.
+
+    Raises:
+        UserError: no checkpoint, no parity, or the folder cannot be written.
+    """
+    spec = order.spec
+    torch.set_num_threads(spec.config.compute.threads_per_trial)
+    space = get_space(spec.config.space.name, spec.config.space.options())
+    hw = space.input_hw(spec.candidate)
+    info, _, val = load_splits(spec, hw)
+    net = trained_net(spec, len(info.class_names))
+    count = min(spec.config.export.parity_images, len(val.images))
+    bundle = write_bundle(
+        order.folder,
+        net=net,
+        candidate=spec.candidate,
+        input_hw=hw,
+        class_names=info.class_names,
+        palette=info.palette,
+        mean=MEAN,
+        std=STD,
+        ignore_index=info.ignore_index,
+        images=normalise(val.images[:count], torch.device("cpu")).numpy(),
+        labels=[val.labels[index] for index in range(count)],
+        profile=get_profile(spec.config.device.name),
+        facts=order.facts,
+        config_yaml=order.config_yaml,
+        precision=spec.precision,
+        quantized=quantized_net(spec),
+    )
+    return bundle.dir
+
+
+def settle_as_helper() -> None:
+    """Start-up of the helper process: leave Ctrl-C to the parent, and die with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

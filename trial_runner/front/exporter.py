@@ -1,0 +1,119 @@
+"""Exports what joins the front while the search goes on."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import optuna
+
+from objectives.pareto import pareto_front
+from objectives.trial_record import TrialRecord, note_afterwards, read_study
+from search_spaces._common.errors import UserError
+from trial_runner.config.load import dump_config
+from trial_runner.config.study import StudyConfig
+from trial_runner.front.export_job import ExportOrder, export_trial, settle_as_helper
+from trial_runner.search.final_training import spec_of
+from trial_runner.study.objectives import stored_objectives
+from trial_runner.study.paths import StudyPaths
+
+logger = logging.getLogger("paretoseg")
+
+
+def export_order(
+    config: StudyConfig, paths: StudyPaths, record: TrialRecord, folder: Path | None = None
+) -> ExportOrder:
+    """The order that exports a complete trial. ValueError for a trial that is not."""
+    if record.candidate is None or record.score is None:
+        raise ValueError(f"trial {record.number} has no candidate or no score")
+    facts = {
+        "study": config.study.name,
+        "trial": record.number,
+        "val_miou": record.val_miou,
+        "latency_ms": record.latency_ms,
+        "latency_low_ms": record.latency_low_ms,
+        "latency_high_ms": record.latency_high_ms,
+        "latency_coverage": record.coverage,
+        "device": config.device.name,
+        "score": record.score.to_dict(),
+        "costs": {name: cost.to_dict() for name, cost in record.costs.items()},
+    }
+    spec = spec_of(config, paths, record)
+    return ExportOrder(spec, folder or paths.bundle(record.number), facts, dump_config(config))
+
+
+class FrontExporter:
+    """Exports each new member of the front in a helper process, so that neither the driver nor a worker waits.
+
+    An export that fails is noted at its trial and logged, and tried again by the next launch; it never ends the search.
+    """
+
+    def __init__(self, config: StudyConfig, study: optuna.Study, paths: StudyPaths, *, inline: bool = False) -> None:
+        self._config, self._study, self._paths = config, study, paths
+        self._pool: ProcessPoolExecutor | None = None
+        self._inline = inline
+        self._open: dict[int, Future[Path]] = {}
+        self._failed: set[int] = set()
+
+    def consider(self) -> None:
+        """Order what stands on the front and has no bundle yet; collect what is done."""
+        self._collect(wait=False)
+        objectives = stored_objectives(self._config, self._study)
+        for record in pareto_front(read_study(self._study), objectives=objectives).records:
+            missing = record.bundle is None or not Path(record.bundle).is_dir()
+            if missing and record.number not in self._failed and record.number not in self._open:
+                self._order(record)
+
+    def drain(self) -> None:
+        """Wait for all orders; those whose helper process died get one more try."""
+        for _ in range(2):
+            self.consider()
+            self._collect(wait=True)
+
+    def close(self) -> None:
+        """Give up what is still open: the next start orders it again."""
+        if self._pool is not None:
+            for process in list((self._pool._processes or {}).values()):
+                process.kill()
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+        self._open.clear()
+
+    def _order(self, record: TrialRecord) -> None:
+        order = export_order(self._config, self._paths, record)
+        if self._inline:
+            future: Future[Path] = Future()
+            try:
+                future.set_result(export_trial(order))
+            except UserError as error:
+                future.set_exception(error)
+            self._open[record.number] = future
+            self._collect(wait=True)
+            return
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=settle_as_helper)
+        try:
+            self._open[record.number] = self._pool.submit(export_trial, order)
+        except BrokenProcessPool:
+            self._pool = None  # ordered again at the next look
+
+    def _collect(self, *, wait: bool) -> None:
+        for number, future in list(self._open.items()):
+            if not wait and not future.done():
+                continue
+            error = future.exception()
+            if error is None:
+                note_afterwards(self._study, number, bundle=str(future.result()), export_error=None)
+            elif isinstance(error, BrokenProcessPool):
+                logger.warning("the helper process died while it exported trial %d; it is exported again", number)
+                self._pool = None
+            else:
+                reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+                logger.warning("trial %d could not be exported: %s", number, reason)
+                note_afterwards(self._study, number, export_error=reason)
+                self._failed.add(number)
+            del self._open[number]

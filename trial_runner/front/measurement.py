@@ -1,0 +1,215 @@
+"""Measures the front once the search is over: here, or on the board of a DEVICE.yaml."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import optuna
+
+from dashboards.text import interval, milliseconds
+from exports import add_measurement, read_bundle
+from hw_latency_model import Device, LatencyModel, Measurement, MeasurementStore, get_device, measure_bundle
+from hw_latency_model.board.device_config import DeviceConfig, load_device
+from hw_latency_model.board.networks import BoardMeasured, GivenNetwork, measure_networks
+from hw_latency_model.local.calibration import STORE_FILE, subject_of
+from hw_latency_model.local.device import DEVICES
+from hw_latency_model.local.measure import FRONT_SETTINGS
+from objectives.trial_record import TrialRecord, note_afterwards
+from search_spaces import get_space
+from search_spaces._common.errors import UserError
+from search_spaces.candidate import Precision
+from search_spaces.describe import network_name
+from trial_runner.config.study import StudyConfig
+
+Say = Callable[[str], None]
+
+_SLOW = 1.15
+_REPEATS = 2
+_PAUSE_S = 2.0
+
+
+def measure_after_launch(
+    config: StudyConfig,
+    study: optuna.Study,
+    records: Sequence[TrialRecord],
+    models: Mapping[Precision, LatencyModel],
+    say: Say,
+) -> None:
+    """Measure a launch's front where the study's device can be reached, on its ``device.board`` or here; else say how to."""
+    board = config.device.board
+    if board is None:
+        measure_front(config, study, records, models, say)
+        return
+    try:
+        found = measure_front_on_board(config, study, records, load_device(board), say)
+    except UserError as error:
+        say(f"the front is not measured, its predictions stand: {error}")
+        return
+    if found.kit is not None:
+        say(carry(found.kit))
+
+
+def carry(kit: Path) -> str:
+    """What to do with a kit."""
+    return (
+        f"kit: {kit}: carry it to the board, run `sh run.sh` there, carry results.jsonl back and run "
+        "`paretoseg measure STUDY.yaml --board DEVICE.yaml --results PATH`"
+    )
+
+
+def measure_front(
+    config: StudyConfig,
+    study: optuna.Study,
+    records: Iterable[TrialRecord],
+    models: Mapping[Precision, LatencyModel],
+    say: Say,
+) -> int:
+    """Measure the exported, not yet measured records on the study's device, each in its own precision; how many were measured.
+
+    The reference network that runs in turns with each says whether the machine is at the speed it was calibrated at. Where
+    it is slower, the measurement is repeated twice; the one at the best speed is kept and the rest of the slowdown told.
+    What was measured goes into the store beside its precision's latency model, and the model learns from it: later proposals
+    are predicted better, while trials keep the estimate that they were given. A device that cannot be measured from here is said to be so.
+    """
+    todo = _todo(records)
+    if not todo:
+        return 0
+    if config.device.name not in DEVICES:
+        say(
+            f"the front is not measured: {config.device.name} cannot be reached from here, its predictions stand. With the board at "
+            "hand: paretoseg measure STUDY.yaml --board DEVICE.yaml"
+        )
+        return 0
+    measured: dict[Precision, list[Measurement]] = {}
+    devices: dict[Precision, Device] = {}
+    for record in todo:
+        assert record.bundle is not None
+        precision = _precision(config, record)
+        if precision not in devices:
+            devices[precision] = get_device(config.device.name, precision)
+        device, model = devices[precision], models[precision]
+        subject = _subject(config, record)
+        measurement = _at_calibrated_speed(
+            Path(record.bundle) / "model.onnx", device, model.quality.reference_ms, subject=subject
+        )
+        measurement = replace(measurement, family=str(record.params.get("family", "")))
+        measured.setdefault(precision, []).append(measurement)
+        slowdown = measurement.reference_ms / model.quality.reference_ms
+        _note(study, record, measurement, slowdown, say)
+    for precision, found in measured.items():
+        _teach(config.device.model_path(precision), models[precision], found)
+        of = f" of {precision}" if len(models) > 1 else ""
+        say(f"the latency model{of} has learnt from {len(found)} measured network{'' if len(found) == 1 else 's'}")
+    return len(todo)
+
+
+def measure_front_on_board(
+    config: StudyConfig,
+    study: optuna.Study,
+    records: Iterable[TrialRecord],
+    board: DeviceConfig,
+    say: Say,
+    *,
+    results: Path | None = None,
+) -> BoardMeasured:
+    """Measure the exported, not yet measured records on a board, in the precision that it is set to; called again, it goes on.
+
+    What was measured is noted at each trial and in its bundle, goes into the board's store, and its model learns from it.
+
+    Args:
+        config, study, records: whose networks.
+        board: the device, see ``load_device``.
+        say: takes a line of progress.
+        results: read these, carried from the board, instead of measuring.
+
+    Raises:
+        UserError: the board is not of the study's kind, or something is to be put right there; what was measured is kept.
+    """
+    device = board.device
+    if device.profile_name != config.device.name:
+        raise UserError(
+            f"the study is for {config.device.name}, the board is a {device.profile_name}. Give the DEVICE.yaml of a "
+            f"{config.device.name}, or name it there as device.profile."
+        )
+    open_ones = _todo(records)
+    groups: dict[str, list[TrialRecord]] = {}
+    for record in open_ones:
+        if _precision(config, record) == device.precision:
+            groups.setdefault(_subject(config, record), []).append(record)
+    networks = [_given(subject, group[0]) for subject, group in groups.items()]
+    others = len(open_ones) - sum(map(len, groups.values()))
+    if others:
+        say(f"{others} of another precision than {device.precision} are left: they need a DEVICE.yaml of their own")
+    if not networks:
+        say("nothing is left to measure: the front's members are measured, or not exported yet")
+        return BoardMeasured({}, {}, None, None)
+    found = measure_networks(board, networks, results=results, progress=say)
+    for subject, group in groups.items():
+        for record in group:
+            if subject in found.measurements:
+                _note(study, record, found.measurements[subject], 1.0, say)
+            elif subject in found.failed:
+                say(f"trial {record.number}: not measured: {found.failed[subject]}")
+    if found.model is not None:
+        say(f"the latency model {board.model_path} has learnt from them")
+        if board.model_path != config.device.model_path(device.precision):
+            say(
+                f"the study predicts by {config.device.model_path(device.precision)}: set device.latency_model to the board's own"
+            )
+    return found
+
+
+def _given(subject: str, record: TrialRecord) -> GivenNetwork:
+    assert record.bundle is not None
+    label = f"trial {record.number}, {network_name(record.params)}"
+    return GivenNetwork(subject, Path(record.bundle) / "model.onnx", str(record.params.get("family", "")), label)
+
+
+def _todo(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    return [record for record in records if record.bundle and record.measured_ms is None]
+
+
+def _precision(config: StudyConfig, record: TrialRecord) -> Precision:
+    assert record.candidate is not None
+    return config.precision_of(record.candidate)
+
+
+def _subject(config: StudyConfig, record: TrialRecord) -> str:
+    assert record.bundle is not None and record.candidate is not None
+    space = get_space(config.space.name, config.space.options())
+    return subject_of(space, record.candidate, len(read_bundle(Path(record.bundle)).class_names))
+
+
+def _note(study: optuna.Study, record: TrialRecord, measurement: Measurement, slowdown: float, say: Say) -> None:
+    """Keep a measurement at its trial and in its bundle, and tell it."""
+    assert record.bundle is not None
+    facts = {key: value for key, value in asdict(measurement).items() if key != "kernels"}
+    note_afterwards(study, record.number, measurement=facts)
+    add_measurement(Path(record.bundle), facts)
+    say(
+        f"trial {record.number}: measured {milliseconds(measurement.latency_ms_p50)} ms, "
+        f"predicted {milliseconds(record.latency_ms)} ms {interval(record)}"
+        + (f"; the machine was {slowdown:.2f} times slower than when calibrated" if slowdown > _SLOW else "")
+    )
+
+
+def _teach(model_path: Path, model: LatencyModel, measured: Sequence[Measurement]) -> None:
+    with MeasurementStore(model_path.with_name(STORE_FILE)) as store:
+        for measurement in measured:
+            store.add(measurement, protocol=asdict(FRONT_SETTINGS))
+    model.update(measured).save(model_path)
+
+
+def _at_calibrated_speed(path: Path, device: Device, reference_ms: float, *, subject: str) -> Measurement:
+    best = measure_bundle(path, device, subject=subject)
+    for _ in range(_REPEATS):
+        if best.reference_ms <= _SLOW * reference_ms:
+            break
+        time.sleep(_PAUSE_S)
+        best = min(
+            best, measure_bundle(path, device, subject=subject), key=lambda measurement: measurement.reference_ms
+        )
+    return best

@@ -1,0 +1,73 @@
+"""Gathers what the report and the dashboard show of a study. Drawing it is the `dashboards` package's."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from dashboards import update_study_page, upload_bundle, write_report
+from dashboards.web import open_artifact_store
+from objectives.pareto import pareto_front
+from objectives.trial_record import read_study
+from search_spaces._common.errors import UserError
+from trial_runner.cli.latency_report_command import REPORT_FILE
+from trial_runner.config.load import dump_config
+from trial_runner.config.study import StudyConfig
+from trial_runner.constraints.latency_models import load_latency_model
+from trial_runner.study.objectives import open_configured, stored_objectives
+from trial_runner.study.paths import StudyPaths
+from trial_runner.training.trial import open_split
+
+
+def write_study_report(config: StudyConfig, study: optuna.Study, paths: StudyPaths) -> Path:
+    """One HTML file on the study as it stands; its path."""
+    records = read_study(study)
+    budget = config.device.latency_budget_ms
+    return write_report(
+        paths.report,
+        study_name=config.study.name,
+        records=records,
+        front=pareto_front(records, objectives=stored_objectives(config, study)),
+        class_names=open_split(config.data, "val", config.study.seed).info.class_names,
+        config_yaml=dump_config(config),
+        calibration=_calibration(config),
+        latency_report=page if (page := config.device.latency_model.with_name(REPORT_FILE)).is_file() else None,
+        device=config.device.name,
+        latency_budget_ms=budget,
+        rungs=config.search.early_stopping.rungs_epochs,
+        data_name=config.data.kind,
+    )
+
+
+def _calibration(config: StudyConfig) -> dict[str, Any] | None:
+    """What cross-validation found when the study's latency model was fitted; None where there is no model (any more)."""
+    try:
+        model = load_latency_model(config)
+    except UserError:
+        return None
+    facts = {**asdict(model.quality), "model_path": str(config.device.latency_model)}
+    return facts if model.calibrated else {"summary": model.provenance}
+
+
+def fill_dashboard(config: StudyConfig) -> StudyPaths:
+    """Put figures, notes and bundles where optuna-dashboard shows them; the study's folders."""
+    paths = StudyPaths(config.study.output_dir)
+    study = open_configured(config)
+    records = read_study(study)
+    budget = config.device.latency_budget_ms
+    update_study_page(
+        study,
+        records,
+        pareto_front(records, objectives=stored_objectives(config, study)),
+        latency_budget_ms=budget,
+        device=config.device.name,
+        rungs=config.search.early_stopping.rungs_epochs,
+    )
+    store = open_artifact_store(paths.artifacts)
+    for record in records:
+        if record.bundle and Path(record.bundle).is_dir():
+            upload_bundle(study, record, Path(record.bundle), store)
+    return paths

@@ -1,0 +1,1 @@
+"""The search: driver, budget, samplers, initial design, early stopping and final training."""

@@ -1,0 +1,289 @@
+"""What becomes of a study's trials: what is proposed, refused, trained, stopped. Knows nothing of Ray."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import optuna
+from optuna.trial import TrialState
+
+from objectives import trial_record as tr
+from objectives.objective import LATENCY, budget_texts, rung_values
+from objectives.trial_record import TrialRecord
+from search_spaces import SearchSpace
+from search_spaces._common.errors import UserError
+from search_spaces.candidate import Candidate
+from trial_runner.config.study import StudyConfig
+from trial_runner.config.training_search_space import training_of
+from trial_runner.constraints.cost import CostGate
+from trial_runner.constraints.latency import LatencyGate
+from trial_runner.search.budget import StudyBudget
+from trial_runner.search.early_stopping import RankRule
+from trial_runner.search.final_training import LEAST_EPOCHS, best_teacher, epochs_that_fit, next_to_continue, spec_of
+from trial_runner.search.initial_design import spread_over_budget
+from trial_runner.study.objectives import stored_objectives
+from trial_runner.study.paths import StudyPaths
+from trial_runner.study.writer import StudyWriter
+from trial_runner.training.trial_spec import Progress, TrialSpec
+
+logger = logging.getLogger("paretoseg")
+
+_FREE_PROPOSALS = 300
+_FAILURES_IN_A_ROW = 5
+
+
+class StudyDriver:
+    """One start of a study.
+
+    Args:
+        on_finished: called with the record of each trial that has ended in this start, the refused ones too.
+        plan_of: how many channels each group of a candidate keeps, where pruning is not to take the same share of each.
+        costs: what else than latency is predicted before training; None where no objective needs it.
+    """
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        study: optuna.Study,
+        space: SearchSpace,
+        gate: LatencyGate,
+        paths: StudyPaths,
+        on_finished: Callable[[TrialRecord], None] = lambda record: None,
+        plan_of: Callable[[Candidate], Mapping[str, int] | None] = lambda candidate: None,
+        costs: CostGate | None = None,
+    ) -> None:
+        self._config, self._study, self._space, self._gate, self._paths = config, study, space, gate, paths
+        self._on_finished, self._plan_of, self._costs = on_finished, plan_of, costs
+        self._objectives = stored_objectives(config, study)
+        self._rule = RankRule(config.search.early_stopping, self._objectives)
+        self._budget = StudyBudget(config.search)
+        self._writer = StudyWriter(study, self._objectives, gate.budget_ms)
+        self._last: dict[int, Progress] = {}
+        self._stop_reason: dict[int, str] = {}
+        self._failures = 0
+        self.ended: str | None = None
+        self._writer.settle_running()
+        records = tr.read_study(study)
+        self._rule.recall(records)
+        self._known = {r.candidate.id: r for r in records if r.candidate and r.outcome and _searched(r)}
+        if not records:
+            self._enqueue_first()
+
+    def _enqueue_first(self) -> None:
+        search = self._config.search
+        first = [self._space.default()] if search.start_with_default else []
+        if search.start == "spread":
+            count = search.startup_trials - len(first)
+            first += spread_over_budget(self._space, self._gate, count, seed=self._config.study.seed)
+        for candidate in first:
+            self._study.enqueue_trial(dict(candidate.params))
+
+    # -- proposals
+
+    def propose(self) -> TrialSpec | None:
+        """The next trial to train, or None where the study has had its trials or its time.
+
+        Trials that an earlier start left behind come first, with their number, params and checkpoint. Proposals that are
+        refused or were tried before are told to Optuna and asked again here.
+
+        Raises:
+            UserError: nothing within the budget can be found, or every trial fails.
+        """
+        for _ in range(_FREE_PROPOSALS):
+            if self._over() and not self._enqueue_final():
+                return None
+            trial, stored = self._writer.ask()
+            candidate, number = self._space.suggest(trial), trial.number
+            if stored.curve and stored.latency_ms is not None:
+                return self._spec(number)
+            self._writer.write(number, tr.CANDIDATE, candidate.to_dict())
+            self._choose_teacher(number, candidate)
+            if stored.continues is not None:
+                self._take_over_estimate(number, stored.continues)
+                return self._spec(number)
+            if self._reuse(number, candidate) or self._refuse(number, candidate):
+                continue
+            if not self._refuse_for_time(number, candidate):
+                self._keep_plan(number, self._plan_of(candidate))
+                return self._spec(number)
+        raise self._nothing_fits()
+
+    def _over(self) -> bool:
+        trials = self._study.get_trials(deepcopy=False)
+        if any(trial.state == TrialState.WAITING for trial in trials):
+            return False
+        counted = sum(
+            trial.state == TrialState.RUNNING or trial.user_attrs.get(tr.OUTCOME) in (tr.FINISHED, tr.STOPPED, tr.DIED)
+            for trial in trials
+            if tr.CONTINUES not in trial.user_attrs
+        )
+        self.ended = self._budget.spent(counted)
+        return self.ended is not None
+
+    def _enqueue_final(self) -> bool:
+        """Order the next final training; False when there is none, or no time for it."""
+        final = self._config.search.final_training
+        base = next_to_continue(tr.read_study(self._study), self._gate.budget_ms, final, self._objectives)
+        if base is None or base.candidate is None:
+            return False
+        epochs = epochs_that_fit(base, final, self._budget.left_s)
+        if epochs < LEAST_EPOCHS:
+            return False
+        attrs = {tr.CONTINUES: base.number, tr.CONTINUES_EPOCHS: epochs}
+        self._study.enqueue_trial(dict(base.candidate.params), user_attrs=attrs)
+        return True
+
+    def _choose_teacher(self, number: int, candidate: Candidate) -> None:
+        if not training_of(self._config.training, candidate).distillation.study_best:
+            return
+        teacher = best_teacher(tr.read_study(self._study))
+        if teacher is not None:
+            self._writer.write(number, tr.TEACHER, teacher)
+
+    def _keep_plan(self, number: int, plan: Mapping[str, int] | None) -> None:
+        if plan:
+            self._writer.write(number, tr.CHANNELS, dict(plan))
+
+    def _take_over_estimate(self, number: int, base: int) -> None:
+        attrs = self._study.get_trials(deepcopy=False)[base].user_attrs
+        self._keep_plan(number, attrs.get(tr.CHANNELS))
+        self._writer.write(number, tr.ESTIMATE, attrs[tr.ESTIMATE])
+        if tr.COSTS in attrs:
+            self._writer.write(number, tr.COSTS, attrs[tr.COSTS])
+        self._writer.constrain(number)
+
+    def _refuse(self, number: int, candidate: Candidate) -> bool:
+        estimate = self._gate.estimate(candidate)
+        self._writer.write(number, tr.ESTIMATE, estimate.to_dict())
+        reason = self._gate.refusal(estimate)
+        if reason is None and self._costs is not None:
+            costs = self._costs.costs(candidate)
+            self._writer.write_costs(number, costs)
+            reason = self._costs.refusal(costs)
+        self._writer.constrain(number)
+        if reason is None:
+            return False
+        self._end(number, TrialState.PRUNED, tr.REFUSED, reason)
+        return True
+
+    def _refuse_for_time(self, number: int, candidate: Candidate) -> bool:
+        if self._config.search.time_budget_minutes is None:
+            return False
+        alike = [r for r in tr.read_study(self._study) if r.candidate and r.candidate.precision == candidate.precision]
+        latency_ms = self._writer.record(number).latency_ms or 0.0
+        reason = self._budget.too_long(alike, latency_ms, self._config.training.epochs)
+        if reason is None:
+            return False
+        self._end(number, TrialState.PRUNED, tr.REFUSED, reason)
+        return True
+
+    def _reuse(self, number: int, candidate: Candidate) -> bool:
+        known = self._known.get(candidate.id)
+        if known is None or known.outcome in (tr.DIED, tr.REFUSED):  # a refused one is weighed against today's budget
+            return False
+        self._writer.write(number, tr.REUSED_FROM, known.number)
+        if known.latency_ms is not None:
+            estimate = {
+                "latency_ms": known.latency_ms,
+                "low_ms": known.latency_low_ms,
+                "high_ms": known.latency_high_ms,
+            }
+            self._writer.write(number, tr.ESTIMATE, {**estimate, "coverage": known.coverage})
+        if known.costs:
+            self._writer.write_costs(number, known.costs)
+        if known.score:
+            self._writer.write(number, tr.SCORE, known.score.to_dict())
+        reason = f"the same candidate as trial {known.number}"
+        self._writer.constrain(number)
+        if known.complete:
+            self._end(number, TrialState.COMPLETE, tr.REUSED, reason, self._writer.values(known))
+        else:
+            self._end(number, TrialState.PRUNED, tr.REUSED, reason)
+        return True
+
+    # -- progress and end of a trial
+
+    def progress(self, number: int, progress: Progress) -> bool:
+        """Note a reading, and all earlier ones that have not arrived; True when the trial is to be stopped."""
+        self._last[number] = progress
+        self._writer.add_to_curve(number, progress.curve)
+        if progress.score.final or self._writer.record(number).continues is not None:
+            return False
+        reason = self._stop_at_rung(number, progress) if self._rule.is_rung(progress.epoch) else None
+        if reason is None and self._budget.search_left_s < 0:
+            reason = "the study's time budget was spent"
+        if reason is not None:
+            self._stop_reason[number] = reason
+        return reason is not None
+
+    def _stop_at_rung(self, number: int, progress: Progress) -> str | None:
+        """Note what was read, for later starts, and ask the rule."""
+        record = self._writer.record(number)
+        readings = dict(record.readings) | {progress.epoch: progress.score}
+        self._writer.write(number, tr.READINGS, [score.to_dict() for _, score in sorted(readings.items())])
+        values = rung_values(self._objectives, replace(record, score=progress.score))
+        precision = record.candidate.precision if record.candidate else None
+        return self._rule.stop(number, progress.epoch, values, precision)
+
+    def finish(self, number: int, failure: str | None = None) -> None:
+        """Tell Optuna how a trial ended: COMPLETE when trained to the end, PRUNED when stopped, FAIL with the reason."""
+        progress = self._last.get(number)
+        values, unread = None, None
+        if progress is not None:
+            self._writer.write(number, tr.SCORE, progress.score.to_dict())
+        if progress is not None and progress.score.final:  # whatever became of the worker afterwards
+            record = self._writer.record(number)
+            values, unread = self._writer.values(record), self._writer.unread(record)
+        if values is not None and unread is None:
+            self._failures = 0
+            self._writer.constrain(number)
+            self._end(number, TrialState.COMPLETE, tr.FINISHED, None, values)
+        elif number in self._stop_reason:
+            self._failures = 0
+            self._end(number, TrialState.PRUNED, tr.STOPPED, self._stop_reason[number])
+        else:
+            self._failures += 1
+            failure = unread or failure
+            self._end(number, TrialState.FAIL, tr.DIED, failure or "ended without a result")
+            if self._failures >= _FAILURES_IN_A_ROW:
+                raise UserError(
+                    f"{self._failures} trials in a row failed, the last one because: {failure}. "
+                    "The study is kept; put this right and run the same command again."
+                )
+
+    def leave(self) -> None:
+        """Hand trials that still run back to the study (WAITING): the next start goes on with them from their checkpoints."""
+        self._writer.settle_running()
+
+    # -- plumbing
+
+    def _end(
+        self,
+        number: int,
+        state: TrialState,
+        outcome: str,
+        reason: str | None,
+        values: tuple[float, ...] | None = None,
+    ) -> None:
+        record = self._writer.end(number, state, outcome, reason, values)
+        if record.candidate and _searched(record):
+            self._known[record.candidate.id] = record
+        self._on_finished(record)
+
+    def _nothing_fits(self) -> UserError:
+        others = budget_texts([o for o in self._objectives if o.known == "before" and o.name != LATENCY.name])
+        return UserError(
+            f"{_FREE_PROPOSALS} proposals in a row were refused or had been tried before: hardly a network of this space keeps "
+            f"{' and '.join([f'{self._gate.budget_ms:g} ms', *others])}. Raise device.latency_budget_ms"
+            f"{' or the budgets of objectives' if others else ''}, or offer smaller space.widths and space.resolutions_px."
+        )
+
+    def _spec(self, number: int) -> TrialSpec:
+        return spec_of(self._config, self._paths, self._writer.record(number))
+
+
+def _searched(record: TrialRecord) -> bool:
+    """Whether a trial's result is that of a proposal trained from the start, by itself."""
+    return record.reused_from is None and record.continues is None

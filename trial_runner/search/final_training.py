@@ -1,0 +1,95 @@
+"""After the search: which members of the front are trained on, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from objectives.objective import LATENCY, OBJECTIVES, Objective
+from objectives.pareto import pareto_front, reference_point
+from objectives.trial_record import DIED, TrialRecord
+from search_spaces.candidate import Candidate
+from trial_runner.config.study import FinalTrainingSection, StudyConfig
+from trial_runner.search.training_time import SLACK
+from trial_runner.study.paths import StudyPaths
+from trial_runner.training.trial_spec import Continuation, StudyTeacher, TrialSpec
+
+LEAST_EPOCHS = 3
+"""Fewer do not make up for the learning rate that starts anew."""
+
+
+def next_to_continue(
+    records: Sequence[TrialRecord],
+    budget_ms: float,
+    config: FinalTrainingSection,
+    objectives: Sequence[Objective] = OBJECTIVES,
+) -> TrialRecord | None:
+    """The finished trial to train on next, or None when enough are: first the most accurate member of the search's front,
+    then whoever adds most to its hypervolume. Who breaks a budget by what was predicted before training is left out."""
+    continued = {record.continues for record in records if record.continues is not None and record.outcome != DIED}
+    if len(continued) >= config.members:
+        return None
+    limited = [item for item in objectives if item.known == "before"]
+    searched = [
+        r
+        for r in records
+        if r.complete
+        and r.continues is None
+        and (r.latency_ms or 0.0) <= budget_ms
+        and all(item.violation(item.value(r)) <= 0 for item in limited)
+    ]
+    sized = [item.with_budget(budget_ms) if item.name == LATENCY.name else item for item in objectives]
+    corner = reference_point(searched, objectives=sized)
+    whole = pareto_front(searched, reference=corner, objectives=sized)
+    front = list(whole.records)
+    left = [record for record in front if record.number not in continued]
+    if not left:
+        return None
+    best = max(front, key=lambda record: record.val_miou or 0.0)
+    if best in left:
+        return best
+
+    def without(member: TrialRecord) -> float:
+        rest = [record for record in front if record is not member]
+        return pareto_front(rest, reference=corner, objectives=sized).hypervolume
+
+    return max(left, key=lambda member: whole.hypervolume - without(member))
+
+
+def epochs_that_fit(record: TrialRecord, config: FinalTrainingSection, seconds: float) -> int:
+    """How many epochs to train on, of ``config.epochs`` at most; fewer than ``LEAST_EPOCHS`` are not worth the start."""
+    if record.score is None or record.score.epoch < 1:
+        return 0
+    epoch_s = SLACK * record.score.train_s / record.score.epoch
+    return config.epochs if epoch_s * config.epochs <= seconds else int(seconds / epoch_s)
+
+
+def spec_of(config: StudyConfig, paths: StudyPaths, record: TrialRecord) -> TrialSpec:
+    """The order that a trial was, or is to be, trained by. ValueError for a trial without a candidate."""
+    if record.candidate is None:
+        raise ValueError(f"trial {record.number} has no candidate")
+    continues = None
+    if record.continues is not None and record.continues_epochs is not None:
+        continues = Continuation(record.continues, paths.trial(record.continues), record.continues_epochs)
+    teacher = None
+    if record.teacher is not None:
+        number = int(record.teacher["number"])
+        teacher = StudyTeacher(number, paths.trial(number), Candidate.from_dict(record.teacher["candidate"]))
+    folder = paths.trial(record.number)
+    return TrialSpec(
+        record.number,
+        record.candidate,
+        config,
+        folder,
+        paths.cache,
+        continues,
+        teacher=teacher,
+        channels=record.channels,
+    )
+
+
+def best_teacher(records: Sequence[TrialRecord]) -> dict[str, Any] | None:
+    """Number and candidate of the most accurate trial that is finished; None before the first one."""
+    finished = [record for record in records if record.complete and record.candidate is not None]
+    best = max(finished, key=lambda record: record.val_miou or 0.0, default=None)
+    return {"number": best.number, "candidate": best.candidate.to_dict()} if best and best.candidate else None

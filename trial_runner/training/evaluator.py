@@ -1,0 +1,86 @@
+"""A reading of a training: how good its network is on the validation split now, and what it costs."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from objectives.cost import deployed_cost
+from objectives.data import SplitArrays
+from objectives.split_scores import SplitScores
+from objectives.trial_score import TrialScore
+from search_spaces import SearchSpace
+from trial_runner.training.distributed import World
+from trial_runner.training.evaluate import split_scores
+from trial_runner.training.quantization import PrecisionStage
+from trial_runner.training.robustness import CorruptionSample, is_asked_for
+from trial_runner.training.trial_spec import TrialFailed, TrialSpec
+
+
+class Reader:
+    """Reads the networks of one trial. Several processes of it each run a part of the images."""
+
+    def __init__(
+        self,
+        spec: TrialSpec,
+        space: SearchSpace,
+        val: SplitArrays,
+        *,
+        num_classes: int,
+        ignore_index: int,
+        device: torch.device,
+        world: World,
+    ) -> None:
+        self._config, self._input_hw, self._val = spec.config, space.input_hw(spec.candidate), val
+        self._num_classes, self._ignore_index, self._device, self._world = num_classes, ignore_index, device, world
+
+    def read(
+        self,
+        net: nn.Module,
+        stage: PrecisionStage,
+        *,
+        epoch: int,
+        epochs_total: int,
+        train_s: float,
+        initial_weights: str,
+    ) -> TrialScore:
+        """The score of ``net`` after ``epoch`` of its epochs; after the last one in the precision of its device.
+
+        Raises:
+            TrialFailed: no label holds a class, or the network does not take the precision.
+        """
+        last = epoch >= epochs_total
+        scored = stage.delivered(net, last=last)
+        scores = self._scores(scored, self._val)
+        miou = scores.matrix.miou()
+        if not math.isfinite(miou):
+            raise TrialFailed("no validation label holds a class to score; check data.root and the ignore index")
+        cost = deployed_cost(stage.float_net or net, self._input_hw)  # type: ignore[arg-type]
+        return TrialScore(
+            val_miou=miou,
+            epoch=epoch,
+            epochs_total=epochs_total,
+            macs=cost.macs,
+            params=cost.parameters,
+            train_s=train_s,
+            initial_weights=initial_weights,
+            class_iou=tuple(None if math.isnan(value) else float(value) for value in scores.matrix.iou()),
+            precision=stage.precision if scored is not net or stage.training_rounded else "fp32",
+            float_miou=self._scores(net, self._val).matrix.miou() if scored is not net else None,
+            val_dice=scores.dice.value,
+            corruption_miou=self._corrupted(scored) if last and is_asked_for(self._config) else None,
+        )
+
+    def _corrupted(self, net: nn.Module) -> dict[str, float]:
+        sample = CorruptionSample(len(self._val.images), self._config.robustness)
+        sample.take(self._val.images, self._val.labels)
+        return sample.miou(lambda part: self._scores(net, part).matrix)
+
+    def _scores(self, net: nn.Module, split: SplitArrays) -> SplitScores:
+        """Of all processes together."""
+        rank, size = self._world.rank, self._world.size
+        images, labels = split.images[rank::size], split.labels[rank::size]
+        part = split_scores(net, images, labels, self._num_classes, self._ignore_index, device=self._device)
+        return part if size == 1 else part.shared(lambda counts: self._world.add_up(counts, self._device))

@@ -1,0 +1,93 @@
+"""One trial from order to last epoch, the same under Ray and in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from objectives.data import DatasetInfo, SegmentationData, SplitArrays, load_arrays, open_dataset
+from search_spaces import get_space
+from trial_runner.config.study import DataSection
+from trial_runner.training.checkpoint import load_checkpoint, save_checkpoint
+from trial_runner.training.distributed import World
+from trial_runner.training.runtime import settle_torch
+from trial_runner.training.trainer import Trainer
+from trial_runner.training.trial_spec import Progress, TrialSpec
+
+
+def open_split(data: DataSection, split: str, seed: int) -> SegmentationData:
+    """The split of the study's data set; for the synthetic scenes ``seed`` decides which."""
+    if data.kind == "synthetic":
+        count = data.train_images if split == "train" else data.val_images
+        size = {"height_px": data.image_height_px, "width_px": data.image_width_px}
+        return open_dataset("synthetic", root=None, split=split, images=count, seed=seed, **size)
+    options = {} if data.val_fraction is None else {"val_fraction": data.val_fraction}
+    return open_dataset(data.kind, root=data.root, split=split, **options)
+
+
+def torch_device(name: str) -> torch.device:
+    """``auto`` is CUDA where there is a device, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def load_splits(spec: TrialSpec, hw: tuple[int, int]) -> tuple[DatasetInfo, SplitArrays, SplitArrays]:
+    seed = spec.config.study.seed
+    train, val = (open_split(spec.config.data, split, seed) for split in ("train", "val"))
+    train_arrays = load_arrays(train, hw, cache_dir=spec.cache_dir, with_labels=False)
+    return train.info, train_arrays, load_arrays(val, hw, cache_dir=spec.cache_dir)
+
+
+def make_trainer(spec: TrialSpec, world: World) -> Trainer:
+    """What trains the candidate, where its checkpoint stands if there is one; torch is set up for it. Raises as `run_trial`."""
+    settle_torch(spec.training, spec.config.compute.threads_per_trial)
+    space = get_space(spec.config.space.name, spec.config.space.options())
+    info, train, val = load_splits(spec, space.input_hw(spec.candidate))
+    return Trainer(
+        spec,
+        space,
+        train,
+        val,
+        num_classes=info.num_classes,
+        ignore_index=info.ignore_index,
+        device=torch_device(spec.config.training.device),
+        resume=load_checkpoint(spec.checkpoint_path, spec.fingerprint),
+        world=world,
+    )
+
+
+def run_trial(spec: TrialSpec, report: Callable[[Progress], bool]) -> bool:
+    """Train the candidate, continuing from its checkpoint where there is one.
+
+    Args:
+        spec: the order.
+        report: called after every reading, once the checkpoint is on disk; True stops the trial. Where several processes train
+            together, each of them calls it.
+
+    Returns:
+        Whether it was trained to the end.
+
+    Raises:
+        TrialFailed: for a reason of the trial's own.
+        UserError: the data cannot be read, or nothing can be written.
+    """
+    world = World.current()
+    trainer = make_trainer(spec, world)
+    if trainer.score and report(_progress(trainer)):
+        return trainer.done
+    while not trainer.done:
+        if trainer.run_epoch() is None:
+            continue
+        if world.first:
+            save_checkpoint(spec.checkpoint_path, trainer.state())
+        if report(_progress(trainer)):
+            return trainer.done
+    return True
+
+
+def _progress(trainer: Trainer) -> Progress:
+    if trainer.score is None:
+        raise AssertionError("reported before the first evaluation")
+    return Progress(trainer.epoch, trainer.score.val_miou, tuple(trainer.curve), trainer.score)

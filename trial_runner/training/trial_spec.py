@@ -1,0 +1,182 @@
+"""What the driver sends to a worker, and what a worker reports back: plain JSON values, nothing that needs a study."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from objectives.trial_score import TrialScore
+from search_spaces.candidate import Candidate, Precision
+from trial_runner.config.study import StudyConfig, TrainingSection
+from trial_runner.config.training_hash import training_identity
+from trial_runner.config.training_search_space import training_of
+
+CHECKPOINT = "last.pt"
+
+
+class TrialFailed(Exception):
+    """A trial that cannot go on for a reason of its own (loss not finite, out of memory): not worth a retry."""
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """A final training: the network of a finished trial, trained on with a learning rate that starts anew.
+
+    Attributes:
+        number: of the finished trial.
+        folder: the finished trial's, with its checkpoint.
+        epochs: to train on.
+    """
+
+    number: int
+    folder: Path
+    epochs: int
+
+
+@dataclass(frozen=True)
+class StudyTeacher:
+    """A finished trial of the study that another one learns from.
+
+    Attributes:
+        number: of the finished trial.
+        folder: its own, with its checkpoint.
+        candidate: its network.
+    """
+
+    number: int
+    folder: Path
+    candidate: Candidate
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """One trial's order.
+
+    Attributes:
+        number: Optuna's trial number.
+        candidate: what to train.
+        config: the study's configuration.
+        folder: the trial's own folder, on a file system that every node sees; holds its checkpoint.
+        cache_dir: decoded data, shared by all trials.
+        continues: what it goes on from; None for a training from the start.
+        seed: of initial weights, order and augmentation; None takes the study's. The data are the study's in any case.
+        teacher: what it learns from beside the labels, with ``training.distillation.study_best``.
+        channels: how many channels of each group (by its root) pruning keeps; None: the same share of each.
+    """
+
+    number: int
+    candidate: Candidate
+    config: StudyConfig
+    folder: Path
+    cache_dir: Path
+    continues: Continuation | None = None
+    seed: int | None = None
+    teacher: StudyTeacher | None = None
+    channels: Mapping[str, int] | None = None
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return self.folder / CHECKPOINT
+
+    @property
+    def precision(self) -> Precision:
+        """What its network is brought to, scored and exported in."""
+        return self.config.precision_of(self.candidate)
+
+    @property
+    def training(self) -> TrainingSection:
+        """The study's settings with what the candidate's own dimensions say of its training."""
+        try:
+            return training_of(self.config.training, self.candidate)
+        except ValidationError as error:
+            raise TrialFailed(f"its training settings do not fit together: {error.errors()[0]['msg']}") from error
+
+    @property
+    def epochs(self) -> int:
+        """Of this training."""
+        return self.continues.epochs if self.continues else self.config.training.epochs
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that determines the training: a checkpoint with another one is not resumed."""
+        parts = [
+            self.candidate.id,
+            self.config.data.model_dump(mode="json", exclude={"root"}),
+            training_identity(self.config.training),
+            self.config.study.seed,
+            *([self.continues.number, self.continues.epochs] if self.continues else []),
+            *([] if self.seed is None else [f"seed {self.seed}"]),
+            *([f"teacher {self.teacher.number}"] if self.teacher else []),
+            *(["int8"] if self.precision == "int8" else []),
+        ]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values. The storage URL, which may hold a password, stays with the driver."""
+        config = self.config.model_dump(mode="json")
+        config["study"]["storage"] = "sqlite://"
+        return {
+            "number": self.number,
+            "candidate": self.candidate.to_dict(),
+            "config": config,
+            "folder": str(self.folder),
+            "cache_dir": str(self.cache_dir),
+            "continues": {**vars(self.continues), "folder": str(self.continues.folder)} if self.continues else None,
+            "seed": self.seed,
+            "channels": dict(self.channels) if self.channels else None,
+            "teacher": {
+                "number": self.teacher.number,
+                "folder": str(self.teacher.folder),
+                "candidate": self.teacher.candidate.to_dict(),
+            }
+            if self.teacher
+            else None,
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> TrialSpec:
+        return cls(
+            number=value["number"],
+            candidate=Candidate.from_dict(value["candidate"]),
+            config=StudyConfig.model_validate(value["config"]),
+            folder=Path(value["folder"]),
+            cache_dir=Path(value["cache_dir"]),
+            continues=_continuation(value.get("continues")),
+            seed=value.get("seed"),
+            teacher=_study_teacher(value.get("teacher")),
+            channels=value.get("channels"),
+        )
+
+
+def _continuation(value: Mapping[str, Any] | None) -> Continuation | None:
+    return Continuation(**{**value, "folder": Path(value["folder"])}) if value else None
+
+
+def _study_teacher(value: Mapping[str, Any] | None) -> StudyTeacher | None:
+    if not value:
+        return None
+    return StudyTeacher(value["number"], Path(value["folder"]), Candidate.from_dict(value["candidate"]))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A worker's report after an epoch. It carries the whole curve, so a lost report leaves no hole."""
+
+    epoch: int
+    val_miou: float
+    curve: tuple[tuple[int, float], ...]
+    score: TrialScore
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "curve": [list(point) for point in self.curve], "score": self.score.to_dict()}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Progress:
+        curve = tuple((int(epoch), float(miou)) for epoch, miou in value["curve"])
+        return cls(int(value["epoch"]), float(value["val_miou"]), curve, TrialScore.from_dict(value["score"]))
