@@ -67,14 +67,6 @@ def test_wrong_usage_ends_with_2_and_the_usage(arguments: list[str]):
         (["report", "none.yaml"], "cannot read the study file none.yaml"),
         (["front", "list.yaml"], "must hold the sections study, data, device"),
         (["front", "broken.yaml"], "is not valid YAML"),
-        (["front", STUDY, "--set", "trainning.epochs=3"], "trainning is not a known key; did you mean training?"),
-        (["front", STUDY, "--set", "search.sampler=tpee"], "search.sampler"),
-        (["front", STUDY, "--set", "training.epochs"], "--set takes section.key=value"),
-        (["front", STUDY, "--set", "space.name=encoder_decodr"], "encoder_decoder"),
-        (["front", STUDY, "--set", "study.storage=sqlite:///none.db"], "there is no study at"),
-        (["front", STUDY, "--set", "study.name=other"], "holds no study other; it holds: golden"),
-        (["export", STUDY, "--trial", "99"], "has no trial 99"),
-        (["refit", STUDY, "--trial", "99"], "has no trial 99"),
         (["predict", "none.onnx"], "there is no ONNX file at none.onnx"),
         (["evaluate", "none"], "none"),
         (["measurements", "list", "--store", "none.sqlite"], "there is no measurement store at none.sqlite"),
@@ -97,14 +89,6 @@ def test_a_mistake_ends_with_2_and_a_sentence(
     done = paretoseg(*fresh)
     assert done.status == 2 and done.out == "", done
     assert done.err.startswith("paretoseg: ") and told in done.err and "Traceback" not in done.err, done.err
-
-
-def test_a_failed_check_ends_with_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
-    wrong = ["--set", "data.kind=camvid", "--set", "data.root=nowhere", "--set", "device.latency_model=none.json"]
-    done = paretoseg("doctor", _copy(STUDY, tmp_path), *wrong)
-    failed = [line for line in done.out.splitlines() if line.startswith("FAIL")]
-    assert done.status == 1 and done.out.splitlines()[-1] == f"{len(failed)} to put right before a launch" and failed
 
 
 def _copy(study: Path, folder: Path) -> Path:
