@@ -32,7 +32,8 @@ from benchmarks._baselines import Method, methods
 from benchmarks._isolated_kernels import sample, time_kernel
 from exports import ExportError
 from hw_latency_model import KernelSpec, LatencyModel, LocalCpuDevice, Measurement, MeasurementStore
-from hw_latency_model.local.calibration import STORE_FILE, measure_candidate, subject_of
+from hw_latency_model.file_names import STORE_FILE
+from hw_latency_model.local.calibration import measure_candidate, subject_of
 from hw_latency_model.local.sampling import covering_order
 from hw_latency_model.model.conformal import conformal_quantile
 from hw_latency_model.model.latency_model import LEVEL

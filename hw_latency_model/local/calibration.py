@@ -14,6 +14,7 @@ import torch
 from exports import ExportError, export_onnx
 from exports.quantization.qdq import export_quantized
 from exports.quantization.quantize import quantize
+from hw_latency_model.file_names import MODEL_FILE, STORE_FILE
 from hw_latency_model.kernels.extract import kernels_from_onnx
 from hw_latency_model.local.device import Device, get_device
 from hw_latency_model.local.protocol import ProtocolSettings
@@ -25,8 +26,6 @@ from search_spaces import Candidate, SearchSpace, SegmentationNet
 from search_spaces._common.errors import UserError
 from search_spaces.describe import architecture_words
 
-MODEL_FILE = "latency_model.json"
-STORE_FILE = "measurements.sqlite"
 MAX_NETWORKS = 200
 FIT_RESERVE_REL = 0.1
 """Share of the budget kept for fitting."""

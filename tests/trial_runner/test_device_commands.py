@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from search_spaces._common.errors import UserError
-from trial_runner.cli.device_commands import calibrate_device
+from trial_runner.cli.calibrate import calibrate_device
 
 DEVICE = """
 device: {name: jetson-nano, precision: fp16}

@@ -17,9 +17,8 @@ from hw_latency_model.local.sampling import covering_order
 from objectives.trial_record import DIRECTIONS, note_afterwards
 from search_spaces import SearchSpace, get_space
 from search_spaces._common.errors import UserError
-from trial_runner.cli.latency_names import architecture_names, next_candidates
-from trial_runner.cli.latency_report_command import add_report_arguments, latency_report, report_calibration
-from trial_runner.cli.measurements_command import add_measurements_arguments, measurements
+from trial_runner.cli import latency_report, measurements
+from trial_runner.latency_report import architecture_names, next_candidates, report_calibration
 
 DEVICE = "bench-board"
 FINGERPRINT = {"board": "bench", "tensorrt": "8.2.1"}
@@ -37,7 +36,7 @@ search: {{trials: 2}}
 @pytest.fixture(autouse=True)
 def _few_proposals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each architecture that might be proposed is traced once, which takes most of a report's time."""
-    monkeypatch.setattr("trial_runner.cli.latency_names.POOL", 6)
+    monkeypatch.setattr("trial_runner.latency_report.POOL", 6)
 
 
 @pytest.fixture(scope="module")
@@ -88,16 +87,14 @@ def folder(tmp_path: Path, fitted: LatencyModel, measured: list[Measurement]) ->
 
 def run_report(*words: object) -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("study", nargs="?", type=Path)
-    parser.add_argument("--set", dest="overrides", action="append", default=[])
-    add_report_arguments(parser)
-    return latency_report(parser.parse_args(list(map(str, words))))
+    latency_report.add_arguments(parser)
+    return latency_report.run(parser.parse_args(list(map(str, words))))
 
 
 def run_measurements(*words: object) -> int:
     parser = argparse.ArgumentParser()
-    add_measurements_arguments(parser)
-    return measurements(parser.parse_args(list(map(str, words))))
+    measurements.add_arguments(parser)
+    return measurements.run(parser.parse_args(list(map(str, words))))
 
 
 def test_the_summary_is_printed_and_the_page_linked_last(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

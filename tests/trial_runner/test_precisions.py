@@ -17,7 +17,7 @@ from hw_latency_model.store.measurement_store import MeasurementStore
 from objectives.trial_record import note_afterwards, read_study
 from search_spaces import get_space
 from search_spaces._common.errors import UserError
-from trial_runner.cli.calibrate_command import calibrate_here
+from trial_runner.cli.calibrate import calibrate_here
 from trial_runner.cli.main import main
 from trial_runner.config.load import load_config
 from trial_runner.constraints.latency import LatencyGate

@@ -14,7 +14,8 @@ from exports import add_measurement, read_bundle
 from hw_latency_model import Device, LatencyModel, Measurement, MeasurementStore, get_device, measure_bundle
 from hw_latency_model.board.device_config import DeviceConfig, load_device
 from hw_latency_model.board.networks import BoardMeasured, GivenNetwork, measure_networks
-from hw_latency_model.local.calibration import STORE_FILE, subject_of
+from hw_latency_model.file_names import STORE_FILE
+from hw_latency_model.local.calibration import subject_of
 from hw_latency_model.local.device import DEVICES
 from hw_latency_model.local.measure import FRONT_SETTINGS
 from objectives.trial_record import TrialRecord, note_afterwards

@@ -10,10 +10,10 @@ import optuna
 
 from dashboards import update_study_page, upload_bundle, write_report
 from dashboards.web import open_artifact_store
+from hw_latency_model.file_names import REPORT_FILE
 from objectives.pareto import pareto_front
 from objectives.trial_record import read_study
 from search_spaces._common.errors import UserError
-from trial_runner.cli.latency_report_command import REPORT_FILE
 from trial_runner.config.load import dump_config
 from trial_runner.config.study import StudyConfig
 from trial_runner.constraints.latency_models import load_latency_model

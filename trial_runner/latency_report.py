@@ -1,21 +1,77 @@
-"""Networks of a search space in a latency report: what a measured id stands for, and which to measure next."""
+"""The latency report of a model whose networks come from a search space: their names, and which to measure next."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hw_latency_model.file_names import REPORT_FILE
 from search_spaces.describe import architecture_words
 
 if TYPE_CHECKING:
-    from hw_latency_model import LatencyModel, Measurement
-    from hw_latency_model.report.latency_report import NextMeasurement
+    from hw_latency_model import LatencyModel, Measurement, MeasurementStore
+    from hw_latency_model.report.latency_report import LatencyReport, NextMeasurement, Reading
     from search_spaces import SearchSpace
 
 MOST_NAMES = 50_000
 POOL = 24
 NEXT = 6
+
+
+def report_calibration(
+    model_path: Path,
+    store: MeasurementStore,
+    say: Callable[[str], None],
+    *,
+    space: SearchSpace | None = None,
+    num_classes: int = 14,
+) -> Path:
+    """The end of a calibration: the summary said, the page written beside the model; its path.
+
+    Args:
+        space: what the measured networks were drawn from; names them, and proposes the next ones.
+        num_classes: that they were built for.
+    """
+    from dashboards.latency_report.html import write_latency_report
+    from hw_latency_model import LatencyModel
+
+    model = LatencyModel.load(model_path)
+    measurements = store.all(model.device, model.fingerprint, precision=model.precision)
+    report = make_report(model, measurements, space=space, num_classes=num_classes)
+    say(report.summary)
+    page = write_latency_report(model_path.with_name(REPORT_FILE), report)
+    say(f"report:   {page.absolute().as_uri()}")
+    return page
+
+
+def make_report(
+    model: LatencyModel,
+    measurements: Sequence[Measurement],
+    *,
+    space: SearchSpace | None = None,
+    num_classes: int = 14,
+    members: Sequence[Reading] = (),
+) -> LatencyReport:
+    """The report, in which networks of a search space go by their params instead of an id."""
+    from hw_latency_model.report.latency_report import build_latency_report
+    from search_spaces import get_space
+
+    space = space or get_space("encoder_decoder", {})
+    names = architecture_names(space)
+
+    def known(item: Measurement) -> tuple[str, str]:
+        return names.get(item.subject.partition("-")[0], (item.family, item.subject))
+
+    return build_latency_report(
+        model,
+        measurements,
+        family_of=lambda item: item.family or known(item)[0],
+        name_of=lambda item: known(item)[1],
+        suggest=lambda: next_candidates(model, space, num_classes, measurements),
+        members=members,
+    )
 
 
 def architecture_names(space: SearchSpace) -> dict[str, tuple[str, str]]:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search_spaces._common.errors import UserError
+from trial_runner.cli.console import say
 
 if TYPE_CHECKING:
     from hw_latency_model import MeasurementStore
 
+HELP = "List, export or import what was measured."
 _DEFAULT_STORE = "runs/local-cpu/measurements.sqlite"
 
 
-def add_measurements_arguments(sub: argparse.ArgumentParser) -> None:
-    """Actions and options of `paretoseg measurements`."""
-    actions = sub.add_subparsers(dest="action", required=True, metavar="ACTION")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's actions and their arguments to its parser."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="what there is, by device, set-up and precision")
     listing.add_argument("--json", action="store_true")
     export = actions.add_parser("export", help="write measurements to a file")
@@ -40,8 +41,8 @@ def add_measurements_arguments(sub: argparse.ArgumentParser) -> None:
         action.add_argument("--device", help="of this device only")
 
 
-def measurements(arguments: argparse.Namespace) -> int:
-    """What the command does. Raises UserError for a store or file that cannot be used."""
+def run(arguments: argparse.Namespace) -> int:
+    """Run the action; return its exit status. Raises UserError for a store or file that cannot be used."""
     from hw_latency_model import MeasurementStore
 
     with MeasurementStore(arguments.store, create=arguments.action == "import") as store:
@@ -53,19 +54,19 @@ def _list(store: MeasurementStore, arguments: argparse.Namespace) -> int:
 
     groups = store.groups(arguments.device)
     if arguments.json:
-        _say(json.dumps([group.to_dict() for group in groups], indent=2))
+        say(json.dumps([group.to_dict() for group in groups], indent=2))
         return 0
     if not groups:
-        _say(f"{store.name} holds no measurement" + (f" of {arguments.device}" if arguments.device else ""))
+        say(f"{store.name} holds no measurement" + (f" of {arguments.device}" if arguments.device else ""))
     for group in groups:
-        _say(
+        say(
             f"{group.device} {group.precision}, fingerprint {group.fingerprint_id}: {group.measurements} measurements of "
             f"{group.subjects} networks, {group.first_at} to {group.last_at} ({', '.join(group.provenances)})"
         )
     for device in dict.fromkeys(group.device for group in groups):
         kinds = {group.fingerprint_id: group.fingerprint for group in groups if group.device == device}
         if len(kinds) > 1:
-            _say(f"the set-ups of {device} are never mixed; they differ in {describe_difference(list(kinds.values()))}")
+            say(f"the set-ups of {device} are never mixed; they differ in {describe_difference(list(kinds.values()))}")
     return 0
 
 
@@ -74,7 +75,7 @@ def _export(store: MeasurementStore, arguments: argparse.Namespace) -> int:
 
     fingerprint = _fingerprint(store, arguments.device, arguments.fingerprint)
     count = export_measurements(store, arguments.file, device=arguments.device, fingerprint=fingerprint)
-    _say(f"{count} measurements written to {arguments.file}")
+    say(f"{count} measurements written to {arguments.file}")
     return 0
 
 
@@ -82,7 +83,7 @@ def _import(store: MeasurementStore, arguments: argparse.Namespace) -> int:
     from hw_latency_model.store.files import import_measurements
 
     result = import_measurements(store, arguments.file)
-    _say(f"{result.added} measurements added to {store.name}, {result.known} of {result.rows} were there already")
+    say(f"{result.added} measurements added to {store.name}, {result.known} of {result.rows} were there already")
     return 0
 
 
@@ -95,8 +96,3 @@ def _fingerprint(store: MeasurementStore, device: str | None, wanted: str | None
         what = "no fingerprint" if not found else "more than one fingerprint"
         raise UserError(f"{what} in {store.name} begins with {wanted!r}; it has {known}.")
     return next(iter(found.values()))
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()

@@ -4,124 +4,62 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hw_latency_model.file_names import MODEL_FILE, REPORT_FILE, STORE_FILE
 from search_spaces._common.errors import UserError
+from trial_runner.cli.console import say
+from trial_runner.cli.options import add_study, study_config
 
 if TYPE_CHECKING:
-    from hw_latency_model import LatencyModel, Measurement, MeasurementStore
-    from hw_latency_model.report.latency_report import LatencyReport, Reading
+    from hw_latency_model import LatencyModel, Measurement
+    from hw_latency_model.report.latency_report import Reading
     from search_spaces import SearchSpace
     from trial_runner.config.study import StudyConfig
 
-MODEL_FILE = "latency_model.json"
-STORE_FILE = "measurements.sqlite"
-REPORT_FILE = "latency_report.html"
+HELP = "Show how right a device's latency model is, and what to measure next."
 
 
-def add_report_arguments(sub: argparse.ArgumentParser) -> None:
-    """Options of `paretoseg latency-report`, beside the optional STUDY.yaml."""
-    sub.add_argument("--device", help="whose model (default: the study's device, else local-cpu)")
-    sub.add_argument(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to its parser."""
+    add_study(parser, optional=True)
+    parser.add_argument("--device", help="whose model (default: the study's device, else local-cpu)")
+    parser.add_argument(
         "--precision", help="of the study's models, or of one in the box (default: the study's, fp16 for jetson-nano)"
     )
-    sub.add_argument(
+    parser.add_argument(
         "--model", type=Path, metavar="FILE", help="latency model (default: the study's, else the device's)"
     )
-    sub.add_argument("--store", metavar="PATH|URL", help=f"measurements (default: {STORE_FILE} beside the model)")
-    sub.add_argument("--fingerprint", help="beginning of the id of the set-up, where the store has several")
-    sub.add_argument(
+    parser.add_argument("--store", metavar="PATH|URL", help=f"measurements (default: {STORE_FILE} beside the model)")
+    parser.add_argument("--fingerprint", help="beginning of the id of the set-up, where the store has several")
+    parser.add_argument(
         "--out", type=Path, metavar="FILE.html", help=f"the page (default: {REPORT_FILE} beside the model)"
     )
-    sub.add_argument("--json", action="store_true", help="print all numbers as JSON; no page unless --out is given")
+    parser.add_argument("--json", action="store_true", help="print all numbers as JSON; no page unless --out is given")
 
 
-def latency_report(arguments: argparse.Namespace) -> int:
-    """What the command does. Raises UserError for a model or store that is missing or does not fit."""
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; return its exit status. Raises UserError for a model or store that is missing or does not fit."""
     from dashboards.latency_report.html import write_latency_report
+    from trial_runner.latency_report import make_report
 
-    config = _config(arguments)
+    config = study_config(arguments) if getattr(arguments, "study", None) else None
     model, folder = _model(arguments, config)
     if model.target != "latency_ms":
         raise UserError(f"the report is about latency, but that model predicts {model.target}; give a latency model.")
     measurements, notes = _measurements(arguments, model, folder)
     report = make_report(model, measurements, space=_space(config), members=_members(config, model.precision))
     if arguments.json:
-        _say(json.dumps(report.to_dict(), indent=2, allow_nan=False))
+        say(json.dumps(report.to_dict(), indent=2, allow_nan=False))
         if arguments.out:
             write_latency_report(arguments.out, report)
         return 0
     for line in [report.summary, *notes]:
-        _say(line)
+        say(line)
     page = write_latency_report(arguments.out or folder / REPORT_FILE, report)
-    _say(f"report:   {page.absolute().as_uri()}")
-    return 0
-
-
-def report_calibration(
-    model_path: Path,
-    store: MeasurementStore,
-    say: Callable[[str], None],
-    *,
-    space: SearchSpace | None = None,
-    num_classes: int = 14,
-) -> Path:
-    """The end of a calibration: the summary said, the page written beside the model; its path.
-
-    Args:
-        space: what the measured networks were drawn from; names them, and proposes the next ones.
-        num_classes: that they were built for.
-    """
-    from dashboards.latency_report.html import write_latency_report
-    from hw_latency_model import LatencyModel
-
-    model = LatencyModel.load(model_path)
-    measurements = store.all(model.device, model.fingerprint, precision=model.precision)
-    report = make_report(model, measurements, space=space, num_classes=num_classes)
-    say(report.summary)
-    page = write_latency_report(model_path.with_name(REPORT_FILE), report)
     say(f"report:   {page.absolute().as_uri()}")
-    return page
-
-
-def make_report(
-    model: LatencyModel,
-    measurements: Sequence[Measurement],
-    *,
-    space: SearchSpace | None = None,
-    num_classes: int = 14,
-    members: Sequence[Reading] = (),
-) -> LatencyReport:
-    """The report, in which networks of a search space go by their params instead of an id."""
-    from hw_latency_model.report.latency_report import build_latency_report
-    from search_spaces import get_space
-    from trial_runner.cli.latency_names import architecture_names, next_candidates
-
-    space = space or get_space("encoder_decoder", {})
-    names = architecture_names(space)
-
-    def known(item: Measurement) -> tuple[str, str]:
-        return names.get(item.subject.partition("-")[0], (item.family, item.subject))
-
-    return build_latency_report(
-        model,
-        measurements,
-        family_of=lambda item: item.family or known(item)[0],
-        name_of=lambda item: known(item)[1],
-        suggest=lambda: next_candidates(model, space, num_classes, measurements),
-        members=members,
-    )
-
-
-def _config(arguments: argparse.Namespace) -> StudyConfig | None:
-    if not getattr(arguments, "study", None):
-        return None
-    from trial_runner.config.load import load_config
-
-    return load_config(arguments.study, arguments.overrides)
+    return 0
 
 
 def _space(config: StudyConfig | None) -> SearchSpace | None:
@@ -206,8 +144,3 @@ def _members(config: StudyConfig | None, precision: str) -> list[Reading]:
         for record in records
         if record.latency_ms is not None and (len(config.precisions) == 1 or record.precision == precision)
     ]
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()

@@ -5,16 +5,43 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search_spaces._common.errors import UserError
-from trial_runner.config.load import load_config
+from trial_runner.cli.console import console, say
+from trial_runner.cli.options import add_study, study_config
 from trial_runner.study.paths import StudyPaths
 
 if TYPE_CHECKING:
     from objectives.objective import Objective
     from objectives.trial_record import TrialRecord
     from trial_runner.config.study import StudyConfig
+
+
+HELP = "Measure a study's front, or one trial, on the device: here, or on the board of a DEVICE.yaml."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to its parser."""
+    add_study(parser)
+    parser.add_argument(
+        "--board",
+        type=Path,
+        metavar="DEVICE.yaml",
+        help="how to reach the device (default: the study's device.board, else here)",
+    )
+    parser.add_argument("--trial", type=int, metavar="N", help="this trial only, on the front or not")
+    parser.add_argument("--results", type=Path, metavar="PATH", help="read results carried from the board")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; return its exit status. Raises UserError for what the user can put right."""
+    from trial_runner.front.table import print_front
+
+    config, members, objectives = measure_study(arguments, say)
+    print_front(members, config.device.latency_budget_ms, console(), objectives)
+    return 0
 
 
 def measure_study(
@@ -40,7 +67,7 @@ def measure_study(
     from trial_runner.front.table import front_records, write_csv
     from trial_runner.study.objectives import open_configured, stored_objectives
 
-    config = load_config(arguments.study, arguments.overrides)
+    config = study_config(arguments)
     study = open_configured(config)
     objectives = stored_objectives(config, study)
     records = read_study(study)

@@ -1,0 +1,34 @@
+"""`paretoseg dashboard`: serve optuna-dashboard for a study."""
+
+from __future__ import annotations
+
+import argparse
+
+from trial_runner.cli.console import say
+from trial_runner.cli.options import add_study, study_config
+
+HELP = "Open optuna-dashboard on a study, with its exported networks."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to its parser."""
+    add_study(parser)
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to bind to (default: %(default)s, this machine only)"
+    )
+    parser.add_argument("--port", type=int, default=8080)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; return its exit status. Raises UserError for what the user can put right."""
+    from dashboards import serve
+    from trial_runner.front.report import fill_dashboard
+
+    config = study_config(arguments)
+    paths = fill_dashboard(config)
+
+    def ready(address: str) -> None:
+        say(f"optuna-dashboard on {address} (Ctrl-C ends it)")
+
+    serve(config.study.storage, paths.artifacts, host=arguments.host, port=arguments.port, on_ready=ready)
+    return 0

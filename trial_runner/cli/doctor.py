@@ -1,0 +1,27 @@
+"""`paretoseg doctor`: check the installation and a study."""
+
+from __future__ import annotations
+
+import argparse
+
+from trial_runner.cli.console import say
+from trial_runner.cli.options import add_study, study_config
+
+HELP = "Check this machine, and a study's data, storage and latency model where a YAML is given."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to its parser."""
+    add_study(parser, optional=True)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; return its exit status. Raises UserError for what the user can put right."""
+    from trial_runner.doctor import examine
+
+    findings = examine(study_config(arguments) if arguments.study else None)
+    for finding in findings:
+        say(f"{finding.verdict:<5} {finding.subject}: {finding.text}")
+    failed = sum(finding.verdict == "FAIL" for finding in findings)
+    say("all is well" if not failed else f"{failed} to put right before a launch")
+    return 1 if failed else 0

@@ -1,0 +1,42 @@
+"""`paretoseg refit`: train a candidate again on several seeds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from trial_runner.cli.console import mutter, say
+from trial_runner.cli.options import add_study, find_trial, study_config
+from trial_runner.study.paths import StudyPaths
+
+HELP = "Train one trial's candidate again on several seeds, and report mean and spread."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to its parser."""
+    add_study(parser)
+    parser.add_argument("--trial", type=int, required=True, metavar="N")
+    parser.add_argument("--seeds", type=int, default=3, help="how many (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, help="of each training (default: the study's)")
+    parser.add_argument("--json", action="store_true")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; return its exit status. Raises UserError for what the user can put right."""
+    from objectives.trial_record import read_study
+    from trial_runner.refit import refit as run_refit
+    from trial_runner.study.objectives import open_configured
+
+    config = study_config(arguments)
+    study = open_configured(config)
+    record = find_trial(read_study(study), arguments.trial)
+    result = run_refit(
+        config,
+        StudyPaths(config.study.output_dir),
+        record,
+        seeds=arguments.seeds,
+        epochs=arguments.epochs,
+        say=mutter if arguments.json else say,
+    )
+    say(json.dumps(result.to_dict(), indent=2) if arguments.json else result.summary)
+    return 0
