@@ -6,23 +6,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from objectives.trial_record import TrialRecord
-from search_spaces.candidate import Candidate
+from objectives import TrialRecord, read_study
+from search_spaces import get_space
 from trial_runner.config.load import dump_config, load_config
-from trial_runner.config.study import StudyConfig
+from trial_runner.search.final_training import spec_of
 from trial_runner.study.objectives import open_configured
-from trial_runner.training.trial_spec import Continuation, StudyTeacher, TrialSpec
+from trial_runner.study.paths import StudyPaths
+from trial_runner.training.checkpoint import load_checkpoint
+from trial_runner.training.trial_spec import CHECKPOINT, Continuation, StudyTeacher, TrialSpec
 
 __all__ = [
-    "Candidate",
-    "Continuation",
-    "StudyConfig",
-    "StudyTeacher",
-    "TrialSpec",
     "dump_config",
     "load_config",
     "open_configured",
     "record_facts",
+    "resumed_epoch",
+    "study_records",
+    "training_fingerprints",
+    "trial_checkpoint",
 ]
 
 
@@ -59,8 +60,6 @@ def record_facts(record: TrialRecord) -> dict[str, Any]:
 
 def study_records(yaml: Path) -> list[dict[str, Any]]:
     """All trials of a study's YAML, as `record_facts`."""
-    from objectives import read_study
-
     return [record_facts(record) for record in read_study(open_configured(load_config(yaml)))]
 
 
@@ -70,7 +69,6 @@ def _plain(value: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 def training_fingerprints(yaml: Path) -> dict[str, str]:
     """Fingerprints of trainings of one study: plain, and with each thing that a fingerprint tells apart."""
-    from search_spaces import get_space
 
     def of(*overrides: str, **parts: Any) -> str:
         config = load_config(yaml, overrides)
@@ -97,3 +95,17 @@ def training_fingerprints(yaml: Path) -> dict[str, str]:
         "int8, simulated": of("device.precision=int8", "training.quantization.method=qat"),
         "searched": of("space.training={batch_size: [2, 4]}", "space.precisions=[fp32, int8]"),
     }
+
+
+def resumed_epoch(yaml: Path, number: int) -> int | None:
+    """Epochs done by a trial's checkpoint, as its training would resume it; None where it would start anew."""
+    config = load_config(yaml)
+    record = read_study(open_configured(config))[number]
+    spec = spec_of(config, StudyPaths(config.study.output_dir), record)
+    checkpoint = load_checkpoint(spec.checkpoint_path, spec.fingerprint)
+    return checkpoint.epoch if checkpoint else None
+
+
+def trial_checkpoint(yaml: Path, number: int) -> Path:
+    """Where a trial keeps its checkpoint."""
+    return StudyPaths(load_config(yaml).study.output_dir).trial(number) / CHECKPOINT

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import os
 import shutil
 import sys
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
 HELP_COLUMNS = "100"
 ROOT_MARK = "<root>"
+PLAIN_HELP = sys.version_info < (3, 13)  # newer argparse folds and spells options otherwise
 
 # Every parser of the command line, by its words; the first is `paretoseg` itself.
 PARSERS: tuple[tuple[str, ...], ...] = (
@@ -66,11 +68,27 @@ class Done:
         return json.loads(self.out)
 
 
+def declared() -> tuple[str, str]:
+    """Module and function behind the console script `paretoseg`, as this checkout's pyproject.toml says."""
+    script = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["paretoseg"]
+    module, _, name = script.partition(":")
+    return module, name
+
+
 def entry_point() -> Any:
-    """The function behind the console script `paretoseg`, as this checkout's pyproject.toml declares it."""
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["paretoseg"]
-    module, _, name = declared.partition(":")
+    """The function behind the console script."""
+    module, name = declared()
     return getattr(import_module(module), name)
+
+
+def console_script() -> list[str]:
+    """What the console script of this checkout runs, for a process of its own with ``PYTHONPATH`` set to `ROOT`.
+
+    The script that is installed beside the Python may be that of another checkout.
+    """
+    module, name = declared()
+    code = f"import sys; from {module} import {name}; sys.argv[0] = 'paretoseg'; sys.exit({name}())"
+    return [sys.executable, "-c", code]
 
 
 def paretoseg(*arguments: object) -> Done:
@@ -153,7 +171,10 @@ def store(name: str, value: Any) -> None:
 
 
 def copied(name: str, target: Path) -> Path:
-    """A folder of fixtures, copied to where a command may write."""
+    """A folder of fixtures, copied or unpacked to where a command may write."""
+    if (FIXTURES / f"{name}.zip").is_file():
+        shutil.unpack_archive(FIXTURES / f"{name}.zip", target)
+        return target
     return Path(shutil.copytree(FIXTURES / name, target, dirs_exist_ok=True))
 
 
@@ -165,4 +186,17 @@ def _set(values: dict[str, str | None]) -> None:
             os.environ[name] = value
 
 
-PLAIN_HELP = sys.version_info < (3, 13)  # newer argparse folds and spells options otherwise
+def differences(found: Any, expected: Any, *, rel: float = 0.0, where: str = "") -> list[str]:
+    """Where JSON values differ from the stored ones, numbers by more than ``rel``; empty where they are the same."""
+    if isinstance(expected, dict) and isinstance(found, dict):
+        keys = [f"{where}: {key!r} is {'gone' if key in expected else 'new'}" for key in found.keys() ^ expected.keys()]
+        both = [key for key in expected if key in found]
+        return keys + [
+            text for key in both for text in differences(found[key], expected[key], rel=rel, where=f"{where}.{key}")
+        ]
+    if isinstance(expected, list) and isinstance(found, list | tuple) and len(expected) == len(found):
+        pairs = enumerate(zip(found, expected, strict=True))
+        return [text for i, (a, b) in pairs for text in differences(a, b, rel=rel, where=f"{where}[{i}]")]
+    if isinstance(expected, float) and isinstance(found, int | float) and math.isclose(found, expected, rel_tol=rel):
+        return []
+    return [] if found == expected and type(found) is type(expected) else [f"{where}: {found!r}, was {expected!r}"]

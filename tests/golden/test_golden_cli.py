@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from importlib import import_module
 from pathlib import Path
 
 import pytest
-from golden_kit import FIXTURES, HELP_COLUMNS, PARSERS, PLAIN_HELP, ROOT, environment, help_file, help_text, paretoseg
+from golden_kit import (
+    FIXTURES,
+    HELP_COLUMNS,
+    PARSERS,
+    PLAIN_HELP,
+    ROOT,
+    console_script,
+    environment,
+    help_file,
+    help_text,
+    paretoseg,
+)
 
 PACKAGES = ("search_spaces", "exports", "hw_latency_model", "objectives", "dashboards", "trial_runner")
 STUDY = FIXTURES / "study" / "study.yaml"
@@ -27,13 +37,10 @@ def test_help_reads_as_before(words: tuple[str, ...]):
 
 
 @pytest.mark.skipif(not PLAIN_HELP, reason="argparse of Python 3.13 and later folds help otherwise")
-def test_the_console_script_is_the_same_command():
-    script = Path(sys.executable).parent / "paretoseg"
-    if not script.is_file():
-        pytest.skip(f"paretoseg is not installed beside {sys.executable}")
+def test_a_process_of_its_own_is_the_same_command():
     with environment(PYTHONPATH=str(ROOT), COLUMNS=HELP_COLUMNS):
-        done = subprocess.run([script, "--help"], capture_output=True, text=True, timeout=60)
-        wrong = subprocess.run([script, "front", "none.yaml"], capture_output=True, text=True, timeout=120)
+        done = subprocess.run([*console_script(), "--help"], capture_output=True, text=True, timeout=60)
+        wrong = subprocess.run([*console_script(), "front", "none.yaml"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and done.stdout == help_file(()).read_text()
     assert wrong.returncode == 2 and wrong.stderr.startswith("paretoseg: cannot read the study file none.yaml")
 
@@ -67,6 +74,14 @@ def test_wrong_usage_ends_with_2_and_the_usage(arguments: list[str]):
         (["report", "none.yaml"], "cannot read the study file none.yaml"),
         (["front", "list.yaml"], "must hold the sections study, data, device"),
         (["front", "broken.yaml"], "is not valid YAML"),
+        (["front", STUDY, "--set", "trainning.epochs=3"], "trainning is not a known key; did you mean training?"),
+        (["front", STUDY, "--set", "search.sampler=tpee"], "search.sampler"),
+        (["front", STUDY, "--set", "training.epochs"], "--set takes section.key=value"),
+        (["refit", STUDY, "--trial", "0", "--set", "space.name=encoder_decodr"], "encoder_decoder"),
+        (["front", STUDY, "--set", "study.storage=sqlite:///none.db"], "there is no study at"),
+        (["front", STUDY, "--set", "study.name=other"], "holds no study other; it holds: golden"),
+        (["export", STUDY, "--trial", "99"], "has no trial 99"),
+        (["refit", STUDY, "--trial", "99"], "has no trial 99"),
         (["predict", "none.onnx"], "there is no ONNX file at none.onnx"),
         (["evaluate", "none"], "none"),
         (["measurements", "list", "--store", "none.sqlite"], "there is no measurement store at none.sqlite"),
@@ -89,6 +104,14 @@ def test_a_mistake_ends_with_2_and_a_sentence(
     done = paretoseg(*fresh)
     assert done.status == 2 and done.out == "", done
     assert done.err.startswith("paretoseg: ") and told in done.err and "Traceback" not in done.err, done.err
+
+
+def test_a_failed_check_ends_with_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    wrong = ["--set", "data.kind=camvid", "--set", "data.root=nowhere", "--set", "device.latency_model=none.json"]
+    done = paretoseg("doctor", _copy(STUDY, tmp_path), *wrong)
+    failed = [line for line in done.out.splitlines() if line.startswith("FAIL")]
+    assert done.status == 1 and done.out.splitlines()[-1] == f"{len(failed)} to put right before a launch" and failed
 
 
 def _copy(study: Path, folder: Path) -> Path:

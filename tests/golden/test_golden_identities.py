@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from golden_internals import Candidate, training_fingerprints
+from golden_internals import training_fingerprints
 from golden_kit import FIXTURES, stored
 
 from exports import PROFILES
-from search_spaces import SPACES, get_space
+from search_spaces import SPACES, Candidate, get_space
 
 CANDIDATES: dict[str, Any] = stored("candidates.json")
 
