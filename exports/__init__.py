@@ -11,8 +11,8 @@ from exports.profiles import PROFILES, DeviceProfile, get_profile
 if TYPE_CHECKING:
     from exports.bundle.bundle import ExportBundle, add_measurement, load_network, read_bundle, write_bundle
     from exports.lint import LintFinding, lint_onnx, lint_summary
+    from exports.network_file import TrainedNetwork, read_network, write_network
     from exports.onnx.export import OnnxFile, export_onnx
-    from exports.onnx.network_file import TrainedNetwork, read_network, write_network
     from exports.onnx.parity import ParityReport, check_parity
     from exports.onnx.runtime import OnnxSession
     from exports.quantization.qdq import export_quantized
@@ -27,7 +27,7 @@ _LAZY = {
     "OnnxSession": "exports.onnx.runtime",
     "ParityReport": "exports.onnx.parity",
     "QuantizedNet": "exports.quantization.quantize",
-    "TrainedNetwork": "exports.onnx.network_file",
+    "TrainedNetwork": "exports.network_file",
     "add_measurement": "exports.bundle.bundle",
     "build_engine": "exports.tensorrt",
     "check_parity": "exports.onnx.parity",
@@ -39,9 +39,9 @@ _LAZY = {
     "load_network": "exports.bundle.bundle",
     "quantize": "exports.quantization.quantize",
     "read_bundle": "exports.bundle.bundle",
-    "read_network": "exports.onnx.network_file",
+    "read_network": "exports.network_file",
     "write_bundle": "exports.bundle.bundle",
-    "write_network": "exports.onnx.network_file",
+    "write_network": "exports.network_file",
 }
 
 __all__ = [

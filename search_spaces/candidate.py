@@ -12,6 +12,8 @@ ParamValue = int | float | str | bool
 Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 PRECISION = "precision"
+TRAINING_PREFIX = "training."
+"""Of the names of dimensions that set a key of the section ``training``."""
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from search_spaces._common.errors import UserError
 from search_spaces._common.names import unknown_name
+from search_spaces.candidate import PRECISION, PRECISIONS, TRAINING_PREFIX
 from search_spaces.dimensions import Categorical, Dimension, LogUniform, Uniform
 
 RESOLUTION_MULTIPLE_PX = 32
@@ -127,6 +128,30 @@ def log_range(option: str, given: Sequence[float]) -> LogUniform:
     if len(ends) != 2 or not 0.0 < ends[0] <= ends[1] < math.inf:
         raise UserError(f"search space option {option}: must be [lowest, highest], both above 0, got {given!r}.")
     return LogUniform(option, *ends)
+
+
+def added_dimensions(
+    precisions: Sequence[str] | None, training: Mapping[str, Sequence[Any] | Mapping[str, float]]
+) -> tuple[Dimension, ...]:
+    """The axis ``precision`` where several are offered, and one for each key of the training section.
+
+    Args:
+        precisions: of ``PRECISIONS``; None: all candidates run in the study's own.
+        training: by key a list of values, or ``low`` and ``high`` of a range on a log scale.
+
+    Raises:
+        UserError: a precision is unknown or named twice, or there is none.
+    """
+    axes: list[Dimension] = []
+    if precisions is not None:
+        axes.append(Categorical(PRECISION, known_names("precisions", precisions, "precision", PRECISIONS)))
+    for key, values in training.items():
+        name = f"{TRAINING_PREFIX}{key}"
+        if isinstance(values, Mapping):
+            axes.append(LogUniform(name, values["low"], values["high"]))
+        else:
+            axes.append(Categorical(name, tuple(values)))
+    return tuple(axes)
 
 
 def number(value: object) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from search_spaces._common.names import unknown_name
-from search_spaces.added_dimensions import added_dimensions
+from search_spaces.options import added_dimensions
 from search_spaces.space import SearchSpace
 from search_spaces.spaces.encoder_decoder import EncoderDecoderSpace
 from search_spaces.spaces.mobile_stages import MobileStagesSpace

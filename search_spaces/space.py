@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from search_spaces.networks.segmentation_net import SegmentationNet
 
 
-TRAINING_PREFIX = "training."
-
-
 class SearchSpace(ABC):
     """A set of candidates and the one way to turn each into a network.
 

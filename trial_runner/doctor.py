@@ -141,7 +141,7 @@ def _space(config: StudyConfig) -> str:
 
 
 def _weights(config: StudyConfig) -> str:
-    from search_spaces.networks.pretrained import check_source
+    from search_spaces.pretrained import check_source
 
     check_source(config.training.weights)
     return {"none": "every network starts from random weights"}.get(config.training.weights, config.training.weights)

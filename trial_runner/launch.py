@@ -26,7 +26,7 @@ from search_spaces import get_space
 from search_spaces._common.errors import UserError
 from search_spaces._common.files import atomic_path, write_error
 from search_spaces.describe import network_words
-from search_spaces.networks.pretrained import check_source
+from search_spaces.pretrained import check_source
 from trial_runner.backends import inprocess as inprocess_backend
 from trial_runner.backends import ray_runtime as ray_environment
 from trial_runner.config.load import dump_config

@@ -16,8 +16,8 @@ from exports.bundle.manifest import bundle_manifest
 from exports.bundle.preview import Palette, default_palette, write_preview
 from exports.bundle.readme import bundle_readme
 from exports.errors import ExportError
+from exports.network_file import read_network, write_network
 from exports.onnx.export import export_onnx
-from exports.onnx.network_file import read_network, write_network
 from exports.onnx.parity import LabelArray, check_parity, check_quantized
 from exports.onnx.runtime import FloatArray, OnnxSession
 from exports.profiles import DeviceProfile

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import copy
 import io
+import logging
 import re
 import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +21,6 @@ from torch import nn
 
 from exports.errors import ExportError
 from exports.onnx.graph import count_graph_macs, opset_of, tensor_shape
-from exports.onnx.quiet import quiet_exporter
 from search_spaces import SegmentationNet, deployable
 from search_spaces._common.files import atomic_path
 
@@ -26,6 +29,7 @@ OUTPUT_NAME = "logits"
 
 # The TorchScript exporter keeps its state in module globals: one export at a time per process.
 _EXPORT_LOCK = threading.Lock()
+_CHATTY_LOGGERS = ("torch.onnx", "onnxslim", "onnxscript", "onnx_ir")
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,7 @@ def cpu_copy(net: nn.Module) -> nn.Module:
 def _to_graph(net: nn.Module, example: torch.Tensor, opset: int, subject: str) -> onnx.ModelProto:
     buffer = io.BytesIO()
     try:
-        with _EXPORT_LOCK, quiet_exporter():
+        with _EXPORT_LOCK, _quiet_exporter():
             torch.onnx.export(
                 net,
                 (example,),
@@ -146,6 +150,25 @@ def _to_graph(net: nn.Module, example: torch.Tensor, opset: int, subject: str) -
     except (torch.onnx.OnnxExporterError, onnx.checker.ValidationError, RuntimeError, TypeError, ValueError) as error:
         raise ExportError(_explain(error, opset, subject)) from error
     return model
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Silence Python warnings and the exporter's loggers below ERROR. Exceptions, and stdout itself, pass untouched.
+
+    stdout is left alone on purpose: redirecting it would also swallow what other threads print meanwhile.
+    """
+    loggers = [logging.getLogger(name) for name in _CHATTY_LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _explain(error: Exception, opset: int, subject: str) -> str:

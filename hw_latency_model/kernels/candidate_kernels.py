@@ -16,7 +16,8 @@ from hw_latency_model.types import KernelSpec
 if TYPE_CHECKING:
     from search_spaces import Candidate, SearchSpace, SegmentationNet
     from search_spaces.pruning.allocation import CostTerm
-    from search_spaces.pruning.prune import ChannelGroup, Plan
+    from search_spaces.pruning.groups import ChannelGroup
+    from search_spaces.pruning.prune import Plan
 
 TRACE_HW = (96, 128)
 """At this size no map but those of a global pooling is 1×1, down to stride 32."""

@@ -8,7 +8,7 @@ from hw_latency_model.kernels.fusion import FusionRules, fuse
 from hw_latency_model.kernels.op_graph import CONVOLUTIONS, OpGraph
 from hw_latency_model.types import KernelSpec
 from search_spaces.pruning.allocation import CostTerm
-from search_spaces.pruning.prune import ChannelGroup
+from search_spaces.pruning.groups import ChannelGroup
 
 _MERGED = "reparam"
 """How timm calls a convolution that training-time branches were merged into."""

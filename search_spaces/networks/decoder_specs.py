@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+UPSAMPLINGS: Mapping[str, str | None] = {"bilinear": "linear", "transposed": None, "bicubic": "cubic"}
+"""Upsampling method of a decoder to the ``mode`` of ONNX's Resize that it is exported as; None for a transposed convolution."""
+
 ENCODER_STRIDES = (2, 4, 8, 16, 32)
 """Strides of the features that an encoder offers, finest first, before any is held back by dilation."""
 

@@ -62,7 +62,7 @@ class Interpolate(nn.Module):
 def upsampling(kind: str, channels: int, factor: int) -> nn.Module:
     """A module that enlarges (N, channels, h, w) by ``factor``: 1, or an even number.
 
-    ``kind`` is a key of ``upsamplings.UPSAMPLINGS``. ``transposed`` is a transposed convolution of each channel alone that
+    ``kind`` is a key of ``decoder_specs.UPSAMPLINGS``. ``transposed`` is a transposed convolution of each channel alone that
     starts as bilinear interpolation (as in arXiv 1411.4038, section 4.1) and learns on.
     """
     if factor == 1:

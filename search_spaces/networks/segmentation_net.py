@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -14,9 +13,7 @@ from torch.nn import functional
 
 from search_spaces.networks.backbones import FamilySpec, scale_channels
 from search_spaces.networks.decoder_specs import ENCODER_STRIDES, DecoderSpec
-from search_spaces.networks.torchvision_compat import ensure_torchvision
-
-ensure_torchvision()  # before anything imports timm
+from search_spaces.networks.encoders import build_encoder, resolve
 
 
 class SegmentationNet(nn.Module):
@@ -142,51 +139,3 @@ def deployable(net: SegmentationNet) -> SegmentationNet:
 
     merged: SegmentationNet = reparameterize_model(copy.deepcopy(net).eval(), inplace=True)
     return merged
-
-
-def build_encoder(
-    family: FamilySpec,
-    width: float,
-    indices: tuple[int, ...],
-    *,
-    depth: float = 1.0,
-    output_stride: int = ENCODER_STRIDES[-1],
-) -> Any:
-    """timm's encoder with the features at ``indices`` of ``ENCODER_STRIDES``, its random weights from torch's global state.
-
-    Raises:
-        ValueError: a depth or output stride that the family does not have.
-    """
-    keywords = family.factory_keywords(width, depth)
-    if output_stride != ENCODER_STRIDES[-1]:
-        if not family.dilates:
-            raise ValueError(f"family {family.name} has no output stride but 32, asked for {output_stride}")
-        keywords["output_stride"] = output_stride
-    factory = resolve(family.factory)
-    encoder = factory(family.variant, pretrained=False, features_only=True, out_indices=indices, **keywords)
-    drop_unused_stages(encoder)
-    _centre_pools(encoder)
-    return encoder
-
-
-def drop_unused_stages(encoder: Any) -> None:
-    """timm's EfficientNet-like feature extractors run every stage, also those after the last feature: cut them off."""
-    stage_of_output = getattr(encoder, "_stage_out_idx", None)
-    if stage_of_output is not None:
-        encoder.blocks = encoder.blocks[: max(stage_of_output)]
-
-
-def _centre_pools(encoder: nn.Module) -> None:
-    """Where a stride was given up, timm pads a 2x2 average at run time to keep the size; one of 3x3 keeps it by itself."""
-    from timm.layers import AvgPool2dSame
-
-    for parent in list(encoder.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, AvgPool2dSame) and child.stride in (1, (1, 1)):
-                setattr(parent, name, nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False))
-
-
-def resolve(factory: str) -> Callable[..., Any]:
-    """The object that ``"module:name"`` names."""
-    module, _, function = factory.partition(":")
-    return cast("Callable[..., Any]", getattr(importlib.import_module(module), function))

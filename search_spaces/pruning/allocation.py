@@ -11,7 +11,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from search_spaces.pruning.prune import CHANNEL_MULTIPLE, ChannelGroup, kept_channels
+from search_spaces.pruning.groups import ChannelGroup
+from search_spaces.pruning.prune import CHANNEL_MULTIPLE, kept_channels
 
 Harm = Callable[[ChannelGroup, int], float]
 """What it costs in quality to leave a group so many channels: 0 for all of them, more the fewer."""
@@ -81,7 +82,7 @@ def lost_scores(scores: Mapping[str, Sequence[float]]) -> Harm:
     sensitivity that arXiv 1608.08710 reads from sorted filter norms.
 
     Args:
-        scores: of every group's channels, by root (``pruning_scores.channel_scores``).
+        scores: of every group's channels, by root (``scores.channel_scores``).
     """
     lost: dict[str, list[float]] = {}
     for root, values in scores.items():

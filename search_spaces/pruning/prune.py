@@ -2,14 +2,13 @@
 
 torch-pruning's dependency graph finds which channels of which layers must go together (a group). How many stay of each is
 known without its weights: the same share of every group (``uniform_plan``), or a plan made beforehand
-(``pruning_allocation``). Which of them stay is decided by a score (``pruning_scores``), or by the caller.
+(``allocation``). Which of them stay is decided by a score (``scores``), or by the caller.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,67 +16,14 @@ import torch_pruning
 from torch import Tensor, nn
 
 from search_spaces.networks.segmentation_net import SegmentationNet
+from search_spaces.pruning.groups import ChannelGroup, GroupSelection, coupled_groups
 from search_spaces.pruning.scores import channel_dimension, channel_scores
 
 CHANNEL_MULTIPLE = 8
 _TRACE_HW = (64, 64)
-_ROOTS = [nn.Conv2d, nn.ConvTranspose2d]
 
 Plan = Mapping[str, int]
 """How many channels of a group stay, by the name of its root; groups that are not named keep all."""
-
-
-@dataclass(frozen=True)
-class GroupMember:
-    """A module whose outputs are coupled: its ``rows[i]``-th output belongs to the root's channel ``root_rows[i]``."""
-
-    name: str
-    rows: tuple[int, ...]
-    root_rows: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class ChannelGroup:
-    """Channels that can only leave together.
-
-    Attributes:
-        root: name of the convolution that gives the group its channel numbers.
-        channels: how many channels the group has.
-        members: every module whose outputs are coupled, the root among them.
-    """
-
-    root: str
-    channels: int
-    members: tuple[GroupMember, ...]
-
-    def without(self, removed: Iterable[int]) -> GroupSelection:
-        """The selection that takes the root's channels ``removed`` out of this group."""
-        leaving = frozenset(removed)
-        members = tuple(
-            (
-                member.name,
-                tuple(sorted(row for row, of in zip(member.rows, member.root_rows, strict=True) if of in leaving)),
-            )
-            for member in self.members
-        )
-        return GroupSelection(self.root, self.channels, tuple(sorted(leaving)), members)
-
-
-@dataclass(frozen=True)
-class GroupSelection:
-    """What is to leave one group of coupled channels.
-
-    Attributes:
-        root: name of the convolution that gives the group its channel numbers.
-        channels: how many channels the group has.
-        removed: the root's output channels that leave, ascending.
-        members: for each module whose outputs are coupled, its name and those of its output channels that leave.
-    """
-
-    root: str
-    channels: int
-    removed: tuple[int, ...]
-    members: tuple[tuple[str, tuple[int, ...]], ...]
 
 
 def kept_channels(channels: int, ratio: float, multiple: int = CHANNEL_MULTIPLE) -> int:
@@ -111,7 +57,7 @@ def select_channels(
     Args:
         ratio: share of every group that leaves, where there is no plan.
         plan: how many stay of each group.
-        method: how channels are scored, a key of ``pruning_scores.METHODS``.
+        method: how channels are scored, a key of ``scores.METHODS``.
         seed: of the scores of method ``random``.
 
     Raises:
@@ -222,17 +168,3 @@ def _traced(net: SegmentationNet) -> Iterator[Any]:
     finally:
         for module, training in modes.items():
             module.training = training
-
-
-def coupled_groups(net: nn.Module, graph: Any, ignored: Iterable[nn.Module] = ()) -> tuple[ChannelGroup, ...]:
-    """The groups in torch-pruning's dependency graph of ``net``; those of the ``ignored`` layers are left out."""
-    names = {module: name for name, module in net.named_modules()}
-    found = []
-    for group in graph.get_all_groups(ignored_layers=list(ignored), root_module_types=_ROOTS):
-        members = tuple(
-            GroupMember(names[item.dep.target.module], tuple(item.idxs), tuple(item.root_idxs))
-            for item in group.items
-            if item.dep.target.module in names and graph.is_out_channel_pruning_fn(item.dep.handler)
-        )
-        found.append(ChannelGroup(names[group[0].dep.target.module], len(group[0].idxs), members))
-    return tuple(found)

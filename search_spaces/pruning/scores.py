@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from search_spaces.pruning.prune import ChannelGroup
+from search_spaces.pruning.groups import ChannelGroup
 
 _Convolution = nn.Conv2d | nn.ConvTranspose2d
 

@@ -9,8 +9,7 @@ from search_spaces._common.errors import UserError
 from search_spaces.candidate import Candidate, ParamValue
 from search_spaces.dimensions import Categorical, Dimension
 from search_spaces.networks.backbones import FAMILIES, FamilySpec
-from search_spaces.networks.decoder_specs import DECODERS, ENCODER_STRIDES
-from search_spaces.networks.upsampling import UPSAMPLINGS, resize_modes
+from search_spaces.networks.decoder_specs import DECODERS, ENCODER_STRIDES, UPSAMPLINGS
 from search_spaces.options import Numbers, known_names, number_dimension, parse_resolution, whole_numbers
 from search_spaces.spaces.pruned import LEARNING_RATE, PRUNE_RATIOS, RESOLUTIONS_PX, WEIGHT_DECAY, PrunedSpace
 
@@ -96,7 +95,7 @@ class EncoderDecoderSpace(PrunedSpace):
         )
 
     def load_pretrained(self, net: SegmentationNet, candidate: Candidate, source: str) -> str:
-        from search_spaces.networks.pretrained import load_pretrained
+        from search_spaces.pretrained import load_pretrained
 
         params = candidate.params
         indices, _ = DECODERS[str(params["decoder"])].features(output_stride(candidate))
@@ -129,6 +128,15 @@ def enlarging_dimensions(
         names = known_names("upsamplings", upsamplings, "upsampling", list(UPSAMPLINGS))
         axes.append(Categorical("upsampling", names))
     return tuple(axes)
+
+
+def resize_modes(dimensions: Sequence[Dimension]) -> frozenset[str]:
+    """Modes of ONNX's Resize in the networks of a space with these dimensions."""
+    chosen: Sequence[object] = ("bilinear",)
+    for dimension in dimensions:
+        if isinstance(dimension, Categorical) and dimension.name == "upsampling":
+            chosen = dimension.choices
+    return frozenset(mode for name in chosen if (mode := UPSAMPLINGS[str(name)]) is not None)
 
 
 def output_stride(candidate: Candidate) -> int:

@@ -10,9 +10,8 @@ from search_spaces.candidate import Candidate, ParamValue
 from search_spaces.dimensions import Categorical, Dimension
 from search_spaces.networks.backbones import scale_channels
 from search_spaces.networks.decoder_specs import DECODERS
-from search_spaces.networks.upsampling import resize_modes
 from search_spaces.options import known_names, numbers, truths, whole_numbers
-from search_spaces.spaces.encoder_decoder import decoder_names, enlarging_dimensions, output_stride
+from search_spaces.spaces.encoder_decoder import decoder_names, enlarging_dimensions, output_stride, resize_modes
 from search_spaces.spaces.pruned import LEARNING_RATE, PRUNE_RATIOS, RESOLUTIONS_PX, WEIGHT_DECAY, PrunedSpace
 
 if TYPE_CHECKING:
@@ -123,7 +122,7 @@ class MobileStagesSpace(PrunedSpace):
         return resize_modes(self.dimensions)
 
     def build(self, candidate: Candidate, num_classes: int, *, seed: int = 0) -> SegmentationNet:
-        from search_spaces.networks.mobile_encoder import build_mobile_encoder
+        from search_spaces.networks.encoders import build_mobile_encoder
         from search_spaces.networks.segmentation_net import assemble
 
         self.check_origin(candidate)

@@ -80,7 +80,8 @@ class ReferencesSpace(PrunedSpace):
         return None
 
     def build(self, candidate: Candidate, num_classes: int, *, seed: int = 0) -> SegmentationNet:
-        from search_spaces.networks.segmentation_net import SegmentationNet, resolve, seeded
+        from search_spaces.networks.encoders import resolve
+        from search_spaces.networks.segmentation_net import SegmentationNet, seeded
 
         self.check_origin(candidate)
         spec = REFERENCES[str(candidate.params["family"])]

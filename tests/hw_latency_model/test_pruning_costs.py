@@ -9,7 +9,8 @@ from hw_latency_model import kernels_from_module
 from hw_latency_model.kernels.candidate_kernels import CandidateKernels
 from hw_latency_model.kernels.pruning_costs import group_of_convolutions, macs_of
 from search_spaces import Candidate, get_space
-from search_spaces.pruning.prune import ChannelGroup, GroupMember, prune_network
+from search_spaces.pruning.groups import ChannelGroup, GroupMember
+from search_spaces.pruning.prune import prune_network
 
 CLASSES = 5
 SPACE = get_space("encoder_decoder", {"prune_ratios": [0.0, 0.5], "resolutions_px": [[64, 64], [160, 224]]})

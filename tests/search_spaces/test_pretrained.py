@@ -11,7 +11,7 @@ import torchvision
 from search_spaces import SegmentationNet, get_space
 from search_spaces._common.errors import UserError
 from search_spaces.candidate import Candidate
-from search_spaces.networks.pretrained import check_source
+from search_spaces.pretrained import check_source
 
 SPACE = get_space("encoder_decoder", {})
 IMAGE = torch.linspace(-1, 1, 3 * 64 * 96).view(1, 3, 64, 96)

@@ -10,8 +10,8 @@ from pruned_networks import uneven
 
 from search_spaces import Candidate, get_space
 from search_spaces.pruning.allocation import CostTerm, allocate, lost_scores
+from search_spaces.pruning.groups import ChannelGroup
 from search_spaces.pruning.prune import (
-    ChannelGroup,
     channel_groups,
     fit_shape,
     kept_channels,

@@ -8,8 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from search_spaces.candidate import Candidate
-from search_spaces.space import TRAINING_PREFIX
+from search_spaces.candidate import TRAINING_PREFIX, Candidate
 from trial_runner.config.training import TrainingSection
 
 _OF_THE_STUDY = (

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces.networks.segmentation_net import SegmentationNet
-from search_spaces.pruning.prune import GroupSelection, Plan, channel_groups, weakest
+from search_spaces.pruning.groups import GroupSelection
+from search_spaces.pruning.prune import Plan, channel_groups, weakest
 from search_spaces.pruning.scores import channel_dimension
 from trial_runner.config.study import AdmmSection
 

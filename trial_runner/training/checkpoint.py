@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from exports.onnx.network_file import UNREADABLE
+from exports.network_file import UNREADABLE
 from search_spaces._common.files import atomic_path
 from trial_runner.training.trial_spec import CHECKPOINT, Continuation, TrialFailed
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from search_spaces._common.errors import UserError
 from search_spaces.networks.backbones import FAMILIES, FamilySpec
-from search_spaces.networks.segmentation_net import SegmentationNet, build_encoder
-from search_spaces.pruning.prune import coupled_groups
+from search_spaces.networks.encoders import build_encoder
+from search_spaces.networks.segmentation_net import SegmentationNet
+from search_spaces.pruning.groups import coupled_groups
 from search_spaces.pruning.scores import channel_scores
 
 HUB = "hub"
@@ -39,7 +40,7 @@ def load_pretrained(
 
     Args:
         net: as built, not yet pruned.
-        family, width, indices, depth: what its encoder is, see ``networks.build_encoder``.
+        family, width, indices, depth: what its encoder is, see ``networks.encoders.build_encoder``.
         source: ``hub`` (timm's), a file with a state dict (of timm's or torchvision's naming), or a folder of such files,
             in which the one that is named after the family's timm variant, or else the only one that fits, is taken.
 
