@@ -83,7 +83,7 @@ def isolated_forests(isolated: Sequence[tuple[KernelSpec, float]]) -> Method:
 
 
 def methods(isolated: Sequence[tuple[KernelSpec, float]]) -> Mapping[str, Method]:
-    """By name, in the order of the table."""
+    """Samplers and baselines by name, in the order of the table."""
     found: dict[str, Method] = {
         "MACs, linear": macs_line,
         "roofline per node": node_roofline,

@@ -155,7 +155,7 @@ def together(workers: int, order: TrialSpec) -> Iterator[None]:
 
 
 def follow(rank: int, workers: int, address: str, order: dict[str, Any]) -> None:
-    """What the other processes do: train as long as the first one says."""
+    """Train in a process other than the first, until the first one stops."""
     distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=workers)
     trainer = make_trainer(TrialSpec.from_dict(order), World.current())
     train_for(trainer, deadline=time.monotonic() + 1e9)

@@ -95,7 +95,7 @@ def same_as(ratio: float, method: str, options: argparse.Namespace) -> str:
 
 
 def plan(options: argparse.Namespace, ratio: float, allocation: str, classes: int) -> Mapping[str, int] | None:
-    """How many channels each layer keeps in all rows of the allocation; None for uniform pruning."""
+    """Channels that each layer keeps in all rows of the allocation; None for uniform pruning."""
     if allocation == "uniform" or not ratio:
         return None
     spec = order(options, ratio, METHODS[0])

@@ -178,7 +178,7 @@ def torch_miou(net: nn.Module, info: DatasetInfo, val: SplitArrays) -> float:
 
 
 def facts(net: QuantizedNet, path: Path, info: DatasetInfo, val: SplitArrays) -> dict[str, Any]:
-    """How far the file and the network that simulates its rounding agree."""
+    """Agreement of the file with the network that simulates its rounding."""
     count = min(len(val.images), 32)
     images = normalise(np.asarray(val.images[:count]), torch.device("cpu")).numpy()
     parity = check_quantized(net, path, images, [val.labels[index] for index in range(count)], info.ignore_index)

@@ -1,4 +1,4 @@
-"""Which rungs can be trusted: rank correlation of the mIoU at each rung with that at the full budget, on CamVid.
+"""Reliability of rungs: rank correlation of the mIoU at each rung with that at the full budget, on CamVid.
 
     python -m benchmarks.rung_ranking --data DIR --weights FILE --json OUT [--candidates 12] [--epochs 12] [--rungs 1,2,3,4,6,8]
 

@@ -1,4 +1,4 @@
-"""What tests of pruning do to networks, and look at."""
+"""Helpers of the pruning tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the documents say is there: links, commands, targets, keys of a study and their defaults; and no machine's paths."""
+"""The documents name only what exists: links, commands, targets, keys of a study and their defaults; and no machine's paths."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MACHINE_PATH = re.compile(r"(?<![\w.<>-])/(?:work|root|home|Users)(?:/|(?=[\s\"
 
 
 def committed_files() -> Iterator[Path]:
-    """What is, or would be, committed: all but made folders and hidden ones (.ci is the exception)."""
+    """Files that are, or would be, committed: all but made folders and hidden ones (.ci is the exception)."""
     for path in sorted(ROOT.rglob("*")):
         parts = path.relative_to(ROOT).parts
         hidden = any(part.startswith(".") for part in parts[:-1]) and parts[0] != ".ci"

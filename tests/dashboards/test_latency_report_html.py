@@ -97,7 +97,7 @@ def report(**changes: Any) -> LatencyReport:
 
 
 class Page(HTMLParser):
-    """What a browser would see: text outside scripts, figures, and every address that would be fetched."""
+    """Page as a browser reads it: text outside scripts, figures, and every address that would be fetched."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()

@@ -81,7 +81,7 @@ def test_int8_runs_as_integers_and_agrees_with_its_simulation(family: str, decod
 
 
 def operators_that_run(path: Path) -> Counter[str]:
-    """What ONNX Runtime makes of a file."""
+    """Output of ONNX Runtime for a file."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.optimized_model_filepath = str(path.with_suffix(".optimized.onnx"))

@@ -1,4 +1,4 @@
-"""Where TensorRT is missing or another version, the next step is named."""
+"""A missing or other version of TensorRT ends in a sentence with the next step."""
 
 from __future__ import annotations
 

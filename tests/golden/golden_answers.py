@@ -30,7 +30,7 @@ ATTRIBUTES = ("trial_user_attributes", "trial_system_attributes", "study_user_at
 
 
 def study(folder: Path) -> dict[str, Any]:
-    """What is read from the stored study, and what `paretoseg front` prints for it."""
+    """Records read from the stored study, and what `paretoseg front` prints for it."""
     yaml = copied("study", folder / "study") / "study.yaml"
     return {
         "records": study_records(yaml),
@@ -71,7 +71,7 @@ def attribute_shapes(database: Path) -> dict[str, Any]:
 
 
 def bundle(folder: Path) -> dict[str, Any]:
-    """What the stored bundle is read as, its network's output on a fixed input, and its score."""
+    """Contents of the stored bundle, its network's output on a fixed input, and its score."""
     found = read_bundle(copied("bundle", folder / "bundle"))
     height, width = found.input_hw
     images = torch.linspace(-2, 2, 3 * height * width, dtype=torch.float32).reshape(1, 3, height, width)
@@ -152,7 +152,7 @@ def schema(database: Path) -> list[list[str]]:
 
 
 def measurements(folder: Path) -> dict[str, Any]:
-    """What the stored measurement store holds, lists and exports."""
+    """Contents, listing and export of the stored measurement store."""
     place = copied("latency", folder / "latency") / "measurements.sqlite"
     table = folder / "measurements.csv"
     exported = paretoseg("measurements", "export", table, "--store", place)
@@ -175,7 +175,7 @@ def latency_report(folder: Path) -> dict[str, Any]:
 
 
 def board_results(folder: Path) -> dict[str, Any]:
-    """What the host reads out of the stored results of the agent."""
+    """Measurements that the host reads from the agent's stored results."""
     place = copied("board", folder / "board")
     done = paretoseg("calibrate", place / "device.yaml", "--results", place / "results.jsonl")
     assert done.status == 0, done.err
@@ -210,7 +210,7 @@ def board_kit(folder: Path) -> dict[str, Any]:
 
 
 def launched(folder: Path) -> dict[str, Any]:
-    """What the stopped study becomes when it is launched again."""
+    """State of the stopped study after another launch."""
     place = copied("resumable", folder / "resumable")
     with inside(ROOT):
         done = paretoseg("launch", place / "study.yaml")

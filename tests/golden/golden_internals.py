@@ -28,7 +28,7 @@ __all__ = [
 
 
 def record_facts(record: TrialRecord) -> dict[str, Any]:
-    """What a trial record says, as JSON values under fixed names, whatever its own fields are called."""
+    """Facts of a trial record as JSON values, under names that do not follow the record's fields."""
     return {
         "number": record.number,
         "state": record.state,
@@ -107,5 +107,5 @@ def resumed_epoch(yaml: Path, number: int) -> int | None:
 
 
 def trial_checkpoint(yaml: Path, number: int) -> Path:
-    """Where a trial keeps its checkpoint."""
+    """Path of a trial's checkpoint."""
     return StudyPaths(load_config(yaml).study.output_dir).trial(number) / CHECKPOINT

@@ -82,7 +82,7 @@ def entry_point() -> Any:
 
 
 def console_script() -> list[str]:
-    """What the console script of this checkout runs, for a process of its own with ``PYTHONPATH`` set to `ROOT`.
+    """Code that the console script of this checkout runs, for a process of its own with ``PYTHONPATH`` set to `ROOT`.
 
     The script that is installed beside the Python may be that of another checkout.
     """
@@ -103,7 +103,7 @@ def paretoseg(*arguments: object) -> Done:
 
 
 def help_text(words: tuple[str, ...]) -> str:
-    """What `--help` of a parser prints, folded at ``HELP_COLUMNS``."""
+    """Output of `--help` of a parser, folded at ``HELP_COLUMNS``."""
     with environment(COLUMNS=HELP_COLUMNS):
         done = paretoseg(*words, "--help")
     assert done.status == 0, done.err
@@ -187,7 +187,7 @@ def _set(values: dict[str, str | None]) -> None:
 
 
 def differences(found: Any, expected: Any, *, rel: float = 0.0, where: str = "") -> list[str]:
-    """Where JSON values differ from the stored ones, numbers by more than ``rel``; empty where they are the same."""
+    """Differences of JSON values from the stored ones, numbers by more than ``rel``; empty where they are the same."""
     if isinstance(expected, dict) and isinstance(found, dict):
         keys = [f"{where}: {key!r} is {'gone' if key in expected else 'new'}" for key in found.keys() ^ expected.keys()]
         both = [key for key in expected if key in found]

@@ -1,4 +1,4 @@
-"""What goes to a board and comes back: the kit, the agent's lines and the host's own notes have the form they had."""
+"""Files exchanged with a board keep their form: the kit, the agent's lines, the host's own notes."""
 
 from __future__ import annotations
 

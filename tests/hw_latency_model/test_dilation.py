@@ -61,7 +61,7 @@ def test_stored_kernels_without_it_are_undilated() -> None:
 
 @pytest.mark.parametrize("rate", [1, 2, 16])
 def test_share_of_the_taps_inside(rate: int) -> None:
-    """Of a row of 12: 12 + 2 · (12 - rate) of 36 reads, of 34 without dilation; beyond the map the middle tap alone."""
+    """Reads of a row of 12: 12 + 2 · (12 - rate) of 36 reads, of 34 without dilation; beyond the map the middle tap alone."""
     assert KernelTable.of([conv(12, rate)]).facts[0, INSIDE] == pytest.approx((12 + 2 * max(12 - rate, 0)) ** 2 / 34**2)
 
 

@@ -1,4 +1,4 @@
-"""What the measurement store's second version promises on SQLite; and files of measurements, whole, damaged and foreign."""
+"""Guarantees of the measurement store on SQLite; and files of measurements, whole, damaged and foreign."""
 
 from __future__ import annotations
 

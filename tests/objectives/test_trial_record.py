@@ -1,4 +1,4 @@
-"""What is written to a study comes back as a record, from memory and from a file."""
+"""Round trip of a trial through a study: from memory and from a file."""
 
 from __future__ import annotations
 

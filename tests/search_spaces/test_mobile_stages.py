@@ -19,7 +19,7 @@ def build(**changes: object) -> SegmentationNet:
 
 
 def changed_stages(**changes: object) -> set[str]:
-    """Which blocks of the encoder have another shape than the default's."""
+    """Blocks of the encoder whose shape differs from the default's."""
     usual, other = shapes(build().encoder), shapes(build(**changes).encoder)
     names = {name for name in usual.keys() | other.keys() if usual.get(name) != other.get(name)}
     return {name.split(".")[1] for name in names}

@@ -1,4 +1,4 @@
-"""How a candidate's network is called in tables and logs."""
+"""Names of a candidate's network in tables and logs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much each group of channels gives, and networks pruned by such a plan."""
+"""Allocation of the prune ratio to channel groups, and networks pruned by it."""
 
 from __future__ import annotations
 

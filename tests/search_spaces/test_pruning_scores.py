@@ -1,4 +1,4 @@
-"""Which channels are worth keeping, by each of the methods."""
+"""Channel importance by each method."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an import costs, and that it works beside a torchvision whose compiled library does not load."""
+"""Imports stay light, and work beside a torchvision whose compiled library does not load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every point of every space must do: build, train a step, prune exactly, train on, be stored, loaded, exported, and pass
+"""Contract of every point of every space: build, train a step, prune exactly, train on, be stored, loaded, exported, and pass
 the lint for the Jetson Nano."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is predicted beside latency is what the trained network then costs; and what is missing is said."""
+"""Costs predicted before training equal those of the trained network; a missing model is reported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FINGERPRINT = {"device": "board", "runtime": "onnxruntime 1"}
 
 
 def gate_of(space: SearchSpace, plan_of: Callable[[Candidate], Plan | None] = lambda candidate: None) -> Any:
-    """What the cost gate asks the latency gate for."""
+    """Stand-in with the part of the latency gate that the cost gate uses."""
     return SimpleNamespace(table=CandidateKernels(space, 5, plan_of=plan_of).table, plan_of=plan_of)
 
 

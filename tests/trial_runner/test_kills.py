@@ -1,4 +1,4 @@
-"""What really dies, and what the study looks like afterwards. Real processes, real SIGKILLs, a real Ray on loopback."""
+"""State of a study after processes were killed. Real processes, real SIGKILLs, a real Ray on loopback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a trial scores is its network in the device's precision, and what is exported is what was scored."""
+"""A trial scores its network in the device's precision, and exports the network it scored."""
 
 from __future__ import annotations
 

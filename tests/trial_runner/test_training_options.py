@@ -1,4 +1,4 @@
-"""What a training may be told beside its recipe: crops, coarser labels, calibrated norms, layout, readings, searched keys."""
+"""Training options beside the recipe: crops, coarser labels, calibrated norms, layout, readings, searched keys."""
 
 from __future__ import annotations
 
