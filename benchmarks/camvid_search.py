@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
 
     search = configure("search")
-    space = get_space(search.space.name, search.space.options())
+    space = get_space(search.space.name, search.space.arguments())
     classes = len(check_data(search).class_names)
     if not search.device.latency_model.is_file():
         report = calibrate(
@@ -112,7 +112,7 @@ def study_row(name: str, result: LaunchResult, budget_ms: float) -> dict[str, An
 
 def default_row(config: StudyConfig, minutes: float, classes: int) -> dict[str, Any]:
     """The default network trained for the whole budget: as many epochs as one timed epoch says will fit."""
-    space = get_space(config.space.name, config.space.options())
+    space = get_space(config.space.name, config.space.arguments())
     candidate = space.default()
     folder = config.study.output_dir
     order, readings = train_for(config, candidate, minutes, folder)

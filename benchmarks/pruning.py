@@ -99,7 +99,7 @@ def plan(options: argparse.Namespace, ratio: float, allocation: str, classes: in
     if allocation == "uniform" or not ratio:
         return None
     spec = order(options, ratio, METHODS[0])
-    space = get_space(spec.config.space.name, spec.config.space.options())
+    space = get_space(spec.config.space.name, spec.config.space.arguments())
     training = TrainingSection.model_validate(
         {"weights": weights_source(options.weights), "pruning": {"allocation": allocation}}
     )

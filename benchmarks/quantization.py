@@ -81,7 +81,7 @@ def run(family: str, options: argparse.Namespace, folder: Path) -> list[dict[str
     rounding = order(family, options, folder / "qat", "int8")
     run_trial(rounding, lambda progress: False)
     torch.set_num_threads(1)
-    hw = get_space(spec.config.space.name, spec.config.space.options()).input_hw(spec.candidate)
+    hw = get_space(spec.config.space.name, spec.config.space.arguments()).input_hw(spec.candidate)
     info, train, val = load_splits(spec, hw)
     net = trained_net(spec, info.num_classes)
     batches = list(calibration_batches(train.images, options.calibration_images))
@@ -138,7 +138,7 @@ def order(family: str, options: argparse.Namespace, folder: Path, precision: str
             "compute": {"threads_per_trial": options.threads},
         }
     )
-    default = get_space(config.space.name, config.space.options()).default()
+    default = get_space(config.space.name, config.space.arguments()).default()
     chosen = {
         "family": family,
         "decoder": options.decoder,

@@ -63,7 +63,7 @@ def train_one(options: argparse.Namespace, space_name: str, params: dict[str, An
         seed=options.seed,
         space={"name": space_name, **choices},
     )
-    space = get_space(space_name, config.space.options())
+    space = get_space(space_name, config.space.arguments())
     candidate = space.candidate({**space.default().params, **params})
     label = network_name(candidate.params)
     if candidate.params["prune_ratio"]:

@@ -83,7 +83,7 @@ def _study(options: argparse.Namespace, weights: str, families: list[str] | None
 
 def draw(config: StudyConfig, count: int, seed: int, weights: str) -> list[Candidate]:
     """``count`` different networks, drawn at random; where weights are given, such that start from them."""
-    space = get_space(config.space.name, config.space.options())
+    space = get_space(config.space.name, config.space.arguments())
     rng = np.random.default_rng(seed)
     usable: dict[str, bool] = {}
     found: dict[str, Candidate] = {}
@@ -119,7 +119,7 @@ def train_all(
         for number, candidate in enumerate(drawn)
         for seed in range(options.seed, options.seed + options.seeds)
     }
-    space = get_space(config.space.name, config.space.options())
+    space = get_space(config.space.name, config.space.arguments())
     load_splits(next(iter(orders.values())), space.input_hw(drawn[0]))  # decoded once, before all ask for it
     curves: dict[tuple[int, int], Curve] = {}
     context = multiprocessing.get_context("spawn")

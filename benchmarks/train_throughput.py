@@ -133,7 +133,7 @@ class _Trainer(Trainer):
 
 
 def make_trainer(config: StudyConfig, options: argparse.Namespace, device: torch.device) -> tuple[_Trainer, Candidate]:
-    space = get_space(config.space.name, config.space.options())
+    space = get_space(config.space.name, config.space.arguments())
     candidate = usual_candidate(config, learning_rate=RATE, weight_decay=DECAY)
     order = camvid_order(config, candidate, options.out / "trial", options.out)
     info, train, val = load_splits(order, space.input_hw(candidate))
@@ -155,7 +155,7 @@ def plain_round(config: dict[str, Any], candidate: dict[str, Any], options: argp
         torch.set_num_threads(options.threads)
         study = StudyConfig.model_validate(config)
         data = open_split(study.data, "train", 1)
-        net = get_space(study.space.name, study.space.options()).build(chosen, data.info.num_classes).to(device)
+        net = get_space(study.space.name, study.space.arguments()).build(chosen, data.info.num_classes).to(device)
         _PLAIN[chosen.id] = PlainLoop(
             net,
             torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY),

@@ -135,7 +135,7 @@ def _space(config: StudyConfig) -> str:
     from search_spaces import get_space
     from trial_runner.constraints.target import check_target
 
-    space = get_space(config.space.name, config.space.options())
+    space = get_space(config.space.name, config.space.arguments())
     check_target(space, get_profile(config.device.name))
     return f"{config.space.name} with {len(space.dimensions)} dimensions"
 

@@ -80,7 +80,7 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     paths = StudyPaths(config.study.output_dir)
     check_room(paths.root)
     info = check_data(config)
-    space = get_space(config.space.name, config.space.options())
+    space = get_space(config.space.name, config.space.arguments())
     check_source(config.training.weights)
     check_target(space, get_profile(config.device.name))
     check_accelerator(config)

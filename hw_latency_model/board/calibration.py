@@ -107,7 +107,7 @@ class _Calibration:
     def pool(self) -> BoardPool:
         if self._pool is None:
             calibration, device = self.config.calibration, self.config.device
-            space = get_space(self.config.space.name, self.config.space.options())
+            space = get_space(self.config.space.name, self.config.space.arguments())
             profile = get_profile(device.profile_name)
             known = sum(job.kind == NETWORK for job in self.session.jobs().values())
             self._pool = BoardPool(

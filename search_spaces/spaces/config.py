@@ -59,7 +59,7 @@ class SpaceSection(Section):
     weight_decay: LogRange | None = None
     training: dict[str, TrainingChoices] | None = None
 
-    def options(self) -> dict[str, object]:
+    def arguments(self) -> dict[str, object]:
         """The keys that were given, as arguments of the search space."""
         given = self.model_dump(exclude={"name"}, exclude_none=True)
         for key in ("learning_rate", "weight_decay"):

@@ -72,12 +72,12 @@ def training_fingerprints(yaml: Path) -> dict[str, str]:
 
     def of(*overrides: str, **parts: Any) -> str:
         config = load_config(yaml, overrides)
-        space = get_space(config.space.name, config.space.options())
+        space = get_space(config.space.name, config.space.arguments())
         folder = Path("/golden/trials/00007")
         return TrialSpec(7, space.default(), config, folder, Path("/golden/cache"), **parts).fingerprint
 
     config = load_config(yaml)
-    space = get_space(config.space.name, config.space.options())
+    space = get_space(config.space.name, config.space.arguments())
     return {
         "plain": of(),
         "another folder": of("data.root=/elsewhere", "study.output_dir=/elsewhere", "training.device=cpu"),

@@ -198,7 +198,7 @@ def run(*arguments: object) -> None:
 def budget(yaml_file: Path) -> float:
     """A latency budget that refuses the slowest network of the study's space, and no other."""
     config = load_config(yaml_file)
-    space = get_space(config.space.name, config.space.options())
+    space = get_space(config.space.name, config.space.arguments())
     model, kernels = LatencyModel.load(config.device.latency_model), CandidateKernels(space, 14)
     params = [
         {"family": family, "width": width, "prune_ratio": ratio}

@@ -25,7 +25,7 @@ def test_precision_is_a_dimension_of_any_space_that_shapes_no_network(name: str)
 
 
 def test_without_a_choice_of_precision_a_candidate_is_what_it_was():
-    space = get_space("encoder_decoder", SpaceSection().options())
+    space = get_space("encoder_decoder", SpaceSection().arguments())
     assert "precision" not in space.default().params and space.default().precision is None
     assert space.default().id == "05f8d768f4659ebf"
 

@@ -129,7 +129,7 @@ def test_a_range_of_widths_is_suggested_stored_and_built(step: float | None) -> 
     section = SpaceSection.model_validate(
         {"families": ["lcnet"], "widths": {"low": 0.3, "high": 0.9, **({"step": step} if step else {})}}
     )
-    space = get_space(section.name, section.options())
+    space = get_space(section.name, section.arguments())
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     widths = set()
     for _ in range(12):

@@ -66,7 +66,7 @@ def test_it_is_described_in_yaml() -> None:
             "activations": ["relu"],
         }
     )
-    space = get_space(section.name, section.options())
+    space = get_space(section.name, section.arguments())
     assert space.default().params["stage1_depth"] == 2
     assert space.default().params["stage1_expansion"] == 6
 

@@ -32,7 +32,7 @@ class CostByWidth:
 def driver_of(config: StudyConfig, gate: Any = None, *, seed: int = 0, **parts: Any) -> StudyDriver:
     """A driver as a fresh start of the study makes it; ``gate`` is by default `CostByWidth` with the study's budget."""
     study = open_configured(config, create=True, sampler=make_sampler(config.search, seed))
-    space = get_space(config.space.name, config.space.options())
+    space = get_space(config.space.name, config.space.arguments())
     chosen = gate or CostByWidth(config.device.latency_budget_ms)
     return StudyDriver(config, study, space, chosen, StudyPaths(config.study.output_dir), **parts)
 

@@ -158,7 +158,7 @@ def test_predict_reads_any_exported_network(finished: tuple[Path, str], latency_
     answer = json.loads(done.stdout)
     # The model has learnt from the front since: what it says now of the file is what it says of the candidate.
     config = load_config(study)
-    space = get_space(config.space.name, config.space.options())
+    space = get_space(config.space.name, config.space.arguments())
     candidate = next(record.candidate for record in launching.records(study) if record.number == row["trial"])
     now = LatencyModel.load(latency_model_path).predict(CandidateKernels(space, 14)(candidate))
     assert answer["latency_ms"] == pytest.approx(now.latency_ms, rel=1e-6)

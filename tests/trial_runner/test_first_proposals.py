@@ -83,11 +83,11 @@ def config(write_study: Callable[..., Path]) -> StudyConfig:
 
 
 def start(config: StudyConfig) -> StudyDriver:
-    return driver_of(config, CostByArea(get_space(config.space.name, config.space.options())))
+    return driver_of(config, CostByArea(get_space(config.space.name, config.space.arguments())))
 
 
 def train(driver: StudyDriver, spec: TrialSpec, seconds_per_ms: float = 10.0) -> None:
-    space = get_space(spec.config.space.name, spec.config.space.options())
+    space = get_space(spec.config.space.name, spec.config.space.arguments())
     seconds = seconds_per_ms * CostByArea(space).estimate(spec.candidate).latency_ms * spec.epochs
     for epoch in range(1, spec.epochs + 1):
         score = TrialScore(0.1, epoch, spec.epochs, 1000, 100, seconds * epoch / spec.epochs, (0.1,))
@@ -97,7 +97,7 @@ def train(driver: StudyDriver, spec: TrialSpec, seconds_per_ms: float = 10.0) ->
 
 def test_a_study_asks_for_them_first_once_and_after_the_default_network(config: StudyConfig):
     driver = start(config)
-    default = get_space(config.space.name, config.space.options()).default()
+    default = get_space(config.space.name, config.space.arguments()).default()
     first = driver.propose()
     assert first is not None and first.candidate.id == default.id
     train(driver, first)

@@ -99,7 +99,7 @@ def test_optuna_is_told_every_value_and_every_budget(config: StudyConfig):
 
 def test_a_candidate_over_another_budget_is_refused_and_told_by_how_much(config: StudyConfig):
     driver = start(config)
-    space = get_space(config.space.name, config.space.options())
+    space = get_space(config.space.name, config.space.arguments())
     open_configured(config).enqueue_trial(dict(space.default().params))
     run_one(driver, 0.5, 0.2)
     refused = next(record for record in records_of(config) if record.outcome == "refused")

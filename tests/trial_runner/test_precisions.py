@@ -70,7 +70,7 @@ def test_a_study_of_two_precisions_takes_each_candidate_through_in_its_own(
     study, paths = open_configured(config), StudyPaths(config.study.output_dir)
     found = [record for record in read_study(study) if record.complete]
     assert {record.precision for record in found} == {"fp32", "int8"}
-    space = get_space(config.space.name, config.space.options())
+    space = get_space(config.space.name, config.space.arguments())
     for record in found:
         assert record.candidate is not None and record.score is not None
         assert record.score.precision == record.candidate.precision

@@ -42,7 +42,7 @@ def spec(tmp_path: Path) -> Callable[..., TrialSpec]:
         section = QuantizationSection(**{"calibration_images": 5, **quantization})
         training = config.training.model_copy(update={"quantization": section})
         config = config.model_copy(update={"training": training})
-        space = get_space(config.space.name, config.space.options())
+        space = get_space(config.space.name, config.space.arguments())
         return TrialSpec(0, space.default(), config, tmp_path / folder, tmp_path / "cache")
 
     return make

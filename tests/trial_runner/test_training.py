@@ -31,7 +31,7 @@ def spec(write_study: Callable[..., Path], tmp_path: Path) -> Callable[..., Tria
     config = load_config(write_study(epochs=4))
 
     def make(folder: str = "trial", **params: object) -> TrialSpec:
-        space = get_space(config.space.name, config.space.options())
+        space = get_space(config.space.name, config.space.arguments())
         candidate = space.sample(np.random.default_rng(0))
         candidate = Candidate(
             candidate.space, candidate.space_version, {**candidate.params, "prune_ratio": 0.5, **params}

@@ -77,7 +77,7 @@ def calibrate_here(arguments: argparse.Namespace, say: Callable[[str], None]) ->
             f"{arguments.study} is a study for {config.device.name}, not for {name}. Leave --device or the YAML out."
         )
     classes = len(open_split(config.data, "val", config.study.seed).info.class_names)
-    space = get_space(config.space.name, config.space.options())
+    space = get_space(config.space.name, config.space.arguments())
     _calibrate(name, space, classes, _folders(config, arguments.out), arguments, say)
     return 0
 
@@ -149,7 +149,7 @@ def calibrate_device(arguments: argparse.Namespace, say: Callable[[str], None]) 
     report = calibrate_board(config, hours=arguments.hours, results=arguments.results, progress=say)
     say(report.summary)
     if report.model_path is not None:
-        space = get_space(config.space.name, config.space.options())
+        space = get_space(config.space.name, config.space.arguments())
         with MeasurementStore(config.store_location) as store:
             report_calibration(report.model_path, store, say, space=space, num_classes=config.calibration.num_classes)
     return 0

@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _space(config: StudyConfig | None) -> SearchSpace | None:
     from search_spaces import get_space
 
-    return get_space(config.space.name, config.space.options()) if config else None
+    return get_space(config.space.name, config.space.arguments()) if config else None
 
 
 def _model(arguments: argparse.Namespace, config: StudyConfig | None) -> tuple[LatencyModel, Path]:

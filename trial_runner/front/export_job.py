@@ -46,7 +46,7 @@ def trained_net(spec: TrialSpec, num_classes: int) -> SegmentationNet:
         UserError: the trial's checkpoint is gone, or belongs to other settings.
     """
     checkpoint = _checkpoint(spec)
-    space = get_space(spec.config.space.name, spec.config.space.options())
+    space = get_space(spec.config.space.name, spec.config.space.arguments())
     net = fit_shape(space.build(spec.candidate, num_classes), checkpoint.weights)
     net.load_state_dict(checkpoint.weights)
     return net.eval()
@@ -79,7 +79,7 @@ def write_trained(spec: TrialSpec, path: Path) -> Path:
         UserError: no usable checkpoint, or the file cannot be written.
     """
     info = open_split(spec.config.data, "val", spec.config.study.seed).info
-    space = get_space(spec.config.space.name, spec.config.space.options())
+    space = get_space(spec.config.space.name, spec.config.space.arguments())
     write_network(
         path,
         trained_net(spec, info.num_classes),
@@ -104,7 +104,7 @@ def export_trial(order: ExportOrder) -> Path:
     """
     spec = order.spec
     torch.set_num_threads(spec.config.compute.threads_per_trial)
-    space = get_space(spec.config.space.name, spec.config.space.options())
+    space = get_space(spec.config.space.name, spec.config.space.arguments())
     hw = space.input_hw(spec.candidate)
     info, _, val = load_splits(spec, hw)
     net = trained_net(spec, len(info.class_names))

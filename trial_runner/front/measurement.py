@@ -180,7 +180,7 @@ def _precision(config: StudyConfig, record: TrialRecord) -> Precision:
 
 def _subject(config: StudyConfig, record: TrialRecord) -> str:
     assert record.bundle is not None and record.candidate is not None
-    space = get_space(config.space.name, config.space.options())
+    space = get_space(config.space.name, config.space.arguments())
     return subject_of(space, record.candidate, len(read_bundle(Path(record.bundle)).class_names))
 
 

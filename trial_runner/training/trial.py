@@ -43,7 +43,7 @@ def load_splits(spec: TrialSpec, hw: tuple[int, int]) -> tuple[DatasetInfo, Spli
 def make_trainer(spec: TrialSpec, world: World) -> Trainer:
     """What trains the candidate, where its checkpoint stands if there is one; torch is set up for it. Raises as `run_trial`."""
     settle_torch(spec.training, spec.config.compute.threads_per_trial)
-    space = get_space(spec.config.space.name, spec.config.space.options())
+    space = get_space(spec.config.space.name, spec.config.space.arguments())
     info, train, val = load_splits(spec, space.input_hw(spec.candidate))
     return Trainer(
         spec,

@@ -1,0 +1,89 @@
+"""Objects of the user's own modules, named ``module:name`` in a YAML file and imported where they are needed.
+
+A reference is text, so that it travels with the configuration: each worker imports the module itself. The YAML's folder is
+put first on ``sys.path``, as Python does with the folder of a script.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from search_spaces._common.errors import UserError
+from search_spaces._common.names import unknown_name
+
+_REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+def is_reference(text: object) -> bool:
+    """Return True for text of the form ``module:name``, such as ``mypkg.spaces:MySpace``."""
+    return isinstance(text, str) and _REFERENCE.fullmatch(text) is not None
+
+
+def add_import_folder(folder: Path | None) -> None:
+    """Put ``folder`` first on ``sys.path`` unless it is there; None changes nothing."""
+    if folder is not None and str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+        importlib.invalidate_caches()
+
+
+def resolve(reference: str, what: str) -> Any:
+    """Import the object that a reference names.
+
+    Args:
+        reference: ``module:name``; a name with dots is an attribute of an attribute.
+        what: the YAML key it is the value of, for errors: ``space.name``.
+
+    Raises:
+        UserError: the text is no reference, there is no such module or name, or the module fails when it is imported.
+    """
+    if not is_reference(reference):
+        raise UserError(f"{what} must be written module:name, such as mypkg.module:name, but is {reference!r}.")
+    module_name, _, path = reference.partition(":")
+    found: Any = _import(module_name, reference, what)
+    for name in path.split("."):
+        if not hasattr(found, name):
+            public = [item for item in vars(found) if not item.startswith("_")]
+            raise UserError(f"{what} is {reference!r}: {unknown_name(f'name in {module_name}', name, public)}")
+        found = getattr(found, name)
+    return found
+
+
+def resolve_callable(reference: str, what: str) -> Any:
+    """Import the function or class that a reference names.
+
+    Raises:
+        UserError: as `resolve`, or what it names cannot be called.
+    """
+    found = resolve(reference, what)
+    if not callable(found):
+        raise UserError(
+            f"{what} is {reference!r}, which is a {type(found).__name__}: it must name a function or a class."
+        )
+    return found
+
+
+def _import(name: str, reference: str, what: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise UserError(
+                f"{what} is {reference!r}, but there is no module {error.name!r}. Put it beside the YAML file or install it; "
+                "on a cluster, on every node."
+            ) from error
+        raise _failed(error, name, reference, what) from error
+    except (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError) as error:
+        raise _failed(error, name, reference, what) from error
+    except (RuntimeError, SyntaxError, TypeError, ValueError) as error:
+        raise _failed(error, name, reference, what) from error
+
+
+def _failed(error: Exception, name: str, reference: str, what: str) -> UserError:
+    return UserError(
+        f"{what} is {reference!r}, but importing {name} failed: {type(error).__name__}: {error}. "
+        f'Correct the module; `python -c "import {name}"` in its folder shows where.'
+    )
