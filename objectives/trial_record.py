@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
 
-from objectives.objective import OBJECTIVES
 from objectives.trial_score import TrialScore
 from search_spaces.candidate import Candidate
 
@@ -30,9 +29,6 @@ CONTINUES_EPOCHS = "continues_epochs"
 TEACHER = "teacher"
 CHANNELS = "channels"
 _AFTERWARDS = "trial:{number}"
-
-DIRECTIONS: tuple[Literal["maximize", "minimize"], ...] = tuple(item.direction for item in OBJECTIVES)
-METRIC_NAMES = tuple(item.name for item in OBJECTIVES)
 
 REFUSED = "refused"
 STOPPED = "stopped"

@@ -11,6 +11,7 @@ import pytest
 from optuna.trial import TrialState
 
 from objectives import trial_record as tr
+from objectives.objective import OBJECTIVES
 from objectives.pareto import pareto_front
 from objectives.trial_score import TrialScore
 from search_spaces.candidate import Candidate
@@ -30,11 +31,14 @@ def build_study(
     """``trials`` trials of all outcomes; every front member of the finished ones is measured."""
     rng = np.random.default_rng(3)
     study = optuna.create_study(
-        storage=storage, study_name=name, directions=list(tr.DIRECTIONS), sampler=optuna.samplers.RandomSampler(seed=1)
+        storage=storage,
+        study_name=name,
+        directions=[item.direction for item in OBJECTIVES],
+        sampler=optuna.samplers.RandomSampler(seed=1),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names(list(tr.METRIC_NAMES))
+        study.set_metric_names([item.name for item in OBJECTIVES])
     for number in range(trials):
         trial = study.ask()
         params = {

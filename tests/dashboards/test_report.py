@@ -18,6 +18,7 @@ from dashboards.figures.choices import choices_figure
 from dashboards.figures.curves import learning_curves_figure
 from dashboards.study_report.report import write_report
 from objectives import trial_record as tr
+from objectives.objective import OBJECTIVES
 from objectives.pareto import pareto_front
 from search_spaces._common.errors import UserError
 from search_spaces.candidate import Candidate
@@ -154,7 +155,7 @@ def make_refused(study: optuna.Study) -> None:
 
 
 def test_an_empty_study_says_what_to_do(tmp_path):
-    study = optuna.create_study(study_name="new", directions=list(tr.DIRECTIONS))
+    study = optuna.create_study(study_name="new", directions=[item.direction for item in OBJECTIVES])
     _, page = report(tmp_path / "r.html", study)
     assert page.figures == set()
     assert "paretoseg launch" in page.text
@@ -163,7 +164,7 @@ def test_an_empty_study_says_what_to_do(tmp_path):
 
 
 def test_only_refused_trials(tmp_path):
-    study = optuna.create_study(directions=list(tr.DIRECTIONS))
+    study = optuna.create_study(directions=[item.direction for item in OBJECTIVES])
     make_refused(study)
     make_refused(study)
     _, page = report(tmp_path / "r.html", study, latency_budget_ms=12.0)
@@ -257,7 +258,7 @@ EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
 
 def test_text_from_outside_stays_text(tmp_path):
     study = optuna.create_study(
-        study_name=EVIL, directions=list(tr.DIRECTIONS), sampler=optuna.samplers.RandomSampler()
+        study_name=EVIL, directions=[item.direction for item in OBJECTIVES], sampler=optuna.samplers.RandomSampler()
     )
     make_refused(study)
     for state in (TrialState.COMPLETE, TrialState.FAIL):
@@ -301,14 +302,14 @@ def test_text_from_outside_stays_text(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):
-    study = optuna.create_study(directions=list(tr.DIRECTIONS))
+    study = optuna.create_study(directions=[item.direction for item in OBJECTIVES])
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="cannot write"):
         report(tmp_path / "file" / "r.html", study)
 
 
 def test_a_failed_write_leaves_the_old_report(tmp_path, monkeypatch):
-    study = optuna.create_study(directions=list(tr.DIRECTIONS))
+    study = optuna.create_study(directions=[item.direction for item in OBJECTIVES])
     report(tmp_path / "r.html", study)
     old = (tmp_path / "r.html").read_bytes()
 

@@ -24,6 +24,7 @@ from dashboards.web import (
     upload_bundle,
 )
 from objectives import trial_record as tr
+from objectives.objective import OBJECTIVES
 from objectives.pareto import pareto_front
 from search_spaces._common.errors import UserError
 
@@ -136,7 +137,7 @@ def test_the_constraint_is_read_by_the_dashboard_and_by_every_sampler(tmp_path):
         optuna.samplers.TPESampler(seed=0, n_startup_trials=3),
         optuna.samplers.NSGAIISampler(seed=0, population_size=3),
     ):
-        study = optuna.create_study(directions=list(tr.DIRECTIONS), sampler=sampler)
+        study = optuna.create_study(directions=[item.direction for item in OBJECTIVES], sampler=sampler)
         for number in range(7):
             trial = study.ask()
             x = trial.suggest_float("x", 0, 1)

@@ -30,7 +30,9 @@ SCORE = TrialScore(0.4, 4, 4, 100, 10, 1.0, (0.7, None, 0.1), val_dice=0.5, corr
 
 @pytest.fixture
 def record():
-    study = optuna.create_study(directions=list(tr.DIRECTIONS), sampler=optuna.samplers.RandomSampler())
+    study = optuna.create_study(
+        directions=[item.direction for item in OBJECTIVES], sampler=optuna.samplers.RandomSampler()
+    )
     trial = study.ask()
     trial.set_user_attr(tr.ESTIMATE, {"latency_ms": 20.0, "low_ms": 18.0, "high_ms": 25.0, "coverage": 1.0})
     costs = {"energy_mj": (40.0, 30.0, 50.0), "macs": (5e7, 5e7, 5e7), "parameters": (3e6, 3e6, 3e6)}
@@ -129,7 +131,7 @@ def test_budgets_read_with_their_names():
 
 
 def test_a_trial_of_an_older_release_still_reads(record):
-    study = optuna.create_study(directions=list(tr.DIRECTIONS))
+    study = optuna.create_study(directions=[item.direction for item in OBJECTIVES])
     trial = study.ask()
     old = {"val_miou": 0.3, "epoch": 2, "epochs_total": 2, "macs": 1, "params": 1, "train_s": 1.0, "class_iou": [0.3]}
     trial.set_user_attr(tr.SCORE, old)

@@ -15,6 +15,7 @@ from optuna._hypervolume import compute_hypervolume
 from optuna.trial import TrialState
 
 from objectives import trial_record as tr
+from objectives.objective import OBJECTIVES
 from objectives.pareto import (
     MEASURED_LATENCY,
     MIOU,
@@ -90,7 +91,9 @@ def test_hypervolume_of_what_adds_nothing():
 
 def study_of(rows):
     """A study whose trial i has rows[i] = (mIoU, latency, state, extra attributes)."""
-    study = optuna.create_study(directions=list(tr.DIRECTIONS), sampler=optuna.samplers.RandomSampler())
+    study = optuna.create_study(
+        directions=[item.direction for item in OBJECTIVES], sampler=optuna.samplers.RandomSampler()
+    )
     for miou, latency, state, extra in rows:
         trial = study.ask()
         trial.set_user_attr(

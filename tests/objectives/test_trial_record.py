@@ -7,6 +7,7 @@ import pytest
 from optuna.trial import TrialState
 
 from objectives import trial_record as tr
+from objectives.objective import OBJECTIVES
 from objectives.trial_score import TrialScore
 from search_spaces.candidate import Candidate
 
@@ -17,7 +18,9 @@ CANDIDATE = Candidate("encoder_decoder", 1, {"family": "resnet18", "width": 0.5}
 @pytest.fixture(params=["memory", "sqlite"])
 def study(request, tmp_path):
     storage = f"sqlite:///{tmp_path / 'study.db'}" if request.param == "sqlite" else None
-    return optuna.create_study(storage=storage, directions=list(tr.DIRECTIONS), sampler=optuna.samplers.RandomSampler())
+    return optuna.create_study(
+        storage=storage, directions=[item.direction for item in OBJECTIVES], sampler=optuna.samplers.RandomSampler()
+    )
 
 
 def write(study, trial):

@@ -14,7 +14,8 @@ import pytest
 from hw_latency_model import LatencyModel, Measurement, MeasurementStore
 from hw_latency_model.kernels.candidate_kernels import CandidateKernels
 from hw_latency_model.local.sampling import covering_order
-from objectives.trial_record import DIRECTIONS, note_afterwards
+from objectives.objective import OBJECTIVES
+from objectives.trial_record import note_afterwards
 from search_spaces import SearchSpace, get_space
 from search_spaces._common.errors import UserError
 from trial_runner.cli import latency_report, measurements
@@ -183,7 +184,9 @@ def test_a_study_shows_its_front_beside_the_model(
     assert run_report(study_yaml) == 0  # before the first launch
     space = get_space("encoder_decoder", {"families": ["lcnet"], "widths": [0.5], "resolutions_px": [(32, 64)]})
     candidate = space.default()
-    study = optuna.create_study(storage=f"sqlite:///{folder}/study.db", study_name="tiny", directions=list(DIRECTIONS))
+    study = optuna.create_study(
+        storage=f"sqlite:///{folder}/study.db", study_name="tiny", directions=[item.direction for item in OBJECTIVES]
+    )
     score = {
         "val_miou": 0.5,
         "epoch": 1,
