@@ -11,6 +11,7 @@ from search_spaces._common.errors import UserError
 from search_spaces.candidate import Candidate, ParamValue
 from search_spaces.registry import SPACES, get_space
 from search_spaces.space import SearchSpace
+from search_spaces.spaces.custom import NetworkSpace
 
 if TYPE_CHECKING:
     from search_spaces.networks.segmentation_net import SegmentationNet, deployable, upsample_logits
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SPACES",
     "Candidate",
+    "NetworkSpace",
     "ParamValue",
     "SearchSpace",
     "SegmentationNet",

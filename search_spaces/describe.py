@@ -8,11 +8,15 @@ from search_spaces.candidate import PRECISION
 
 STAGE_PREFIX = "stage"
 _MOST_STAGES = 9
+_OTHERS = frozenset(
+    {"resolution", "prune_ratio", "learning_rate", "weight_decay", PRECISION}
+    | {"width", "depth", "activation", "output_stride", "decoder", "decoder_width", "upsampling"}
+)
 
 
 def network_name(params: Mapping[str, object]) -> str:
     """The network without image size, pruning and training: ``mobilenetv2 ×0.5 + fpn``."""
-    parts = [str(params.get("family") or stage_words(params) or "network")]
+    parts = [str(params.get("family") or stage_words(params) or _custom_words(params) or "network")]
     if "width" in params:
         parts.append(f"×{_number(params['width'])}")
     if "depth" in params:
@@ -54,6 +58,12 @@ def _stage(params: Mapping[str, object], number: int) -> str:
         params[f"{STAGE_PREFIX}{number}_{key}"] for key in ("kernel", "expansion", "depth", "width", "se")
     )
     return f"k{kernel}e{expansion}d{depth}×{_number(width)}{'se' if gated else ''}"
+
+
+def _custom_words(params: Mapping[str, object]) -> str:
+    """The dimensions of a space of the user's own: ``channels 16 depth 3``."""
+    own = {name: value for name, value in params.items() if name not in _OTHERS and not name.startswith("training.")}
+    return " ".join(f"{name} {_number(value)}" for name, value in own.items())
 
 
 def _number(value: object) -> str:

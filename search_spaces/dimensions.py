@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from search_spaces._common.errors import UserError
 from search_spaces.candidate import ParamValue
 
 if TYPE_CHECKING:
@@ -169,6 +170,78 @@ class LogUniform:
 
     def nearest(self, wanted: ParamValue) -> ParamValue:
         return min(max(float(wanted), self.low), self.high)
+
+
+@dataclass(frozen=True)
+class Integer:
+    """A whole number from ``low`` to ``high``, both included, in steps of ``step``; on a log scale (of step 1) with ``log``."""
+
+    name: str
+    low: int
+    high: int
+    step: int = 1
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        if self.low > self.high or self.step < 1 or (self.high - self.low) % self.step:
+            raise ValueError(f"dimension {self.name!r}: from {self.low} no step of {self.step} ends at {self.high}")
+        if self.log and (self.low < 1 or self.step != 1):
+            raise ValueError(f"dimension {self.name!r}: a log scale needs low >= 1 and step 1, got low={self.low}")
+
+    @property
+    def usual(self) -> ParamValue:
+        return self.nearest(math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2)
+
+    def suggest(self, trial: Suggester) -> ParamValue:
+        return int(trial.suggest_int(self.name, self.low, self.high, step=self.step, log=self.log))
+
+    def sample(self, rng: np.random.Generator) -> ParamValue:
+        if self.log:
+            return self.nearest(math.exp(rng.uniform(math.log(self.low), math.log(self.high))))
+        return self.low + int(rng.integers((self.high - self.low) // self.step + 1)) * self.step
+
+    def check(self, value: object) -> None:
+        number = value if isinstance(value, int) and not isinstance(value, bool) else self.low - 1
+        if not self.low <= number <= self.high or (number - self.low) % self.step:
+            steps = f" in steps of {self.step}" if self.step > 1 else ""
+            raise ValueError(f"{self.name} must be a whole number from {self.low} to {self.high}{steps}, got {value!r}")
+
+    def canonical(self, value: ParamValue) -> ParamValue:
+        return int(value)
+
+    def nearest(self, wanted: ParamValue) -> ParamValue:
+        inside = min(max(float(wanted), self.low), self.high)
+        return self.low + round((inside - self.low) / self.step) * self.step
+
+
+def dimension_of(name: str, given: object) -> Dimension:
+    """A dimension in Optuna's terms as one of this module.
+
+    Args:
+        name: of the dimension.
+        given: an ``optuna.distributions`` object, a list of values, or a dimension of this module.
+
+    Raises:
+        UserError: something else, or a value that is no number, text or boolean.
+    """
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(given, Categorical | Uniform | LogUniform | Integer):
+        return replace(given, name=name)
+    try:
+        if isinstance(given, IntDistribution):
+            return Integer(name, given.low, given.high, given.step, given.log)
+        if isinstance(given, FloatDistribution):
+            low, high = given.low, given.high
+            return LogUniform(name, low, high) if given.log else Uniform(name, low, high, given.step)
+        choices = given.choices if isinstance(given, CategoricalDistribution) else given
+        if isinstance(choices, list | tuple) and all(isinstance(item, int | float | str | bool) for item in choices):
+            return Categorical(name, tuple(choices))
+    except ValueError as error:
+        raise UserError(f"{error}; correct the dimension.") from error
+    raise UserError(
+        f"dimension {name!r} must be an optuna.distributions object or a list of numbers, texts or booleans, but is {given!r}."
+    )
 
 
 def _whole(number: float) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from search_spaces._common.errors import UserError
 from search_spaces._common.names import unknown_name
+from search_spaces._common.references import check_arguments, is_reference
 from search_spaces.options import added_dimensions
 from search_spaces.space import SearchSpace
+from search_spaces.spaces.custom import custom_space
 from search_spaces.spaces.encoder_decoder import EncoderDecoderSpace
 from search_spaces.spaces.mobile_stages import MobileStagesSpace
 from search_spaces.spaces.references import ReferencesSpace
@@ -19,20 +21,23 @@ SPACES: dict[str, type[SearchSpace]] = {
 
 
 def get_space(name: str, options: Mapping[str, Any] | None = None) -> SearchSpace:
-    """The space called ``name`` with ``options`` for its constructor; ``precisions`` and ``training`` add dimensions to any space.
+    """Make the space called ``name`` with ``options`` for its constructor.
+
+    Args:
+        name: a key of ``SPACES``, or ``module:name`` of a space of the user's own (`NetworkSpace` or `SearchSpace`).
+        options: arguments of its constructor; ``precisions`` and ``training`` add dimensions to any space.
 
     Raises:
         UserError: the name, an option, or an option's value is not known; the message names the nearest that is.
     """
-    if name not in SPACES:
-        raise unknown_name("search space", name, SPACES)
-    space = SPACES[name]
     given = dict(options or {})
     added = added_dimensions(given.pop("precisions", None), given.pop("training", {}))
-    known = [option for option in inspect.signature(space.__init__).parameters if option != "self"]
-    for option in given:
-        if option not in known:
-            raise unknown_name(f"option of search space {name!r}:", option, known)
-    made = space(**given)
+    if is_reference(name):
+        made = custom_space(name, given)
+    elif name in SPACES:
+        check_arguments(f"search space {name!r}", SPACES[name], given)
+        made = SPACES[name](**given)
+    else:
+        raise UserError(f"{unknown_name('search space', name, SPACES)} One of your own is written module:name.")
     made.added_dimensions = added
     return made

@@ -221,6 +221,9 @@ def _incomparable(previous: dict[str, object], config: StudyConfig) -> str | Non
     offered = space.get("precisions") if isinstance(space, dict) else None
     if offered != config.space.precisions:
         return f"space.precisions ({offered!r}, now {config.space.precisions!r})"
+    options = space.get("options", {}) if isinstance(space, dict) else {}
+    if config.space.custom and options != config.space.options:  # they may change what a candidate's id stands for
+        return f"space.options ({options!r}, now {config.space.options!r})"
     return changed_objectives(previous, config)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from exports import PROFILES
+from search_spaces._common.references import add_import_folder
 from search_spaces._common.yaml_config import ConfigError, check_values, override, read_yaml
 from search_spaces.spaces.config import Section, SpaceSection
 
@@ -160,6 +161,8 @@ def load_device(path: Path, overrides: Iterable[str] = ()) -> DeviceConfig:
         override(values, text)
     config = check_values(DeviceConfig, values, path, tree)
     folder = path.resolve().parent
+    if config.space.custom:
+        add_import_folder(folder)
     calibration = config.calibration
     changes: dict[str, Any] = {"output_dir": (folder / calibration.output_dir.expanduser()).resolve()}
     if calibration.store is not None and "://" not in calibration.store:

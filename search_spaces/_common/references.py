@@ -7,8 +7,10 @@ put first on ``sys.path``, as Python does with the folder of a script.
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,30 @@ def resolve_callable(reference: str, what: str) -> Any:
             f"{what} is {reference!r}, which is a {type(found).__name__}: it must name a function or a class."
         )
     return found
+
+
+def check_arguments(what: str, function: Callable[..., Any], given: Iterable[str], also: Iterable[str] = ()) -> None:
+    """Compare the names of options with a function's or constructor's parameters.
+
+    Args:
+        what: the object they are for, in an error: ``search space 'mypkg:MySpace'``.
+        function: a class or function; positional-only parameters are left out of account.
+        given: names of the options.
+        also: names that are taken by somebody else.
+
+    Raises:
+        UserError: an option is not a parameter (the message names the nearest), or a parameter without default has no option.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    named = [item for item in parameters if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)]
+    known = [*(item.name for item in named), *also]
+    if not any(item.kind is item.VAR_KEYWORD for item in parameters):
+        for option in given:
+            if option not in known:
+                raise unknown_name(f"option of {what}:", option, known)
+    missing = [item.name for item in named if item.default is item.empty and item.name not in given]
+    if missing:
+        raise UserError(f"{what} needs the option {missing[0]}: add it.")
 
 
 def _import(name: str, reference: str, what: str) -> Any:

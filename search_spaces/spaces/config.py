@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from search_spaces._common.references import is_reference
 from search_spaces.candidate import Precision
 
 Positive = Annotated[int, Field(gt=0)]
@@ -16,6 +17,17 @@ class Section(BaseModel):
     """A part of a YAML file, which takes no key that it does not know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    omitted_at_default: ClassVar[frozenset[str]] = frozenset()
+    """Keys that a dump leaves out where they have their default: it stays what it was before the key was added."""
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = dump(self)
+        for key in self.omitted_at_default:
+            default = type(self).model_fields[key].get_default(call_default_factory=True)
+            if key in values and getattr(self, key) == default:
+                del values[key]
+        return values
 
 
 class LogRange(Section):
@@ -38,10 +50,17 @@ TrainingChoices = LogRange | Annotated[list[bool | int | float | str], Field(min
 
 
 class SpaceSection(Section):
-    """What can be tried; a key left out takes the space's own default. ``precisions``: what the networks run in on the device, as one
-    more choice; ``training`` maps keys of the section training to values."""
+    """The search space; a key left out takes the space's own default.
+
+    ``name``: a space of this package, or ``module:name`` of one's own; ``options``: arguments of its constructor, for which there
+    is no key here; ``precisions``: what the networks run in on the device, as one more choice; ``training`` maps keys of the
+    section training to values.
+    """
+
+    omitted_at_default = frozenset({"options"})
 
     name: str = "encoder_decoder"
+    options: dict[str, Any] = Field(default_factory=dict)
     families: list[str] | None = None
     decoders: list[str] | None = None
     widths: Numbers | None = None
@@ -61,8 +80,20 @@ class SpaceSection(Section):
 
     def arguments(self) -> dict[str, object]:
         """The keys that were given, as arguments of the search space."""
-        given = self.model_dump(exclude={"name"}, exclude_none=True)
+        given = self.model_dump(exclude={"name", "options"}, exclude_none=True)
         for key in ("learning_rate", "weight_decay"):
             if key in given:
                 given[key] = (given[key]["low"], given[key]["high"])
-        return given
+        return {**given, **self.options}
+
+    @property
+    def custom(self) -> bool:
+        """True for a space of the user's own, named by a reference."""
+        return is_reference(self.name)
+
+    @model_validator(mode="after")
+    def _option_given_once(self) -> SpaceSection:
+        twice = [key for key in self.options if key in type(self).model_fields and getattr(self, key) is not None]
+        if twice:
+            raise ValueError(f"{twice[0]} is given both in space and in space.options: leave one of them out")
+        return self

@@ -9,6 +9,7 @@ import yaml
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from search_spaces._common.references import add_import_folder
 from search_spaces._common.yaml_config import ConfigError, check_values, override, read_yaml
 from trial_runner.config.study import StudyConfig
 
@@ -30,7 +31,7 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> StudyConfig:
     for text in overrides:
         override(values, text)
     config = check_values(StudyConfig, values, path, tree)
-    return _absolute(config, path.resolve().parent)
+    return resolve_paths(config, path.resolve().parent)
 
 
 def dump_config(config: StudyConfig) -> str:
@@ -40,7 +41,12 @@ def dump_config(config: StudyConfig) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
-def _absolute(config: StudyConfig, folder: Path) -> StudyConfig:
+def resolve_paths(config: StudyConfig, folder: Path) -> StudyConfig:
+    """Make relative paths and sqlite URLs absolute, from ``folder``; where the study has references, make them importable.
+
+    Raises:
+        ConfigError: the storage is no database URL.
+    """
     try:
         url = make_url(config.study.storage)
     except ArgumentError as error:
@@ -49,10 +55,15 @@ def _absolute(config: StudyConfig, folder: Path) -> StudyConfig:
         ) from error
     if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
         url = url.set(database=str((folder / url.database).resolve()))
+    python_path = config.study.python_path
+    if python_path is not None or config.references:
+        python_path = (folder / (python_path or Path()).expanduser()).resolve()
+        add_import_folder(python_path)
     study = config.study.model_copy(
         update={
             "storage": url.render_as_string(hide_password=False),
             "output_dir": (folder / config.study.output_dir.expanduser()).resolve(),
+            "python_path": python_path,
         }
     )
     root = config.data.root

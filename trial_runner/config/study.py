@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from exports.profiles import PROFILES
 from objectives.objective import LATENCY, OBJECTIVES, get_objective
 from search_spaces._common.errors import UserError
+from search_spaces._common.references import is_reference
 from search_spaces.candidate import Candidate, Precision
 from search_spaces.spaces.config import LogRange, Positive, Section, SpaceSection
 from trial_runner.config.training import (
@@ -36,12 +37,16 @@ __all__ = [
 
 
 class StudySection(Section):
-    """Where the study lives. Relative paths, also in a sqlite URL, are taken from the folder of the YAML."""
+    """Where the study lives. Relative paths, also in a sqlite URL, are taken from the folder of the YAML.
+    ``python_path``: the folder that ``module:name`` references are imported from; the YAML's own by default."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     storage: str
     output_dir: Path
     seed: int = 0
+    python_path: Path | None = None
+
+    omitted_at_default = frozenset({"python_path"})
 
 
 class DataSection(Section):
@@ -218,6 +223,12 @@ class StudyConfig(Section):
         if len(set(names)) < len(names):
             raise ValueError(f"objectives must be different ones, not {', '.join(names)}")
         return self
+
+    @property
+    def references(self) -> dict[str, str]:
+        """The ``module:name`` references of the study by their key."""
+        named = {"space.name": self.space.name}
+        return {key: value for key, value in named.items() if is_reference(value)}
 
     @property
     def precisions(self) -> tuple[Precision, ...]:

@@ -15,6 +15,7 @@ from exports import get_profile, write_bundle, write_network
 from exports.quantization.quantize import QuantizedNet, unpack_quantized
 from search_spaces import SegmentationNet, get_space
 from search_spaces._common.errors import UserError
+from search_spaces._common.references import add_import_folder
 from search_spaces.pruning.prune import fit_shape
 from trial_runner.training.batches import MEAN, STD, normalise
 from trial_runner.training.checkpoint import Checkpoint, load_checkpoint
@@ -103,6 +104,7 @@ def export_trial(order: ExportOrder) -> Path:
         UserError: no checkpoint, no parity, or the folder cannot be written.
     """
     spec = order.spec
+    add_import_folder(spec.config.study.python_path)  # a helper process starts without it
     torch.set_num_threads(spec.config.compute.threads_per_trial)
     space = get_space(spec.config.space.name, spec.config.space.arguments())
     hw = space.input_hw(spec.candidate)

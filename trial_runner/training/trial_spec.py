@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from objectives.trial_score import TrialScore
+from search_spaces._common.references import add_import_folder
 from search_spaces.candidate import Candidate, Precision
 from trial_runner.config.study import StudyConfig, TrainingSection
 from trial_runner.config.training_hash import training_identity
@@ -141,10 +142,13 @@ class TrialSpec:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> TrialSpec:
+        """Read what `to_dict` wrote; modules that the configuration refers to become importable in this process."""
+        config = StudyConfig.model_validate(value["config"])
+        add_import_folder(config.study.python_path)
         return cls(
             number=value["number"],
             candidate=Candidate.from_dict(value["candidate"]),
-            config=StudyConfig.model_validate(value["config"]),
+            config=config,
             folder=Path(value["folder"]),
             cache_dir=Path(value["cache_dir"]),
             continues=_continuation(value.get("continues")),
