@@ -26,9 +26,9 @@ class NetworkCost:
 
 def deployed_cost(net: SegmentationNet, input_hw: tuple[int, int]) -> NetworkCost:
     """What ``net`` costs in the form that runs on a device: without the branches that only its training has (RepVGG)."""
-    from search_spaces.networks.segmentation_net import deployable
+    from search_spaces.networks.segmentation_net import reparameterize
 
-    merged = deployable(net)
+    merged = reparameterize(net)
     return NetworkCost(count_macs(merged, input_hw), count_params(merged))
 
 

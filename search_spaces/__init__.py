@@ -14,7 +14,7 @@ from search_spaces.space import SearchSpace
 from search_spaces.spaces.custom import NetworkSpace
 
 if TYPE_CHECKING:
-    from search_spaces.networks.segmentation_net import SegmentationNet, deployable, upsample_logits
+    from search_spaces.networks.segmentation_net import SegmentationNet, reparameterize, upsample_logits
 
 __all__ = [
     "SPACES",
@@ -24,12 +24,12 @@ __all__ = [
     "SearchSpace",
     "SegmentationNet",
     "UserError",
-    "deployable",
     "get_space",
+    "reparameterize",
     "upsample_logits",
 ]
 
-_FROM_NETWORKS = ("SegmentationNet", "deployable", "upsample_logits")
+_FROM_NETWORKS = ("SegmentationNet", "reparameterize", "upsample_logits")
 
 
 def __getattr__(name: str) -> Any:

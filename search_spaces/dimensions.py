@@ -37,7 +37,7 @@ class Dimension(Protocol):
     def name(self) -> str: ...
 
     @property
-    def usual(self) -> ParamValue:
+    def default(self) -> ParamValue:
         """What is taken where nobody chose: the first of a list, the middle of a range."""
 
     def suggest(self, trial: Suggester) -> ParamValue:
@@ -70,7 +70,7 @@ class Categorical:
             )
 
     @property
-    def usual(self) -> ParamValue:
+    def default(self) -> ParamValue:
         return self.choices[0]
 
     def suggest(self, trial: Suggester) -> ParamValue:
@@ -111,7 +111,7 @@ class Uniform:
             raise ValueError(f"dimension {self.name!r}: from {self.low} no step of {self.step} ends at {self.high}")
 
     @property
-    def usual(self) -> ParamValue:
+    def default(self) -> ParamValue:
         return self.nearest((self.low + self.high) / 2)
 
     def suggest(self, trial: Suggester) -> ParamValue:
@@ -151,7 +151,7 @@ class LogUniform:
             raise ValueError(f"dimension {self.name!r}: need 0 < low <= high, got low={self.low}, high={self.high}")
 
     @property
-    def usual(self) -> ParamValue:
+    def default(self) -> ParamValue:
         return min(max(math.sqrt(self.low * self.high), self.low), self.high)
 
     def suggest(self, trial: Suggester) -> ParamValue:
@@ -189,7 +189,7 @@ class Integer:
             raise ValueError(f"dimension {self.name!r}: a log scale needs low >= 1 and step 1, got low={self.low}")
 
     @property
-    def usual(self) -> ParamValue:
+    def default(self) -> ParamValue:
         return self.nearest(math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2)
 
     def suggest(self, trial: Suggester) -> ParamValue:

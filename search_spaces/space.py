@@ -24,14 +24,14 @@ class SearchSpace(ABC):
     Attributes:
         name: key in ``search_spaces.SPACES``.
         version: part of every candidate's id; raised whenever the same params would build another network.
-        shaping: names of all dimensions that shape a network, as opposed to how it is trained, offered here or not.
+        architecture_params: names of all dimensions that shape a network, as opposed to how it is trained, offered here or not.
         dimensions: the axes, in the order they are asked for.
         added_dimensions: further axes, ``precision`` and ``training.KEY``, which a study adds: they shape no network.
     """
 
     name: ClassVar[str]
     version: ClassVar[int]
-    shaping: ClassVar[tuple[str, ...]]
+    architecture_params: ClassVar[tuple[str, ...]]
     dimensions: tuple[Dimension, ...]
     added_dimensions: tuple[Dimension, ...] = ()
 
@@ -51,7 +51,7 @@ class SearchSpace(ABC):
         Raises:
             ValueError: a dimension is missing, unknown, or its value is off the axis.
         """
-        params = {**{axis.name: axis.usual for axis in self.added_dimensions}, **params}
+        params = {**{axis.name: axis.default for axis in self.added_dimensions}, **params}
         axes = (*self.dimensions, *self.added_dimensions)
         wanted = [dimension.name for dimension in axes]
         if set(params) != set(wanted):
@@ -65,12 +65,12 @@ class SearchSpace(ABC):
     def architecture_dimensions(self) -> tuple[str, ...]:
         """Names of the dimensions offered here that shape the network, the most telling first."""
         offered = {dimension.name for dimension in self.dimensions}
-        return tuple(name for name in self.shaping if name in offered)
+        return tuple(name for name in self.architecture_params if name in offered)
 
     def architecture_id(self, candidate: Candidate) -> str:
         """16 hex digits over the params that shape the network: candidates that only train differently share it."""
         self.check_origin(candidate)
-        params = {name: candidate.params[name] for name in self.shaping if name in candidate.params}
+        params = {name: candidate.params[name] for name in self.architecture_params if name in candidate.params}
         text = json.dumps([self.name, self.version, params], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

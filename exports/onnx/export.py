@@ -21,7 +21,7 @@ from torch import nn
 
 from exports.errors import ExportError
 from exports.onnx.graph import count_graph_macs, opset_of, tensor_shape
-from search_spaces import SegmentationNet, deployable
+from search_spaces import SegmentationNet, reparameterize
 from search_spaces._common.files import atomic_path
 
 INPUT_NAME = "image"
@@ -110,7 +110,7 @@ def onnx_model(
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         copied = cpu_copy(net)
         if isinstance(copied, SegmentationNet):
-            copied = deployable(copied)
+            copied = reparameterize(copied)
         example = torch.zeros(1, 3, *input_hw)
         logits = copied(example)
         if not isinstance(logits, torch.Tensor) or logits.dim() != 4 or logits.shape[0] != 1:

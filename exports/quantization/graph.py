@@ -57,17 +57,17 @@ class Placement:
 
     Attributes:
         values: names of quantized values, in the order in which they appear.
-        shares: for some of them, the one whose scale they take over.
-        integer_steps: names of the convolutions that run on integers.
-        cut: values that the runtime cuts off to whole steps instead of rounding: what its 8-bit linear Resize gives.
-        clamped: names of the activations (Relu, Clip) that the rounding of their result makes superfluous.
+        shared_qparams: value to the value whose scale and zero point it reuses.
+        truncated: values that the runtime truncates instead of rounding to nearest: results of its 8-bit linear Resize.
+        integer_steps: names of the convolutions computed in integers.
+        fused_activations: names of the Relu and Clip steps that quantizing their result makes redundant.
     """
 
     values: tuple[str, ...]
-    shares: Mapping[str, str]
-    cut: frozenset[str]
+    shared_qparams: Mapping[str, str]
+    truncated: frozenset[str]
     integer_steps: frozenset[str]
-    clamped: frozenset[str]
+    fused_activations: frozenset[str]
 
 
 def with_global_pools(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -121,27 +121,27 @@ def place(program: Program) -> Placement:
             readers.setdefault(name, []).append(step)
     swishes = _swishes(program)
     integer = [step for step in program.steps if _has_kernel(step, program) and step.name not in swishes]
-    clamped: set[str] = set()
+    fused: set[str] = set()
     wanted: set[str] = set()
     for step in integer:
         wanted.update(name for name in step.inputs if name and name not in program.constants)
         result = step.outputs[0]
         behind = readers.get(result, [])
         if uses[result] == 1 and behind and _clamps_around_zero(behind[0], program):
-            clamped.add(behind[0].name)
+            fused.add(behind[0].name)
             result = behind[0].outputs[0]
         wanted.add(result)
-    shares: dict[str, str] = {}
+    shared: dict[str, str] = {}
     order = [program.source] if program.source in wanted else []
     for step in program.steps:
         result = step.outputs[0]
         if _passes_on(step) and step.inputs[0] in wanted:
             wanted.add(result)
-            shares[result] = shares.get(step.inputs[0], step.inputs[0])
+            shared[result] = shared.get(step.inputs[0], step.inputs[0])
         order += [name for name in step.outputs if name in wanted]
     convolutions = frozenset(step.name for step in integer if step.op == "Conv")
     resized = {step.outputs[0] for step in program.steps if step.op == "Resize" and step.attributes["mode"] == "linear"}
-    return Placement(tuple(order), shares, frozenset(resized & set(shares)), convolutions, frozenset(clamped))
+    return Placement(tuple(order), shared, frozenset(resized & set(shared)), convolutions, frozenset(fused))
 
 
 def _has_kernel(step: Step, program: Program) -> bool:

@@ -16,11 +16,11 @@ from exports.quantization.ops import Step, run_step
 Calibration = Literal["average", "minmax"]
 
 LEVELS = 255
-_FOLLOW = 0.01
+_RANGE_MOMENTUM = 0.01
 """Share by which a range moves towards the batch's in training."""
 _LEAST_RANGE = 1e-5
 _LEAST_SCALE = 1e-10
-_CUT = 0.499
+_TRUNCATION_OFFSET = 0.499
 """Steps that make rounding to the nearest cut off instead; those missing to a half keep a value that lies on the grid there."""
 _BIAS_STEPS = float(2**30)
 _TRAINED = ("Conv", "ConvTranspose", "Gemm")
@@ -61,6 +61,10 @@ class GraphNet(nn.Module):
         self.register_buffer(key, tensor)
         return key
 
+    def has_operand(self, step: Step, position: int) -> bool:
+        """Whether the step's input at ``position`` is a constant that it computes with."""
+        return (step.name, position) in self._places
+
     def operand(self, step: Step, position: int) -> Tensor:
         """A constant that ``step`` computes with, as it is now. KeyError where the input is none."""
         place = self._places[step.name, position]
@@ -74,11 +78,12 @@ class GraphNet(nn.Module):
                 f"the network takes images of {self.program.input_shape[2:]}, not {tuple(images.shape[2:])}"
             )
         with torch.autocast(images.device.type, enabled=False):
-            values = {self.program.source: self._settled(self.program.source, images.float())}
+            values = {self.program.source: self._quantize_activation(self.program.source, images.float())}
             for step, freed in zip(self.program.steps, self._frees, strict=True):
                 results = run_step(step, self._arguments(step, values))
                 values.update(
-                    (name, self._settled(name, each)) for name, each in zip(step.outputs, results, strict=True)
+                    (name, self._quantize_activation(name, each))
+                    for name, each in zip(step.outputs, results, strict=True)
                 )
                 for name in freed:
                     values.pop(name, None)
@@ -87,19 +92,19 @@ class GraphNet(nn.Module):
     def _arguments(self, step: Step, values: dict[str, Tensor]) -> list[Any]:
         given: list[Any] = []
         for position, name in enumerate(step.inputs):
-            if (step.name, position) in self._places:
-                given.append(self._rounded(step, position))
+            if self.has_operand(step, position):
+                given.append(self._quantize_operand(step, position))
             elif name in self.program.constants:
                 given.append(self.program.constants[name])
             else:
                 given.append(values[name] if name else None)
         return given
 
-    def _rounded(self, step: Step, position: int) -> Tensor:
+    def _quantize_operand(self, step: Step, position: int) -> Tensor:
         """A weight as the device holds it."""
         return self.operand(step, position)
 
-    def _settled(self, name: str, value: Tensor) -> Tensor:
+    def _quantize_activation(self, name: str, value: Tensor) -> Tensor:
         """An activation as the device holds it."""
         return value
 
@@ -107,10 +112,10 @@ class GraphNet(nn.Module):
 class HalfNet(GraphNet):
     """The same with every weight and every activation rounded to float16, sums in float32; beyond 65504 lies infinity."""
 
-    def _rounded(self, step: Step, position: int) -> Tensor:
+    def _quantize_operand(self, step: Step, position: int) -> Tensor:
         return self.operand(step, position).half().float()
 
-    def _settled(self, name: str, value: Tensor) -> Tensor:
+    def _quantize_activation(self, name: str, value: Tensor) -> Tensor:
         return value.half().float()
 
 
@@ -131,9 +136,11 @@ class QuantizedNet(GraphNet):
         super().__init__(with_global_pools(model))
         self.weight_bits = weight_bits
         self.placement = place(self.program)
-        owners = [name for name in self.placement.values if name not in self.placement.shares]
+        owners = [name for name in self.placement.values if name not in self.placement.shared_qparams]
         position = {name: index for index, name in enumerate(owners)}
-        self._range_of = {name: position[self.placement.shares.get(name, name)] for name in self.placement.values}
+        self._range_of = {
+            name: position[self.placement.shared_qparams.get(name, name)] for name in self.placement.values
+        }
         self.register_buffer("low", torch.zeros(len(owners)))
         self.register_buffer("high", torch.zeros(len(owners)))
         self._seen: dict[int, list[Tensor]] | None = None
@@ -174,7 +181,7 @@ class QuantizedNet(GraphNet):
     def is_quantized(self, name: str) -> bool:
         return name in self._range_of
 
-    def grid(self, name: str) -> tuple[Tensor, Tensor]:
+    def qparams(self, name: str) -> tuple[Tensor, Tensor]:
         """(scale, zero point) of a quantized value: float32 and int32 scalars; 0 is on the grid."""
         index = self._range_of[name]
         low, high = self.low[index], self.high[index]
@@ -189,11 +196,11 @@ class QuantizedNet(GraphNet):
         scale = self.operand(step, 1).detach().flatten(1).abs().amax(1) / self.weight_limit
         if len(step.inputs) > 2:
             scale = torch.maximum(
-                scale, self.operand(step, 2).detach().abs() / (self.grid(step.inputs[0])[0] * _BIAS_STEPS)
+                scale, self.operand(step, 2).detach().abs() / (self.qparams(step.inputs[0])[0] * _BIAS_STEPS)
             )
         return scale.clamp_min(_LEAST_SCALE)
 
-    def _rounded(self, step: Step, position: int) -> Tensor:
+    def _quantize_operand(self, step: Step, position: int) -> Tensor:
         value = self.operand(step, position)
         if position != 1 or self._seen is not None or step.name not in self.placement.integer_steps:
             return value
@@ -202,24 +209,24 @@ class QuantizedNet(GraphNet):
         limit = self.weight_limit
         return torch.fake_quantize_per_channel_affine(value, scale, zero, 0, -limit, limit)
 
-    def _settled(self, name: str, value: Tensor) -> Tensor:
+    def _quantize_activation(self, name: str, value: Tensor) -> Tensor:
         index = self._range_of.get(name)
         if index is None:
             return value
-        owner = name not in self.placement.shares
+        owner = name not in self.placement.shared_qparams
         if self._seen is not None:
             if owner:
                 flat = value.flatten(1)
                 self._seen.setdefault(index, []).append(torch.stack([flat.amin(1), flat.amax(1)], 1))
             return value
         if self.training and owner:
-            self._follow(index, value.detach())
-        scale, zero = self.grid(name)
-        if name in self.placement.cut:
-            value = value - _CUT * scale
+            self._update_range(index, value.detach())
+        scale, zero = self.qparams(name)
+        if name in self.placement.truncated:
+            value = value - _TRUNCATION_OFFSET * scale
         return torch.fake_quantize_per_tensor_affine(value, scale, zero, 0, LEVELS)
 
     @torch.no_grad()
-    def _follow(self, index: int, value: Tensor) -> None:
-        self.low[index].lerp_(value.amin().clamp_max(0.0), _FOLLOW)
-        self.high[index].lerp_(value.amax().clamp_min(0.0), _FOLLOW)
+    def _update_range(self, index: int, value: Tensor) -> None:
+        self.low[index].lerp_(value.amin().clamp_max(0.0), _RANGE_MOMENTUM)
+        self.high[index].lerp_(value.amax().clamp_min(0.0), _RANGE_MOMENTUM)

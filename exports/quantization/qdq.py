@@ -52,7 +52,7 @@ class _Writer:
         constants = [node for node in self._graph.node if node.op_type == "Constant"]
         self._nodes += constants
         for step, node in zip(program.steps, self._computing(), strict=True):
-            if step.name in net.placement.clamped:
+            if step.name in net.placement.fused_activations:
                 self._raw[step.outputs[0]] = self._raw.get(step.inputs[0], step.inputs[0])
             else:
                 self._nodes.append(self._rewritten(step, node))
@@ -83,7 +83,7 @@ class _Writer:
     def _constant(self, step: Step, position: int, name: str, integer: bool) -> str:
         if integer and position in (1, 2):
             return self._weight(step) if position == 1 else self._bias(step)
-        if (step.name, position) not in self._net._places:
+        if not self._net.has_operand(step, position):
             self._initializers[name] = self._float_constants[name]
             return name
         held = f"{step.name}_{position}"
@@ -97,7 +97,7 @@ class _Writer:
         return self._dequantized(f"{step.name}_weight", steps, scale, np.zeros(len(scale), np.int8), axis=0)
 
     def _bias(self, step: Step) -> str:
-        scale = self._net.grid(step.inputs[0])[0].cpu().numpy() * self._net.weight_scale(step).cpu().numpy()
+        scale = self._net.qparams(step.inputs[0])[0].cpu().numpy() * self._net.weight_scale(step).cpu().numpy()
         value = self._net.operand(step, 2).detach().cpu().numpy()
         steps = np.rint(value.astype(np.float64) / scale).clip(_INT32.min, _INT32.max).astype(np.int32)
         return self._dequantized(f"{step.name}_bias", steps, scale, np.zeros(len(scale), np.int32), axis=0)
@@ -113,7 +113,7 @@ class _Writer:
         """Round ``name`` where the network does: whoever reads it from here on reads the rounded one."""
         if not self._net.is_quantized(name):
             return
-        scale, zero = self._net.grid(name)
+        scale, zero = self._net.qparams(name)
         facts = [
             self._add(f"{name}_scale", scale.detach().cpu().numpy()),
             self._add(f"{name}_zero_point", zero.cpu().numpy().astype(np.uint8)),

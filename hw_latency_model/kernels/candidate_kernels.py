@@ -77,10 +77,10 @@ class CandidateKernels:
         """The groups of coupled channels of the candidate's network before pruning."""
         key = self._space.operations_id(candidate) or self._space.architecture_id(candidate)
         if key not in self._groups:
-            from search_spaces.networks.meta_init import weightless
+            from search_spaces.networks.meta_init import meta_init
             from search_spaces.pruning.prune import channel_groups
 
-            with weightless():
+            with meta_init():
                 self._groups[key] = channel_groups(self._space.build(candidate, self._num_classes))
         return self._groups[key]
 
@@ -134,10 +134,10 @@ class CandidateKernels:
 
         from hw_latency_model.kernels.meta_shapes import MetaShapes
         from hw_latency_model.kernels.torch_graph import graph_from_module
-        from search_spaces.networks.meta_init import weightless
+        from search_spaces.networks.meta_init import meta_init
 
         with _uncollected():
-            with weightless():
+            with meta_init():
                 net = self._space.build(candidate, self._num_classes).eval()
                 with MetaShapes():
                     net = reparameterize_model(net, inplace=True)
@@ -153,9 +153,9 @@ class CandidateKernels:
 
     def _read(self, net: SegmentationNet, candidate: Candidate) -> OpGraph:
         from hw_latency_model.kernels.torch_graph import graph_from_module
-        from search_spaces import deployable
+        from search_spaces import reparameterize
 
-        return graph_from_module(deployable(net), self._space.input_hw(candidate))
+        return graph_from_module(reparameterize(net), self._space.input_hw(candidate))
 
 
 @contextmanager

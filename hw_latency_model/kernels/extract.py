@@ -39,8 +39,8 @@ def kernels_from_module(net: nn.Module, input_hw: tuple[int, int], *, runtime: s
     Leaves the module's mode, parameters, buffers and the random state untouched.
     """
     from hw_latency_model.kernels.torch_graph import graph_from_module
-    from search_spaces import SegmentationNet, deployable
+    from search_spaces import SegmentationNet, reparameterize
 
     if isinstance(net, SegmentationNet):
-        net = deployable(net)  # what is exported and timed
+        net = reparameterize(net)  # what is exported and timed
     return fuse(graph_from_module(net, input_hw), RULES[runtime])

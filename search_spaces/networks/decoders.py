@@ -9,7 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces.networks import layers
-from search_spaces.networks.layers import Classifying, conv_bn_relu, initialise, mixed, separable
+from search_spaces.networks.layers import (
+    SegmentationHead,
+    conv_bn_relu,
+    depthwise_separable_conv,
+    double_conv,
+    initialise,
+)
 
 
 class LRASPP(nn.Module):
@@ -49,7 +55,7 @@ class LRASPP(nn.Module):
         return logits
 
 
-class LightFPN(Classifying):
+class LightFPN(SegmentationHead):
     """Feature pyramid (arXiv 1612.03144) with additive merges, each refined by one 3x3 convolution, separable or dense."""
 
     def __init__(
@@ -65,7 +71,7 @@ class LightFPN(Classifying):
         super().__init__()
         self.laterals = nn.ModuleList(conv_bn_relu(count, channels, 1) for count in encoder_channels)
         self.refines = nn.ModuleList(
-            separable(channels, channels) if depthwise else conv_bn_relu(channels, channels, 3)
+            depthwise_separable_conv(channels, channels) if depthwise else conv_bn_relu(channels, channels, 3)
             for _ in encoder_channels[:-1]
         )
         self.classifier = nn.Conv2d(channels, num_classes, 1)
@@ -83,7 +89,7 @@ class LightFPN(Classifying):
         return logits
 
 
-class UNetDecoder(Classifying):
+class UNetDecoder(SegmentationHead):
     """The expanding path of a U-Net (arXiv 1505.04597) down to the finest feature it is given.
 
     At each level the coarser map is enlarged, joined with the encoder's, and two convolutions mix them. ``channels`` is the
@@ -106,7 +112,7 @@ class UNetDecoder(Classifying):
         for level in reversed(range(len(encoder_channels) - 1)):
             width = channels * min(2**level, 4)
             enlarge.append(layers.upsampling(upsampling, coarse, reductions[level + 1] // reductions[level]))
-            levels.append(mixed(coarse + encoder_channels[level], width, depthwise=depthwise))
+            levels.append(double_conv(coarse + encoder_channels[level], width, depthwise=depthwise))
             coarse = width
         self.enlarge = nn.ModuleList(enlarge)
         self.levels = nn.ModuleList(levels)

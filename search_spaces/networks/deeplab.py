@@ -9,7 +9,14 @@ from torch import Tensor, nn
 
 from search_spaces.networks import layers
 from search_spaces.networks.backbones import scale_channels
-from search_spaces.networks.layers import Classifying, conv_bn, conv_bn_relu, initialise, mixed, separable
+from search_spaces.networks.layers import (
+    SegmentationHead,
+    conv_bn,
+    conv_bn_relu,
+    depthwise_separable_conv,
+    double_conv,
+    initialise,
+)
 
 _RATES_PX = (96, 192, 288)
 """Reach of the three dilated convolutions in pixels of the image: rates 6, 12 and 18 at stride 16, as in the paper."""
@@ -29,7 +36,7 @@ class ASPP(nn.Module):
         for reach in _RATES_PX:
             rate = reach // stride
             branches.append(
-                separable(inputs, channels, dilation=rate)
+                depthwise_separable_conv(inputs, channels, dilation=rate)
                 if depthwise
                 else conv_bn_relu(inputs, channels, 3, dilation=rate)
             )
@@ -43,7 +50,7 @@ class ASPP(nn.Module):
         return torch.relu(self.project(joined) + self.project_pooled(self.pool(features)))
 
 
-class DeepLabV3(Classifying):
+class DeepLabV3(SegmentationHead):
     """ASPP, a 3x3 convolution and the classifier, at the encoder's own output stride."""
 
     def __init__(
@@ -60,7 +67,7 @@ class DeepLabV3(Classifying):
         return logits
 
 
-class DeepLabV3Plus(Classifying):
+class DeepLabV3Plus(SegmentationHead):
     """ASPP, enlarged and joined with a thinned fine feature, then two convolutions (arXiv 1802.02611)."""
 
     def __init__(
@@ -79,7 +86,7 @@ class DeepLabV3Plus(Classifying):
         self.pyramid = ASPP(coarse, channels, reductions[1], depthwise=depthwise)
         self.enlarge = layers.upsampling(upsampling, channels, reductions[1] // reductions[0])
         self.low_level = conv_bn_relu(fine, low, 1)
-        self.refine = mixed(channels + low, channels, depthwise=depthwise)
+        self.refine = double_conv(channels + low, channels, depthwise=depthwise)
         self.classifier = nn.Conv2d(channels, num_classes, 1)
         initialise(self, self.classifiers)
 

@@ -28,7 +28,7 @@ def conv_bn_relu(
     return nn.Sequential(convolution, norm, nn.ReLU(inplace=True))
 
 
-def separable(inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+def depthwise_separable_conv(inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1) -> nn.Sequential:
     """A 3x3 convolution of each channel, then a 1x1 convolution over all."""
     return nn.Sequential(
         conv_bn_relu(inputs, inputs, 3, stride=stride, dilation=dilation, groups=inputs),
@@ -36,7 +36,7 @@ def separable(inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1) 
     )
 
 
-def mixed(inputs: int, outputs: int, *, depthwise: bool) -> nn.Sequential:
+def double_conv(inputs: int, outputs: int, *, depthwise: bool) -> nn.Sequential:
     """Two convolutions over joined features.
 
     Where ``depthwise``, the 1x1 convolution comes first: a depthwise one over joined features would tie the channels of both
@@ -91,7 +91,7 @@ def fixed_hw(features: Tensor) -> tuple[int, int]:
     return int(features.shape[-2]), int(features.shape[-1])
 
 
-class Classifying(nn.Module):
+class SegmentationHead(nn.Module):
     """What ends in one ``classifier``: most decoders."""
 
     classifier: nn.Conv2d

@@ -20,7 +20,7 @@ _FILLING: frozenset[Callable[..., Any]] = frozenset(
 
 
 @contextmanager
-def weightless() -> Iterator[None]:
+def meta_init() -> Iterator[None]:
     """Modules made within have shapes but no weights; most of the time of building them on the meta device is saved.
 
     Torch's own meta kernels of random initialisers take a millisecond each, and a network has hundreds.

@@ -130,7 +130,7 @@ def seeded(seed: int, num_classes: int) -> Iterator[None]:
         yield
 
 
-def deployable(net: SegmentationNet) -> SegmentationNet:
+def reparameterize(net: SegmentationNet) -> SegmentationNet:
     """A copy in evaluation mode with training-time branches (RepVGG) merged into single convolutions.
 
     Computes what ``net`` does in evaluation mode, to rounding; this is what should be exported and timed.

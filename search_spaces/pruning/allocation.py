@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from search_spaces.pruning.groups import ChannelGroup
 from search_spaces.pruning.prune import CHANNEL_MULTIPLE, kept_channels
 
-Harm = Callable[[ChannelGroup, int], float]
+Sensitivity = Callable[[ChannelGroup, int], float]
 """What it costs in quality to leave a group so many channels: 0 for all of them, more the fewer."""
 
 
@@ -31,13 +31,13 @@ class CostTerm:
     groups: tuple[str, ...]
 
 
-def allocate(
+def allocate_sparsity(
     groups: Sequence[ChannelGroup],
     terms: Iterable[CostTerm],
     ratio: float,
     *,
     multiple: int = CHANNEL_MULTIPLE,
-    harm: Harm | None = None,
+    sensitivity: Sensitivity | None = None,
     share: float = 1.0,
 ) -> dict[str, int]:
     """The plan that costs at most ``share`` of what the uniform one at ``ratio`` costs, made by taking channels, one multiple at a time,
@@ -46,9 +46,9 @@ def allocate(
     No group keeps less than half of what it would keep uniformly; where ``share`` asks for more, that is where it ends.
 
     Args:
-        harm: `even_harm` by default.
+        sensitivity: `uniform_sensitivity` by default.
     """
-    harm = harm or even_harm
+    sensitivity = sensitivity or uniform_sensitivity
     costs = _Costs(groups, terms)
     target = share * costs.total({group.root: kept_channels(group.channels, ratio, multiple) for group in groups})
     least = {group.root: kept_channels(group.channels, (1.0 + ratio) / 2.0, multiple) for group in groups}
@@ -61,7 +61,7 @@ def allocate(
             if lower >= now:
                 continue
             saved = costs.of_group(group.root, plan) * (1.0 - lower / now)
-            worth = saved / max(harm(group, lower) - harm(group, now), 1e-12)
+            worth = saved / max(sensitivity(group, lower) - sensitivity(group, now), 1e-12)
             if best is None or worth > best[0]:
                 best = (worth, group.root, lower)
         if best is None:
@@ -70,15 +70,15 @@ def allocate(
     return plan
 
 
-def even_harm(group: ChannelGroup, kept: int) -> float:
+def uniform_sensitivity(group: ChannelGroup, kept: int) -> float:
     """Every halving of a group does the same harm, whatever its size."""
     return -math.log(kept / group.channels)
 
 
-def lost_scores(scores: Mapping[str, Sequence[float]]) -> Harm:
+def score_sensitivity(scores: Mapping[str, Sequence[float]]) -> Sensitivity:
     """Every halving of a group's summed scores does the same harm, when its weakest channels leave first.
 
-    For a layer whose filters are all alike that is `even_harm`; one with many weak filters gives them up for little: the
+    For a layer whose filters are all alike that is `uniform_sensitivity`; one with many weak filters gives them up for little: the
     sensitivity that arXiv 1608.08710 reads from sorted filter norms.
 
     Args:

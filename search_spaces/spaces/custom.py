@@ -79,7 +79,7 @@ class CustomSpace(PrunedSpace):
 
     name: ClassVar[str] = "custom"
     version: ClassVar[int] = 1
-    shaping: ClassVar[tuple[str, ...]] = ()
+    architecture_params: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, space: NetworkSpace, options: Mapping[str, Any] | None = None) -> None:
         self._space = space
@@ -96,17 +96,17 @@ class CustomSpace(PrunedSpace):
         values = {key: (options or {}).get(key, getattr(space, key)) for key in _COMMON}
         common = {axis.name: axis for axis in self.common_dimensions(**values)}
         self.dimensions = (*own.values(), *(axis for name, axis in common.items() if name not in own))
-        self.shaping = (  # type: ignore[misc]
+        self.architecture_params = (  # type: ignore[misc]
             *(name for name in own if name not in (*common, *_NOT_ARCHITECTURE)),
             "resolution",
             "prune_ratio",
         )
 
-    def usual(self, dimension: Dimension) -> ParamValue:
+    def default_value(self, dimension: Dimension) -> ParamValue:
         if dimension.name in self._space.defaults:
             return dimension.nearest(self._space.defaults[dimension.name])
         common = ("resolution", "prune_ratio", *_NOT_ARCHITECTURE)
-        return super().usual(dimension) if dimension.name in common else dimension.usual
+        return super().default_value(dimension) if dimension.name in common else dimension.default
 
     def operations_id(self, candidate: Candidate) -> str | None:
         """None: a network of the user's may depend on the image size in any way."""
@@ -122,7 +122,7 @@ class CustomSpace(PrunedSpace):
         from search_spaces.networks.segmentation_net import seeded
 
         self.check_origin(candidate)
-        params = {name: value for name, value in candidate.params.items() if name in self.shaping}
+        params = {name: value for name, value in candidate.params.items() if name in self.architecture_params}
         with seeded(seed, num_classes):
             net = self._space.build(params, num_classes)
         return segmentation_net_of(net, num_classes, self.input_hw(candidate), f"{self.name}.build")

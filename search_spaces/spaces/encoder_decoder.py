@@ -43,7 +43,7 @@ class EncoderDecoderSpace(PrunedSpace):
 
     name: ClassVar[str] = "encoder_decoder"
     version: ClassVar[int] = 1
-    shaping: ClassVar[tuple[str, ...]] = (
+    architecture_params: ClassVar[tuple[str, ...]] = (
         *("family", "decoder", "width", "resolution", "prune_ratio"),
         *("depth", "output_stride", "upsampling"),
     )
@@ -70,9 +70,9 @@ class EncoderDecoderSpace(PrunedSpace):
             *enlarging_dimensions(output_strides, upsamplings),
         )
 
-    def usual(self, dimension: Dimension) -> ParamValue:
+    def default_value(self, dimension: Dimension) -> ParamValue:
         preferred = {"family": "mobilenetv2", "decoder": "fpn", "upsampling": "bilinear"}.get(dimension.name)
-        return super().usual(dimension) if preferred is None else dimension.nearest(preferred)
+        return super().default_value(dimension) if preferred is None else dimension.nearest(preferred)
 
     def resize_modes(self) -> frozenset[str]:
         return resize_modes(self.dimensions)
@@ -109,8 +109,8 @@ def decoder_names(given: Sequence[str] | None) -> tuple[str, ...]:
     Raises:
         UserError: one is unknown or named twice.
     """
-    usual = [name for name, spec in DECODERS.items() if spec.by_default]
-    return known_names("decoders", usual if given is None else given, "decoder", list(DECODERS))
+    default = [name for name, spec in DECODERS.items() if spec.by_default]
+    return known_names("decoders", default if given is None else given, "decoder", list(DECODERS))
 
 
 def enlarging_dimensions(

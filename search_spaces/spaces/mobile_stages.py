@@ -60,7 +60,7 @@ class MobileStagesSpace(PrunedSpace):
 
     name: ClassVar[str] = "mobile_stages"
     version: ClassVar[int] = 1
-    shaping: ClassVar[tuple[str, ...]] = (
+    architecture_params: ClassVar[tuple[str, ...]] = (
         *("decoder", "decoder_width", "activation"),
         *(f"stage{number}_{key}" for number in range(1, len(STAGES) + 1) for key in _STAGE_KEYS),
         *("resolution", "prune_ratio", "output_stride", "upsampling"),
@@ -103,7 +103,7 @@ class MobileStagesSpace(PrunedSpace):
             *enlarging_dimensions(output_strides, upsamplings),
         )
 
-    def usual(self, dimension: Dimension) -> ParamValue:
+    def default_value(self, dimension: Dimension) -> ParamValue:
         preferred: dict[str, ParamValue] = {
             "decoder": "fpn",
             "activation": "relu",
@@ -116,7 +116,7 @@ class MobileStagesSpace(PrunedSpace):
             "se": False,
         }
         key = dimension.name.partition("_")[2] if dimension.name.startswith("stage") else dimension.name
-        return dimension.nearest(preferred[key]) if key in preferred else super().usual(dimension)
+        return dimension.nearest(preferred[key]) if key in preferred else super().default_value(dimension)
 
     def resize_modes(self) -> frozenset[str]:
         return resize_modes(self.dimensions)

@@ -19,7 +19,7 @@ PRUNE_RATIOS = (0.0, 0.25, 0.5)
 LEARNING_RATE = (5e-4, 1e-2)
 WEIGHT_DECAY = (1e-5, 1e-2)
 
-_USUAL = {"learning_rate": 3e-3, "weight_decay": 1e-4, "width": 1.0, "depth": 1.0, "output_stride": 32}
+_DEFAULTS = {"learning_rate": 3e-3, "weight_decay": 1e-4, "width": 1.0, "depth": 1.0, "output_stride": 32}
 _SCALING = ("resolution", "prune_ratio")
 
 
@@ -46,19 +46,19 @@ class PrunedSpace(SearchSpace):
         )
 
     def default(self) -> Candidate:
-        return self.candidate({dimension.name: self.usual(dimension) for dimension in self.dimensions})
+        return self.candidate({dimension.name: self.default_value(dimension) for dimension in self.dimensions})
 
-    def usual(self, dimension: Dimension) -> ParamValue:
+    def default_value(self, dimension: Dimension) -> ParamValue:
         """What a practitioner would take on one axis: the image of middling size, no pruning, width and depth as published."""
         if isinstance(dimension, Categorical) and dimension.name == "resolution":
             by_area = sorted(dimension.choices, key=lambda text: math.prod(parse_resolution(str(text))))
             return by_area[len(by_area) // 2]
         if isinstance(dimension, Categorical) and dimension.name == "prune_ratio":
             return min(dimension.choices, key=float)
-        return dimension.nearest(_USUAL.get(dimension.name, ""))
+        return dimension.nearest(_DEFAULTS.get(dimension.name, ""))
 
     def operations_id(self, candidate: Candidate) -> str | None:
-        names = (name for name in self.shaping if name not in _SCALING and name in candidate.params)
+        names = (name for name in self.architecture_params if name not in _SCALING and name in candidate.params)
         return ":".join(f"{name}={candidate.params[name]}" for name in names)
 
     def input_hw(self, candidate: Candidate) -> tuple[int, int]:

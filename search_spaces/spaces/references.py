@@ -58,7 +58,7 @@ class ReferencesSpace(PrunedSpace):
 
     name: ClassVar[str] = "references"
     version: ClassVar[int] = 1
-    shaping: ClassVar[tuple[str, ...]] = ("family", "width", "resolution", "prune_ratio")
+    architecture_params: ClassVar[tuple[str, ...]] = ("family", "width", "resolution", "prune_ratio")
 
     def __init__(
         self,

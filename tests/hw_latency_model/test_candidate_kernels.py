@@ -13,7 +13,7 @@ from hw_latency_model import KernelSpec, kernels_from_module, kernels_from_onnx
 from hw_latency_model.kernels.candidate_kernels import CandidateKernels
 from hw_latency_model.kernels.graph_shapes import Unscalable, resized, with_fewer_channels
 from hw_latency_model.kernels.op_graph import Op, OpGraph
-from search_spaces import Candidate, deployable, get_space
+from search_spaces import Candidate, get_space, reparameterize
 from search_spaces.networks.backbones import FAMILIES
 from search_spaces.networks.decoder_specs import DECODERS
 from search_spaces.spaces.encoder_decoder import EncoderDecoderSpace
@@ -79,7 +79,7 @@ def test_so_it_is_for_the_other_spaces(name: str) -> None:
     rng = np.random.default_rng(3)
     for _ in range(4):
         candidate = space.sample(rng)
-        built = kernels_from_module(deployable(space.build_pruned(candidate, CLASSES)), space.input_hw(candidate))
+        built = kernels_from_module(reparameterize(space.build_pruned(candidate, CLASSES)), space.input_hw(candidate))
         assert [signature(kernel) for kernel in quick(candidate)] == [signature(kernel) for kernel in built]
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from objectives.cost import NetworkCost, count_macs, count_params, deployed_cost
-from search_spaces import deployable, get_space
+from search_spaces import get_space, reparameterize
 
 
 class Small(nn.Module):
@@ -77,4 +77,4 @@ def test_a_network_is_counted_as_it_is_deployed_without_its_training_branches():
             assert (cost.macs, cost.parameters) == (count_macs(net, hw), before)
         else:
             assert cost.macs < count_macs(net, hw) and cost.parameters < before
-            assert cost == NetworkCost(count_macs(deployable(net), hw), count_params(deployable(net)))
+            assert cost == NetworkCost(count_macs(reparameterize(net), hw), count_params(reparameterize(net)))

@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import nn
 
-from search_spaces import deployable, get_space, upsample_logits
+from search_spaces import get_space, reparameterize, upsample_logits
 from search_spaces.networks.backbones import FAMILIES
 from search_spaces.networks.decoder_specs import DECODERS
 from search_spaces.networks.segmentation_net import SegmentationNet
@@ -77,7 +77,7 @@ def test_deployable_computes_the_same_with_its_branches_merged(family):
         for _ in range(3):
             net(images)  # moves the batch statistics off their initial values
         names = list(net.state_dict())
-        merged = deployable(net)
+        merged = reparameterize(net)
         expected = net.eval()(images)
         assert (merged(images) - expected).abs().max() < 1e-4 * expected.abs().max()
     assert not merged.training

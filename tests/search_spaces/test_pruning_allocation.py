@@ -9,7 +9,7 @@ import torch
 from pruned_networks import uneven
 
 from search_spaces import Candidate, get_space
-from search_spaces.pruning.allocation import CostTerm, allocate, lost_scores
+from search_spaces.pruning.allocation import CostTerm, allocate_sparsity, score_sensitivity
 from search_spaces.pruning.groups import ChannelGroup
 from search_spaces.pruning.prune import (
     channel_groups,
@@ -38,34 +38,34 @@ def cost(plan: dict[str, int]) -> float:
 
 @pytest.mark.parametrize("ratio", [0.3, 0.5, 0.7])
 def test_the_dear_group_gives_more_and_the_cost_is_that_of_uniform_pruning(ratio):
-    plan, even = allocate(GROUPS, TERMS, ratio), uniform_plan(GROUPS, ratio)
+    plan, even = allocate_sparsity(GROUPS, TERMS, ratio), uniform_plan(GROUPS, ratio)
     assert cost(plan) <= cost(even)
     assert cost({**plan, "w": plan["w"] + 8}) > cost(even)  # not more than it takes
     assert plan["w"] < even["w"] and plan["c"] > even["c"]
     assert plan["w"] >= kept_channels(128, (1 + ratio) / 2)
-    assert plan == allocate(GROUPS, TERMS, ratio)
+    assert plan == allocate_sparsity(GROUPS, TERMS, ratio)
 
 
 def test_channels_stay_at_the_multiple():
-    plan = allocate(GROUPS, TERMS, 0.5, multiple=16)
+    plan = allocate_sparsity(GROUPS, TERMS, 0.5, multiple=16)
     assert {count % 16 for count in plan.values()} == {0}
     assert uniform_plan(GROUPS, 0.3, 32) == {"w": 96, "n": 32, "c": 96}
 
 
 def test_ratio_zero_takes_nothing():
-    assert allocate(GROUPS, TERMS, 0.0) == {"w": 128, "n": 32, "c": 128}
+    assert allocate_sparsity(GROUPS, TERMS, 0.0) == {"w": 128, "n": 32, "c": 128}
 
 
 def test_a_layer_with_weak_filters_gives_more():
     same = (CostTerm(1.0, ("w",)), CostTerm(1.0, ("c",)))
     weak = [0.01] * 100 + [1.0] * 28
-    harm = lost_scores({"w": weak, "c": [1.0] * 128})
-    plan = allocate((WIDE, CHEAP), same, 0.5, harm=harm)
+    sensitivity = score_sensitivity({"w": weak, "c": [1.0] * 128})
+    plan = allocate_sparsity((WIDE, CHEAP), same, 0.5, sensitivity=sensitivity)
     assert plan["w"] == 32 and plan["c"] == 96  # down to half of uniform's for the one
     assert (
-        harm(WIDE, 128) == 0.0
-        and harm(WIDE, 28) == pytest.approx(math.log(29 / 28))
-        and harm(CHEAP, 64) == pytest.approx(math.log(2))
+        sensitivity(WIDE, 128) == 0.0
+        and sensitivity(WIDE, 28) == pytest.approx(math.log(29 / 28))
+        and sensitivity(CHEAP, 64) == pytest.approx(math.log(2))
     )
 
 

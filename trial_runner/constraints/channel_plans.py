@@ -10,7 +10,7 @@ from hw_latency_model.kernels.pruning_costs import macs_of
 from hw_latency_model.kernels.runtimes import runtime_of
 from search_spaces import SearchSpace
 from search_spaces.candidate import Candidate
-from search_spaces.pruning.allocation import Harm, allocate, lost_scores
+from search_spaces.pruning.allocation import Sensitivity, allocate_sparsity, score_sensitivity
 from search_spaces.pruning.prune import CHANNEL_MULTIPLE, channel_groups, uniform_plan
 from search_spaces.pruning.scores import METHODS, channel_scores
 from trial_runner.config.study import TrainingSection
@@ -69,7 +69,9 @@ class ChannelPlans:
         if self._pruning.allocation == "latency":
             return self._by_latency(candidate, kernels, self._models[precision])
         terms = kernels.dense_costs(candidate, macs_of)
-        return allocate(groups, terms, ratio, multiple=multiple, harm=self._lost_weight(candidate))
+        return allocate_sparsity(
+            groups, terms, ratio, multiple=multiple, sensitivity=self._weight_sensitivity(candidate)
+        )
 
     def _by_latency(self, candidate: Candidate, kernels: CandidateKernels, model: LatencyModel) -> dict[str, int]:
         """Costs that add up by kernel are an approximation: what they promise is asked for until the model itself agrees."""
@@ -80,18 +82,18 @@ class ChannelPlans:
         allowed_ms = model.predict(kernels.planned(candidate, even)).latency_ms
         share = 1.0
         for _ in range(_ROUNDS):
-            plan = allocate(groups, terms, ratio, multiple=multiple, share=share)
+            plan = allocate_sparsity(groups, terms, ratio, multiple=multiple, share=share)
             ms = model.predict(kernels.planned(candidate, plan)).latency_ms
             if ms <= allowed_ms:
                 return plan
             share *= min(allowed_ms / ms, _STEP)
         return even
 
-    def _lost_weight(self, candidate: Candidate) -> Harm:
+    def _weight_sensitivity(self, candidate: Candidate) -> Sensitivity:
         net = self._space.build(candidate, self._num_classes)
         self._space.load_pretrained(net, candidate, self._weights)
         method = self._pruning.method if self._pruning.method in METHODS else "l1"
         modules = dict(net.named_modules())
-        return lost_scores(
+        return score_sensitivity(
             {group.root: channel_scores(modules, group, method).tolist() for group in channel_groups(net)}
         )

@@ -7,7 +7,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from search_spaces.networks.backbones import scale_channels
-from search_spaces.networks.layers import conv_bn, conv_bn_relu, fixed_hw, initialise, resize_like, separable
+from search_spaces.networks.layers import (
+    conv_bn,
+    conv_bn_relu,
+    depthwise_separable_conv,
+    fixed_hw,
+    initialise,
+    resize_like,
+)
 from search_spaces.networks.reference_networks.parts import ConvHead
 
 _EXPANSION = 6
@@ -17,7 +24,7 @@ _PYRAMID_BINS = (1, 2, 3, 6)
 def fast_scnn(width: float, num_classes: int) -> tuple[nn.Module, nn.Module]:
     """Table 1 of the paper; its dropout before the classifier is left out."""
     channels = scale_channels(128, width)
-    body = nn.Sequential(separable(channels, channels), separable(channels, channels))
+    body = nn.Sequential(depthwise_separable_conv(channels, channels), depthwise_separable_conv(channels, channels))
     return FastSCNNBackbone(width), ConvHead(body, channels, num_classes)
 
 
@@ -28,7 +35,9 @@ class FastSCNNBackbone(nn.Module):
         super().__init__()
         c32, c48, c64, c96, c128 = (scale_channels(count, width) for count in (32, 48, 64, 96, 128))
         self.downsample = nn.Sequential(
-            conv_bn_relu(3, c32, 3, stride=2), separable(c32, c48, stride=2), separable(c48, c64, stride=2)
+            conv_bn_relu(3, c32, 3, stride=2),
+            depthwise_separable_conv(c32, c48, stride=2),
+            depthwise_separable_conv(c48, c64, stride=2),
         )
         self.context = nn.Sequential(
             *_bottlenecks(c64, c64, 3, stride=2),

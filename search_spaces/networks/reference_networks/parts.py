@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from search_spaces.networks.layers import Classifying, conv_bn, conv_bn_relu, initialise, resize_like
+from search_spaces.networks.layers import SegmentationHead, conv_bn, conv_bn_relu, initialise, resize_like
 
 BOTTLENECK_EXPANSION = 2
 _WINDOWS = ((5, 2), (9, 4), (17, 8))
@@ -86,7 +86,7 @@ class ContextPyramid(nn.Module):
         return joined
 
 
-class ConvHead(Classifying):
+class ConvHead(SegmentationHead):
     """Convolutions at the backbone's last feature, then the classifier."""
 
     def __init__(self, body: nn.Module, channels: int, num_classes: int) -> None:

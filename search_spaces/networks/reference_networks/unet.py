@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces.networks.backbones import scale_channels
-from search_spaces.networks.layers import Classifying, initialise, mixed
+from search_spaces.networks.layers import SegmentationHead, double_conv, initialise
 
 _CHANNELS = (64, 128, 256, 512, 1024)
 
@@ -27,7 +27,7 @@ class ContractingPath(nn.Module):
         super().__init__()
         inputs = (3, *channels[:-1])
         self.levels = nn.ModuleList(
-            mixed(before, count, depthwise=False) for before, count in zip(inputs, channels, strict=True)
+            double_conv(before, count, depthwise=False) for before, count in zip(inputs, channels, strict=True)
         )
         self.pool = nn.MaxPool2d(2)
         initialise(self, ())
@@ -39,14 +39,14 @@ class ContractingPath(nn.Module):
         return features
 
 
-class ExpandingPath(Classifying):
+class ExpandingPath(SegmentationHead):
     """Each level enlarged, joined with the one before, and mixed."""
 
     def __init__(self, channels: Sequence[int], num_classes: int) -> None:
         super().__init__()
         pairs = list(itertools.pairwise(channels))[::-1]
         self.enlarge = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairs)
-        self.levels = nn.ModuleList(mixed(2 * fine, fine, depthwise=False) for fine, _ in pairs)
+        self.levels = nn.ModuleList(double_conv(2 * fine, fine, depthwise=False) for fine, _ in pairs)
         self.classifier = nn.Conv2d(channels[0], num_classes, 1)
         initialise(self, self.classifiers)
 
