@@ -9,7 +9,9 @@ from exports.errors import ExportError
 from exports.profiles import PROFILES, DeviceProfile, get_profile
 
 if TYPE_CHECKING:
-    from exports.bundle.bundle import ExportBundle, add_measurement, load_network, read_bundle, write_bundle
+    from exports.bundle.inputs import BundleInputs
+    from exports.bundle.read import ExportBundle, load_network, read_bundle
+    from exports.bundle.write import add_measurement, write_bundle
     from exports.lint import LintFinding, lint_onnx, lint_summary
     from exports.network_file import TrainedNetwork, read_network, write_network
     from exports.onnx.export import OnnxFile, export_onnx
@@ -17,35 +19,35 @@ if TYPE_CHECKING:
     from exports.onnx.runtime import OnnxSession
     from exports.quantization.qdq import export_quantized
     from exports.quantization.quantize import QuantizedNet, half_precision, quantize
-    from exports.tensorrt import build_engine
 
 # Names that need torch, onnx, or onnxruntime are imported when first used, so that `paretoseg --help` stays quick.
 _LAZY = {
-    "ExportBundle": "exports.bundle.bundle",
+    "BundleInputs": "exports.bundle.inputs",
+    "ExportBundle": "exports.bundle.read",
     "LintFinding": "exports.lint",
     "OnnxFile": "exports.onnx.export",
     "OnnxSession": "exports.onnx.runtime",
     "ParityReport": "exports.onnx.parity",
     "QuantizedNet": "exports.quantization.quantize",
     "TrainedNetwork": "exports.network_file",
-    "add_measurement": "exports.bundle.bundle",
-    "build_engine": "exports.tensorrt",
+    "add_measurement": "exports.bundle.write",
     "check_parity": "exports.onnx.parity",
     "export_onnx": "exports.onnx.export",
     "export_quantized": "exports.quantization.qdq",
     "half_precision": "exports.quantization.quantize",
     "lint_onnx": "exports.lint",
     "lint_summary": "exports.lint",
-    "load_network": "exports.bundle.bundle",
+    "load_network": "exports.bundle.read",
     "quantize": "exports.quantization.quantize",
-    "read_bundle": "exports.bundle.bundle",
+    "read_bundle": "exports.bundle.read",
     "read_network": "exports.network_file",
-    "write_bundle": "exports.bundle.bundle",
+    "write_bundle": "exports.bundle.write",
     "write_network": "exports.network_file",
 }
 
 __all__ = [
     "PROFILES",
+    "BundleInputs",
     "DeviceProfile",
     "ExportBundle",
     "ExportError",
@@ -56,7 +58,6 @@ __all__ = [
     "QuantizedNet",
     "TrainedNetwork",
     "add_measurement",
-    "build_engine",
     "check_parity",
     "export_onnx",
     "export_quantized",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,37 +58,24 @@ class TrainedNetwork:
         return self.net if self.quantized is None else self.quantized
 
 
-def write_network(
-    path: Path,
-    net: nn.Module,
-    candidate: Candidate,
-    *,
-    input_hw: tuple[int, int],
-    class_names: Sequence[str],
-    ignore_index: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    data_kind: str | None = None,
-    precision: str = "fp32",
-    quantized: QuantizedNet | None = None,
-) -> None:
-    """Write ``net``, which must have the candidate's final (pruned) shape, and its INT8 form where there is one, atomically.
+def write_network(path: Path, network: TrainedNetwork) -> None:
+    """Write a network in the candidate's final (pruned) shape, and its INT8 form where there is one, atomically.
 
     Raises:
         UserError: the file cannot be written.
     """
     content: dict[str, Any] = {
-        "state_dict": dict(cpu_copy(net).state_dict()),
-        "candidate": candidate.to_dict(),
-        "num_classes": len(class_names),
-        "input_hw": [int(input_hw[0]), int(input_hw[1])],
-        "class_names": list(class_names),
-        "ignore_index": int(ignore_index),
-        "mean": [float(value) for value in mean],
-        "std": [float(value) for value in std],
-        "data_kind": data_kind,
-        "precision": precision,
-        "quantized": None if quantized is None else pack_quantized(quantized),
+        "state_dict": dict(cpu_copy(network.net).state_dict()),
+        "candidate": network.candidate.to_dict(),
+        "num_classes": len(network.class_names),
+        "input_hw": [int(side) for side in network.input_hw],
+        "class_names": list(network.class_names),
+        "ignore_index": int(network.ignore_index),
+        "mean": [float(value) for value in network.mean],
+        "std": [float(value) for value in network.std],
+        "data_kind": network.data_kind,
+        "precision": network.precision,
+        "quantized": None if network.quantized is None else pack_quantized(network.quantized),
     }
     with atomic_path(path) as temporary:
         torch.save(content, temporary)

@@ -20,7 +20,6 @@ class DeviceProfile:
         precisions: what engines may be built in, best first.
         runtime: what runs the network there.
         max_memory_mb: memory that the weights and the largest live tensors may take; None where it does not matter.
-        tensorrt_version: (major, minor) of TensorRT on the target; None without TensorRT.
         forbidden_ops: ONNX operator to why it cannot run.
         discouraged_ops: ONNX operator to why it is slow or fragile.
         resize_modes: ``mode`` values of Resize that run; None allows all.
@@ -36,7 +35,6 @@ class DeviceProfile:
     precisions: tuple[str, ...]
     runtime: Literal["onnxruntime", "tensorrt"]
     max_memory_mb: int | None = None
-    tensorrt_version: tuple[int, int] | None = None
     forbidden_ops: tuple[tuple[str, str], ...] = ()
     discouraged_ops: tuple[tuple[str, str], ...] = ()
     resize_modes: tuple[str, ...] | None = None
@@ -67,7 +65,6 @@ PROFILES: dict[str, DeviceProfile] = {
             runtime="tensorrt",
             # 2 GB board: system, CUDA context, and TensorRT's builder take about half of what is there
             max_memory_mb=1024,
-            tensorrt_version=(8, 2),
             forbidden_ops=(
                 ("HardSwish", "TensorRT takes it from 8.4 on; decompose it to HardSigmoid and Mul"),
                 ("LayerNormalization", "TensorRT takes it from 8.6 on; export at an opset below 17"),

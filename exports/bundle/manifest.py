@@ -1,4 +1,4 @@
-"""What a bundle's ``manifest.json`` says, for programs and for people."""
+"""Content of a bundle's ``manifest.json``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from exports.bundle.check import SCHEMA_VERSION
+from exports.bundle.inputs import BundleInputs
+from exports.bundle.read import SCHEMA_VERSION
 from exports.lint import lint_onnx, lint_summary
 from exports.onnx.export import OnnxFile
 from exports.onnx.graph import count_graph_params, load_graph
 from exports.profiles import DeviceProfile
 from exports.quantization.net import QuantizedNet
-from search_spaces.candidate import Candidate
 
 _RULE = (
     "Upsample the logits bilinearly (half-pixel centres, align_corners false) to the size you want, then take the "
@@ -23,43 +23,33 @@ _RULE = (
 
 
 def bundle_manifest(
-    onnx_file: OnnxFile,
-    candidate: Candidate,
-    profile: DeviceProfile,
-    *,
-    classes: Mapping[str, Any],
-    mean: Sequence[float],
-    std: Sequence[float],
-    precision: str,
-    quantized: QuantizedNet | None,
-    parity: Mapping[str, Any],
-    facts: Mapping[str, Any],
-    checkpoint: Mapping[str, Any] | None,
+    onnx_file: OnnxFile, inputs: BundleInputs, *, parity: Mapping[str, Any], checkpoint: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """The manifest of an exported network, as yet without the checksums of the bundle's files.
 
     Args:
-        classes: ``names``, ``palette`` and ``ignore_index``.
-        mean, std: per channel (RGB), of images scaled to 0..1.
-        precision: what the device is to run it in; ``quantized`` is the network in INT8, for that one.
-        parity: how well the file agrees with torch.
-        facts: plain JSON about the trial.
+        parity: agreement of the file with torch.
         checkpoint: name and SHA-256 of the file that the weights came from.
     """
+    network = inputs.network
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": "paretoseg bundle",
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "candidate": candidate.to_dict(),
-        "profile": _profile_facts(profile),
-        "precision": _precision_facts(precision, quantized),
-        "input": _input_facts(onnx_file, mean, std),
+        "candidate": network.candidate.to_dict(),
+        "profile": _profile_facts(inputs.profile),
+        "precision": _precision_facts(network.precision, network.quantized),
+        "input": _input_facts(onnx_file, network.mean, network.std),
         "output": _output_facts(onnx_file),
-        "classes": dict(classes),
-        "network": {"macs": onnx_file.macs, "params": _params(onnx_file, quantized)},
+        "classes": {
+            "names": list(network.class_names),
+            "palette": [list(colour) for colour in inputs.palette],
+            "ignore_index": network.ignore_index,
+        },
+        "network": {"macs": onnx_file.macs, "params": _params(onnx_file, network.quantized)},
         "parity": dict(parity),
-        "lint": _lint_facts(onnx_file, profile),
-        "facts": dict(facts),
+        "lint": _lint_facts(onnx_file, inputs.profile),
+        "facts": dict(inputs.facts),
         "checkpoint": checkpoint,
         "versions": _versions(),
         "measurements": [],

@@ -1,8 +1,7 @@
-"""A picture of what the exported network sees: image, prediction, and label side by side."""
+"""Preview of an exported network: image, prediction, and label side by side."""
 
 from __future__ import annotations
 
-import colorsys
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from exports.bundle.inputs import BundleInputs
 from exports.onnx.parity import LabelArray, upsampled_classes
 from exports.onnx.runtime import FloatArray, OnnxSession
-
-Palette = tuple[tuple[int, int, int], ...]
+from search_spaces._common.palette import Palette
 
 _PANEL_WIDTH_PX = 320
 _GAP_PX = 6
@@ -23,41 +22,20 @@ _SWATCH_PX = 18
 _LONGEST_NAME = 40
 
 
-def default_palette(num_classes: int) -> Palette:
-    """Colours that tell neighbouring class ids apart: hues a golden ratio apart. Class 0 is dark."""
-    colours = [(40, 40, 40)]
-    for index in range(1, num_classes):
-        red, green, blue = colorsys.hsv_to_rgb(index * 0.618034 % 1.0, 0.75, (0.95, 0.75, 0.55)[index % 3])
-        colours.append((round(red * 255), round(green * 255), round(blue * 255)))
-    return tuple(colours[:num_classes])
-
-
-def write_preview(
-    path: Path,
-    session: OnnxSession,
-    images: FloatArray,
-    labels: Sequence[LabelArray] | None,
-    *,
-    mean: Sequence[float],
-    std: Sequence[float],
-    class_names: Sequence[str],
-    palette: Palette,
-    ignore_index: int,
-    rows: int = 3,
-) -> None:
+def write_preview(path: Path, session: OnnxSession, inputs: BundleInputs, *, rows: int = 3) -> None:
     """Write a PNG with one row per image (the first ``rows``): image, prediction, label where given; classes below.
 
-    Args:
-        images: float32 (N, 3, height, width), normalised with ``mean`` and ``std``.
-        labels: uint8 (h, w) each; pixels of ``ignore_index`` are white.
+    Pixels of the ignore index are white.
     """
+    images, labels, palette = inputs.images, inputs.labels, inputs.palette
+    mean, std, ignore_index = inputs.network.mean, inputs.network.std, inputs.network.ignore_index
     height, width = images.shape[2:]
     panel_h = round(_PANEL_WIDTH_PX * height / width)
     count = min(rows, len(images))
     titles = ["image", "prediction"] + (["label"] if labels is not None else [])
     total_w = len(titles) * _PANEL_WIDTH_PX + (len(titles) + 1) * _GAP_PX
     font = ImageFont.load_default()
-    entries = [name[:_LONGEST_NAME] for name in class_names]
+    entries = [name[:_LONGEST_NAME] for name in inputs.network.class_names]
     entry_w = _SWATCH_PX + _GAP_PX + math.ceil(max((font.getlength(name) for name in entries), default=0))
     columns = max(1, (total_w - _GAP_PX) // (entry_w + _GAP_PX))
     legend_lines = -(-len(entries) // columns)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from exports.tensorrt import trtexec_command
-
 # A dozen lines that need only numpy, Pillow, and onnxruntime; tests run them as they stand in the README.
 SNIPPET = """\
 import json, sys
@@ -89,12 +87,18 @@ def bundle_readme(manifest: Mapping[str, Any]) -> str:
             "A TensorRT plan runs only where it was built, so copy this folder there and build it once (minutes):",
             "",
             "```sh",
-            f"{trtexec_command('model.onnx', 'model.plan', precision)}",
+            f"{_trtexec_command('model.onnx', 'model.plan', precision)}",
             "```",
             "",
         ]
     lines += ["## Files", "", *(f"- `{name}`: {text}" for name, text in files.items()), ""]
     return "\n".join(lines)
+
+
+def _trtexec_command(onnx_name: str, plan_name: str, precision: str, workspace_mb: int = 512) -> str:
+    """Command that builds a TensorRT plan on a board (TensorRT 8: ``--workspace`` in MiB)."""
+    flag = " --fp16" if precision == "fp16" else ""
+    return f"trtexec --onnx={onnx_name}{flag} --workspace={workspace_mb} --saveEngine={plan_name}"
 
 
 def _shape(shape: list[int]) -> str:

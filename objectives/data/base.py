@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 import hashlib
 import json
 from abc import ABC, abstractmethod
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search_spaces._common.errors import UserError
+from search_spaces._common.palette import Palette
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -24,15 +24,6 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 class DatasetError(UserError):
     """A data set's folder, file or option that the user can put right; the message names it."""
-
-
-def spread_palette(count: int) -> tuple[tuple[int, int, int], ...]:
-    """``count`` RGB colours that are easy to tell apart: hues a golden angle apart, brightness alternating."""
-    colours = []
-    for index in range(count):
-        red, green, blue = colorsys.hsv_to_rgb((index * 0.618034) % 1.0, 0.75, 0.95 if index % 2 else 0.7)
-        colours.append((round(255 * red), round(255 * green), round(255 * blue)))
-    return tuple(colours)
 
 
 @dataclass(frozen=True)
@@ -49,7 +40,7 @@ class DatasetInfo:
 
     name: str
     class_names: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
+    palette: Palette
     ignore_index: int = IGNORE_INDEX
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from objectives.data.base import IGNORE_INDEX, DatasetError, DatasetInfo, spread_palette
+from objectives.data.base import IGNORE_INDEX, DatasetError, DatasetInfo
 from objectives.data.file_data import FileData
 from objectives.data.file_index import (
     IMAGE_SUFFIXES,
@@ -15,6 +15,7 @@ from objectives.data.file_index import (
     require_folder,
     require_root,
 )
+from search_spaces._common.palette import spread_palette
 
 _MAX_CLASSES = IGNORE_INDEX
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from objectives.data.base import IGNORE_INDEX, DatasetError, DatasetInfo, spread_palette
+from objectives.data.base import IGNORE_INDEX, DatasetError, DatasetInfo
 from objectives.data.file_data import FileData
 from objectives.data.file_index import first_folder, listed_pairs, read_list, require_root
+from search_spaces._common.palette import spread_palette
 
 # Value in *_label_id/*.png of each class, by the release's ontology; 0 is void.
 _CLASSES = {

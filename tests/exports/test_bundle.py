@@ -15,10 +15,20 @@ import pytest
 import torch
 from PIL import Image
 
-from exports import ExportError, add_measurement, get_profile, load_network, read_bundle, write_bundle
+from exports import (
+    BundleInputs,
+    ExportError,
+    TrainedNetwork,
+    add_measurement,
+    get_profile,
+    load_network,
+    read_bundle,
+    write_bundle,
+)
 from exports.onnx.parity import upsampled_classes
 from search_spaces import get_space
 from search_spaces._common.errors import UserError
+from search_spaces._common.palette import spread_palette
 
 HW = (64, 96)
 CLASSES = ("sky", "road", "building|damaged", "person")
@@ -61,6 +71,7 @@ def arguments(**changes):
         "mean": MEAN,
         "std": STD,
         "ignore_index": 255,
+        "precision": "fp16",
         "images": normalised(pixels()),
         "labels": labels,
         "profile": get_profile("jetson-nano"),
@@ -68,13 +79,21 @@ def arguments(**changes):
         "config_yaml": "study: demo\n",
         "checkpoint": None,
     }
-    return {**given, **changes}
+    given.update(changes)
+    given.setdefault("palette", spread_palette(len(given["class_names"])))
+    return given
+
+
+def inputs(**changes):
+    given = arguments(**changes)
+    names = ("net", "candidate", "input_hw", "class_names", "mean", "std", "ignore_index", "precision")
+    return BundleInputs(TrainedNetwork(**{name: given.pop(name) for name in names}), **given)
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles") / "trial_7"
-    write_bundle(folder, **arguments())
+    write_bundle(folder, inputs())
     return folder
 
 
@@ -195,18 +214,18 @@ def test_an_engine_built_beside_it_is_no_damage(folder):
 
 
 def test_a_diverged_network_is_not_written(tmp_path):
-    given = arguments()
+    given = inputs()
     with torch.no_grad():
-        next(given["net"].decoder.parameters()).fill_(float("nan"))
+        next(given.network.net.decoder.parameters()).fill_(float("nan"))
     with pytest.raises(ExportError, match=r"candidate [0-9a-f]{16} \(mobilenetv3_small, lraspp\) is not exported.*NaN"):
-        write_bundle(tmp_path / "bundle", **given)
+        write_bundle(tmp_path / "bundle", given)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_failed_write_leaves_the_older_bundle(folder):
     before = (folder / "manifest.json").read_bytes()
     with pytest.raises(ValueError, match="class_names 2"):
-        write_bundle(folder, **arguments(class_names=("a", "b"), labels=None))
+        write_bundle(folder, inputs(class_names=("a", "b"), labels=None))
     assert (folder / "manifest.json").read_bytes() == before
     read_bundle(folder)
 
@@ -221,15 +240,15 @@ def test_a_failed_write_leaves_the_older_bundle(folder):
 )
 def test_wrong_use_is_a_value_error(tmp_path, changes, words):
     with pytest.raises(ValueError, match=words):
-        write_bundle(tmp_path / "bundle", **arguments(**changes))
+        write_bundle(tmp_path / "bundle", inputs(**changes))
     assert not list(tmp_path.iterdir())
 
 
 def test_checkpoint_origin_palette_and_missing_labels(tmp_path):
     (tmp_path / "epoch9.pt").write_bytes(b"weights")
     palette = ((0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255))
-    given = arguments(checkpoint=tmp_path / "epoch9.pt", palette=palette, labels=None, profile=get_profile("local-cpu"))
-    bundle = write_bundle(tmp_path / "bundle", **given)
+    given = inputs(checkpoint=tmp_path / "epoch9.pt", palette=palette, labels=None, profile=get_profile("local-cpu"))
+    bundle = write_bundle(tmp_path / "bundle", given)
     assert bundle.manifest["checkpoint"]["name"] == "epoch9.pt"
     assert bundle.manifest["classes"]["palette"] == [list(colour) for colour in palette]
     assert bundle.manifest["parity"]["miou_torch"] is None
@@ -277,7 +296,7 @@ def test_measurements_added_at_once_all_stay(folder):
 )
 def test_families_pass_parity_and_the_nano_check(tmp_path, family, decoder):
     candidate, net = made(family, decoder=decoder, prune_ratio=0.5)
-    bundle = write_bundle(tmp_path / family, **arguments(net=net, candidate=candidate))
+    bundle = write_bundle(tmp_path / family, inputs(net=net, candidate=candidate))
     assert bundle.manifest["parity"]["max_rel_error"] < 1e-4
     assert bundle.manifest["lint"]["summary"] == "nothing known against running on jetson-nano"
     assert bundle.manifest["network"]["macs"] > 0

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from exports import read_network, write_network
+from exports import TrainedNetwork, read_network, write_network
 from search_spaces import get_space
 from search_spaces._common.errors import UserError
 from search_spaces.candidate import Candidate
@@ -27,7 +27,7 @@ def candidate() -> Candidate:
 
 def test_a_network_comes_back_with_all_that_is_needed_to_run_it(candidate: Candidate, tmp_path: Path):
     net = get_space("encoder_decoder", {}).build_pruned(candidate, 3).eval()
-    write_network(tmp_path / "net.pt", net, candidate, input_hw=(64, 96), **FACTS)
+    write_network(tmp_path / "net.pt", TrainedNetwork(net, candidate, input_hw=(64, 96), **FACTS))
     back = read_network(tmp_path / "net.pt")
     image = torch.randn(1, 3, 64, 96)
     assert torch.equal(back.net(image), net(image)) and not back.net.training
@@ -45,12 +45,7 @@ def test_what_is_no_network_is_refused_with_the_next_step(candidate: Candidate, 
     with pytest.raises(UserError, match=r"training state.*paretoseg export"):
         read_network(tmp_path / "last.pt")
     other = Candidate(candidate.space, candidate.space_version, {**candidate.params, "decoder": "lraspp"})
-    write_network(
-        tmp_path / "wrong.pt",
-        get_space("encoder_decoder", {}).build_pruned(candidate, 3),
-        other,
-        input_hw=(64, 96),
-        **FACTS,
-    )
+    net = get_space("encoder_decoder", {}).build_pruned(candidate, 3)
+    write_network(tmp_path / "wrong.pt", TrainedNetwork(net, other, input_hw=(64, 96), **FACTS))
     with pytest.raises(UserError, match="do not fit the network"):
         read_network(tmp_path / "wrong.pt")

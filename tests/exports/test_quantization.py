@@ -14,13 +14,24 @@ import pytest
 import torch
 from torch import nn
 
-from exports import ExportError, OnnxSession, export_onnx, get_profile, read_bundle, read_network, write_bundle
+from exports import (
+    BundleInputs,
+    ExportError,
+    OnnxSession,
+    TrainedNetwork,
+    export_onnx,
+    get_profile,
+    read_bundle,
+    read_network,
+    write_bundle,
+)
 from exports.onnx.export import onnx_model
 from exports.onnx.parity import check_quantized
 from exports.quantization.net import GraphNet
 from exports.quantization.qdq import export_quantized, qdq_model
 from exports.quantization.quantize import half_precision, pack_quantized, quantize, unpack_quantized
 from search_spaces import get_space
+from search_spaces._common.palette import spread_palette
 
 HW = (64, 96)
 SPACE = get_space("encoder_decoder", {"resolutions_px": [list(HW)]})
@@ -207,7 +218,7 @@ def test_a_bundle_in_int8_holds_the_quantized_network_and_says_so(tmp_path: Path
     )
     net = network("mobilenetv2")
     quantized = quantize(net, HW, [images(8)])
-    given = {
+    network_facts = {
         "net": net,
         "candidate": candidate,
         "input_hw": HW,
@@ -215,14 +226,18 @@ def test_a_bundle_in_int8_holds_the_quantized_network_and_says_so(tmp_path: Path
         "mean": (0.5, 0.5, 0.5),
         "std": (0.2, 0.2, 0.2),
         "ignore_index": 255,
+        "precision": "int8",
+    }
+    given = {
+        "palette": spread_palette(5),
         "images": images(2, seed=5).numpy(),
         "labels": None,
         "profile": get_profile("local-cpu"),
         "facts": {},
         "config_yaml": "study: demo\n",
-        "precision": "int8",
     }
-    write_bundle(tmp_path / "bundle", **given, quantized=quantized)
+    inputs = BundleInputs(TrainedNetwork(**network_facts, quantized=quantized), **given)
+    write_bundle(tmp_path / "bundle", inputs)
     bundle = read_bundle(tmp_path / "bundle")
     facts = bundle.manifest["precision"]
     assert facts["name"] == "int8" and facts["integer_convolutions"] == facts["convolutions"] > 10
@@ -235,4 +250,4 @@ def test_a_bundle_in_int8_holds_the_quantized_network_and_says_so(tmp_path: Path
         assert torch.equal(trained.delivered()(images(1)), quantized(images(1)))
         assert torch.equal(trained.net(images(1)), net(images(1)))
     with pytest.raises(ValueError, match="needs a quantized network"):
-        write_bundle(tmp_path / "other", **given)
+        BundleInputs(TrainedNetwork(**network_facts), **given)

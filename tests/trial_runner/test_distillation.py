@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from exports import read_network, write_network
+from exports import TrainedNetwork, read_network, write_network
 from search_spaces import SegmentationNet, get_space
 from search_spaces._common.errors import UserError
 from search_spaces.candidate import Candidate
@@ -30,16 +30,10 @@ def teacher(tmp_path: Path) -> tuple[Path, SegmentationNet]:
     candidate = Candidate(default.space, default.space_version, {**default.params, "width": 0.25})
     net = space.build_pruned(candidate, 14).eval()
     names = tuple(f"c{i}" for i in range(14))
-    write_network(
-        tmp_path / "teacher.pt",
-        net,
-        candidate,
-        input_hw=(64, 96),
-        class_names=names,
-        ignore_index=255,
-        mean=(0, 0, 0),
-        std=(1, 1, 1),
+    trained = TrainedNetwork(
+        net, candidate, input_hw=(64, 96), class_names=names, ignore_index=255, mean=(0, 0, 0), std=(1, 1, 1)
     )
+    write_network(tmp_path / "teacher.pt", trained)
     return tmp_path / "teacher.pt", net
 
 

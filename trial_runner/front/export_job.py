@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from exports import get_profile, write_bundle, write_network
+from exports import BundleInputs, TrainedNetwork, get_profile, write_bundle, write_network
 from exports.quantization.quantize import QuantizedNet, unpack_quantized
+from objectives.data import DatasetInfo
 from search_spaces import SegmentationNet, get_space
 from search_spaces._common.errors import UserError
 from search_spaces._common.references import add_import_folder
@@ -81,19 +82,7 @@ def write_trained(spec: TrialSpec, path: Path) -> Path:
     """
     info = open_split(spec.config.data, "val", spec.config.study.seed).info
     space = get_space(spec.config.space.name, spec.config.space.arguments())
-    write_network(
-        path,
-        trained_net(spec, info.num_classes),
-        spec.candidate,
-        input_hw=space.input_hw(spec.candidate),
-        class_names=info.class_names,
-        ignore_index=info.ignore_index,
-        mean=MEAN,
-        std=STD,
-        data_kind=info.name,
-        precision=spec.precision,
-        quantized=quantized_net(spec),
-    )
+    write_network(path, _trained_network(spec, info, space.input_hw(spec.candidate), data_kind=info.name))
     return path
 
 
@@ -109,27 +98,34 @@ def export_trial(order: ExportOrder) -> Path:
     space = get_space(spec.config.space.name, spec.config.space.arguments())
     hw = space.input_hw(spec.candidate)
     info, _, val = load_splits(spec, hw)
-    net = trained_net(spec, len(info.class_names))
     count = min(spec.config.export.parity_images, len(val.images))
-    bundle = write_bundle(
-        order.folder,
-        net=net,
-        candidate=spec.candidate,
-        input_hw=hw,
-        class_names=info.class_names,
+    inputs = BundleInputs(
+        network=_trained_network(spec, info, hw),
         palette=info.palette,
-        mean=MEAN,
-        std=STD,
-        ignore_index=info.ignore_index,
         images=normalise(val.images[:count], torch.device("cpu")).numpy(),
         labels=[val.labels[index] for index in range(count)],
         profile=get_profile(spec.config.device.name),
         facts=order.facts,
         config_yaml=order.config_yaml,
+    )
+    return write_bundle(order.folder, inputs).dir
+
+
+def _trained_network(
+    spec: TrialSpec, info: DatasetInfo, input_hw: tuple[int, int], data_kind: str | None = None
+) -> TrainedNetwork:
+    return TrainedNetwork(
+        net=trained_net(spec, info.num_classes),
+        candidate=spec.candidate,
+        input_hw=input_hw,
+        class_names=info.class_names,
+        ignore_index=info.ignore_index,
+        mean=MEAN,
+        std=STD,
+        data_kind=data_kind,
         precision=spec.precision,
         quantized=quantized_net(spec),
     )
-    return bundle.dir
 
 
 def settle_as_helper() -> None:

@@ -1,14 +1,20 @@
-"""Is this folder a bundle that we can read, and is it whole?"""
+"""Reading a bundle: its manifest, its networks, and the check that the folder is complete and unchanged."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from exports.bundle.lock import locked_parent
+from exports.network_file import read_network
 from search_spaces._common.errors import UserError
+from search_spaces.candidate import Candidate
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -16,6 +22,73 @@ MANIFEST = "manifest.json"
 _KEYS = ("candidate", "profile", "input", "output", "classes", "parity", "lint", "facts", "files", "measurements")
 # what a board or a file manager leaves beside the files of a bundle
 _TOLERATED = (".plan", ".engine", ".cache")
+
+
+@dataclass(frozen=True)
+class ExportBundle:
+    """A bundle on disk.
+
+    Attributes:
+        dir: its folder.
+        manifest: the content of ``manifest.json``.
+    """
+
+    dir: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def onnx_path(self) -> Path:
+        return self.dir / "model.onnx"
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return self.dir / "model.pt"
+
+    @property
+    def preview_path(self) -> Path:
+        return self.dir / "preview.png"
+
+    @property
+    def candidate(self) -> Candidate:
+        return Candidate.from_dict(self.manifest["candidate"])
+
+    @property
+    def input_hw(self) -> tuple[int, int]:
+        """Height and width of the input in pixels."""
+        return self.manifest["input"]["height_px"], self.manifest["input"]["width_px"]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(self.manifest["classes"]["names"])
+
+    @property
+    def measurements(self) -> tuple[Mapping[str, Any], ...]:
+        """What ``add_measurement`` added, oldest first."""
+        return tuple(self.manifest["measurements"])
+
+
+def read_bundle(folder: Path) -> ExportBundle:
+    """Open a bundle and verify it: schema version, that every file is there, unchanged, and nothing was added.
+
+    Engines built beside it (``*.plan``, ``*.engine``, ``*.cache``) and hidden files are no part of the bundle.
+
+    Raises:
+        UserError: naming the folder or the file, and what to do.
+    """
+    manifest = read_manifest(folder)
+    with locked_parent(folder, shared=True):
+        manifest = read_manifest(folder)
+        verify_files(folder, manifest)
+    return ExportBundle(folder, manifest)
+
+
+def load_network(bundle: ExportBundle) -> nn.Module:
+    """The trained torch network of a bundle, on the CPU, in evaluation mode; for fine-tuning or another export.
+
+    Raises:
+        UserError: the search space of the candidate is unknown here or has another version.
+    """
+    return read_network(bundle.checkpoint_path).net
 
 
 def sha256_of(path: Path) -> str:

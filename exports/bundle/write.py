@@ -1,0 +1,93 @@
+"""Writing a bundle: one folder with a trained network and all an engineer needs to run it on a device."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from exports.bundle.inputs import BundleInputs
+from exports.bundle.lock import locked_parent, replaced_folder
+from exports.bundle.manifest import bundle_manifest
+from exports.bundle.preview import write_preview
+from exports.bundle.read import ExportBundle, read_manifest, sha256_of
+from exports.bundle.readme import bundle_readme
+from exports.errors import ExportError
+from exports.network_file import write_network
+from exports.onnx.export import OnnxFile, export_onnx
+from exports.onnx.parity import ParityReport, check_parity, check_quantized
+from exports.onnx.runtime import OnnxSession
+from exports.quantization.qdq import export_quantized
+from search_spaces._common.files import write_json
+from search_spaces.candidate import Candidate
+
+
+def write_bundle(folder: Path, inputs: BundleInputs) -> ExportBundle:
+    """Export a network, check it against torch, and write all of it as one folder, or nothing.
+
+    A network in INT8 is exported in Q/DQ form and compared with its simulation in torch.
+
+    An existing folder is replaced when the new one is complete. Several processes may write the same folder: one of
+    the complete results stays.
+
+    Raises:
+        ExportError: the network cannot be exported, or the export does not agree with torch.
+        UserError: the folder cannot be written.
+        ValueError: the network has another number of classes than class names.
+    """
+    subject = _describe(inputs.network.candidate)
+    checkpoint = inputs.checkpoint
+    origin = None if checkpoint is None else {"name": checkpoint.name, "sha256": sha256_of(checkpoint)}
+    with replaced_folder(folder) as staging:
+        onnx_file, parity = _export(inputs, staging / "model.onnx", subject)
+        if not parity.passed:
+            raise ExportError(
+                f"{subject} is not exported: {parity.reason}. Choose another trial, or train this one again with a "
+                "lower learning rate."
+            )
+        write_network(staging / "model.pt", inputs.network)
+        (staging / "study.yaml").write_text(inputs.config_yaml)
+        write_preview(staging / "preview.png", OnnxSession(onnx_file.path), inputs)
+        manifest = bundle_manifest(onnx_file, inputs, parity=parity.to_dict(), checkpoint=origin)
+        (staging / "README.md").write_text(bundle_readme(manifest))
+        manifest["files"] = {
+            path.name: {"sha256": sha256_of(path), "bytes": path.stat().st_size} for path in sorted(staging.iterdir())
+        }
+        write_json(staging / "manifest.json", manifest)
+    return ExportBundle(folder, manifest)
+
+
+def add_measurement(folder: Path, measurement: Mapping[str, Any]) -> ExportBundle:
+    """Append ``measurement`` (plain JSON: device, latency_ms_p50, ...) to the manifest, atomically.
+
+    Raises:
+        UserError: the folder is no readable bundle, or cannot be written.
+        ValueError: ``measurement`` is not plain JSON.
+    """
+    json.dumps(measurement, allow_nan=False)
+    read_manifest(folder)
+    with locked_parent(folder):
+        manifest = read_manifest(folder)
+        manifest["measurements"] = [*manifest["measurements"], dict(measurement)]
+        write_json(folder / "manifest.json", manifest)
+    return ExportBundle(folder, manifest)
+
+
+def _export(inputs: BundleInputs, path: Path, subject: str) -> tuple[OnnxFile, ParityReport]:
+    network, opset = inputs.network, inputs.profile.opset
+    if network.quantized is None:
+        onnx_file = export_onnx(network.net, network.input_hw, path, opset=opset, subject=subject)
+    else:
+        onnx_file = export_quantized(network.quantized, path)
+    classes, names = onnx_file.output_shape[1], len(network.class_names)
+    if classes != names:
+        raise ValueError(f"the network has {classes} classes, class_names {names}")
+    if network.quantized is None:
+        return onnx_file, check_parity(network.net, path, inputs.images, inputs.labels, network.ignore_index)
+    return onnx_file, check_quantized(network.quantized, path, inputs.images, inputs.labels, network.ignore_index)
+
+
+def _describe(candidate: Candidate) -> str:
+    shape = ", ".join(str(candidate.params[key]) for key in ("family", "decoder") if key in candidate.params)
+    return f"candidate {candidate.id}" + (f" ({shape})" if shape else "")
