@@ -5,7 +5,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from hw_latency_model.types import KernelSpec, LatencyEstimate, Measurement, TargetEstimate, fingerprint_id
+from hw_latency_model.types import (
+    KernelSpec,
+    LatencyEstimate,
+    LatencyPredictor,
+    Measurement,
+    TargetEstimate,
+    fingerprint_id,
+)
 
 if TYPE_CHECKING:
     from hw_latency_model.board.calibration import calibrate_board
@@ -67,6 +74,7 @@ __all__ = [
     "KernelTable",
     "LatencyEstimate",
     "LatencyModel",
+    "LatencyPredictor",
     "LatencyReport",
     "LocalCpuDevice",
     "Measurement",

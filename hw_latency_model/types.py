@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +188,21 @@ class LatencyEstimate:
         if per_kernel:
             value["kernels"] = [{"name": name, "kind": kind, "latency_ms": ms} for name, kind, ms in self.per_kernel]
         return value
+
+
+class LatencyPredictor(Protocol):
+    """A function that ``device.latency_model`` names, such as ``mypkg.latency:predict``."""
+
+    def __call__(self, kernels: Sequence[KernelSpec], /) -> LatencyEstimate | float:
+        """Predict the latency of one image through a network.
+
+        Args:
+            kernels: the network's launches in its final, pruned shape, in order.
+
+        Returns:
+            An estimate with its interval, or milliseconds, which are an interval without width. A function with a parameter
+            ``precision`` is given ``fp32``, ``fp16`` or ``int8`` by that name.
+        """
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Literal
 
 from search_spaces._common.errors import UserError
 from search_spaces._common.names import unknown_name
+from search_spaces._common.references import is_reference
 
 if TYPE_CHECKING:
     from objectives.trial_record import TrialRecord
 
+Direction = Literal["maximize", "minimize"]
 Read = Callable[["TrialRecord"], float | None]
 Known = Literal["before", "epoch", "end"]
 
@@ -36,7 +38,7 @@ class Objective:
     """
 
     name: str
-    direction: Literal["maximize", "minimize"]
+    direction: Direction
     label: str
     unit: str
     known: Known
@@ -150,18 +152,44 @@ METRICS: dict[str, Objective] = {
 }
 
 
-def get_objective(name: str, *, budget: float | None = None, class_names: Sequence[str] = ()) -> Objective:
+def is_custom(name: str) -> bool:
+    """Return True for ``module:name`` of a metric of the user's own, False for ``class_iou:person``."""
+    return name.partition(":")[0] not in METRICS and is_reference(name)
+
+
+def _custom(name: str, direction: Direction | None, budget: float | None) -> Objective:
+    """A metric of the user's own, ``module:name``; its value is in the score of a full training."""
+    if direction is None:
+        raise UserError(f"the objective {name} is a function of your own: give it a direction, maximize or minimize.")
+
+    def read(record: TrialRecord) -> float | None:
+        return (record.score.metrics or {}).get(name) if record.score else None
+
+    label = name.rpartition(":")[2].replace("_", " ")
+    return Objective(name, direction, label, "", "end", read, budget=budget)
+
+
+def get_objective(
+    name: str,
+    *,
+    budget: float | None = None,
+    class_names: Sequence[str] = (),
+    direction: Direction | None = None,
+) -> Objective:
     """The objective of that name.
 
     Args:
-        name: a key of ``METRICS``; ``class_iou`` with a class, ``class_iou:person``.
+        name: a key of ``METRICS``; ``class_iou`` with a class, ``class_iou:person``; or ``module:name`` of a `SegmentationMetric`.
         budget: the worst value that is wanted.
         class_names: of the data set. Empty: not known here, and the objective of a class tells no value.
+        direction: of a metric of the user's own.
 
     Raises:
         UserError: there is no such objective, or no such class in the data.
     """
     kind, colon, class_name = name.partition(":")
+    if is_custom(name):
+        return _custom(name, direction, budget)
     if kind not in METRICS or bool(colon) != (kind == CLASS_IOU):
         known = [f"{CLASS_IOU}:CLASS" if item == CLASS_IOU else item for item in METRICS]
         raise unknown_name("objective", name, known)
@@ -191,4 +219,10 @@ def rung_values(objectives: Sequence[Objective], record: TrialRecord) -> tuple[f
 
     What only a full training tells is stood in for by mIoU, which it goes with.
     """
-    return tuple((MIOU if item.known == "end" else item).value(record) for item in objectives)
+    return tuple(_stand_in(item, record) if item.known == "end" else item.value(record) for item in objectives)
+
+
+def _stand_in(objective: Objective, record: TrialRecord) -> float:
+    """mIoU, or 1 - mIoU for what is to be minimised."""
+    miou = MIOU.value(record)
+    return miou if objective.direction == "maximize" else 1.0 - miou

@@ -24,6 +24,7 @@ class TrialScore:
         float_miou: val_miou of the same network before it was brought to that precision; None where that was not read.
         val_dice: mean over images of each image's class-mean Dice, as LPCVC takes it; None where it was not taken.
         corruption_miou: mIoU on the validation images by the corruption they went through; None where not taken.
+        metrics: values of the user's own metrics by their reference; None where the study has none, or before the end.
     """
 
     val_miou: float
@@ -38,6 +39,7 @@ class TrialScore:
     float_miou: float | None = None
     val_dice: float | None = None
     corruption_miou: Mapping[str, float] | None = None
+    metrics: Mapping[str, float] | None = None
 
     @property
     def fidelity(self) -> float:
@@ -56,7 +58,10 @@ class TrialScore:
         return sum(self.corruption_miou.values()) / len(self.corruption_miou)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"class_iou": list(self.class_iou)}
+        values = asdict(self) | {"class_iou": list(self.class_iou)}
+        if self.metrics is None:
+            del values["metrics"]
+        return values
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> TrialScore:

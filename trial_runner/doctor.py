@@ -173,6 +173,7 @@ def _objectives(config: StudyConfig) -> str:
     from objectives.objective import CLASS_IOU
     from trial_runner.constraints.cost import load_cost_models
     from trial_runner.study.objectives import objectives_of
+    from trial_runner.training.custom_metrics import load_metrics
     from trial_runner.training.trial import open_split
 
     # The data are looked at only for their classes: what is wrong with them is a finding of its own.
@@ -180,6 +181,7 @@ def _objectives(config: StudyConfig) -> str:
     info = open_split(config.data, "val", config.study.seed).info if names_class else None
     found = objectives_of(config, info.class_names if info else ())
     load_cost_models(config, found)
+    load_metrics(config)
     return ", ".join(objective.label for objective in found)
 
 

@@ -17,6 +17,7 @@ from objectives.data import SegmentationData, SplitArrays, decoded_parts, open_d
 from objectives.dice import MeanImageDice, lpcvc_score
 from objectives.metrics import ConfusionMatrix
 from search_spaces._common.errors import UserError
+from search_spaces._common.references import add_import_folder, is_reference
 from search_spaces.networks.segmentation_net import upsample_logits
 from trial_runner.config.study import DataSection, RobustnessSection
 from trial_runner.training.batches import normalise
@@ -84,6 +85,8 @@ def open_network(source: Path) -> tuple[TrainedNetwork, DataSection | None, int]
     bundle = read_bundle(source)
     config = _study_yaml(bundle)
     section = DataSection.model_validate(config["data"]) if "data" in config else None
+    python_path = config.get("study", {}).get("python_path")
+    add_import_folder(Path(python_path) if python_path else None)
     return read_network(bundle.checkpoint_path), section, int(config["study"]["seed"]) if section else 0
 
 
@@ -176,6 +179,8 @@ def _open(
         )
     if section is not None and section.kind == kind:
         return open_split(section.model_copy(update={"root": root}) if root else section, split, seed)
-    if kind != "synthetic" and root is None:
+    if is_reference(kind):
+        add_import_folder(Path.cwd())
+    elif kind != "synthetic" and root is None:
         raise UserError(f"data of kind {kind} lie in a folder. Add --data and the folder.")
     return open_dataset(kind, root=root, split=split)

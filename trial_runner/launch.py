@@ -45,6 +45,7 @@ from trial_runner.search.samplers import make_sampler
 from trial_runner.study.objectives import changed_objectives, note_class_names, objectives_of, open_configured
 from trial_runner.study.paths import StudyPaths
 from trial_runner.study.storage import DriverLease
+from trial_runner.training.custom_metrics import load_metrics
 from trial_runner.training.trial import open_split
 
 _CONFIG = "config"
@@ -90,6 +91,7 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
             say(model.provenance)
     usual, *others = latency_models.values()
     objectives = objectives_of(config, info.class_names)
+    load_metrics(config)
     cost_models = load_cost_models(config, objectives)
     existing = open_configured(config, create=True)
     seed = config.study.seed + 1009 * len(existing.get_trials(deepcopy=False))
@@ -221,6 +223,10 @@ def _incomparable(previous: dict[str, object], config: StudyConfig) -> str | Non
     offered = space.get("precisions") if isinstance(space, dict) else None
     if offered != config.space.precisions:
         return f"space.precisions ({offered!r}, now {config.space.precisions!r})"
+    data = previous.get("data")
+    options = data.get("options", {}) if isinstance(data, dict) else {}
+    if options != config.data.options:
+        return f"data.options ({options!r}, now {config.data.options!r})"
     options = space.get("options", {}) if isinstance(space, dict) else {}
     if config.space.custom and options != config.space.options:  # they may change what a candidate's id stands for
         return f"space.options ({options!r}, now {config.space.options!r})"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from objectives.data.ade20k import open_ade20k
 from objectives.data.base import SPLITS, DatasetError, SegmentationData
@@ -17,6 +18,7 @@ from objectives.data.lpcvc import open_lpcvc
 from objectives.data.rellis3d import open_rellis3d
 from objectives.data.synthetic import open_synthetic
 from objectives.data.voc import open_voc
+from search_spaces._common.references import check_arguments, is_reference, parameters_of, resolve_callable
 
 KINDS: dict[str, Callable[..., SegmentationData]] = {
     "synthetic": open_synthetic,
@@ -30,6 +32,22 @@ KINDS: dict[str, Callable[..., SegmentationData]] = {
 }
 
 
+class DatasetOpener(Protocol):
+    """A function that ``data.kind`` names, such as ``mypkg.data:open_mine``."""
+
+    def __call__(self, root: Path | None, split: str, /, **options: Any) -> SegmentationData:
+        """Open one split.
+
+        Args:
+            root: ``data.root`` of the study; None where it has none.
+            split: train, val or test.
+            options: ``data.options`` of the study, by name.
+
+        Returns:
+            The split, files listed but not read; `InMemoryData` holds arrays, `FileData` reads images and labels.
+        """
+
+
 def known_options(kind: str) -> tuple[str, ...]:
     """Names of the options that ``open_dataset`` takes for ``kind``."""
     return tuple(name for name in inspect.signature(KINDS[kind]).parameters if name not in ("root", "split"))
@@ -39,7 +57,7 @@ def open_dataset(kind: str, *, root: Path | None, split: str, **options: Any) ->
     """One split of a data set. Files are listed and paired, not yet read: ``check()`` does that.
 
     Args:
-        kind: a key of ``KINDS``.
+        kind: a key of ``KINDS``, or ``module:name`` of a `DatasetOpener`.
         root: the data set's folder; None for synthetic.
         split: train, val or test.
         options: see the opener of the kind, e.g. ``images, height_px, width_px, seed`` of synthetic.
@@ -47,6 +65,8 @@ def open_dataset(kind: str, *, root: Path | None, split: str, **options: Any) ->
     Raises:
         DatasetError: unknown kind, split or option, root or split not there, images and labels that do not pair.
     """
+    if is_reference(kind):
+        return _open_custom(kind, root, split, options)
     if kind not in KINDS:
         raise DatasetError(f"data set kind must be one of {', '.join(KINDS)}, but is {kind!r}{_nearest(kind, KINDS)}")
     if split not in SPLITS:
@@ -57,6 +77,21 @@ def open_dataset(kind: str, *, root: Path | None, split: str, **options: Any) ->
             offered = f"its options are {', '.join(known)}" if known else "it has no options"
             raise DatasetError(f"data set {kind} has no option {name!r}: {offered}{_nearest(name, known)}")
     return KINDS[kind](root, split, **options)
+
+
+def _open_custom(reference: str, root: Path | None, split: str, options: Mapping[str, Any]) -> SegmentationData:
+    opener = resolve_callable(reference, "data.kind")
+    names = list(parameters_of(opener))
+    if len(names) < 2:
+        raise DatasetError(f"data.kind {reference} must take (root, split, **options), but takes ({', '.join(names)}).")
+    check_arguments(f"data set {reference!r}", functools.partial(opener, root, split), options)
+    data = opener(root, split, **options)
+    if not isinstance(data, SegmentationData):
+        raise DatasetError(
+            f"data.kind {reference} must return a SegmentationData, such as objectives.data.InMemoryData, "
+            f"but returned a {type(data).__name__}."
+        )
+    return data
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,14 @@ def resolve_callable(reference: str, what: str) -> Any:
     return found
 
 
+def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Parameters of a function or constructor by name; none for one written in C that does not tell them."""
+    try:
+        return inspect.signature(function).parameters
+    except ValueError:
+        return {}
+
+
 def check_arguments(what: str, function: Callable[..., Any], given: Iterable[str], also: Iterable[str] = ()) -> None:
     """Compare the names of options with a function's or constructor's parameters.
 
@@ -80,7 +88,7 @@ def check_arguments(what: str, function: Callable[..., Any], given: Iterable[str
     Raises:
         UserError: an option is not a parameter (the message names the nearest), or a parameter without default has no option.
     """
-    parameters = inspect.signature(function).parameters.values()
+    parameters = parameters_of(function).values()
     named = [item for item in parameters if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)]
     known = [*(item.name for item in named), *also]
     if not any(item.kind is item.VAR_KEYWORD for item in parameters):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from search_spaces._common.errors import UserError
-from search_spaces._common.references import check_arguments, resolve
+from search_spaces._common.references import check_arguments, parameters_of, resolve
 from search_spaces.candidate import Candidate, ParamValue
 from search_spaces.dimensions import Dimension, dimension_of
 from search_spaces.space import SearchSpace
@@ -146,7 +145,9 @@ def custom_space(reference: str, options: Mapping[str, Any]) -> SearchSpace:
     elif callable(found):
         whole = isinstance(found, type) and issubclass(found, SearchSpace)
         check_arguments(what, found, options, also=() if whole else _COMMON)
-        own = {key: value for key, value in options.items() if whole or key not in _COMMON or _takes(found, key)}
+        own = {
+            key: value for key, value in options.items() if whole or key not in _COMMON or key in parameters_of(found)
+        }
         common = {key: value for key, value in options.items() if key not in own}
         made = found(**own)
     else:
@@ -159,7 +160,3 @@ def custom_space(reference: str, options: Mapping[str, Any]) -> SearchSpace:
         f"space.name is {reference!r}, which is, or gives, a {type(made).__name__}: it must be a subclass of "
         "paretoseg.NetworkSpace or paretoseg.SearchSpace, or a function that returns an instance of one."
     )
-
-
-def _takes(function: Any, option: str) -> bool:
-    return option in inspect.signature(function).parameters

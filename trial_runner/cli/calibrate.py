@@ -71,6 +71,11 @@ def calibrate_here(arguments: argparse.Namespace, say: Callable[[str], None]) ->
     from trial_runner.training.trial import open_split
 
     config = study_config(arguments)
+    if config.device.predictor is not None:
+        raise UserError(
+            f"device.latency_model is {config.device.predictor}, a function, which is not calibrated. Give the path of a "
+            "latency_model.json to calibrate, or launch the study as it is."
+        )
     name = arguments.device or config.device.name
     if name != config.device.name:
         raise UserError(

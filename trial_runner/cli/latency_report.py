@@ -81,6 +81,11 @@ def _model(arguments: argparse.Namespace, config: StudyConfig | None) -> tuple[L
     precision = arguments.precision or (config.device.precision if config else "fp16")
     path = Path("runs") / device / MODEL_FILE
     if config and device == config.device.name:
+        if config.device.predictor is not None:
+            raise UserError(
+                f"device.latency_model is {config.device.predictor}, a function, of which nothing was measured. "
+                "Name a latency model with --model."
+            )
         path = config.device.model_path(precision)
     if path.is_file() or device == "local-cpu":
         return LatencyModel.load(path), path.parent

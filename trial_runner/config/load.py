@@ -70,7 +70,9 @@ def resolve_paths(config: StudyConfig, folder: Path) -> StudyConfig:
     data = config.data.model_copy(update={"root": (folder / root.expanduser()).resolve() if root else None})
     device = config.device
     models = {precision: (folder / path.expanduser()).resolve() for precision, path in device.latency_models.items()}
-    model = (folder / device.latency_model.expanduser()).resolve()
+    model = device.latency_model
+    if device.predictor is None:
+        model = (folder / model.expanduser()).resolve()
     board = (folder / device.board.expanduser()).resolve() if device.board else None
     weights = config.training.weights
     if weights not in ("none", "hub"):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from exports.profiles import PROFILES
-from objectives.objective import LATENCY, OBJECTIVES, get_objective
+from objectives.objective import LATENCY, OBJECTIVES, get_objective, is_custom
 from search_spaces._common.errors import UserError
 from search_spaces._common.references import is_reference
 from search_spaces.candidate import Candidate, Precision
@@ -49,11 +50,18 @@ class StudySection(Section):
     omitted_at_default = frozenset({"python_path"})
 
 
+DATA_KINDS = ("synthetic", "camvid", "lpcvc", "cityscapes", "ade20k", "voc", "rellis3d", "folder")
+
+
 class DataSection(Section):
     """What is learnt. Numbers of images and sizes apply to the synthetic scenes; ``val_fraction`` holds that share of the training
-    images out where a data set of kind lpcvc or folder has no validation split."""
+    images out where a data set of kind lpcvc or folder has no validation split. ``kind``: one of `DATA_KINDS`, or ``module:name`` of
+    an opener of one's own, which is given ``options``."""
 
-    kind: Literal["synthetic", "camvid", "lpcvc", "cityscapes", "ade20k", "voc", "rellis3d", "folder"]
+    omitted_at_default = frozenset({"options"})
+
+    kind: str
+    options: dict[str, Any] = Field(default_factory=dict)
     root: Path | None = None
     train_images: Positive = 240
     val_images: Positive = 60
@@ -61,13 +69,32 @@ class DataSection(Section):
     image_width_px: Positive = 128
     val_fraction: float | None = Field(default=None, gt=0, lt=1)
 
+    @property
+    def custom(self) -> bool:
+        """True for a data set of the user's own, named by a reference."""
+        return is_reference(self.kind)
+
+    @model_validator(mode="after")
+    def _known_kind(self) -> DataSection:
+        if self.kind not in DATA_KINDS and not self.custom:
+            near = difflib.get_close_matches(self.kind, DATA_KINDS, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ValueError(
+                f"data.kind must be one of {', '.join(DATA_KINDS)}, or module:name of your own; {hint}correct it"
+            )
+        if self.options and not self.custom:
+            raise ValueError(
+                f"data.options is for a data set of your own, module:name; {self.kind} takes none: leave it out"
+            )
+        return self
+
     @model_validator(mode="after")
     def _needs_root(self) -> DataSection:
         if self.val_fraction is not None and self.kind not in ("lpcvc", "folder"):
             raise ValueError(
                 f"data.val_fraction is for the kinds lpcvc and folder; {self.kind} has a split of its own: leave it out"
             )
-        if self.kind != "synthetic" and self.root is None:
+        if self.kind != "synthetic" and not self.custom and self.root is None:
             raise ValueError(f"data.kind {self.kind} reads a folder: set data.root to where it lies")
         return self
 
@@ -93,10 +120,15 @@ class DeviceSection(Section):
             )
         return self
 
+    @property
+    def predictor(self) -> str | None:
+        """Reference to a latency function of the user's own, where ``latency_model`` is none of a file."""
+        return str(self.latency_model) if is_reference(str(self.latency_model)) else None
+
     def model_path(self, precision: Precision) -> Path:
         """Where the latency model of a precision lies: of another one than ``precision``, unless it is given, in a folder beside
         ``latency_model``'s, whose name ends in the precision."""
-        if precision == self.precision:
+        if precision == self.precision or (self.predictor and precision not in self.latency_models):
             return self.latency_model
         folder = self.latency_model.parent
         beside = folder.parent / f"{folder.name}-{precision}" / self.latency_model.name
@@ -106,8 +138,11 @@ class DeviceSection(Section):
 class ObjectiveSection(Section):
     """One axis of the front, a name or a name with a budget: the worst value that is wanted. Latency's is the device's."""
 
+    omitted_at_default = frozenset({"direction"})
+
     name: str
     budget: float | None = None
+    direction: Literal["maximize", "minimize"] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -117,9 +152,11 @@ class ObjectiveSection(Section):
     @model_validator(mode="after")
     def _known(self) -> ObjectiveSection:
         try:
-            get_objective(self.name)
+            objective = get_objective(self.name, direction=self.direction)
         except UserError as error:
             raise ValueError(str(error).rstrip(".")) from error
+        if self.direction not in (None, objective.direction):
+            raise ValueError(f"{self.name} is to {objective.direction}: leave its direction out")
         if self.name == LATENCY.name and self.budget is not None:
             raise ValueError("the budget of latency_ms is device.latency_budget_ms: leave it out here")
         return self
@@ -158,12 +195,19 @@ class FinalTrainingSection(Section):
     time_share: float = Field(default=0.4, gt=0, lt=1)
 
 
+SAMPLERS = ("tpe", "nsga2", "gp", "random")
+HUB = "optunahub"
+
+
 class SearchSection(Section):
     """How many candidates are trained, chosen by whom. Refused and repeated proposals do not count as trials.
     ``start: spread`` makes the first ``startup_trials`` networks spread over the latency budget, fastest first, instead of what the
     sampler draws; ``start_with_default`` puts the space's default network before them."""
 
-    sampler: Literal["tpe", "nsga2", "gp", "random"] = "tpe"
+    omitted_at_default = frozenset({"sampler_options"})
+
+    sampler: str = "tpe"
+    sampler_options: dict[str, Any] = Field(default_factory=dict)
     trials: Positive = 32
     startup_trials: Positive = 10
     start: Literal["sampler", "spread"] = "sampler"
@@ -171,6 +215,19 @@ class SearchSection(Section):
     time_budget_minutes: float | None = Field(default=None, gt=0)
     early_stopping: EarlyStoppingSection = EarlyStoppingSection()
     final_training: FinalTrainingSection = FinalTrainingSection()
+
+    @model_validator(mode="after")
+    def _known_sampler(self) -> SearchSection:
+        own = self.sampler not in SAMPLERS
+        if own and not is_reference(self.sampler):
+            raise ValueError(
+                f"search.sampler must be one of {', '.join(SAMPLERS)}, module:name of your own, or optunahub:NAME; correct it"
+            )
+        if self.sampler_options and not own:
+            raise ValueError(
+                f"search.sampler_options is for a sampler of your own; {self.sampler} takes none: leave it out"
+            )
+        return self
 
 
 class ComputeSection(Section):
@@ -227,7 +284,9 @@ class StudyConfig(Section):
     @property
     def references(self) -> dict[str, str]:
         """The ``module:name`` references of the study by their key."""
-        named = {"space.name": self.space.name}
+        named = {"space.name": self.space.name, "data.kind": self.data.kind, "search.sampler": self.search.sampler}
+        named |= {"device.latency_model": str(self.device.latency_model)}
+        named |= {f"objectives.{at}.name": item.name for at, item in enumerate(self.objectives) if is_custom(item.name)}
         return {key: value for key, value in named.items() if is_reference(value)}
 
     @property

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from hw_latency_model import LatencyModel
 from hw_latency_model.kernels.candidate_kernels import CandidateKernels
 from hw_latency_model.kernels.pruning_costs import macs_of
 from hw_latency_model.kernels.runtimes import runtime_of
+from hw_latency_model.model.custom import PredictsLatency
+from hw_latency_model.types import KernelSpec
 from search_spaces import SearchSpace
+from search_spaces._common.errors import UserError
 from search_spaces.candidate import Candidate
 from search_spaces.pruning.allocation import Sensitivity, allocate_sparsity, score_sensitivity
 from search_spaces.pruning.prune import CHANNEL_MULTIPLE, channel_groups, uniform_plan
@@ -35,9 +37,9 @@ class ChannelPlans:
         self,
         space: SearchSpace,
         num_classes: int,
-        model: LatencyModel,
+        model: PredictsLatency,
         training: TrainingSection,
-        others: Iterable[LatencyModel] = (),
+        others: Iterable[PredictsLatency] = (),
     ) -> None:
         self._space, self._num_classes, self._usual = space, num_classes, model.precision
         self._pruning, self._weights = training.pruning, training.weights
@@ -73,11 +75,11 @@ class ChannelPlans:
             groups, terms, ratio, multiple=multiple, sensitivity=self._weight_sensitivity(candidate)
         )
 
-    def _by_latency(self, candidate: Candidate, kernels: CandidateKernels, model: LatencyModel) -> dict[str, int]:
+    def _by_latency(self, candidate: Candidate, kernels: CandidateKernels, model: PredictsLatency) -> dict[str, int]:
         """Costs that add up by kernel are an approximation: what they promise is asked for until the model itself agrees."""
         groups, ratio = kernels.groups(candidate), self._space.prune_ratio(candidate)
         multiple = self._pruning.channel_multiple
-        terms = kernels.dense_costs(candidate, lambda parts: [ms for _, _, ms in model.predict(parts).per_kernel])
+        terms = kernels.dense_costs(candidate, lambda parts: _kernel_ms(model, parts))
         even = uniform_plan(groups, ratio, multiple)
         allowed_ms = model.predict(kernels.planned(candidate, even)).latency_ms
         share = 1.0
@@ -97,3 +99,13 @@ class ChannelPlans:
         return score_sensitivity(
             {group.root: channel_scores(modules, group, method).tolist() for group in channel_groups(net)}
         )
+
+
+def _kernel_ms(model: PredictsLatency, parts: Sequence[KernelSpec]) -> list[float]:
+    times = [ms for _, _, ms in model.predict(parts).per_kernel]
+    if len(times) != len(parts):
+        raise UserError(
+            f"training.pruning.allocation is latency, which needs the time of each kernel, but {model.provenance}, which gives none. "
+            "Return them as per_kernel of the LatencyEstimate, or set the allocation to uniform."
+        )
+    return times

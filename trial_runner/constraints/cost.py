@@ -12,6 +12,7 @@ from objectives.objective import ENERGY, LATENCY, MACS, MEMORY, PARAMS, Objectiv
 from objectives.trial_record import CostEstimate
 from search_spaces import SearchSpace
 from search_spaces._common.errors import UserError
+from search_spaces._common.references import is_reference
 from search_spaces.candidate import Candidate
 from search_spaces.pruning.prune import prune_network
 from trial_runner.config.study import StudyConfig
@@ -92,13 +93,19 @@ def load_cost_models(config: StudyConfig, objectives: Sequence[Objective]) -> li
     Raises:
         UserError: energy is an objective and there is no model of it; or a model is damaged or of another device.
     """
-    device, found = config.device, []
+    device, found = config.device, list[LatencyModel]()
     asked = sorted({item.name for item in objectives} & set(MODEL_FILES))
     for name, precision in product(asked, config.precisions):
         path = device.model_path(precision)
-        model = load_cost_model(path, name, device=device.name, precision=precision)
+        own = is_reference(str(path))  # a latency function has no folder with models of other costs
+        model = None if own else load_cost_model(path, name, device=device.name, precision=precision)
         if model is not None:
             found.append(model)
+        elif name == ENERGY and own:
+            raise UserError(
+                f"the objective {ENERGY} needs a model of energy beside device.latency_model, which is {path}, a function. "
+                "Take the objective out of the list, or give a metric of your own."
+            )
         elif name == ENERGY:
             raise UserError(
                 f"the objective {ENERGY} needs a model of energy at {path.with_name(MODEL_FILES[ENERGY])}, and there is "

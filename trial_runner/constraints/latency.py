@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from dashboards.text import milliseconds
-from hw_latency_model import LatencyEstimate, LatencyModel
+from hw_latency_model import LatencyEstimate
 from hw_latency_model.kernels.candidate_kernels import CandidateKernels
 from hw_latency_model.kernels.runtimes import runtime_of
 from hw_latency_model.kernels.table import MACS, KernelTable
+from hw_latency_model.model.custom import PredictsLatency
 from search_spaces import SearchSpace
 from search_spaces.candidate import Candidate
 
@@ -30,10 +31,10 @@ class LatencyGate:
         self,
         space: SearchSpace,
         num_classes: int,
-        model: LatencyModel,
+        model: PredictsLatency,
         budget_ms: float,
         plan_of: Callable[[Candidate], Plan | None] = lambda candidate: None,
-        others: Iterable[LatencyModel] = (),
+        others: Iterable[PredictsLatency] = (),
     ) -> None:
         self._usual = model.precision
         self._models = {item.precision: item for item in (*others, model)}

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from exports import get_profile
 from hw_latency_model import LatencyModel, LocalCpuDevice
 from hw_latency_model.bundled.load import calibrated_or_boxed
+from hw_latency_model.model.custom import CustomLatencyModel
 from search_spaces._common.errors import UserError
+from search_spaces._common.references import is_reference
 from search_spaces.candidate import Precision
 from trial_runner.config.study import StudyConfig
 
 
-def load_latency_models(config: StudyConfig) -> dict[Precision, LatencyModel]:
+def load_latency_models(config: StudyConfig) -> dict[Precision, LatencyModel | CustomLatencyModel]:
     """By precision, the study's ``device.precision`` first; a board's that was not calibrated comes from the box.
 
     Raises:
@@ -22,7 +25,7 @@ def load_latency_models(config: StudyConfig) -> dict[Precision, LatencyModel]:
     return {precision: load_latency_model(config, precision) for precision in (usual, *others)}
 
 
-def load_latency_model(config: StudyConfig, precision: Precision | None = None) -> LatencyModel:
+def load_latency_model(config: StudyConfig, precision: Precision | None = None) -> LatencyModel | CustomLatencyModel:
     """The study's latency model of a precision, of ``device.precision`` by default; of a board that was not calibrated, the one in
     the box.
 
@@ -32,6 +35,8 @@ def load_latency_model(config: StudyConfig, precision: Precision | None = None) 
     device = config.device
     precision = precision or device.precision
     path = device.model_path(precision)
+    if is_reference(str(path)):
+        return CustomLatencyModel.load(str(path), precision, get_profile(device.name).runtime)
     try:
         model = _load(path, device.name, precision)
     except UserError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -18,6 +19,7 @@ from hw_latency_model.file_names import STORE_FILE
 from hw_latency_model.local.calibration import subject_of
 from hw_latency_model.local.device import DEVICES
 from hw_latency_model.local.measure import FRONT_SETTINGS
+from hw_latency_model.model.custom import CustomLatencyModel
 from objectives.trial_record import TrialRecord, note_afterwards
 from search_spaces import get_space
 from search_spaces._common.errors import UserError
@@ -26,6 +28,7 @@ from search_spaces.describe import network_name
 from trial_runner.config.study import StudyConfig
 
 Say = Callable[[str], None]
+Models = Mapping[Precision, LatencyModel | CustomLatencyModel]
 
 _SLOW = 1.15
 _REPEATS = 2
@@ -36,7 +39,7 @@ def measure_after_launch(
     config: StudyConfig,
     study: optuna.Study,
     records: Sequence[TrialRecord],
-    models: Mapping[Precision, LatencyModel],
+    models: Models,
     say: Say,
 ) -> None:
     """Measure a launch's front where the study's device can be reached, on its ``device.board`` or here; else say how to."""
@@ -65,7 +68,7 @@ def measure_front(
     config: StudyConfig,
     study: optuna.Study,
     records: Iterable[TrialRecord],
-    models: Mapping[Precision, LatencyModel],
+    models: Models,
     say: Say,
 ) -> int:
     """Measure the exported, not yet measured records on the study's device, each in its own precision; how many were measured.
@@ -93,15 +96,17 @@ def measure_front(
             devices[precision] = get_device(config.device.name, precision)
         device, model = devices[precision], models[precision]
         subject = _subject(config, record)
-        measurement = _at_calibrated_speed(
-            Path(record.bundle) / "model.onnx", device, model.quality.reference_ms, subject=subject
-        )
+        reference_ms = model.quality.reference_ms if isinstance(model, LatencyModel) else math.inf
+        measurement = _at_calibrated_speed(Path(record.bundle) / "model.onnx", device, reference_ms, subject=subject)
         measurement = replace(measurement, family=str(record.params.get("family", "")))
         measured.setdefault(precision, []).append(measurement)
-        slowdown = measurement.reference_ms / model.quality.reference_ms
+        slowdown = measurement.reference_ms / reference_ms
         _note(study, record, measurement, slowdown, say)
     for precision, found in measured.items():
-        _teach(config.device.model_path(precision), models[precision], found)
+        model = models[precision]
+        if isinstance(model, CustomLatencyModel):  # it learns from nothing
+            continue
+        _teach(config.device.model_path(precision), model, found)
         of = f" of {precision}" if len(models) > 1 else ""
         say(f"the latency model{of} has learnt from {len(found)} measured network{'' if len(found) == 1 else 's'}")
     return len(todo)

@@ -11,6 +11,7 @@ import optuna
 from dashboards import update_study_page, upload_bundle, write_report
 from dashboards.web import open_artifact_store
 from hw_latency_model.file_names import REPORT_FILE
+from hw_latency_model.model.custom import CustomLatencyModel
 from objectives.pareto import pareto_front
 from objectives.trial_record import read_study
 from search_spaces._common.errors import UserError
@@ -34,7 +35,7 @@ def write_study_report(config: StudyConfig, study: optuna.Study, paths: StudyPat
         class_names=open_split(config.data, "val", config.study.seed).info.class_names,
         config_yaml=dump_config(config),
         calibration=_calibration(config),
-        latency_report=page if (page := config.device.latency_model.with_name(REPORT_FILE)).is_file() else None,
+        latency_report=_latency_report(config),
         device=config.device.name,
         latency_budget_ms=budget,
         rungs=config.search.early_stopping.rungs_epochs,
@@ -48,8 +49,15 @@ def _calibration(config: StudyConfig) -> dict[str, Any] | None:
         model = load_latency_model(config)
     except UserError:
         return None
-    facts = {**asdict(model.quality), "model_path": str(config.device.latency_model)}
-    return facts if model.calibrated else {"summary": model.provenance}
+    if isinstance(model, CustomLatencyModel) or not model.calibrated:
+        return {"summary": model.provenance}
+    return {**asdict(model.quality), "model_path": str(config.device.latency_model)}
+
+
+def _latency_report(config: StudyConfig) -> Path | None:
+    """The page on the latency model's errors, where there is one."""
+    page = config.device.latency_model.with_name(REPORT_FILE)
+    return page if config.device.predictor is None and page.is_file() else None
 
 
 def fill_dashboard(config: StudyConfig) -> StudyPaths:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -12,7 +12,9 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from objectives.trial_record import CONTINUES
-from trial_runner.config.study import SearchSection
+from search_spaces._common.errors import UserError
+from search_spaces._common.references import check_arguments, parameters_of, resolve_callable
+from trial_runner.config.study import HUB, SAMPLERS, SearchSection
 
 
 class _StudyWithoutCurves(optuna.Study):
@@ -81,6 +83,8 @@ class CurvelessSampler(BaseSampler):
 
 def make_sampler(config: SearchSection, seed: int) -> BaseSampler:
     """The sampler of a study. ``seed`` should differ from start to start: a resumed study must not repeat its proposals."""
+    if config.sampler not in SAMPLERS:
+        return CurvelessSampler(_custom_sampler(config.sampler, config.sampler_options, seed))
     if config.sampler == "random":
         return RandomSampler(seed=seed)
     if config.sampler == "nsga2":
@@ -90,3 +94,39 @@ def make_sampler(config: SearchSection, seed: int) -> BaseSampler:
     return CurvelessSampler(
         TPESampler(multivariate=True, n_startup_trials=config.startup_trials, seed=seed, n_ei_candidates=48)
     )
+
+
+def _custom_sampler(reference: str, options: Mapping[str, Any], seed: int) -> BaseSampler:
+    """The sampler of ``module:name``, a class or function that is given ``seed`` where it takes one, or of OptunaHub."""
+    factory = _from_hub(reference) if reference.startswith(f"{HUB}:") else resolve_callable(reference, "search.sampler")
+    what = f"sampler {reference!r}"
+    given = dict(options)
+    if "seed" in parameters_of(factory):
+        given.setdefault("seed", seed)
+    check_arguments(what, factory, given)
+    made = factory(**given)
+    if not isinstance(made, BaseSampler):
+        raise UserError(
+            f"search.sampler {reference} must give an optuna.samplers.BaseSampler, but gave a {type(made).__name__}."
+        )
+    return made
+
+
+def _from_hub(reference: str) -> Any:
+    """The sampler class of an OptunaHub package: ``optunahub:auto_sampler``, or ``optunahub:PACKAGE.CLASS`` of several."""
+    package, _, wanted = reference.partition(":")[2].partition(".")
+    try:
+        import optunahub
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"search.sampler is {reference}, but OptunaHub is not installed. Run: pip install optunahub"
+        ) from error
+    module = optunahub.load_module(f"samplers/{package}")
+    offered = {name: getattr(module, name) for name in getattr(module, "__all__", vars(module))}
+    classes = {name: item for name, item in offered.items() if isinstance(item, type) and issubclass(item, BaseSampler)}
+    if wanted not in classes and (wanted or len(classes) != 1):
+        raise UserError(
+            f"search.sampler is {reference}, but the package has the samplers {', '.join(classes) or 'none'}. "
+            f"Write {HUB}:{package}.CLASS with one of them."
+        )
+    return classes[wanted] if wanted else next(iter(classes.values()))

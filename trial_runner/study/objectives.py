@@ -26,7 +26,9 @@ def objectives_of(config: StudyConfig, class_names: Sequence[str] = ()) -> tuple
     """
     budgets = {LATENCY.name: config.device.latency_budget_ms}
     return tuple(
-        get_objective(item.name, budget=budgets.get(item.name, item.budget), class_names=class_names)
+        get_objective(
+            item.name, budget=budgets.get(item.name, item.budget), class_names=class_names, direction=item.direction
+        )
         for item in config.objectives
     )
 

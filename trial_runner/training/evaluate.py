@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -35,12 +35,26 @@ def split_scores(
     scores = SplitScores(num_classes, ignore_index)
     was_training = net.training
     net.eval()
+    for prediction, label in predictions(net, images, labels, device=device, batch_size=batch_size):
+        scores.update(prediction, label)
+    net.train(was_training)
+    return scores
+
+
+@torch.inference_mode()
+def predictions(
+    net: nn.Module,
+    images: NDArray[np.uint8],
+    labels: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
+    *,
+    device: torch.device,
+    batch_size: int = 16,
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
+    """Yield class ids (H, W) as ``net`` predicts them, and the label, of each image; arguments as of `split_scores`."""
     for start in range(0, len(images), batch_size):
         logits = net(normalise(images[start : start + batch_size], device))
         for offset, logit in enumerate(logits):
             label = np.asarray(labels[start + offset])
             upsampled = upsample_logits(logit[None], (label.shape[0], label.shape[1]))
             # Not argmax: six times slower here, on a CPU.
-            scores.update(upsampled.max(1).indices[0].cpu().numpy(), label)
-    net.train(was_training)
-    return scores
+            yield upsampled.max(1).indices[0].cpu().numpy(), label

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import nn
 
 from objectives.cost import deployed_cost
+from objectives.custom_metric import Pairs, SplitPredictions
 from objectives.data import SplitArrays
 from objectives.split_scores import SplitScores
 from objectives.trial_score import TrialScore
 from search_spaces import SearchSpace
+from trial_runner.training.custom_metrics import compute_metrics, load_metrics
 from trial_runner.training.distributed import World
-from trial_runner.training.evaluate import split_scores
+from trial_runner.training.evaluate import predictions, split_scores
 from trial_runner.training.quantization import PrecisionStage
 from trial_runner.training.robustness import CorruptionSample, is_asked_for
 from trial_runner.training.trial_spec import TrialFailed, TrialSpec
@@ -35,6 +38,7 @@ class Reader:
     ) -> None:
         self._config, self._input_hw, self._val = spec.config, space.input_hw(spec.candidate), val
         self._num_classes, self._ignore_index, self._device, self._world = num_classes, ignore_index, device, world
+        self._metrics = load_metrics(spec.config)
 
     def read(
         self,
@@ -71,7 +75,23 @@ class Reader:
             float_miou=self._scores(net, self._val).matrix.miou() if scored is not net else None,
             val_dice=scores.dice.value,
             corruption_miou=self._corrupted(scored) if last and is_asked_for(self._config) else None,
+            metrics=self._custom(scored, scores) if last and self._metrics and self._world.first else None,
         )
+
+    def _custom(self, net: nn.Module, scores: SplitScores) -> dict[str, float]:
+        """The user's own metrics over the whole split; the first process computes them alone."""
+        images, labels = self._val.images, self._val.labels
+
+        def pairs() -> Pairs:
+            for prediction, label in predictions(net, images, labels, device=self._device):
+                yield prediction.astype(np.uint8), label
+
+        was_training = net.training
+        net.eval()
+        split = SplitPredictions(pairs, len(images), scores.matrix.counts, self._ignore_index)
+        values = compute_metrics(self._metrics, split)
+        net.train(was_training)
+        return values
 
     def _corrupted(self, net: nn.Module) -> dict[str, float]:
         sample = CorruptionSample(len(self._val.images), self._config.robustness)

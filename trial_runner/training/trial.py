@@ -22,6 +22,8 @@ def open_split(data: DataSection, split: str, seed: int) -> SegmentationData:
         count = data.train_images if split == "train" else data.val_images
         size = {"height_px": data.image_height_px, "width_px": data.image_width_px}
         return open_dataset("synthetic", root=None, split=split, images=count, seed=seed, **size)
+    if data.custom:
+        return open_dataset(data.kind, root=data.root, split=split, **data.options)
     options = {} if data.val_fraction is None else {"val_fraction": data.val_fraction}
     return open_dataset(data.kind, root=data.root, split=split, **options)
 
