@@ -27,6 +27,7 @@ from dashboards import notes
 from dashboards.figures import curves as curve_figures
 from dashboards.figures import front as figures
 from dashboards.figures import latency as latency_figures
+from objectives.optuna_private import StudyStorage, storage_of, study_id
 from objectives.pareto import ParetoFront
 from objectives.trial_record import TrialRecord
 from search_spaces._common.errors import UserError
@@ -62,8 +63,8 @@ def upload_bundle(
         raise UserError(
             f"there is no bundle at {bundle_dir}: run `paretoseg export` for trial {record.number}, then try again"
         )
-    trial_id = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, record.number)
-    known = study._storage.get_study_system_attrs(study._study_id)
+    stored = StudyStorage(study)
+    trial_id, known = stored.trial_id(record.number), stored.system_attrs()
     uploaded = {}
     for name in UPLOADED:
         source = bundle_dir / name
@@ -71,7 +72,7 @@ def upload_bundle(
         key = _ARTIFACT_KEY.format(trial_id=trial_id, artifact_id=artifact_id)
         if not source.is_file():
             if known.get(key, "null") != "null":
-                _set_study_attr(study, key, "null")  # how the dashboard itself marks an artifact that was deleted
+                stored.set_system_attr(key, "null")  # how the dashboard itself marks an artifact that was deleted
             continue
         try:
             with source.open("rb") as content:
@@ -81,8 +82,8 @@ def upload_bundle(
         mimetype = mimetypes.guess_type(name)[0] or "application/octet-stream"
         meta = {"artifact_id": artifact_id, "filename": name, "mimetype": mimetype, "encoding": None}
         if known.get(key) != json.dumps(meta):
-            _set_study_attr(study, key, json.dumps(meta))
-        uploaded[name] = f"/artifacts/{study._study_id}/{trial_id}/{artifact_id}"
+            stored.set_system_attr(key, json.dumps(meta))
+        uploaded[name] = f"/artifacts/{study_id(study)}/{trial_id}/{artifact_id}"
     _save_note(study, trial_id, notes.trial_note(record, bundle_dir.name, uploaded))
     return tuple(uploaded)
 
@@ -207,12 +208,8 @@ def _open_storage(url: str) -> BaseStorage:
 
 
 def _save_note(study: optuna.Study, trial_id: int | None, body: str) -> None:
-    known = study._storage.get_study_system_attrs(study._study_id)
+    known = StudyStorage(study).system_attrs()
     current = get_note_from_system_attrs(known, trial_id)
     wanted = notes.with_kept_words(body, current["body"])
     if wanted != current["body"]:
-        save_note_with_version(study._storage, study._study_id, trial_id, current["version"] + 1, wanted)
-
-
-def _set_study_attr(study: optuna.Study, key: str, value: str) -> None:
-    study._storage.set_study_system_attr(study._study_id, key, value)
+        save_note_with_version(storage_of(study), study_id(study), trial_id, current["version"] + 1, wanted)

@@ -13,6 +13,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
+from objectives.optuna_private import StudyStorage
 from objectives.trial_score import TrialScore
 from search_spaces.candidate import Candidate
 
@@ -209,4 +210,4 @@ def set_constraints(study: optuna.Study, trial_id: int, violations: Sequence[flo
     """
     if any(violation != violation for violation in violations):
         raise ValueError("a constraint's violation must not be NaN")
-    study._storage.set_trial_system_attr(trial_id, "constraints", [float(value) for value in violations])
+    StudyStorage(study).set_constraints(trial_id, violations)

@@ -187,12 +187,10 @@ def _objectives(config: StudyConfig) -> str:
 
 def _storage(config: StudyConfig) -> str:
     from search_spaces._common.urls import redact_url
-    from trial_runner.study.storage import StorageError, open_storage
+    from trial_runner.study.storage import StudyNotFoundError, open_storage
 
     try:
         open_storage(config.study.storage, create=False)
-    except StorageError as error:
-        if "there is no study" not in str(error):
-            raise
+    except StudyNotFoundError:
         return f"{redact_url(config.study.storage)}, to be made by the first launch"
     return redact_url(config.study.storage)

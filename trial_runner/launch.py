@@ -42,9 +42,9 @@ from trial_runner.front.report import write_study_report
 from trial_runner.front.table import front_records, write_csv
 from trial_runner.search.driver import StudyDriver
 from trial_runner.search.samplers import make_sampler
+from trial_runner.study.lease import DriverLease
 from trial_runner.study.objectives import changed_objectives, note_class_names, objectives_of, open_configured
 from trial_runner.study.paths import StudyPaths
-from trial_runner.study.storage import DriverLease
 from trial_runner.training.custom_metrics import load_metrics
 from trial_runner.training.trial import open_split
 

@@ -15,7 +15,8 @@ from search_spaces._common.errors import UserError
 from trial_runner.config.load import load_config
 from trial_runner.config.study import StudyConfig
 from trial_runner.search.driver import StudyDriver
-from trial_runner.study.storage import DriverLease, StorageError, open_study
+from trial_runner.study.lease import DriverLease
+from trial_runner.study.storage import StorageError, open_study
 from trial_runner.training.trial_spec import Progress
 
 TEXT = """

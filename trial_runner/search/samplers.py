@@ -1,9 +1,9 @@
-"""The Optuna samplers a study may choose, made fit for multi-objective studies with trials that were stopped early."""
+"""Optuna samplers for multi-objective studies with pruned trials."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -11,34 +11,28 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
+from objectives.optuna_private import study_view
 from objectives.trial_record import CONTINUES
 from search_spaces._common.errors import UserError
 from search_spaces._common.references import check_arguments, parameters_of, resolve_callable
 from trial_runner.config.study import HUB, SAMPLERS, SearchSection
 
 
-class _StudyWithoutCurves(optuna.Study):
-    """A study whose stopped trials show no intermediate values: TPE ranks them by a single direction and would raise.
+def without_curves(study: optuna.Study) -> optuna.Study:
+    """Return a view of a study for samplers: pruned trials without intermediate values, and no final trainings.
 
-    Final trainings are not in it: they were trained for longer than the proposals they would be compared with.
+    TPE would rank pruned trials by a single direction and raise; final trainings ran for longer than the proposals they
+    would be compared with.
     """
 
-    @classmethod
-    def of(cls, study: optuna.Study) -> _StudyWithoutCurves:
-        view = copy.copy(study)
-        view.__class__ = cls
-        assert isinstance(view, cls)
-        return view
-
-    def _get_trials(
-        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
-    ) -> list[FrozenTrial]:
-        trials = super()._get_trials(deepcopy, states, use_cache)
+    def shown(trials: list[FrozenTrial]) -> list[FrozenTrial]:
         return [
             _without_curve(trial) if trial.state == TrialState.PRUNED else trial
             for trial in trials
             if CONTINUES not in trial.user_attrs
         ]
+
+    return study_view(study, shown)
 
 
 def _without_curve(trial: FrozenTrial) -> FrozenTrial:
@@ -48,7 +42,7 @@ def _without_curve(trial: FrozenTrial) -> FrozenTrial:
 
 
 class CurvelessSampler(BaseSampler):
-    """Passes everything on to another sampler, with the study's view that has no curves."""
+    """Delegates to another sampler, which sees the study through `without_curves`."""
 
     def __init__(self, inner: BaseSampler) -> None:
         self._inner = inner
@@ -60,29 +54,29 @@ class CurvelessSampler(BaseSampler):
         self._inner.reseed_rng()
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._inner.infer_relative_search_space(_StudyWithoutCurves.of(study), trial)
+        return self._inner.infer_relative_search_space(without_curves(study), trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._inner.sample_relative(_StudyWithoutCurves.of(study), trial, search_space)
+        return self._inner.sample_relative(without_curves(study), trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        return self._inner.sample_independent(_StudyWithoutCurves.of(study), trial, param_name, param_distribution)
+        return self._inner.sample_independent(without_curves(study), trial, param_name, param_distribution)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._inner.before_trial(_StudyWithoutCurves.of(study), trial)
+        self._inner.before_trial(without_curves(study), trial)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        self._inner.after_trial(_StudyWithoutCurves.of(study), trial, state, values)
+        self._inner.after_trial(without_curves(study), trial, state, values)
 
 
 def make_sampler(config: SearchSection, seed: int) -> BaseSampler:
-    """The sampler of a study. ``seed`` should differ from start to start: a resumed study must not repeat its proposals."""
+    """Return the sampler of a study. ``seed`` should differ between launches: a resumed study must not repeat its proposals."""
     if config.sampler not in SAMPLERS:
         return CurvelessSampler(_custom_sampler(config.sampler, config.sampler_options, seed))
     if config.sampler == "random":

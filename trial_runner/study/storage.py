@@ -1,16 +1,12 @@
-"""Opening a study's database, and the one-driver-at-a-time lease that is kept in it."""
+"""A study's database: opening it, and creating or loading the study in it."""
 
 from __future__ import annotations
 
-import os
-import socket
-import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import optuna
@@ -23,13 +19,15 @@ from objectives.objective import OBJECTIVES, Objective
 from search_spaces._common.errors import UserError
 from search_spaces._common.urls import redact_url, with_installed_driver
 
-_LEASE = "driver"
-LEASE_S = 20.0
 _SCHEMA_TRIES = 5
 
 
 class StorageError(UserError):
     """The study's database cannot be reached, read or written."""
+
+
+class StudyNotFoundError(StorageError):
+    """The database does not exist yet, or holds no study of that name."""
 
 
 @contextmanager
@@ -55,10 +53,11 @@ def _explained(url: str) -> Iterator[None]:
 
 
 def open_storage(url: str, *, create: bool) -> BaseStorage:
-    """The database of a URL.
+    """Open the database at a URL.
 
     Raises:
-        StorageError: it cannot be reached; or it is a sqlite file that does not exist and ``create`` is False.
+        StudyNotFoundError: it is a sqlite file that does not exist and ``create`` is False.
+        StorageError: it cannot be reached.
     """
     with _explained(url):
         parsed = with_installed_driver(make_url(url))
@@ -70,13 +69,15 @@ def open_storage(url: str, *, create: bool) -> BaseStorage:
                 if create:
                     path.parent.mkdir(parents=True, exist_ok=True)
                 elif not path.is_file():
-                    raise StorageError(f"there is no study at {path}. Start one with: paretoseg launch STUDY.yaml")
+                    raise StudyNotFoundError(
+                        f"there is no study at {path}. Start one with: paretoseg launch STUDY.yaml"
+                    )
         else:
             arguments = {"pool_pre_ping": True}
         address = parsed.render_as_string(hide_password=False)
         for _ in range(_SCHEMA_TRIES):
             try:
-                # Only who starts a study makes the tables: a reader that came first would make them at the same time.
+                # Only a launch creates the tables: a reader that came first would create them at the same time.
                 return RDBStorage(address, engine_kwargs=arguments, skip_table_creation=not create)
             except IntegrityError:
                 time.sleep(0.5)  # another process made the tables just now
@@ -91,10 +92,11 @@ def open_study(
     sampler: optuna.samplers.BaseSampler | None = None,
     objectives: Sequence[Objective] = OBJECTIVES,
 ) -> optuna.Study:
-    """The study; created where ``create`` is given and it does not exist.
+    """Load a study, or create it where it does not exist and ``create`` is True.
 
     Raises:
-        StorageError: the database cannot be reached, holds no such study, or holds one with other objectives.
+        StudyNotFoundError: it does not exist and ``create`` is False.
+        StorageError: the database cannot be reached, or its study has other objectives.
     """
     storage = open_storage(url, create=create)
     names, directions = [item.name for item in objectives], [item.direction for item in objectives]
@@ -106,7 +108,7 @@ def open_study(
         except KeyError:
             if not create:
                 known = ", ".join(sorted(optuna.get_all_study_names(storage))) or "none"
-                raise StorageError(
+                raise StudyNotFoundError(
                     f"{redact_url(url)} holds no study {name}; it holds: {known}. Start it with: paretoseg launch STUDY.yaml"
                 ) from None
             study = optuna.create_study(
@@ -124,65 +126,3 @@ def open_study(
             + ". Put its objectives back, or choose another study.name."
         )
     return study
-
-
-class DriverLease:
-    """Keeps two drivers off one study: a study attribute renewed every few seconds while the context is open.
-
-    A lease of a process that no longer lives on this host is taken over at once, one of another host when it has run out.
-    """
-
-    def __init__(self, study: optuna.Study) -> None:
-        self._study = study
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._renew, name="driver-lease", daemon=True)
-        self._mine = {"host": socket.gethostname(), "pid": os.getpid(), "started": _start_time(os.getpid())}
-
-    def __enter__(self) -> DriverLease:
-        held = self._study.user_attrs.get(_LEASE)
-        if held and held["until"] > time.time() and not self._gone(held):
-            raise UserError(
-                f"the study {self._study.study_name} is being driven by process {held['pid']} on {held['host']}. "
-                "Wait for it or stop it; a driver that died frees the study after "
-                f"{LEASE_S:.0f} s."
-            )
-        self._write(time.time() + LEASE_S)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-        try:
-            self._write(0.0)
-        except (SQLAlchemyError, optuna.exceptions.StorageInternalError):
-            optuna.logging.get_logger("paretoseg").warning(
-                "could not give the study free; it is free in %.0f s", LEASE_S
-            )
-
-    def _write(self, until: float) -> None:
-        self._study.set_user_attr(_LEASE, {**self._mine, "until": until})
-
-    def _renew(self) -> None:
-        while not self._stop.wait(LEASE_S / 4):
-            try:
-                self._write(time.time() + LEASE_S)
-            except (SQLAlchemyError, optuna.exceptions.StorageInternalError):
-                continue  # tried again at the next turn; the driver's own writes report a lasting fault
-
-    def _gone(self, held: dict[str, Any]) -> bool:
-        if held["host"] != self._mine["host"]:
-            return False
-        return held["pid"] == self._mine["pid"] or _start_time(int(held["pid"])) != str(held["started"])
-
-
-def _start_time(pid: int) -> str | None:
-    """Start time of a process in clock ticks since boot; None where it does not live or cannot be told."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    fields = text.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else fields[19]

@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 
 from objectives import trial_record as tr
 from objectives.objective import LATENCY, Objective
+from objectives.optuna_private import StudyStorage, trial_id
 from objectives.trial_record import CostEstimate, TrialRecord
 
 
@@ -23,23 +24,24 @@ class StudyWriter:
 
     def __init__(self, study: optuna.Study, objectives: Sequence[Objective], budget_ms: float) -> None:
         self._study, self._objectives, self._budget_ms = study, tuple(objectives), budget_ms
+        self._storage = StudyStorage(study)
         self._ids: dict[int, int] = {}
         self._epochs: dict[int, set[int]] = {}
 
     def ask(self) -> tuple[optuna.Trial, TrialRecord]:
         """The study's next trial, those that were handed back first, and what is known of it."""
         trial = self._study.ask()
-        self._ids[trial.number] = trial._trial_id
+        self._ids[trial.number] = trial_id(trial)
         stored = self.record(trial.number)
         self._epochs[trial.number] = {epoch for epoch, _ in stored.curve}
         return trial, stored
 
     def record(self, number: int) -> TrialRecord:
         """The trial as it stands now, without what is learnt after its end."""
-        return tr.read_trial(self._study._storage.get_trial(self._ids[number]), {})
+        return tr.read_trial(self._storage.trial(self._ids[number]), {})
 
     def write(self, number: int, key: str, value: Any) -> None:
-        self._study._storage.set_trial_user_attr(self._ids[number], key, value)
+        self._storage.set_user_attr(self._ids[number], key, value)
 
     def write_costs(self, number: int, costs: Mapping[str, CostEstimate]) -> None:
         self.write(number, tr.COSTS, {name: cost.to_dict() for name, cost in costs.items()})
@@ -48,7 +50,7 @@ class StudyWriter:
         """Store the readings that are not there yet."""
         for epoch, miou in curve:
             if epoch not in self._epochs[number]:
-                self._study._storage.set_trial_intermediate_value(self._ids[number], epoch, miou)
+                self._storage.set_intermediate_value(self._ids[number], epoch, miou)
                 self._epochs[number].add(epoch)
 
     def constrain(self, number: int) -> None:
@@ -77,7 +79,7 @@ class StudyWriter:
         self.write(number, tr.OUTCOME, outcome)
         if state == TrialState.PRUNED:
             # `Study.tell` would raise on a pruned multi-objective trial's curve; the storage does not.
-            self._study._storage.set_trial_state_values(self._ids[number], state)
+            self._storage.set_state(self._ids[number], state)
         else:
             self._study.tell(number, values=values, state=state)
         return self.record(number)
@@ -95,17 +97,16 @@ class StudyWriter:
 
     def settle_running(self) -> None:
         """End or hand back (WAITING) every trial that the study holds for running: no other start works on one."""
-        storage = self._study._storage
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             outcome = trial.user_attrs.get(tr.OUTCOME)
             record = tr.read_trial(trial, {})
             if outcome == tr.FINISHED and self.unread(record) is None:
-                storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, self.values(record))
+                self._storage.set_state(trial_id(trial), TrialState.COMPLETE, self.values(record))
             elif outcome in (tr.REFUSED, tr.STOPPED):
-                storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED)
+                self._storage.set_state(trial_id(trial), TrialState.PRUNED)
             elif tr.CANDIDATE in trial.user_attrs:
-                storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+                self._storage.set_state(trial_id(trial), TrialState.WAITING)
             else:
                 reason = "its driver died before its parameters were stored"
-                storage.set_trial_user_attr(trial._trial_id, tr.REASON, reason)
-                storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+                self._storage.set_user_attr(trial_id(trial), tr.REASON, reason)
+                self._storage.set_state(trial_id(trial), TrialState.FAIL)
