@@ -164,8 +164,8 @@ def _member(record: TrialRecord, plane: _Plane) -> list[str]:
     latency, score = _point(record)
     x, y = plane.at(latency, score)
     parts = []
-    if record.latency_low_ms is not None and record.latency_high_ms is not None:
-        low, high = plane.at(record.latency_low_ms, score)[0], plane.at(record.latency_high_ms, score)[0]
+    if record.estimate is not None:
+        low, high = plane.at(record.estimate.low_ms, score)[0], plane.at(record.estimate.high_ms, score)[0]
         parts.append(_line((low, y), (high, y), FRONT, 1.4))
         parts += [_line((end, y - 4), (end, y + 4), FRONT, 1.4) for end in (low, high)]
     parts.append(_mark("dot", (x, y), FRONT, _describe(record), radius=5.5))

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from objectives.objective import LATENCY, MIOU, Objective
-from objectives.trial_record import DIED, FINISHED, REFUSED, REUSED, STOPPED, TrialRecord
+from objectives.trial_record import Outcome, State, TrialRecord
 from search_spaces.describe import STAGE_PREFIX, network_words, stage_words
 
 # Dimensions that the network's own words tell, or that a report has other places for.
@@ -26,11 +26,11 @@ _TOLD = (
     "weight_decay",
 )
 OUTCOMES = {
-    FINISHED: "trained to the end",
-    STOPPED: "stopped early",
-    REFUSED: "refused untrained",
-    DIED: "failed",
-    REUSED: "repeated, result reused",
+    Outcome.FINISHED: "trained to the end",
+    Outcome.STOPPED: "stopped early",
+    Outcome.INFEASIBLE: "refused untrained",
+    Outcome.FAILED: "failed",
+    Outcome.DUPLICATE: "repeated, result reused",
 }
 RUNNING = "running"
 
@@ -46,9 +46,9 @@ def milliseconds(value: float | None) -> str:
 
 def interval(record: TrialRecord) -> str:
     """``[low, high]`` of the predicted latency in ms, or nothing without one."""
-    if record.latency_low_ms is None or record.latency_high_ms is None:
+    if record.estimate is None:
         return ""
-    return f"[{milliseconds(record.latency_low_ms)}, {milliseconds(record.latency_high_ms)}]"
+    return f"[{milliseconds(record.estimate.low_ms)}, {milliseconds(record.estimate.high_ms)}]"
 
 
 def miou(value: float | None) -> str:
@@ -95,9 +95,9 @@ def network(record: TrialRecord) -> str:
 def outcome(record: TrialRecord) -> str:
     """How a trial ended, in words."""
     if record.outcome is None:
-        return RUNNING if record.state == "RUNNING" else record.state.lower()
+        return RUNNING if record.state == State.RUNNING else record.state.lower()
     origin = "" if record.continues is None else f", from trial {record.continues} on"
-    return OUTCOMES.get(record.outcome, record.outcome) + origin
+    return OUTCOMES[record.outcome] + origin
 
 
 def any_quantized(records: Sequence[TrialRecord]) -> bool:
@@ -112,9 +112,9 @@ def precisions(records: Sequence[TrialRecord]) -> str:
 
 def inside_interval(record: TrialRecord) -> bool | None:
     """Whether the measured latency lies in the predicted interval; None where one of them is missing."""
-    if record.measured_ms is None or record.latency_low_ms is None or record.latency_high_ms is None:
+    if record.measured_ms is None or record.estimate is None:
         return None
-    return record.latency_low_ms <= record.measured_ms <= record.latency_high_ms
+    return record.estimate.low_ms <= record.measured_ms <= record.estimate.high_ms
 
 
 def relative_error(record: TrialRecord) -> float | None:

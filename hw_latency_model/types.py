@@ -139,17 +139,20 @@ class Measurement:
             raise ValueError(f"{len(shares)} shares do not belong to {len(kernels)} kernels")
         return replace(self, kernels=tuple(kernels), kernel_shares=tuple(shares))
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready facts, without the kernels."""
+    def to_dict(self, *, kernel_shares: bool = False) -> dict[str, Any]:
+        """JSON-ready facts without the kernels; their shares of the time only on request."""
         value = {item.name: getattr(self, item.name) for item in fields(self) if not item.name.startswith("kernel")}
         value["fingerprint"] = dict(self.fingerprint)
         value["samples_ms"] = list(self.samples_ms)
+        if kernel_shares:
+            value["kernel_shares"] = list(self.kernel_shares)
         return value
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Measurement:
         """Inverse of ``to_dict``; fields that an older release did not write take their defaults."""
-        return cls(**{**value, "samples_ms": tuple(value.get("samples_ms", ()))})
+        lists = {key: tuple(value.get(key, ())) for key in ("samples_ms", "kernel_shares")}
+        return cls(**{**value, **lists})
 
 
 @dataclass(frozen=True)
@@ -188,6 +191,22 @@ class LatencyEstimate:
         if per_kernel:
             value["kernels"] = [{"name": name, "kind": kind, "latency_ms": ms} for name, kind, ms in self.per_kernel]
         return value
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> LatencyEstimate:
+        """Inverse of ``to_dict``; ``coverage`` is 1.0 where it was not stored, and the other missing fields their defaults."""
+        kernels = value.get("kernels", ())
+        coverage = value.get("coverage")
+        return cls(
+            latency_ms=value["latency_ms"],
+            low_ms=value["low_ms"],
+            high_ms=value["high_ms"],
+            coverage=1.0 if coverage is None else coverage,
+            per_kernel=tuple((item["name"], item["kind"], item["latency_ms"]) for item in kernels),
+            level=value.get("level", 0.9),
+            unknown_kinds=tuple(value.get("unknown_kinds", ())),
+            extrapolation=value.get("extrapolation", 0.0),
+        )
 
 
 class LatencyPredictor(Protocol):

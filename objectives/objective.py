@@ -88,8 +88,12 @@ _MACS_UNIT, _PARAMS_UNIT = "MACs", "parameters"
 _FACTORS = ((1e9, " G"), (1e6, " M"), (1e3, " k"))
 
 
-def _measured(key: str) -> Read:
-    return lambda record: record.measurement.get(key) if record.measurement else None
+def _measured_energy_mj(record: TrialRecord) -> float | None:
+    return record.measurement.energy_mj if record.measurement else None
+
+
+def _measured_memory_mb(record: TrialRecord) -> float | None:
+    return record.measurement.memory_peak_mb if record.measurement else None
 
 
 def _cost(name: str) -> Read:
@@ -144,8 +148,8 @@ METRICS: dict[str, Objective] = {
         ),
         Objective(ROBUST, "maximize", "mIoU on corrupted images", "", "end", lambda record: record.robust_miou),
         LATENCY,
-        Objective(ENERGY, "minimize", "energy of an image", "mJ", "before", _cost(ENERGY), _measured(ENERGY)),
-        Objective(MEMORY, "minimize", "peak memory", "MB", "before", _cost(MEMORY), _measured(MEMORY)),
+        Objective(ENERGY, "minimize", "energy of an image", "mJ", "before", _cost(ENERGY), _measured_energy_mj),
+        Objective(MEMORY, "minimize", "peak memory", "MB", "before", _cost(MEMORY), _measured_memory_mb),
         Objective(MACS, "minimize", "MACs", _MACS_UNIT, "before", _cost(MACS)),
         Objective(PARAMS, "minimize", "parameters", _PARAMS_UNIT, "before", _cost(PARAMS)),
     )

@@ -1,18 +1,20 @@
-"""The one schema of what paretoseg writes to, and reads from, an Optuna study. No other module spells an attribute's name.
+"""Schema of the attributes that paretoseg stores in an Optuna study; the only module that contains their names.
 
-Optuna refuses to write to a finished trial, so facts learnt afterwards (the bundle, the measured latency) are stored as
-attributes of the study, under the trial's number.
+Optuna refuses to write to a finished trial, so later facts (bundle, measured latency) are stored as attributes of the study, under
+the trial's number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypedDict, Unpack
 
 import optuna
 from optuna.trial import FrozenTrial
 
+from hw_latency_model.types import LatencyEstimate, Measurement
 from objectives.optuna_private import StudyStorage
 from objectives.trial_score import TrialScore
 from search_spaces.candidate import Candidate
@@ -31,16 +33,30 @@ TEACHER = "teacher"
 CHANNELS = "channels"
 _AFTERWARDS = "trial:{number}"
 
-REFUSED = "refused"
-STOPPED = "stopped"
-DIED = "failed"
-REUSED = "reused"
-FINISHED = "finished"
+
+class State(StrEnum):
+    """Optuna's state of a trial, by its name."""
+
+    RUNNING = "RUNNING"
+    WAITING = "WAITING"
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    FAIL = "FAIL"
+
+
+class Outcome(StrEnum):
+    """Result of a trial, with the word stored in the database."""
+
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    INFEASIBLE = "refused"
+    FAILED = "failed"
+    DUPLICATE = "reused"
 
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """What a network will take of the device, in the unit of the objective's name; arithmetic that is exact has no width."""
+    """Predicted cost with its interval, in the unit of the objective's name; ``low == high`` for exact counts."""
 
     value: float
     low: float
@@ -49,59 +65,88 @@ class CostEstimate:
     def to_dict(self) -> dict[str, float]:
         return {"value": self.value, "low": self.low, "high": self.high}
 
+    @classmethod
+    def from_dict(cls, value: Mapping[str, float]) -> CostEstimate:
+        """Inverse of ``to_dict``."""
+        return cls(**value)
+
+
+@dataclass(frozen=True)
+class RecordedTeacher:
+    """Finished trial of the study that another trial is distilled from.
+
+    Attributes:
+        number: its trial number.
+        candidate: its network.
+    """
+
+    number: int
+    candidate: Candidate
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"number": self.number, "candidate": self.candidate.to_dict()}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> RecordedTeacher:
+        """Inverse of ``to_dict``."""
+        return cls(int(value["number"]), Candidate.from_dict(value["candidate"]))
+
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """A trial as everything downstream sees it.
+    """One trial of a study, read from its database.
 
     Attributes:
         number: Optuna's trial number.
-        state: Optuna's state name: COMPLETE, PRUNED, FAIL, RUNNING or WAITING.
-        candidate: what was tried; None where the trial was not made by paretoseg or died before its params were known.
-        outcome: one of finished, stopped, refused, failed, reused; None while it runs.
-        reason: why it was stopped, refused or failed, in words.
-        latency_ms, latency_low_ms, latency_high_ms, coverage: the estimate given before training; None without one.
-        unknown_kinds: kinds of kernel in the network that the latency model has no measurement of.
-        score: the last reading; of a trial that was stopped early, the one it was stopped at.
-        curve: (epoch, val_miou) of every reading, by epoch.
-        measured_ms: median latency measured on the device afterwards; None where not measured.
-        measurement: the whole measurement as a dict (p50, p90, p99, runs, noise).
+        state: Optuna's state of the trial.
+        candidate: evaluated network; None for a trial that paretoseg did not create, or that died before its params were stored.
+        outcome: result of the trial; None while it runs or waits.
+        reason: explanation of an outcome other than finished.
+        estimate: latency predicted before training; None without a prediction.
+        score: last evaluation; for a trial stopped early, the evaluation it was stopped at.
+        curve: (epoch, val_miou) of every evaluation, by epoch.
+        measurement: latency measured on the device after training; None where not measured.
         bundle: folder of the export; None where not exported.
-        export_error: why the export failed.
-        reused_from: number of the trial whose result was taken over, for a repeated proposal.
-        continues: number of the finished trial whose network this one trains on, for its final training.
-        continues_epochs: for so many epochs.
-        teacher: number and candidate (as dicts) of the finished trial that this one learns from.
-        channels: how many channels of each group of coupled layers pruning keeps; None: the same share of each.
+        export_error: reason why the export failed.
+        reused_from: number of the earlier trial with the same candidate, whose result this one repeats.
+        continues: number of the finished trial whose weights this final training starts from.
+        continues_epochs: epochs of the final training.
         duration_s: wall seconds from start to end; None while it runs.
-        costs: what else was predicted before training, by the objective's name.
+        teacher: finished trial that this one is distilled from.
+        channels: channels that pruning keeps in each group of coupled layers, by group; None for a uniform prune ratio.
+        costs: other costs predicted before training, by objective name.
         readings: (epoch, score) at the rungs, by epoch.
     """
 
     number: int
-    state: str
+    state: State
     candidate: Candidate | None
-    outcome: str | None
+    outcome: Outcome | None
     reason: str | None
-    latency_ms: float | None
-    latency_low_ms: float | None
-    latency_high_ms: float | None
-    coverage: float | None
-    unknown_kinds: tuple[str, ...]
+    estimate: LatencyEstimate | None
     score: TrialScore | None
     curve: tuple[tuple[int, float], ...]
-    measured_ms: float | None
-    measurement: Mapping[str, Any] | None
+    measurement: Measurement | None
     bundle: str | None
     export_error: str | None
     reused_from: int | None
     continues: int | None
     continues_epochs: int | None
     duration_s: float | None
-    teacher: Mapping[str, Any] | None = None
+    teacher: RecordedTeacher | None = None
     channels: Mapping[str, int] | None = None
     costs: Mapping[str, CostEstimate] = field(default_factory=dict)
     readings: tuple[tuple[int, TrialScore], ...] = ()
+
+    @property
+    def latency_ms(self) -> float | None:
+        """Predicted latency in ms; None without a prediction."""
+        return self.estimate.latency_ms if self.estimate else None
+
+    @property
+    def measured_ms(self) -> float | None:
+        """Median latency in ms, measured on the device; None where not measured."""
+        return self.measurement.latency_ms_p50 if self.measurement else None
 
     @property
     def val_miou(self) -> float | None:
@@ -109,14 +154,13 @@ class TrialRecord:
 
     @property
     def precision(self) -> str | None:
-        """What the network runs in on the device: its candidate's own, or, where the study offers no choice, what it was scored
-        in; None before that."""
+        """Precision on the device: the candidate's own, else that of its score; None before the first evaluation."""
         chosen = self.candidate.precision if self.candidate else None
         return chosen or (self.score.precision if self.score else None)
 
     @property
     def float_miou(self) -> float | None:
-        """val_miou before the network was brought to its precision; None where that was not read."""
+        """Validation mIoU before quantization; None where not evaluated."""
         return self.score.float_miou if self.score else None
 
     @property
@@ -128,7 +172,7 @@ class TrialRecord:
         return self.score.robust_miou if self.score else None
 
     def at(self, epoch: int) -> TrialRecord | None:
-        """The trial as it stood after an epoch; None where nothing was read then. A curve tells mIoU alone."""
+        """Record with the score of an earlier epoch, or None without one; epochs that are not rungs have mIoU alone."""
         reading = dict(self.readings).get(epoch)
         if reading is None:
             miou = dict(self.curve).get(epoch)
@@ -139,11 +183,11 @@ class TrialRecord:
 
     @property
     def complete(self) -> bool:
-        """Trained to the end, by itself, with score and latency known: what may stand on the front."""
+        """True for a trial that may be on the front: trained to the end, not a duplicate, score and latency known."""
         return (
-            self.state == "COMPLETE"
+            self.state == State.COMPLETE
             and self.score is not None
-            and self.latency_ms is not None
+            and self.estimate is not None
             and self.reused_from is None
         )
 
@@ -152,61 +196,86 @@ class TrialRecord:
         return dict(self.candidate.params) if self.candidate else {}
 
 
+def estimate_facts(record: TrialRecord) -> dict[str, float | None]:
+    """Predicted latency under the keys of ``front.csv`` and a bundle's facts: in ms, and the coverage as a share."""
+    estimate = record.estimate
+    return {
+        "latency_ms": estimate.latency_ms if estimate else None,
+        "latency_low_ms": estimate.low_ms if estimate else None,
+        "latency_high_ms": estimate.high_ms if estimate else None,
+        "latency_coverage": estimate.coverage if estimate else None,
+    }
+
+
 def read_trial(trial: FrozenTrial, study_attrs: Mapping[str, Any]) -> TrialRecord:
-    """A trial and what its study knows of it, as a record. Attributes that are missing become None."""
+    """Record of a trial, with the facts that its study stores under the trial's number. Missing attributes become None."""
     attrs = trial.user_attrs
-    estimate = attrs.get(ESTIMATE, {})
-    score = attrs.get(SCORE)
-    after = study_attrs.get(_AFTERWARDS.format(number=trial.number), {})
-    measurement = after.get("measurement")
+    later = study_attrs.get(_AFTERWARDS.format(number=trial.number), {})
     return TrialRecord(
         number=trial.number,
-        state=trial.state.name,
+        state=State(trial.state.name),
         candidate=Candidate.from_dict(attrs[CANDIDATE]) if CANDIDATE in attrs else None,
-        outcome=attrs.get(OUTCOME),
+        outcome=_outcome(attrs.get(OUTCOME)),
         reason=attrs.get(REASON),
-        latency_ms=estimate.get("latency_ms"),
-        latency_low_ms=estimate.get("low_ms"),
-        latency_high_ms=estimate.get("high_ms"),
-        coverage=estimate.get("coverage"),
-        unknown_kinds=tuple(estimate.get("unknown_kinds", ())),
-        score=TrialScore.from_dict(score) if score else None,
+        estimate=LatencyEstimate.from_dict(attrs[ESTIMATE]) if attrs.get(ESTIMATE) else None,
+        score=TrialScore.from_dict(attrs[SCORE]) if attrs.get(SCORE) else None,
         curve=tuple(sorted((int(step), float(value)) for step, value in trial.intermediate_values.items())),
-        measured_ms=measurement["latency_ms_p50"] if measurement else None,
-        measurement=measurement,
-        bundle=after.get("bundle"),
-        export_error=after.get("export_error"),
+        measurement=Measurement.from_dict(later["measurement"]) if later.get("measurement") else None,
+        bundle=later.get("bundle"),
+        export_error=later.get("export_error"),
         reused_from=attrs.get(REUSED_FROM),
         continues=attrs.get(CONTINUES),
         continues_epochs=attrs.get(CONTINUES_EPOCHS),
         duration_s=trial.duration.total_seconds() if trial.duration else None,
-        teacher=attrs.get(TEACHER),
+        teacher=RecordedTeacher.from_dict(attrs[TEACHER]) if attrs.get(TEACHER) else None,
         channels=attrs.get(CHANNELS),
-        costs={name: CostEstimate(**cost) for name, cost in attrs.get(COSTS, {}).items()},
+        costs={name: CostEstimate.from_dict(cost) for name, cost in attrs.get(COSTS, {}).items()},
         readings=tuple((int(item["epoch"]), TrialScore.from_dict(item)) for item in attrs.get(READINGS, ())),
     )
 
 
+def _outcome(word: str | None) -> Outcome | None:
+    return Outcome(word) if word in set(Outcome) else None
+
+
 def read_study(study: optuna.Study) -> list[TrialRecord]:
-    """All trials of a study by number."""
+    """Records of all trials of a study, by number."""
     attrs = study.user_attrs
     return [read_trial(trial, attrs) for trial in study.get_trials(deepcopy=False)]
 
 
-def note_afterwards(study: optuna.Study, number: int, **facts: Any) -> None:
-    """Add facts to what is known of a finished trial: ``bundle``, ``export_error``, ``measurement``."""
-    unknown = set(facts) - {"bundle", "export_error", "measurement"}
+class LaterFacts(TypedDict, total=False):
+    """Facts of a trial that are known only after it ended."""
+
+    bundle: str
+    export_error: str | None
+    measurement: Measurement
+
+
+def note_afterwards(study: optuna.Study, number: int, **facts: Unpack[LaterFacts]) -> None:
+    """Store facts of a finished trial beside those stored before.
+
+    Raises:
+        ValueError: a name that `LaterFacts` does not have.
+    """
+    unknown = set(facts) - set(LaterFacts.__annotations__)
     if unknown:
         raise ValueError(f"unknown facts of a finished trial: {sorted(unknown)}")
     key = _AFTERWARDS.format(number=number)
-    study.set_user_attr(key, {**study.user_attrs.get(key, {}), **facts})
+    stored: dict[str, Any] = {**study.user_attrs.get(key, {}), **facts}
+    if "measurement" in facts:
+        stored["measurement"] = facts["measurement"].to_dict(kernel_shares=True)
+    study.set_user_attr(key, stored)
 
 
 def set_constraints(study: optuna.Study, trial_id: int, violations: Sequence[float]) -> None:
-    """Say by how much a running trial breaks each of its constraints; zero or negative where one holds.
+    """Store a running trial's constraint violations: positive where a constraint is broken, else zero or negative.
 
-    Written as Optuna's older list: ``Trial.set_constraint`` writes a key that optuna-dashboard 0.21 does not read, and writing both
-    would count the violation twice. For every trial, before it is told, and of one length: `GPSampler` wants rows of one length.
+    Written as Optuna's older list, because optuna-dashboard 0.21 does not read the key of ``Trial.set_constraint``, and writing both
+    would count the violation twice. Every trial needs a row before `Study.tell`, all of one length, for `GPSampler`.
+
+    Raises:
+        ValueError: a violation is NaN.
     """
     if any(violation != violation for violation in violations):
         raise ValueError("a constraint's violation must not be NaN")

@@ -18,10 +18,9 @@ import optuna
 
 from dashboards.text import interval, milliseconds
 from exports import get_profile
-from objectives import trial_record as tr
 from objectives.data import DatasetInfo
 from objectives.objective import OBJECTIVES, Objective, beside_the_usual
-from objectives.trial_record import TrialRecord, read_study
+from objectives.trial_record import Outcome, TrialRecord, read_study
 from search_spaces import get_space
 from search_spaces._common.errors import UserError
 from search_spaces._common.files import atomic_path, write_error
@@ -159,20 +158,22 @@ def check_data(config: StudyConfig) -> DatasetInfo:
 def describe(record: TrialRecord, objectives: Sequence[Objective] = OBJECTIVES) -> str:
     """A trial in one line of the log."""
     name = f"trial {record.number:>3} {record.outcome or record.state.lower():<8} {network_words(record.params)}"
-    if record.outcome == tr.REFUSED:
+    if record.outcome == Outcome.INFEASIBLE:
         return f"{name}: {record.reason}"
     facts = []
     if record.latency_ms is not None:
         facts.append(f"{milliseconds(record.latency_ms)} ms {interval(record)}")
-    if record.score is not None and record.outcome != tr.REUSED:
+    if record.score is not None and record.outcome != Outcome.DUPLICATE:
         before = "" if record.float_miou is None else f" (in float {record.float_miou:.3f})"
         epochs = f"{record.score.epoch} of {record.score.epochs_total} epochs"
         facts.append(f"mIoU {record.score.val_miou:.3f}{before} after {epochs}")
-    values = [(item, item.value(record)) for item in beside_the_usual(objectives) if record.outcome != tr.REUSED]
+    values = [
+        (item, item.value(record)) for item in beside_the_usual(objectives) if record.outcome != Outcome.DUPLICATE
+    ]
     facts += [f"{item.label} {item.text(value)}" for item, value in values if not math.isnan(value)]
     if record.continues is not None:
         facts.append(f"trained on from trial {record.continues}")
-    if record.reason and record.outcome in (tr.DIED, tr.REUSED):
+    if record.reason and record.outcome in (Outcome.FAILED, Outcome.DUPLICATE):
         facts.append(record.reason)
     return ": ".join([name, ", ".join(facts)])
 

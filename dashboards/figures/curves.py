@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from dashboards import text
 from dashboards.figures.parts import BUDGET, FAINT, FRONT, GREY, escaped, hover_text, style, whole_numbers, wrapped
 from objectives.pareto import ParetoFront, hypervolume_history
-from objectives.trial_record import STOPPED, TrialRecord
+from objectives.trial_record import Outcome, State, TrialRecord
 
 Curve = tuple[tuple[int, float], ...]
 
@@ -25,9 +25,9 @@ def learning_curves_figure(
     by_number = {record.number: record for record in records}
     curves = {record.number: _whole_curve(record, by_number) for record in drawn}
     figure = go.Figure()
-    stopped = [record for record in drawn if record.outcome == STOPPED]
-    failed = [record for record in drawn if record.state == "FAIL"]
-    other = [r for r in drawn if r not in front and r.outcome != STOPPED and r.state != "FAIL"]
+    stopped = [record for record in drawn if record.outcome == Outcome.STOPPED]
+    failed = [record for record in drawn if record.state == State.FAIL]
+    other = [r for r in drawn if r not in front and r.outcome != Outcome.STOPPED and r.state != State.FAIL]
     for group, name, colour, dash in (
         (stopped, "stopped early", FAINT, "solid"),
         (other, "trained, off the front", GREY, "solid"),

@@ -21,7 +21,7 @@ from dashboards.figures.parts import (
     style,
 )
 from objectives.pareto import ParetoFront
-from objectives.trial_record import REFUSED, STOPPED, TrialRecord
+from objectives.trial_record import Outcome, TrialRecord
 
 
 def pareto_figure(
@@ -38,13 +38,17 @@ def pareto_figure(
     figure = go.Figure()
     off_front = [record for record in records if record.complete and record not in front]
     stopped = [
-        r for r in records if r.outcome == STOPPED and r.val_miou is not None and (r.latency_ms or right) < right
+        r
+        for r in records
+        if r.outcome == Outcome.STOPPED and r.val_miou is not None and (r.latency_ms or right) < right
     ]
     if stopped:
         figure.add_trace(points(stopped, "stopped early (mIoU when stopped)", GREY, "x-thin-open", 7, hidden=True))
     if off_front:
         figure.add_trace(points(off_front, "trained to the end", GREY, "circle", 8, opacity=0.65))
-    refused = [r for r in records if r.outcome == REFUSED and r.latency_ms is not None and r.latency_ms < right]
+    refused = [
+        r for r in records if r.outcome == Outcome.INFEASIBLE and r.latency_ms is not None and r.latency_ms < right
+    ]
     if refused:
         rug = points(refused, "refused for latency, not trained", BUDGET, "line-ns-open", 9, opacity=0.7)
         rug.y = [bottom + 0.012 * (top - bottom)] * len(refused)

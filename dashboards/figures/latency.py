@@ -23,11 +23,10 @@ from objectives.trial_record import TrialRecord
 
 def predicted_vs_measured_figure(records: Sequence[TrialRecord]) -> go.Figure | None:
     """Predicted latency with its interval against the measured one, with the diagonal and a band of 10 %."""
-    known = [r for r in records if r.measured_ms is not None and r.latency_ms is not None and r.reused_from is None]
+    known = [r for r in records if r.measured_ms is not None and r.estimate is not None and r.reused_from is None]
     if not known:
         return None
-    highs = [value for r in known for value in (r.latency_ms, r.measured_ms, r.latency_high_ms) if value is not None]
-    end = 1.08 * max(highs)
+    end = 1.08 * max(max(r.estimate.high_ms, r.measured_ms) for r in known if r.estimate and r.measured_ms is not None)
     figure = go.Figure()
     figure.add_trace(
         go.Scatter(

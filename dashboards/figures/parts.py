@@ -66,7 +66,7 @@ def axis_ranges(
     latencies = [value for r in shown for value in (r.latency_ms, r.measured_ms) if value is not None]
     widest = max(latencies)
     # A very wide interval may leave the picture; a point may not.
-    highs = [min(r.latency_high_ms, 1.5 * widest) for r in shown if r.latency_high_ms is not None]
+    highs = [min(r.estimate.high_ms, 1.5 * widest) for r in shown if r.estimate is not None]
     right = max([*latencies, *highs])
     if latency_budget_ms is not None and latency_budget_ms <= 3 * right:
         right = max(right, latency_budget_ms)
@@ -127,10 +127,10 @@ def points(
 
 
 def interval_lengths(records: Sequence[TrialRecord]) -> tuple[list[float], list[float]]:
-    """How far the interval reaches below and above the estimate, in ms; 0 without one."""
-    known = [(r.latency_ms or 0.0, r.latency_low_ms, r.latency_high_ms) for r in records]
-    below = [0.0 if low is None else max(0.0, middle - low) for middle, low, _ in known]
-    above = [0.0 if high is None else max(0.0, high - middle) for middle, _, high in known]
+    """Lengths of the interval below and above each estimate, in ms; 0 without an estimate."""
+    estimates = [record.estimate for record in records]
+    below = [max(0.0, e.latency_ms - e.low_ms) if e else 0.0 for e in estimates]
+    above = [max(0.0, e.high_ms - e.latency_ms) if e else 0.0 for e in estimates]
     return below, above
 
 

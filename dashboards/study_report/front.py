@@ -17,7 +17,7 @@ from dashboards.picture import front_svg
 from dashboards.study_report import trial_tables
 from objectives.objective import budget_texts
 from objectives.pareto import MEASURED_LATENCY, MIOU, ParetoFront, pareto_front
-from objectives.trial_record import REFUSED, TrialRecord
+from objectives.trial_record import Outcome, TrialRecord
 
 _PREVIEW = "preview.png"
 _MOST_PREVIEWS = 4
@@ -139,7 +139,7 @@ def _next(records: Sequence[TrialRecord]) -> str:
     ended = text.by_outcome(records)
     if not records:
         return "The study has no trials: run `paretoseg launch` with its config."
-    if ended[REFUSED] == len(records):
+    if ended[Outcome.INFEASIBLE] == len(records):
         return "Every candidate was refused for its predicted latency: raise the budget, or allow smaller networks."
     if ended[text.RUNNING]:
         return "Trials are still running: write the report again when some have ended."

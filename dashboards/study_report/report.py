@@ -17,7 +17,7 @@ from dashboards.study_report.front import class_section, front_section, preview_
 from dashboards.study_report.search import choice_section, latency_section, learning_section
 from objectives.objective import Objective
 from objectives.pareto import ParetoFront
-from objectives.trial_record import DIED, FINISHED, REFUSED, REUSED, STOPPED, TrialRecord
+from objectives.trial_record import Outcome, TrialRecord
 from search_spaces._common.files import atomic_path
 from search_spaces._common.urls import redact_url
 
@@ -98,13 +98,15 @@ def _headline(
     about.append(f"written {written_at:%Y-%m-%d %H:%M}")
     tiles = [
         (str(len(records)), "trial" if len(records) == 1 else "trials"),
-        (str(ended[FINISHED]), text.OUTCOMES[FINISHED]),
-        (str(ended[STOPPED]), text.OUTCOMES[STOPPED]),
-        (str(ended[REFUSED]), text.OUTCOMES[REFUSED]),
-        (str(ended[DIED]), text.OUTCOMES[DIED]),
+        (str(ended[Outcome.FINISHED]), text.OUTCOMES[Outcome.FINISHED]),
+        (str(ended[Outcome.STOPPED]), text.OUTCOMES[Outcome.STOPPED]),
+        (str(ended[Outcome.INFEASIBLE]), text.OUTCOMES[Outcome.INFEASIBLE]),
+        (str(ended[Outcome.FAILED]), text.OUTCOMES[Outcome.FAILED]),
     ]
     tiles += [
-        (str(ended[name]), label) for name, label in ((REUSED, "reused"), (text.RUNNING, "running")) if ended[name]
+        (str(ended[name]), label)
+        for name, label in ((Outcome.DUPLICATE, "reused"), (text.RUNNING, "running"))
+        if ended[name]
     ]
     tiles.append((str(len(front)), "on the Pareto front"))
     tiles += _best_tiles(front, latency_budget_ms)
@@ -130,8 +132,8 @@ def _best_tiles(front: ParetoFront, latency_budget_ms: float | None) -> list[tup
 def _not_trained_section(records: Sequence[TrialRecord]) -> str:
     parts = ["<section><h2>Refused and failed</h2>"]
     for outcome, words, none, with_latency in (
-        (REFUSED, "refused before any training", "No candidate was refused before training.", True),
-        (DIED, "failed", "No trial failed.", False),
+        (Outcome.INFEASIBLE, "refused before any training", "No candidate was refused before training.", True),
+        (Outcome.FAILED, "failed", "No trial failed.", False),
     ):
         chosen = [record for record in records if record.outcome == outcome]
         if not chosen:

@@ -18,7 +18,7 @@ from dashboards.page import figure_box
 from dashboards.study_report import trial_tables
 from dashboards.study_report.model_facts import model_facts
 from objectives.pareto import ParetoFront
-from objectives.trial_record import STOPPED, TrialRecord
+from objectives.trial_record import Outcome, TrialRecord
 
 
 def learning_section(
@@ -30,7 +30,7 @@ def learning_section(
     if figure is None:
         parts.append(tables.empty("No trial has reported an epoch yet."))
     else:
-        stopped = sum(record.outcome == STOPPED for record in records)
+        stopped = sum(record.outcome == Outcome.STOPPED for record in records)
         epochs = [
             (r.score.epoch, r.score.epochs_total) for r in records if r.score is not None and r.reused_from is None
         ]
@@ -87,7 +87,7 @@ def latency_section(
         parts.append(f"<p>{escape(_latency_sentence(records))}</p>")
         pair = f"<div>{figure_box('parity', parity, drawn)}</div><div>{figure_box('errors', errors, drawn)}</div>"
         parts.append(f'<div class="pair">{pair}</div>')
-    unknown = sorted({kind for record in records for kind in record.unknown_kinds})
+    unknown = sorted({kind for record in records if record.estimate for kind in record.estimate.unknown_kinds})
     if unknown:
         parts.append(
             tables.note(

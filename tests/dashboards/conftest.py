@@ -9,6 +9,7 @@ import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
+from sample_measurement import sample_measurement
 
 from objectives import trial_record as tr
 from objectives.objective import OBJECTIVES
@@ -64,7 +65,7 @@ def build_study(
         )  # fmt: skip
         over = latency - BUDGET_MS
         if over > 0:
-            trial.set_user_attr(tr.OUTCOME, tr.REFUSED)
+            trial.set_user_attr(tr.OUTCOME, tr.Outcome.INFEASIBLE)
             trial.set_user_attr(
                 tr.REASON,
                 f"predicted latency {latency:.1f} ms [{latency * 0.9:.1f}, {latency * 1.13:.1f}] is over 12 ms",
@@ -72,7 +73,7 @@ def build_study(
             study.tell(trial, state=TrialState.PRUNED)
             continue
         if number % 17 == 5:
-            trial.set_user_attr(tr.OUTCOME, tr.DIED)
+            trial.set_user_attr(tr.OUTCOME, tr.Outcome.FAILED)
             trial.set_user_attr(tr.REASON, "the loss became NaN in epoch 2; lower learning_rate")
             study.tell(trial, state=TrialState.FAIL)
             continue
@@ -85,17 +86,18 @@ def build_study(
         score = TrialScore(curve[-1], ends, EPOCHS, int(4e7 * size * pixels), int(1.6e6 * size), 3.2 * ends, class_iou)
         trial.set_user_attr(tr.SCORE, score.to_dict())
         if ends < EPOCHS:
-            trial.set_user_attr(tr.OUTCOME, tr.STOPPED)
+            trial.set_user_attr(tr.OUTCOME, tr.Outcome.STOPPED)
             trial.set_user_attr(tr.REASON, f"rank 3 of 4 by non-dominated sorting at the rung of epoch {ends}")
             study.tell(trial, state=TrialState.PRUNED)
             continue
-        trial.set_user_attr(tr.OUTCOME, tr.FINISHED)
+        trial.set_user_attr(tr.OUTCOME, tr.Outcome.FINISHED)
         study.tell(trial, [curve[-1], latency])
     if measured:
         for record in pareto_front(tr.read_study(study)).records:
             p50 = (record.latency_ms or 0) * float(rng.normal(1.02, 0.06))
-            facts = {"latency_ms_p50": p50, "latency_ms_p90": p50 * 1.05, "runs": 60}
-            tr.note_afterwards(study, record.number, measurement=facts, bundle=f"exports/trial-{record.number:04d}")
+            tr.note_afterwards(
+                study, record.number, measurement=sample_measurement(p50), bundle=f"exports/trial-{record.number:04d}"
+            )
     return study
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
+from sample_measurement import sample_measurement
 
 from dashboards import text
 from dashboards.figures.choices import choices_figure
@@ -110,7 +111,7 @@ def test_a_real_study(tmp_path, make_study, class_names):
         held = "inside" if text.inside_interval(record) else "outside"
         assert cells["measured, ms; interval, error"].startswith(f"{text.milliseconds(record.measured_ms)} {held}")
     ended = text.by_outcome(records)
-    for outcome in (tr.FINISHED, tr.STOPPED, tr.REFUSED, tr.DIED):
+    for outcome in (tr.Outcome.FINISHED, tr.Outcome.STOPPED, tr.Outcome.INFEASIBLE, tr.Outcome.FAILED):
         assert f"{ended[outcome]} {text.OUTCOMES[outcome]}" in page.text
     assert f"{front.hypervolume:.3f}" in page.text
     assert "is over 12 ms" in page.text
@@ -138,8 +139,8 @@ def test_figures_carry_the_records(tmp_path, make_study):
     shown = traces["Pareto front, predicted"]
     assert shown["x"] == [r.latency_ms for r in front.records]
     assert shown["y"] == [r.val_miou for r in front.records]
-    assert shown["error_x"]["array"] == pytest.approx([r.latency_high_ms - r.latency_ms for r in front.records])
-    assert shown["error_x"]["arrayminus"] == pytest.approx([r.latency_ms - r.latency_low_ms for r in front.records])
+    assert shown["error_x"]["array"] == pytest.approx([r.estimate.high_ms - r.latency_ms for r in front.records])
+    assert shown["error_x"]["arrayminus"] == pytest.approx([r.latency_ms - r.estimate.low_ms for r in front.records])
     assert traces["measured on the device"]["x"] == [r.measured_ms for r in records if r in front]
     off = [r for r in records if r.complete and r not in front]
     assert traces["trained to the end"]["x"] == [r.latency_ms for r in off]
@@ -149,7 +150,7 @@ def make_refused(study: optuna.Study) -> None:
     trial = study.ask()
     trial.set_user_attr(tr.CANDIDATE, Candidate("encoder_decoder", 1, {"family": "resnet18"}).to_dict())
     trial.set_user_attr(tr.ESTIMATE, {"latency_ms": 50.0, "low_ms": 40.0, "high_ms": 60.0, "coverage": 1.0})
-    trial.set_user_attr(tr.OUTCOME, tr.REFUSED)
+    trial.set_user_attr(tr.OUTCOME, tr.Outcome.INFEASIBLE)
     trial.set_user_attr(tr.REASON, "over budget")
     study.tell(trial, state=TrialState.PRUNED)
 
@@ -186,8 +187,8 @@ def test_nothing_measured_and_a_trial_still_running(tmp_path, make_study, class_
 def test_a_front_member_that_falls_off_when_measured_is_named(tmp_path, make_study):
     study = make_study(trials=12, measured=False)
     first, second = pareto_front(tr.read_study(study)).records[:2]
-    tr.note_afterwards(study, first.number, measurement={"latency_ms_p50": 9.0})
-    tr.note_afterwards(study, second.number, measurement={"latency_ms_p50": 3.0})
+    tr.note_afterwards(study, first.number, measurement=sample_measurement(9.0))
+    tr.note_afterwards(study, second.number, measurement=sample_measurement(3.0))
     _, page = report(tmp_path / "r.html", study)
     assert f"By what was measured, trial {first.number} would not stand" in page.text
     assert "outside" in page.text
@@ -210,7 +211,7 @@ def test_precision_and_what_it_cost_are_told_where_a_network_is_quantized(tmp_pa
 
 def test_a_final_training_goes_on_where_its_origin_ended(make_study):
     records = tr.read_study(make_study(trials=12))
-    origin = next(record for record in records if record.outcome == tr.FINISHED)
+    origin = next(record for record in records if record.outcome == tr.Outcome.FINISHED)
     later = replace(origin, number=99, continues=origin.number, curve=((1, 0.7), (2, 0.8)))
     figure = learning_curves_figure([*records, later], pareto_front([later]))
     drawn = next(trace for trace in figure.data if trace.name == "on the front, fast to slow")
@@ -278,10 +279,10 @@ def test_text_from_outside_stays_text(tmp_path):
             },
         )
         study._storage.set_trial_intermediate_value(trial._trial_id, 1, 0.5)
-        trial.set_user_attr(tr.OUTCOME, tr.FINISHED if state is TrialState.COMPLETE else tr.DIED)
+        trial.set_user_attr(tr.OUTCOME, tr.Outcome.FINISHED if state is TrialState.COMPLETE else tr.Outcome.FAILED)
         trial.set_user_attr(tr.REASON, EVIL)
         study.tell(trial, [0.5, 5.0] if state is TrialState.COMPLETE else None, state)
-    tr.note_afterwards(study, 1, bundle=EVIL, measurement={"latency_ms_p50": 5.0})
+    tr.note_afterwards(study, 1, bundle=EVIL, measurement=sample_measurement(5.0))
     _, page = report(
         tmp_path / "r.html",
         study,

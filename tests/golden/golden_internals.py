@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from objectives import TrialRecord, read_study
+from objectives.trial_record import estimate_facts
 from search_spaces import get_space
 from trial_runner.config.load import dump_config, load_config
 from trial_runner.search.final_training import spec_of
@@ -31,26 +32,23 @@ def record_facts(record: TrialRecord) -> dict[str, Any]:
     """Facts of a trial record as JSON values, under names that do not follow the record's fields."""
     return {
         "number": record.number,
-        "state": record.state,
-        "outcome": record.outcome,
+        "state": str(record.state),
+        "outcome": str(record.outcome) if record.outcome else None,
         "reason": record.reason,
         "candidate": record.candidate.to_dict() if record.candidate else None,
-        "latency_ms": record.latency_ms,
-        "latency_low_ms": record.latency_low_ms,
-        "latency_high_ms": record.latency_high_ms,
-        "latency_coverage": record.coverage,
-        "unknown_kinds": list(record.unknown_kinds),
+        **estimate_facts(record),
+        "unknown_kinds": list(record.estimate.unknown_kinds) if record.estimate else [],
         "score": record.score.to_dict() if record.score else None,
         "curve": [list(point) for point in record.curve],
         "readings": [[epoch, score.to_dict()] for epoch, score in record.readings],
         "measured_ms": record.measured_ms,
-        "measurement": _plain(record.measurement),
+        "measurement": record.measurement.to_dict(kernel_shares=True) if record.measurement else None,
         "bundle": record.bundle,
         "export_error": record.export_error,
         "reused_from": record.reused_from,
         "continues": record.continues,
         "continues_epochs": record.continues_epochs,
-        "teacher": _plain(record.teacher),
+        "teacher": record.teacher.to_dict() if record.teacher else None,
         "channels": _plain(record.channels),
         "costs": {name: cost.to_dict() for name, cost in record.costs.items()},
         "precision": record.precision,

@@ -8,6 +8,7 @@ from dataclasses import replace
 import optuna
 import pytest
 from optuna.trial import TrialState
+from sample_measurement import sample_measurement
 
 from objectives import trial_record as tr
 from objectives.objective import (
@@ -43,7 +44,7 @@ def record():
     for epoch, value in ((1, 0.25), (2, 0.3), (4, 0.4)):
         study._storage.set_trial_intermediate_value(trial._trial_id, epoch, value)
     study.tell(trial, [0.4, 20.0])
-    tr.note_afterwards(study, 0, measurement={"latency_ms_p50": 25.0, "energy_mj": 60.0})
+    tr.note_afterwards(study, 0, measurement=sample_measurement(25.0, energy_mj=60.0))
     return tr.read_study(study)[0]
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from optuna._hypervolume import compute_hypervolume
 from optuna.trial import TrialState
+from sample_measurement import sample_measurement
 
 from objectives import trial_record as tr
 from objectives.objective import OBJECTIVES
@@ -152,8 +153,8 @@ def test_the_reference_point_is_the_budget_or_the_slowest_complete_trial():
 
 def test_the_front_by_measured_latency():
     study = study_of([(0.3, 2.0, DONE, {}), (0.4, 3.0, DONE, {}), (0.6, 5.0, DONE, {})])
-    tr.note_afterwards(study, 0, measurement={"latency_ms_p50": 4.0})
-    tr.note_afterwards(study, 1, measurement={"latency_ms_p50": 3.5})
+    tr.note_afterwards(study, 0, measurement=sample_measurement(4.0))
+    tr.note_afterwards(study, 1, measurement=sample_measurement(3.5))
     records = tr.read_study(study)
     assert pareto_front(records).numbers == (0, 1, 2)
     assert pareto_front(records, objectives=(MIOU, MEASURED_LATENCY)).numbers == (1,)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import optuna
 import pytest
 from optuna.trial import TrialState
+from sample_measurement import sample_measurement
 
+from hw_latency_model import LatencyEstimate
 from objectives import trial_record as tr
 from objectives.objective import OBJECTIVES
 from objectives.trial_score import TrialScore
@@ -36,17 +38,17 @@ def write(study, trial):
 def test_a_finished_trial_comes_back_whole(study):
     trial = study.ask()
     write(study, trial)
-    trial.set_user_attr(tr.OUTCOME, tr.FINISHED)
+    trial.set_user_attr(tr.OUTCOME, tr.Outcome.FINISHED)
     study.tell(trial, [0.42, 5.0])
     (record,) = tr.read_study(study)
     assert record.candidate == CANDIDATE
     assert record.params == {"family": "resnet18", "width": 0.5}
-    assert (record.latency_ms, record.latency_low_ms, record.latency_high_ms) == (5.0, 4.0, 6.5)
-    assert (record.coverage, record.unknown_kinds) == (0.9, ("resize",))
+    assert record.estimate == LatencyEstimate(5.0, 4.0, 6.5, 0.9, unknown_kinds=("resize",))
+    assert record.latency_ms == 5.0
     assert record.score == SCORE
     assert record.val_miou == 0.42
     assert record.curve == ((1, 0.2), (2, 0.3), (3, 0.42))
-    assert (record.state, record.outcome, record.complete) == ("COMPLETE", tr.FINISHED, True)
+    assert (record.state, record.outcome, record.complete) == ("COMPLETE", tr.Outcome.FINISHED, True)
     assert record.duration_s is not None
     assert (record.measured_ms, record.bundle, record.export_error) == (None, None, None)
 
@@ -55,17 +57,22 @@ def test_facts_learnt_afterwards_join_a_finished_trial_and_add_up(study):
     for _ in range(2):
         study.tell(study.ask(), [0.1, 1.0])
     tr.note_afterwards(study, 1, export_error="parity failed")
-    tr.note_afterwards(study, 1, bundle="exports/trial-0001", measurement={"latency_ms_p50": 7.5, "runs": 50})
+    tr.note_afterwards(study, 1, bundle="exports/trial-0001", measurement=sample_measurement(7.5, runs=50))
     first, second = tr.read_study(study)
     assert (first.bundle, first.measured_ms) == (None, None)
     assert (second.bundle, second.measured_ms, second.export_error) == ("exports/trial-0001", 7.5, "parity failed")
-    assert second.measurement == {"latency_ms_p50": 7.5, "runs": 50}
+    assert second.measurement == sample_measurement(7.5, runs=50)
     with pytest.raises(ValueError, match="colour"):
         tr.note_afterwards(study, 1, colour="red")
 
 
 @pytest.mark.parametrize(
-    ("state", "outcome"), [(TrialState.PRUNED, tr.STOPPED), (TrialState.PRUNED, tr.REFUSED), (TrialState.FAIL, tr.DIED)]
+    ("state", "outcome"),
+    [
+        (TrialState.PRUNED, tr.Outcome.STOPPED),
+        (TrialState.PRUNED, tr.Outcome.INFEASIBLE),
+        (TrialState.FAIL, tr.Outcome.FAILED),
+    ],
 )
 def test_what_did_not_reach_the_end_is_not_complete(study, state, outcome):
     trial = study.ask()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import pytest
 from driving import CostByWidth, driver_of, records_of
 
+from hw_latency_model import LatencyEstimate
 from objectives.trial_record import TrialRecord
 from objectives.trial_score import TrialScore
 from search_spaces._common.errors import UserError
+from search_spaces.candidate import Candidate
 from trial_runner.config.load import load_config
 from trial_runner.config.study import StudyConfig
 from trial_runner.search.driver import StudyDriver
@@ -186,6 +189,27 @@ def test_a_repeated_proposal_takes_over_the_result_instead_of_training_again(new
     assert spec is not None and spec.candidate.id != record.candidate.id
     repeated = next(r for r in records_of(config) if r.reused_from == number)
     assert repeated.state == "COMPLETE" and repeated.val_miou == record.val_miou and not repeated.complete
+
+
+class UnmeasuredKinds(CostByWidth):
+    """Predictions for networks with a kind of kernel that the latency model has no measurement of."""
+
+    def estimate(self, candidate: Candidate) -> LatencyEstimate:
+        known = super().estimate(candidate)
+        return replace(known, coverage=0.8, level=0.8, unknown_kinds=("op:Gelu", "resize"), extrapolation=0.25)
+
+
+def test_a_repeated_proposal_keeps_the_whole_estimate(config: StudyConfig):
+    gate = UnmeasuredKinds(config.device.latency_budget_ms)
+    driver = driver_of(config, gate)
+    number = run(driver)
+    open_study(config.study.storage, "s", create=False).enqueue_trial(records_of(config)[number].params)
+    driver_of(config, gate, seed=3).propose()
+    records = records_of(config)
+    repeated = next(record for record in records if record.reused_from == number)
+    assert repeated.estimate == records[number].estimate
+    assert repeated.estimate is not None and repeated.estimate.unknown_kinds == ("op:Gelu", "resize")
+    assert (repeated.estimate.extrapolation, repeated.estimate.level) == (0.25, 0.8)
 
 
 def test_a_larger_budget_goes_on_where_the_smaller_one_ended(new_driver, config: StudyConfig):

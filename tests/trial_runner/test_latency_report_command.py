@@ -10,6 +10,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from sample_measurement import sample_measurement
 
 from hw_latency_model import LatencyModel, Measurement, MeasurementStore
 from hw_latency_model.kernels.candidate_kernels import CandidateKernels
@@ -207,7 +208,7 @@ def test_a_study_shows_its_front_beside_the_model(
             },
         )
     )
-    note_afterwards(study, 0, measurement={"latency_ms_p50": 6.0})
+    note_afterwards(study, 0, measurement=sample_measurement(6.0))
     capsys.readouterr()
     assert run_report(study_yaml, "--json") == 0
     member = json.loads(capsys.readouterr().out)["members"][0]

@@ -47,7 +47,7 @@ def test_a_study_in_int8_ends_with_measured_int8_networks(tmp_path: Path):
     assert len(records) == 2 and {record.score.precision for record in records if record.score} == {"int8"}
     best = result.front[0]
     assert best.bundle is not None and best.measured_ms is not None and best.measurement is not None
-    assert best.measurement["precision"] == "int8"
+    assert best.measurement.precision == "int8"
     manifest = json.loads((Path(best.bundle) / "manifest.json").read_text())
     assert manifest["precision"]["name"] == "int8" and manifest["measurements"][0]["precision"] == "int8"
     float_study = path.read_text().replace("precision: int8", "precision: fp32")

@@ -90,7 +90,7 @@ def test_a_study_of_two_precisions_takes_each_candidate_through_in_its_own(
 
     measure_front(config, study, [record for record in read_study(study) if record.complete], models, lambda line: None)
     measured = [record for record in read_study(study) if record.complete]
-    assert all(record.measurement and record.measurement["precision"] == record.precision for record in measured)
+    assert all(record.measurement and record.measurement.precision == record.precision for record in measured)
     for precision in ("fp32", "int8"):
         with MeasurementStore(config.device.model_path(precision).with_name("measurements.sqlite")) as store:
             assert {group.precision for group in store.groups("local-cpu")} == {precision}

@@ -139,13 +139,13 @@ def _members(config: StudyConfig | None, precision: str) -> list[Reading]:
         Reading(
             name=f"trial {record.number}: {text.network(record)}",
             family=str(record.params.get("family", "")),
-            predicted_ms=record.latency_ms,
-            low_ms=record.latency_ms if record.latency_low_ms is None else record.latency_low_ms,
-            high_ms=record.latency_ms if record.latency_high_ms is None else record.latency_high_ms,
+            predicted_ms=record.estimate.latency_ms,
+            low_ms=record.estimate.low_ms,
+            high_ms=record.estimate.high_ms,
             measured_ms=record.measured_ms,
-            coverage=1.0 if record.coverage is None else record.coverage,
-            unknown_kinds=record.unknown_kinds,
+            coverage=record.estimate.coverage,
+            unknown_kinds=record.estimate.unknown_kinds,
         )
         for record in records
-        if record.latency_ms is not None and (len(config.precisions) == 1 or record.precision == precision)
+        if record.estimate is not None and (len(config.precisions) == 1 or record.precision == precision)
     ]

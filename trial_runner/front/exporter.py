@@ -11,7 +11,7 @@ from pathlib import Path
 import optuna
 
 from objectives.pareto import pareto_front
-from objectives.trial_record import TrialRecord, note_afterwards, read_study
+from objectives.trial_record import TrialRecord, estimate_facts, note_afterwards, read_study
 from search_spaces._common.errors import UserError
 from trial_runner.config.load import dump_config
 from trial_runner.config.study import StudyConfig
@@ -33,10 +33,7 @@ def export_order(
         "study": config.study.name,
         "trial": record.number,
         "val_miou": record.val_miou,
-        "latency_ms": record.latency_ms,
-        "latency_low_ms": record.latency_low_ms,
-        "latency_high_ms": record.latency_high_ms,
-        "latency_coverage": record.coverage,
+        **estimate_facts(record),
         "device": config.device.name,
         "score": record.score.to_dict(),
         "costs": {name: cost.to_dict() for name, cost in record.costs.items()},

@@ -190,11 +190,10 @@ def _subject(config: StudyConfig, record: TrialRecord) -> str:
 
 
 def _note(study: optuna.Study, record: TrialRecord, measurement: Measurement, slowdown: float, say: Say) -> None:
-    """Keep a measurement at its trial and in its bundle, and tell it."""
+    """Store a measurement with its trial and in its bundle, and print it."""
     assert record.bundle is not None
-    facts = {key: value for key, value in asdict(measurement).items() if key != "kernels"}
-    note_afterwards(study, record.number, measurement=facts)
-    add_measurement(Path(record.bundle), facts)
+    note_afterwards(study, record.number, measurement=measurement)
+    add_measurement(Path(record.bundle), measurement.to_dict(kernel_shares=True))
     say(
         f"trial {record.number}: measured {milliseconds(measurement.latency_ms_p50)} ms, "
         f"predicted {milliseconds(record.latency_ms)} ms {interval(record)}"

@@ -14,7 +14,7 @@ from rich.table import Table
 from dashboards.text import inside_interval, milliseconds, miou
 from objectives.objective import LATENCY, OBJECTIVES, Objective, beside_the_usual, budget_texts
 from objectives.pareto import pareto_front
-from objectives.trial_record import TrialRecord
+from objectives.trial_record import TrialRecord, estimate_facts
 from search_spaces._common.files import atomic_path
 from search_spaces.describe import network_name
 
@@ -45,10 +45,7 @@ def front_rows(records: Sequence[TrialRecord], objectives: Sequence[Objective] =
             "precision": record.precision,
             "val_miou": record.val_miou,
             "float_miou": record.float_miou,
-            "latency_ms": record.latency_ms,
-            "latency_low_ms": record.latency_low_ms,
-            "latency_high_ms": record.latency_high_ms,
-            "latency_coverage": record.coverage,
+            **estimate_facts(record),
             "measured_ms": record.measured_ms,
             "macs": record.score.macs if record.score else None,
             "parameters": record.score.params if record.score else None,
@@ -91,7 +88,9 @@ def print_front(
             miou(record.val_miou),
             *(item.text(item.value(record)) for item in others),
             milliseconds(record.latency_ms),
-            f"{milliseconds(record.latency_low_ms)}–{milliseconds(record.latency_high_ms)}",
+            f"{milliseconds(record.estimate.low_ms)}–{milliseconds(record.estimate.high_ms)}"
+            if record.estimate
+            else "–",
             milliseconds(record.measured_ms),
             {None: "–", True: "yes", False: "no"}[inside_interval(record)],
         )

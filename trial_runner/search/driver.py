@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from objectives import trial_record as tr
 from objectives.objective import LATENCY, budget_texts, rung_values
-from objectives.trial_record import TrialRecord
+from objectives.trial_record import Outcome, TrialRecord
 from search_spaces import SearchSpace
 from search_spaces._common.errors import UserError
 from search_spaces.candidate import Candidate
@@ -115,7 +115,8 @@ class StudyDriver:
         if any(trial.state == TrialState.WAITING for trial in trials):
             return False
         counted = sum(
-            trial.state == TrialState.RUNNING or trial.user_attrs.get(tr.OUTCOME) in (tr.FINISHED, tr.STOPPED, tr.DIED)
+            trial.state == TrialState.RUNNING
+            or trial.user_attrs.get(tr.OUTCOME) in (Outcome.FINISHED, Outcome.STOPPED, Outcome.FAILED)
             for trial in trials
             if tr.CONTINUES not in trial.user_attrs
         )
@@ -140,7 +141,7 @@ class StudyDriver:
             return
         teacher = best_teacher(tr.read_study(self._study))
         if teacher is not None:
-            self._writer.write(number, tr.TEACHER, teacher)
+            self._writer.write(number, tr.TEACHER, teacher.to_dict())
 
     def _keep_plan(self, number: int, plan: Mapping[str, int] | None) -> None:
         if plan:
@@ -165,7 +166,7 @@ class StudyDriver:
         self._writer.constrain(number)
         if reason is None:
             return False
-        self._end(number, TrialState.PRUNED, tr.REFUSED, reason)
+        self._end(number, TrialState.PRUNED, Outcome.INFEASIBLE, reason)
         return True
 
     def _refuse_for_time(self, number: int, candidate: Candidate) -> bool:
@@ -176,21 +177,17 @@ class StudyDriver:
         reason = self._budget.too_long(alike, latency_ms, self._config.training.epochs)
         if reason is None:
             return False
-        self._end(number, TrialState.PRUNED, tr.REFUSED, reason)
+        self._end(number, TrialState.PRUNED, Outcome.INFEASIBLE, reason)
         return True
 
     def _reuse(self, number: int, candidate: Candidate) -> bool:
         known = self._known.get(candidate.id)
-        if known is None or known.outcome in (tr.DIED, tr.REFUSED):  # a refused one is weighed against today's budget
+        # A candidate found infeasible before is checked against the budget of this start.
+        if known is None or known.outcome in (Outcome.FAILED, Outcome.INFEASIBLE):
             return False
         self._writer.write(number, tr.REUSED_FROM, known.number)
-        if known.latency_ms is not None:
-            estimate = {
-                "latency_ms": known.latency_ms,
-                "low_ms": known.latency_low_ms,
-                "high_ms": known.latency_high_ms,
-            }
-            self._writer.write(number, tr.ESTIMATE, {**estimate, "coverage": known.coverage})
+        if known.estimate is not None:
+            self._writer.write(number, tr.ESTIMATE, known.estimate.to_dict())
         if known.costs:
             self._writer.write_costs(number, known.costs)
         if known.score:
@@ -198,9 +195,9 @@ class StudyDriver:
         reason = f"the same candidate as trial {known.number}"
         self._writer.constrain(number)
         if known.complete:
-            self._end(number, TrialState.COMPLETE, tr.REUSED, reason, self._writer.values(known))
+            self._end(number, TrialState.COMPLETE, Outcome.DUPLICATE, reason, self._writer.values(known))
         else:
-            self._end(number, TrialState.PRUNED, tr.REUSED, reason)
+            self._end(number, TrialState.PRUNED, Outcome.DUPLICATE, reason)
         return True
 
     # -- progress and end of a trial
@@ -239,14 +236,14 @@ class StudyDriver:
         if values is not None and unread is None:
             self._failures = 0
             self._writer.constrain(number)
-            self._end(number, TrialState.COMPLETE, tr.FINISHED, None, values)
+            self._end(number, TrialState.COMPLETE, Outcome.FINISHED, None, values)
         elif number in self._stop_reason:
             self._failures = 0
-            self._end(number, TrialState.PRUNED, tr.STOPPED, self._stop_reason[number])
+            self._end(number, TrialState.PRUNED, Outcome.STOPPED, self._stop_reason[number])
         else:
             self._failures += 1
             failure = unread or failure
-            self._end(number, TrialState.FAIL, tr.DIED, failure or "ended without a result")
+            self._end(number, TrialState.FAIL, Outcome.FAILED, failure or "ended without a result")
             if self._failures >= _FAILURES_IN_A_ROW:
                 raise UserError(
                     f"{self._failures} trials in a row failed, the last one because: {failure}. "
@@ -263,7 +260,7 @@ class StudyDriver:
         self,
         number: int,
         state: TrialState,
-        outcome: str,
+        outcome: Outcome,
         reason: str | None,
         values: tuple[float, ...] | None = None,
     ) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from objectives.objective import LATENCY, OBJECTIVES, Objective
 from objectives.pareto import pareto_front, reference_point
-from objectives.trial_record import DIED, TrialRecord
-from search_spaces.candidate import Candidate
+from objectives.trial_record import Outcome, RecordedTeacher, TrialRecord
 from trial_runner.config.study import FinalTrainingSection, StudyConfig
 from trial_runner.search.training_time import SLACK
 from trial_runner.study.paths import StudyPaths
@@ -26,7 +24,9 @@ def next_to_continue(
 ) -> TrialRecord | None:
     """The finished trial to train on next, or None when enough are: first the most accurate member of the search's front,
     then whoever adds most to its hypervolume. Who breaks a budget by what was predicted before training is left out."""
-    continued = {record.continues for record in records if record.continues is not None and record.outcome != DIED}
+    continued = {
+        record.continues for record in records if record.continues is not None and record.outcome != Outcome.FAILED
+    }
     if len(continued) >= config.members:
         return None
     limited = [item for item in objectives if item.known == "before"]
@@ -73,8 +73,7 @@ def spec_of(config: StudyConfig, paths: StudyPaths, record: TrialRecord) -> Tria
         continues = Continuation(record.continues, paths.trial(record.continues), record.continues_epochs)
     teacher = None
     if record.teacher is not None:
-        number = int(record.teacher["number"])
-        teacher = StudyTeacher(number, paths.trial(number), Candidate.from_dict(record.teacher["candidate"]))
+        teacher = StudyTeacher(record.teacher.number, paths.trial(record.teacher.number), record.teacher.candidate)
     folder = paths.trial(record.number)
     return TrialSpec(
         record.number,
@@ -88,8 +87,8 @@ def spec_of(config: StudyConfig, paths: StudyPaths, record: TrialRecord) -> Tria
     )
 
 
-def best_teacher(records: Sequence[TrialRecord]) -> dict[str, Any] | None:
-    """Number and candidate of the most accurate trial that is finished; None before the first one."""
+def best_teacher(records: Sequence[TrialRecord]) -> RecordedTeacher | None:
+    """Most accurate finished trial, to distil from; None before the first one."""
     finished = [record for record in records if record.complete and record.candidate is not None]
     best = max(finished, key=lambda record: record.val_miou or 0.0, default=None)
-    return {"number": best.number, "candidate": best.candidate.to_dict()} if best and best.candidate else None
+    return RecordedTeacher(best.number, best.candidate) if best and best.candidate else None

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from objectives import trial_record as tr
 from objectives.objective import LATENCY, Objective
 from objectives.optuna_private import StudyStorage, trial_id
-from objectives.trial_record import CostEstimate, TrialRecord
+from objectives.trial_record import CostEstimate, Outcome, TrialRecord
 
 
 class StudyWriter:
@@ -69,7 +69,7 @@ class StudyWriter:
         self,
         number: int,
         state: TrialState,
-        outcome: str,
+        outcome: Outcome,
         reason: str | None,
         values: tuple[float, ...] | None = None,
     ) -> TrialRecord:
@@ -100,9 +100,9 @@ class StudyWriter:
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             outcome = trial.user_attrs.get(tr.OUTCOME)
             record = tr.read_trial(trial, {})
-            if outcome == tr.FINISHED and self.unread(record) is None:
+            if outcome == Outcome.FINISHED and self.unread(record) is None:
                 self._storage.set_state(trial_id(trial), TrialState.COMPLETE, self.values(record))
-            elif outcome in (tr.REFUSED, tr.STOPPED):
+            elif outcome in (Outcome.INFEASIBLE, Outcome.STOPPED):
                 self._storage.set_state(trial_id(trial), TrialState.PRUNED)
             elif tr.CANDIDATE in trial.user_attrs:
                 self._storage.set_state(trial_id(trial), TrialState.WAITING)
