@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from hw_latency_model.board.kit import agent_path
 
 
 @pytest.fixture(scope="module")
@@ -36,3 +39,13 @@ def test_the_wheel_has_its_licence_and_the_command(wheel: zipfile.ZipFile):
     assert any(name.endswith("licenses/LICENSE") for name in names)
     entry = next(name for name in names if name.endswith("entry_points.txt"))
     assert "paretoseg = trial_runner.cli.main:main" in wheel.read(entry).decode()
+
+
+def test_the_agent_is_packed_from_an_installed_wheel(wheel: zipfile.ZipFile, tmp_path: Path):
+    """The same bytes as from the repository: a board that has them is not sent them again."""
+    wheel.extractall(tmp_path / "installed")
+    code = "import sys; from hw_latency_model.board.kit import agent_path; sys.stdout.buffer.write(agent_path().read_bytes())"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout == agent_path().read_bytes()

@@ -1,17 +1,18 @@
-"""The folder that a board gets: the agent, the job list, the networks, the reference network."""
+"""Kit: the folder sent to a board, with the agent, the job list, the networks and the reference network."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from hw_latency_model.board.agent_archive import AGENT_FILE, write_agent
 from hw_latency_model.board.device_config import DeviceConfig
 from hw_latency_model.board.plan import Suggestion
 from hw_latency_model.board.results import KnownJob
-from hw_latency_model.board.transport.agent_link import AGENT_FILE
 from hw_latency_model.local.reference_network import write_reference
 from hw_latency_model.types import KernelSpec
 from search_spaces._common.files import atomic_folder, write_json
@@ -21,34 +22,39 @@ JOBS_VERSION = 1
 
 
 def agent_path() -> Path:
-    """The agent's one file, as it is installed."""
-    return Path(__file__).parents[1] / "agent" / AGENT_FILE
+    """Build the agent's archive and return its path, in a temporary folder that is deleted when the process ends."""
+    return write_agent(Path(_temporary_folder().name) / AGENT_FILE)
+
+
+@functools.cache
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="paretoseg-agent-")
 
 
 class NetworkSource(Protocol):
-    """Where the networks of a kit come from."""
+    """Source of the networks in a kit."""
 
     def write(self, key: str, path: Path) -> tuple[KernelSpec, ...] | None:
-        """Write the ONNX file and return its kernels; None where the device would refuse it."""
+        """Write the ONNX file and return its kernels; None for a network that the device cannot run."""
 
     def family(self, key: str) -> str:
-        """Which networks it belongs with."""
+        """Return the family of a network, for validation on held-out families."""
 
 
 def write_kit(
     target: Path, config: DeviceConfig, source: NetworkSource, chosen: Sequence[Suggestion], *, number: int
 ) -> tuple[KnownJob, ...]:
-    """Write everything for one batch to ``target`` and return its jobs, in order; what the device would refuse is left out.
+    """Write one batch to ``target`` and return its jobs, in order, without networks that the device cannot run.
 
     Args:
-        target: a folder; it appears whole or not at all.
-        config: of the device.
-        source: where the networks come from.
-        chosen: what to measure.
-        number: of the batch, part of each job's id.
+        target: folder to create, atomically.
+        config: configuration of the device.
+        source: source of the networks.
+        chosen: networks to measure.
+        number: number of the batch, part of each job's id.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the folder cannot be written.
     """
     jobs: list[KnownJob] = []
     rows: list[dict[str, str]] = []
@@ -67,7 +73,7 @@ def write_kit(
             row = {"id": job_id, "subject": suggestion.key, "onnx": relative, "sha256": digest}
             rows.append({**row, "kind": suggestion.kind})
         write_reference(folder / "reference.onnx")
-        shutil.copyfile(agent_path(), folder / AGENT_FILE)
+        write_agent(folder / AGENT_FILE)
         write_json(folder / "jobs.json", {**_header(config), "jobs": rows})
     return tuple(jobs)
 

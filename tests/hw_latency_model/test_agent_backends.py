@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from fake_board.harness import Kit, fake_onnx
-from fake_board.python36 import need_python36
 from fake_board.tree import HERE, TRTEXEC_10, TRTEXEC_80, FakeBoard, install_trtexec
 
-from hw_latency_model.agent import paretoseg_agent as agent
+from hw_latency_model.agent.trtexec import trt_version_text
 from hw_latency_model.local.reference_network import write_reference
 
 
@@ -46,7 +44,7 @@ def test_trtexec_is_driven_with_the_options_it_has(
     assert "No importer registered for op: HardSwish" in failure["log_tail"]
     calls = (board.root / "trtexec.calls").read_text()
     assert ("--memPoolSize=workspace:512" in calls) == (version == "100300")
-    assert kit.records("board")[0]["tensorrt"] == agent.trt_version_text(version)
+    assert kit.records("board")[0]["tensorrt"] == trt_version_text(version)
 
 
 @pytest.mark.parametrize("garbage", ["log", "times"])
@@ -151,13 +149,3 @@ def test_a_power_profile_on_a_machine_without_modes_is_refused(tmp_path: Path) -
     done = kit.run({"PATH": "/usr/bin:/bin"})
     assert done.returncode == 2
     assert "leave power_profile out" in done.stderr
-
-
-def test_the_agent_runs_from_a_copy_of_its_one_file(tmp_path: Path) -> None:
-    copy = tmp_path / "elsewhere" / "paretoseg_agent.py"
-    copy.parent.mkdir()
-    copy.write_bytes(Path(agent.__file__).read_bytes())
-    line = [need_python36(), "-I", str(copy), "check", "--root", str(tmp_path)]
-    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["power_note"] == "no power rail"

@@ -21,7 +21,7 @@ from fake_board.tree import FakeBoard, make_board
 from loopback_sshd import LoopbackSshd
 
 from hw_latency_model import LatencyModel, MeasurementStore
-from hw_latency_model.agent import paretoseg_agent
+from hw_latency_model.agent.results import read_results
 from hw_latency_model.board.calibration import BoardCalibrationReport, calibrate_board
 from hw_latency_model.board.device_config import DeviceConfig, load_device
 from search_spaces._common.errors import UserError
@@ -83,7 +83,7 @@ class Board:
         return found
 
     def measured(self) -> list[str]:
-        records, _ = paretoseg_agent.read_results(self.results)
+        records, _ = read_results(self.results)
         return [record["subject"] for record in records if record["type"] == "measurement"]
 
     def agent_pid(self) -> int:

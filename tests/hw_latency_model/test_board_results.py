@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hw_latency_model import kernels_from_onnx
-from hw_latency_model.agent import paretoseg_agent
+from hw_latency_model.agent.results import encode_line
 from hw_latency_model.board.results import BoardResults, KnownJob, kernel_shares, read_results
 from hw_latency_model.board.session import BoardSession
 from hw_latency_model.local.reference_network import write_reference
@@ -54,7 +54,7 @@ def measurement(job: str = "a", **changes: Any) -> dict[str, Any]:
 
 
 def text(*records: dict[str, Any]) -> bytes:
-    return b"".join(paretoseg_agent.encode_line(record) for record in records)
+    return b"".join(encode_line(record) for record in records)
 
 
 def read(data: bytes) -> BoardResults:

@@ -31,7 +31,7 @@ class Case:
         self.session = BoardSession(folder / "session", device="board", precision="fp32")
         self.kit = folder / "kit"
         self.kit.mkdir()
-        shutil.copy(STAND_IN, self.kit / "paretoseg_agent.py")
+        shutil.copy(STAND_IN, self.kit / "paretoseg_agent.pyz")
         rows, jobs = [], []
         for index in range(count):
             digest = hashlib.sha256(bytes([index])).hexdigest()
@@ -97,7 +97,7 @@ def test_a_full_disk_ends_it_and_the_next_run_goes_on(tmp_path: Path) -> None:
 
 def test_an_agent_that_never_gets_anywhere_is_given_up_with_its_last_words(tmp_path: Path) -> None:
     case = Case(tmp_path)
-    (case.kit / "paretoseg_agent.py").write_text("import sys\nsys.exit('Illegal instruction')\n")
+    (case.kit / "paretoseg_agent.pyz").write_text("import sys\nsys.exit('Illegal instruction')\n")
     with pytest.raises(
         UserError, match=r"ended with status 1, 4 times without a new result \(Illegal instruction\).*agent\.log"
     ):

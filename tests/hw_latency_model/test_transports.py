@@ -27,7 +27,7 @@ STAND_IN = Path(__file__).with_name("stand_in_agent.py")
 
 def make_kit(folder: Path, count: int = 3, **behaviour: Any) -> Path:
     (folder / "onnx").mkdir(parents=True)
-    shutil.copy(STAND_IN, folder / "paretoseg_agent.py")
+    shutil.copy(STAND_IN, folder / "paretoseg_agent.pyz")
     (folder / "behaviour.json").write_text(json.dumps(behaviour))
     jobs = []
     for index in range(count):
@@ -203,7 +203,7 @@ def test_a_board_without_python_and_an_agent_that_does_not_run_are_told(sshd: Lo
     link = AgentLink(SshShell(sshd.section), str(tmp_path / "board"), "s", "python3.99")
     with pytest.raises(UserError, match=r"there is no python3\.99 on .*apt-get install python3.*board\.python"):
         link.check(STAND_IN)
-    broken = tmp_path / "paretoseg_agent.py"
+    broken = tmp_path / "paretoseg_agent.pyz"
     broken.write_text("import a_module_that_is_not_there\n")
     with pytest.raises(UserError, match=r"the agent does not run on .*a_module_that_is_not_there.*board\.python"):
         AgentLink(SshShell(sshd.section), str(tmp_path / "board"), "s", python36()).check(broken)

@@ -38,7 +38,7 @@ def test_without_a_way_to_the_board_a_kit_is_written_and_the_next_step_is_told(t
     assert calibrate_device(arguments(tmp_path, overrides=["calibration.chains=false"]), lines.append) == 0
     kit = tmp_path / "out" / "kit-0001"
     names = {path.name for path in kit.iterdir()}
-    assert names == {"paretoseg_agent.py", "jobs.json", "reference.onnx", "onnx", "run.sh", "README.txt"}
+    assert names == {"paretoseg_agent.pyz", "jobs.json", "reference.onnx", "onnx", "run.sh", "README.txt"}
     assert f"kit: {kit}: carry it to the board, run `sh run.sh` there" in lines[-1]
 
 

@@ -4,7 +4,7 @@ Nothing stays connected. The agent runs in a session of its own and writes ``res
 short script that can be asked again, so a connection that drops costs a question, not a measurement.
 
 Layout below the board's folder: ``work/`` (engines, timing cache; shared) and one folder for each calibration with
-``paretoseg_agent.py``, ``jobs.json``, ``reference.onnx``, ``onnx/``, ``results.jsonl``, ``agent.log``, ``agent.pid``, ``agent.exit``.
+``paretoseg_agent.pyz``, ``jobs.json``, ``reference.onnx``, ``onnx/``, ``results.jsonl``, ``agent.log``, ``agent.pid``, ``agent.exit``.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hw_latency_model.board.agent_archive import AGENT_FILE
 from hw_latency_model.board.transport.shell import COMMAND_TIMEOUT_S, Answer, ConnectionLost, Shell
 from search_spaces._common.errors import UserError
 
-AGENT_FILE = "paretoseg_agent.py"
 DONE_EXIT, USER_EXIT, RESUMABLE_EXIT = 0, 2, 3
 CHECK_TIMEOUT_S = 600.0
 """A board opens each of its runtimes to see whether it works, which takes a Nano a minute."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from hw_latency_model.board.transport.agent_link import AGENT_FILE
+from hw_latency_model.board.agent_archive import AGENT_FILE, write_agent
 from search_spaces._common.errors import UserError
 from search_spaces._common.files import atomic_folder
 
@@ -41,6 +41,8 @@ def write_carry_kit(kit: Path, target: Path, *, device: str, hours: float, comma
     size_mb = sum(path.stat().st_size for path in kit.rglob("*") if path.is_file()) // 1_000_000 + 1
     with atomic_folder(target) as folder:
         shutil.copytree(kit, folder, dirs_exist_ok=True)
+        if not (folder / AGENT_FILE).exists():  # a kit of an earlier version
+            write_agent(folder / AGENT_FILE)
         (folder / "run.sh").write_text(_RUN)
         (folder / "run.sh").chmod(0o755)
         text = _README.format(device=device, size_mb=size_mb, hours=hours, results=RESULTS_FILE, command=command)

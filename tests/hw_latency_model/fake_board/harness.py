@@ -1,4 +1,4 @@
-"""Job lists for the agent, and the agent itself as a process of its own."""
+"""Job lists for the agent, and the agent's archive as a process."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hw_latency_model.agent import paretoseg_agent
+from hw_latency_model.agent.results import read_results
+from hw_latency_model.board.kit import agent_path
 
-AGENT = Path(paretoseg_agent.__file__)
+AGENT = agent_path()
 QUICK = {
     "warmup_s": 0,
     "min_runs": 20,
@@ -30,6 +31,14 @@ QUICK = {
 def fake_onnx(**facts: Any) -> bytes:
     """What the stand-ins take for an ONNX file: how long it takes, and what is to go wrong."""
     return json.dumps({"ms": 5.0, **facts}).encode()
+
+
+def fp16_onnx() -> bytes:
+    """Smallest protobuf message that reads as a model with fp16 weights; the stand-ins read the JSON before it."""
+    tensor = b"\x10\x0a" + b"\x4a\x04\x00\x3c\x00\x3c"
+    graph = b"\x2a" + bytes([len(tensor)]) + tensor
+    text = fake_onnx(ms=5.0, typed="fp16") + b"#"
+    return b"\x12" + bytes([len(text)]) + text + b"\x3a" + bytes([len(graph)]) + graph
 
 
 class Kit:
@@ -84,7 +93,7 @@ class Kit:
         )
 
     def records(self, kind: str) -> list[dict[str, Any]]:
-        found, damaged = paretoseg_agent.read_results(self.results)
+        found, damaged = read_results(self.results)
         assert damaged == 0
         return [record for record in found if record["type"] == kind]
 

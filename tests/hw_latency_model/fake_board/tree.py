@@ -78,6 +78,15 @@ class FakeBoard:
         return value
 
 
+def unlocked(board: FakeBoard) -> bool:
+    """True in the state after ``make_board``: mode 5W, GPU clock free, no saved state to restore."""
+    return (
+        (board.root / "var/lib/nvpmodel/status").read_text() == "1\n"
+        and board.frequency("min") == 76800000
+        and not list((board.root / "var/tmp/paretoseg-clocks").glob("*"))
+    )
+
+
 def make_board(
     root: Path,
     python: str,

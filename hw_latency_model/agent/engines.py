@@ -1,0 +1,51 @@
+"""Cache of built engines and of the tactics timed for them."""
+
+import json
+import re
+from pathlib import Path
+from typing import Iterable, Optional
+
+from .files import Json, file_sha256, json_or_none, read_text, write_durably
+from .jobs import Job
+
+
+class Engines:
+    """Engines cached in the work folder, keyed by network, TensorRT version and precision."""
+
+    def __init__(self, work: Path, backend_version: str) -> None:
+        self.folder = work / "engines"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.version = re.sub(r"[^\w.]", "_", backend_version)
+        self.cache = work / f"timing-{self.version}.cache"
+
+    def plan(self, job: Job, precision: str) -> Path:
+        """Return the path of a job's engine."""
+        return self.folder / f"{job.sha256[:24]}-{precision}-trt{self.version}.plan"
+
+    def kept(self, plan: Path) -> Optional[Json]:
+        """Return the stored facts of an engine; None where it is missing or incomplete."""
+        facts = json_or_none(read_text(plan.with_suffix(".json")))
+        try:
+            whole = isinstance(facts, dict) and facts.get("sha256") == file_sha256(plan)
+        except OSError:
+            return None
+        return facts if whole else None
+
+    def keep(self, plan: Path, build_s: Optional[float]) -> Json:
+        """Store the facts of a new engine: its checksum and build time in seconds."""
+        facts = {"sha256": file_sha256(plan), "build_s": build_s}
+        write_durably(plan.with_suffix(".json"), json.dumps(facts).encode())
+        return facts
+
+    def forget(self, plan: Path) -> None:
+        """Delete an engine."""
+        for path in (plan, plan.with_suffix(".json")):
+            if path.exists():
+                path.unlink()
+
+    def make_room(self, unneeded: Iterable[Path]) -> bool:
+        """Delete engines that are no longer needed; return True if there was one."""
+        found = [plan for plan in unneeded if plan.exists()]
+        for plan in found:
+            self.forget(plan)
+        return bool(found)
