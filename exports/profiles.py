@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import Literal
 
 from search_spaces._common.errors import UserError
+from search_spaces._common.names import nearest_name
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,6 @@ def get_profile(name: str) -> DeviceProfile:
     """
     if name in PROFILES:
         return PROFILES[name]
-    near = difflib.get_close_matches(name, PROFILES, n=1, cutoff=0.5)
-    hint = f'Did you mean "{near[0]}"? ' if near else ""
+    near = nearest_name(name, PROFILES)
+    hint = f'Did you mean "{near}"? ' if near else ""
     raise UserError(f'there is no device profile "{name}". {hint}Choose one of: {", ".join(PROFILES)}.')

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-IntArray = npt.NDArray[np.integer[Any]]
+from search_spaces._common.confusion import IntArray, class_iou, confusion_counts, mean_iou
 
 
 @dataclass(frozen=True)
@@ -79,20 +78,7 @@ class ConfusionMatrix:
             TypeError: an array that is not of integers.
             ValueError: shapes differ, or an id is out of range; nothing is added then.
         """
-        for name, array in (("pred", pred), ("label", label)):
-            if not np.issubdtype(array.dtype, np.integer):
-                raise TypeError(f"{name} must hold integer class ids, got {array.dtype}; take the argmax first")
-        if pred.shape != label.shape:
-            raise ValueError(f"pred has shape {pred.shape} but label has {label.shape}; bring both to the label's size")
-        if pred.size == 0:
-            return
-        self._check_range("pred", pred)
-        kept = label != self.ignore_index
-        true = label[kept].astype(np.int64)
-        if true.size:
-            self._check_range("label", true)
-        pairs = true * self.num_classes + pred[kept]
-        self._counts += np.bincount(pairs, minlength=self.num_classes**2).reshape(self._counts.shape)
+        self._counts += confusion_counts(pred, label, self.num_classes, self.ignore_index)
 
     def merge(self, other: ConfusionMatrix) -> None:
         """Add another matrix's counts: parts of a split counted apart give the same IoU as the whole."""
@@ -102,17 +88,11 @@ class ConfusionMatrix:
 
     def iou(self) -> npt.NDArray[np.float64]:
         """IoU by class, (num_classes,), 0 to 1; NaN for a class absent from both labels and predictions."""
-        hits = np.diag(self._counts).astype(np.float64)
-        union = self._counts.sum(axis=0) + self._counts.sum(axis=1) - np.diag(self._counts)
-        iou = np.full(self.num_classes, np.nan)
-        np.divide(hits, union, out=iou, where=union > 0)
-        return iou
+        return class_iou(self._counts)
 
     def miou(self) -> float:
         """Mean of the IoU of the classes that occur; NaN before the first counted pixel."""
-        present = self.iou()
-        present = present[~np.isnan(present)]
-        return float(present.mean()) if present.size else float("nan")
+        return mean_iou(self._counts)
 
     def report(self, class_names: Sequence[str]) -> ClassReport:
         """All of it, with the names of the classes that were left out. ValueError for a wrong number of names."""
@@ -127,9 +107,3 @@ class ConfusionMatrix:
             pixel_accuracy=float(np.trace(self._counts) / pixels) if pixels else float("nan"),
             pixels=pixels,
         )
-
-    def _check_range(self, name: str, values: IntArray) -> None:
-        low, high = int(values.min()), int(values.max())
-        if low < 0 or high >= self.num_classes:
-            wrong = low if low < 0 else high
-            raise ValueError(f"{name} holds class id {wrong}; valid are 0 to {self.num_classes - 1}")

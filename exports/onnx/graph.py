@@ -23,13 +23,17 @@ def load_graph(model: onnx.ModelProto | Path) -> onnx.ModelProto:
     if isinstance(model, onnx.ModelProto):
         return model
     try:
-        return onnx.load_model_from_string(model.read_bytes())
+        return onnx.load(model)
+    except FileNotFoundError as error:
+        raise ExportError(
+            f"cannot read the ONNX model: there is no ONNX file {model}; give the path of an exported model.onnx."
+        ) from error
+    except (DecodeError, ValueError) as error:
+        raise ExportError(f"{model} is not a readable ONNX model ({error}). Export it again.") from error
     except OSError as error:
         raise ExportError(
-            f"cannot read the ONNX model {model}: {error.strerror or error}. Export the trial again."
+            f"cannot read the ONNX model {model}: {error.strerror or error}. Make it readable, or export it again."
         ) from error
-    except DecodeError as error:
-        raise ExportError(f"{model} is not a readable ONNX model ({error}). Export the trial again.") from error
 
 
 def opset_of(model: onnx.ModelProto) -> int:
@@ -50,10 +54,33 @@ def value_shapes(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:
     return shapes
 
 
+def declared_shapes(graph: onnx.GraphProto) -> dict[str, Shape]:
+    """Shape of every graph value that declares a complete one, without inference; constants are left out."""
+    return {
+        value.name: tuple(int(dim.dim_value) for dim in value.type.tensor_type.shape.dim)
+        for value in (*graph.input, *graph.value_info, *graph.output)
+        if value.type.tensor_type.HasField("shape") and None not in tensor_shape(value)
+    }
+
+
+def constant_shapes(graph: onnx.GraphProto) -> dict[str, Shape]:
+    """Shape of every tensor whose value is known before the network runs: initializers and results of Constant nodes."""
+    shapes: dict[str, Shape] = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            value = attributes(node).get("value")
+            shapes[node.output[0]] = tuple(value.dims) if isinstance(value, onnx.TensorProto) else ()
+    return shapes
+
+
 def constant_names(graph: onnx.GraphProto) -> set[str]:
     """Names of tensors whose value is known before the network runs."""
-    names = {tensor.name for tensor in graph.initializer}
-    return names | {node.output[0] for node in graph.node if node.op_type == "Constant"}
+    return set(constant_shapes(graph))
+
+
+def node_name(node: onnx.NodeProto, index: int) -> str:
+    """Name of the ``index``-th node of a graph; names are optional in ONNX."""
+    return node.name or f"{node.op_type}_{index}"
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, object]:

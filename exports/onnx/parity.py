@@ -15,6 +15,7 @@ from torch import nn
 
 from exports.onnx.export import cpu_copy
 from exports.onnx.runtime import FloatArray, OnnxSession
+from search_spaces._common.confusion import confusion_counts, mean_iou
 
 LabelArray = NDArray[np.uint8]
 
@@ -179,22 +180,10 @@ def _compare_classes(
         total += ids_ours.size
         if labels is not None:
             for matrix, ids in zip(matrices, (ids_ours, ids_theirs), strict=True):
-                matrix += _confusion(labels[index], ids, classes, ignore_index)
+                matrix += confusion_counts(ids, labels[index], classes, ignore_index)
     if labels is None:
         return same / total, None, None
-    return same / total, _miou(matrices[0]), _miou(matrices[1])
-
-
-def _confusion(label: LabelArray, ids: NDArray[np.intp], classes: int, ignore_index: int) -> NDArray[np.int64]:
-    keep = label != ignore_index
-    truth = label[keep].astype(np.int64)
-    if truth.size and truth.max() >= classes:
-        raise ValueError(f"a label holds class {truth.max()}, the network has {classes} classes")
-    return np.bincount(truth * classes + ids[keep], minlength=classes * classes).reshape(classes, classes)
-
-
-def _miou(matrix: NDArray[np.int64]) -> float | None:
-    hits = np.diagonal(matrix)
-    union = matrix.sum(axis=0) + matrix.sum(axis=1) - hits
-    present = union > 0
-    return float((hits[present] / union[present]).mean()) if present.any() else None
+    miou_torch, miou_onnx = (mean_iou(matrix) for matrix in matrices)
+    if math.isnan(miou_torch) or math.isnan(miou_onnx):
+        return same / total, None, None
+    return same / total, miou_torch, miou_onnx

@@ -22,6 +22,38 @@ _LOAD_ERRORS = (
 )
 
 
+def create_session(path: Path, threads: int = 1, *, profile: Path | None = None) -> onnxruntime.InferenceSession:
+    """Load an ONNX file into ONNX Runtime on the CPU.
+
+    Args:
+        path: the ONNX file.
+        threads: ONNX Runtime threads inside one operator; 1 for repeatable latencies.
+        profile: prefix of the file that ONNX Runtime's profiler writes; None: no profiling.
+
+    Raises:
+        ExportError: the file is missing or ONNX Runtime cannot run it.
+        ValueError: ``threads`` is below 1.
+    """
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, not {threads}")
+    if not path.is_file():
+        raise ExportError(f"there is no ONNX model at {path}. Export the trial again.")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except _LOAD_ERRORS as error:
+        raise ExportError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot load {path}: {' '.join(str(error).split())[:200]}. "
+            "Export the trial again; if it fails again, the file was made for another runtime."
+        ) from error
+
+
 class OnnxSession:
     """One loaded network: static batch 1, float32 in and out.
 
@@ -40,26 +72,7 @@ class OnnxSession:
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:
-        if threads < 1:
-            raise ValueError(f"threads must be at least 1, not {threads}")
-        if not path.is_file():
-            raise ExportError(f"there is no ONNX model at {path}. Export the trial again.")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except (
-            ort_errors.Fail,
-            ort_errors.InvalidProtobuf,
-            ort_errors.InvalidGraph,
-            ort_errors.NotImplemented,
-        ) as error:
-            raise ExportError(
-                f"ONNX Runtime {onnxruntime.__version__} cannot load {path}: {' '.join(str(error).split())[:200]}. "
-                "Export the trial again; if it fails again, the file was made for another runtime."
-            ) from error
+        self._session = create_session(path, threads)
         source, target = self._session.get_inputs()[0], self._session.get_outputs()[0]
         self.path = path
         self.threads = threads

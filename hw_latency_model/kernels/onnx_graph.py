@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import helper, shape_inference
+from onnx import shape_inference
 
+from exports.onnx.graph import attributes, constant_shapes, declared_shapes, load_graph, node_name
 from hw_latency_model.kernels.op_graph import FREE, Op, OpGraph, Shape
 from search_spaces._common.errors import UserError
 
@@ -85,10 +85,9 @@ def graph_from_onnx(model: onnx.ModelProto | Path) -> OpGraph:
         UserError: the file is missing or not ONNX, or an activation's shape is not fixed.
     """
     source = str(model) if isinstance(model, Path) else "the ONNX model"
-    loaded = _load(model) if isinstance(model, Path) else model
-    inferred = _with_shapes(loaded)
-    constants = _constant_shapes(inferred)
-    shapes = _activation_shapes(inferred)
+    inferred = _with_shapes(load_graph(model))
+    constants = constant_shapes(inferred.graph)
+    shapes = declared_shapes(inferred.graph)
     ops: list[Op] = []
     for index, node in enumerate(inferred.graph.node):
         if node.op_type in _CONSTANTS or all(name in constants for name in node.input if name):
@@ -105,7 +104,7 @@ def graph_from_onnx(model: onnx.ModelProto | Path) -> OpGraph:
 def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with the shape of every value that can be told; constant arithmetic on shapes is folded where needed."""
     inferred = shape_inference.infer_shapes(model, data_prop=True)
-    shapes = _activation_shapes(inferred)
+    shapes = declared_shapes(inferred.graph)
     fixed = all(value.name in shapes for value in inferred.graph.input)
     if not fixed or all(name in shapes for node in inferred.graph.node for name in node.output if name):
         return inferred
@@ -113,38 +112,6 @@ def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
 
     folded = slim(copy.deepcopy(model))
     return shape_inference.infer_shapes(folded, data_prop=True) if folded is not None else inferred
-
-
-def node_name(node: onnx.NodeProto, index: int) -> str:
-    """Its own name, or one from its place in the graph: names are optional in ONNX."""
-    return node.name or f"{node.op_type}_{index}"
-
-
-def _load(path: Path) -> onnx.ModelProto:
-    try:
-        return onnx.load(path)
-    except FileNotFoundError as error:
-        raise UserError(f"there is no ONNX file {path}; give the path of an exported model.onnx.") from error
-    except (DecodeError, OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as an ONNX model ({error}); export it again.") from error
-
-
-def _constant_shapes(model: onnx.ModelProto) -> dict[str, Shape]:
-    shapes = {item.name: tuple(int(size) for size in item.dims) for item in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type == "Constant":
-            value = helper.get_node_attr_value(node, node.attribute[0].name)
-            shapes[node.output[0]] = tuple(value.dims) if isinstance(value, onnx.TensorProto) else ()
-    return shapes
-
-
-def _activation_shapes(model: onnx.ModelProto) -> dict[str, Shape]:
-    shapes: dict[str, Shape] = {}
-    for value in (*model.graph.input, *model.graph.value_info, *model.graph.output):
-        tensor = value.type.tensor_type
-        if tensor.HasField("shape") and all(size.HasField("dim_value") for size in tensor.shape.dim):
-            shapes[value.name] = tuple(int(size.dim_value) for size in tensor.shape.dim)
-    return shapes
 
 
 def _shape(name: str, shapes: dict[str, Shape], source: str) -> Shape:
@@ -177,7 +144,7 @@ def _is_weight(op_type: str) -> bool:
 def _describe(
     node: onnx.NodeProto, constants: dict[str, Shape], shapes: dict[str, Shape], first: str, output: str
 ) -> tuple[str, dict[str, Any]]:
-    attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+    values: dict[str, Any] = attributes(node)
     in_shape, out_shape = shapes[first], shapes[output]
     kind = node.op_type
     if kind in _VIEWS or kind in _ROUNDING or (kind in _SKIPPABLE and in_shape == out_shape and len(node.output) == 1):
@@ -186,19 +153,19 @@ def _describe(
         weight = constants.get(node.input[1]) or shapes.get(node.input[1], (0, 0, 1, 1))
         return _VOCABULARY[kind], {
             "kernel": _pair(weight[2:]),
-            "stride": _pair(attributes.get("strides", (1, 1))),
-            "groups": int(attributes.get("group", 1)),
-            "dilation": _pair(attributes.get("dilations", (1, 1))),
+            "stride": _pair(values.get("strides", (1, 1))),
+            "groups": int(values.get("group", 1)),
+            "dilation": _pair(values.get("dilations", (1, 1))),
         }
     if kind in ("AveragePool", "MaxPool"):
-        kernel = _pair(attributes["kernel_shape"])
+        kernel = _pair(values["kernel_shape"])
         if out_shape[2:] == (1, 1) and in_shape[2:] == kernel:
             return "global_pool", {}
-        return _VOCABULARY[kind], {"kernel": kernel, "stride": _pair(attributes.get("strides", (1, 1)))}
+        return _VOCABULARY[kind], {"kernel": kernel, "stride": _pair(values.get("strides", (1, 1)))}
     if kind == "ReduceMean" and len(in_shape) == 4 and math.prod(in_shape[:2]) == math.prod(out_shape):
         return "spatial_mean", {}
-    if kind in ("Resize", "Upsample") and attributes.get("mode", b"nearest") != b"nearest":
-        return f"resize_{attributes['mode'].decode()}", {}
+    if kind in ("Resize", "Upsample") and values.get("mode", "nearest") != "nearest":
+        return f"resize_{values['mode']}", {}
     return _VOCABULARY.get(kind, f"op:{kind}"), {}
 
 

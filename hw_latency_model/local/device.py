@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import platform
 import tempfile
@@ -18,6 +17,7 @@ from hw_latency_model.kernels.fusion import RULES_VERSION
 from hw_latency_model.local.protocol import ProtocolSettings, time_network
 from hw_latency_model.types import KernelSpec, Measurement
 from search_spaces._common.errors import UserError
+from search_spaces._common.names import nearest_name
 
 PROFILE_RUNS = 30
 
@@ -154,8 +154,8 @@ def get_device(name: str, precision: str = "fp32") -> Device:
         UserError: there is none of that name (the nearest is named), or it does not run that precision.
     """
     if name not in DEVICES:
-        near = difflib.get_close_matches(name, DEVICES, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        near = nearest_name(name, DEVICES, cutoff=0.6)
+        hint = f" Did you mean {near!r}?" if near else ""
         raise UserError(
             f"there is no device named {name!r} to measure on from here.{hint} Known devices: {', '.join(DEVICES)}; a board is "
             "measured through a DEVICE.yaml (configs/devices)."

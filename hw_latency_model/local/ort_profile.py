@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
+from exports.onnx.graph import load_graph, node_name
+from exports.onnx.runtime import create_session
 from hw_latency_model.kernels.layout import BLOCKS_FROM_PLANES, PLANES_FROM_BLOCKS
-from hw_latency_model.kernels.onnx_graph import node_name
 from hw_latency_model.types import KernelSpec
 
 Array = NDArray[np.float64]
@@ -80,7 +79,7 @@ def _is_copy(kernel: KernelSpec, direction: str) -> bool:
 def _owners(onnx_path: Path, kernels: Sequence[KernelSpec]) -> dict[str, int]:
     """Index of the kernel that a node, by its own name or its output's, belongs to."""
     owner = {part: index for index, kernel in enumerate(kernels) for name in kernel.nodes for part in name.split("+")}
-    for index, node in enumerate(onnx.load(onnx_path, load_external_data=False).graph.node):
+    for index, node in enumerate(load_graph(onnx_path).graph.node):
         name = node_name(node, index)
         if name in owner:
             owner.update(dict.fromkeys(node.output, owner[name]))
@@ -88,14 +87,7 @@ def _owners(onnx_path: Path, kernels: Sequence[KernelSpec]) -> dict[str, int]:
 
 
 def _session(onnx_path: Path, threads: int, profile: Path | None = None) -> tuple[Any, dict[str, Any]]:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    if profile is not None:
-        options.enable_profiling = True
-        options.profile_file_prefix = str(profile)
-    session = onnxruntime.InferenceSession(str(onnx_path), options, providers=["CPUExecutionProvider"])
+    session = create_session(onnx_path, threads, profile=profile)
     source = session.get_inputs()[0]
     return session, {source.name: np.random.default_rng(0).standard_normal(source.shape, dtype=np.float32)}
 

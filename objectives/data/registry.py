@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +17,7 @@ from objectives.data.lpcvc import open_lpcvc
 from objectives.data.rellis3d import open_rellis3d
 from objectives.data.synthetic import open_synthetic
 from objectives.data.voc import open_voc
+from search_spaces._common.names import nearest_name
 from search_spaces._common.references import check_arguments, is_reference, parameters_of, resolve_callable
 
 KINDS: dict[str, Callable[..., SegmentationData]] = {
@@ -95,5 +95,5 @@ def _open_custom(reference: str, root: Path | None, split: str, options: Mapping
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
-    match = difflib.get_close_matches(str(word), list(known), n=1)
-    return f"; did you mean {match[0]!r}?" if match else "; correct it."
+    near = nearest_name(word, known, cutoff=0.6)
+    return f"; did you mean {near!r}?" if near else "; correct it."

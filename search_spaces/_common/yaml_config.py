@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from search_spaces._common.errors import UserError
+from search_spaces._common.names import nearest_name
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 
@@ -105,8 +105,8 @@ def _explain(error: ValidationError, model: type[BaseModel], path: Path, tree: y
         where = f"{path}, line {_line(tree, keys)}: {'.'.join(keys) or 'the file'}"
         if detail["type"] == "extra_forbidden":
             known = _known_keys(model, keys[:-1])
-            near = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}."
+            near = nearest_name(keys[-1], known)
+            hint = f"did you mean {near}?" if near else f"known here: {', '.join(known)}."
             problems.append(f"{where} is not a known key; {hint}")
         elif detail["type"] == "missing":
             problems.append(f"{where} is missing; add it.")

@@ -116,7 +116,7 @@ def test_wrong_use_is_a_value_error(case, tmp_path):
         check_parity(net, path, images[:0])
     with pytest.raises(ValueError, match="3 images and 1 labels"):
         check_parity(net, path, images, labels[:1])
-    with pytest.raises(ValueError, match="label holds class 9"):
+    with pytest.raises(ValueError, match="label holds class id 9"):
         check_parity(net, path, images[:1], [np.full((4, 4), 9, np.uint8)])
     with pytest.raises(ValueError, match="another network"):
         check_parity(Pixelwise(7), path, images)

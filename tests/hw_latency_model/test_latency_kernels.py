@@ -133,7 +133,7 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path) -> None:
         kernels_from_onnx(tmp_path / "absent.onnx")
     damaged = tmp_path / "damaged.onnx"
     damaged.write_bytes(b"not a network")
-    with pytest.raises(UserError, match=r"damaged\.onnx cannot be read"):
+    with pytest.raises(UserError, match=r"damaged\.onnx is not a readable ONNX model"):
         kernels_from_onnx(damaged)
 
 

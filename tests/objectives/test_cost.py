@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
+from exports.onnx.export import onnx_model
+from exports.onnx.graph import count_graph_macs
 from objectives.cost import NetworkCost, count_macs, count_params, deployed_cost
 from search_spaces import get_space, reparameterize
 
@@ -78,3 +83,23 @@ def test_a_network_is_counted_as_it_is_deployed_without_its_training_branches():
         else:
             assert cost.macs < count_macs(net, hw) and cost.parameters < before
             assert cost == NetworkCost(count_macs(reparameterize(net), hw), count_params(reparameterize(net)))
+
+
+@pytest.mark.parametrize(
+    ("space", "options"),
+    [
+        ("encoder_decoder", {"families": ["resnet10t", "mobilenetv3_small"], "decoders": ["deeplabv3plus", "unet"]}),
+        ("encoder_decoder", {"families": ["repvgg_a0"], "upsamplings": ["transposed"]}),
+        ("references", {"families": ["pidnet_s", "unet"], "widths": [0.25]}),
+    ],
+)
+def test_macs_are_those_that_fvcore_and_the_exported_file_count(space: str, options: dict):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from fvcore.nn import FlopCountAnalysis
+    made = get_space(space, {**options, "resolutions_px": [[64, 96]]})
+    net = reparameterize(made.build_pruned(made.sample(np.random.default_rng(0)), 5))
+    analysis = FlopCountAnalysis(net, torch.zeros(1, 3, 64, 96))
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    theirs = sum(analysis.by_operator().get(name, 0) for name in ("conv", "linear", "addmm", "matmul", "mm", "bmm"))
+    assert count_macs(net, (64, 96)) == theirs == count_graph_macs(onnx_model(net, (64, 96)))
