@@ -30,7 +30,7 @@ from benchmarks.nano_prior.convnets import MAX_RERUN_DISAGREEMENT, ConvNet, Conv
 from benchmarks.nano_prior.intervals import DoubtInterval, Evidence
 from benchmarks.nano_prior.regression import Source
 from hw_latency_model.bundled.load import load_boxed
-from hw_latency_model.bundled.nano_prior import nano_classes
+from hw_latency_model.model.nano_prior import nano_classes
 from search_spaces._common.errors import UserError
 from search_spaces._common.files import write_json
 

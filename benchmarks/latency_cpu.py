@@ -36,7 +36,7 @@ from hw_latency_model.file_names import STORE_FILE
 from hw_latency_model.local.calibration import measure_candidate, subject_of
 from hw_latency_model.local.sampling import covering_order
 from hw_latency_model.model.conformal import conformal_quantile
-from hw_latency_model.model.latency_model import LEVEL
+from hw_latency_model.model.state import LEVEL
 from search_spaces import Candidate, SearchSpace, get_space
 from search_spaces._common.files import write_json
 from search_spaces.networks.backbones import FAMILIES

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from hw_latency_model.board.device_config import load_device
     from hw_latency_model.board.report import BoardCalibrationReport
     from hw_latency_model.bundled.load import calibrated_or_boxed, load_boxed
-    from hw_latency_model.bundled.nano_prior import NanoPrior
     from hw_latency_model.few_shot.pool import NetworkPool
     from hw_latency_model.few_shot.transfer import FewShotModel, FewShotPrediction
     from hw_latency_model.kernels.candidate_kernels import CandidateKernels
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from hw_latency_model.local.device import Device, LocalCpuDevice, get_device
     from hw_latency_model.local.measure import measure_bundle
     from hw_latency_model.model.latency_model import LatencyModel
+    from hw_latency_model.model.nano_prior import NanoPrior
     from hw_latency_model.report.latency_report import LatencyReport, build_latency_report
     from hw_latency_model.store.files import export_measurements, import_measurements
     from hw_latency_model.store.measurement_store import MeasurementStore, StoredMeasurement
@@ -47,7 +47,7 @@ _LAZY = {
     "LatencyReport": "hw_latency_model.report.latency_report",
     "LocalCpuDevice": "hw_latency_model.local.device",
     "MeasurementStore": "hw_latency_model.store.measurement_store",
-    "NanoPrior": "hw_latency_model.bundled.nano_prior",
+    "NanoPrior": "hw_latency_model.model.nano_prior",
     "StoredMeasurement": "hw_latency_model.store.measurement_store",
     "build_latency_report": "hw_latency_model.report.latency_report",
     "calibrate": "hw_latency_model.local.calibration",

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from benchmarks.nano_prior.regression import Source, regress
-from hw_latency_model.bundled.nano_prior import NAMES, NanoTerms, evaluate, nano_terms
-from hw_latency_model.bundled.shapes import KernelColumns, joined_columns
+from hw_latency_model.model.nano_columns import KernelColumns, joined_columns
+from hw_latency_model.model.nano_prior import NAMES, NanoTerms, evaluate, nano_terms
 from hw_latency_model.types import KernelSpec
 
 Array = NDArray[np.float64]

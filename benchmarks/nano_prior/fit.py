@@ -23,11 +23,11 @@ from benchmarks.nano_prior.convnets import read_convnets, read_table
 from benchmarks.nano_prior.networks import build_network
 from benchmarks.nano_prior.published import KNOWN, PublishedNetworks, PublishedRow, read_published
 from benchmarks.nano_prior.regression import KnownGain, Regression, Source, regress
-from hw_latency_model.bundled.nano_prior import NanoPrior
 from hw_latency_model.kernels.extract import kernels_from_module
 from hw_latency_model.model.conformal import conformal_quantile
-from hw_latency_model.model.fit_quality import FitQuality
 from hw_latency_model.model.latency_model import LatencyModel
+from hw_latency_model.model.nano_prior import NanoPrior
+from hw_latency_model.model.state import FitQuality
 from hw_latency_model.types import KernelSpec
 from search_spaces._common.errors import UserError
 from search_spaces._common.files import write_json

@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 from scipy.spatial.distance import cdist
 
 from benchmarks.nano_prior.boosting import NetworkTable
-from hw_latency_model.bundled.nano_prior import evaluate
+from hw_latency_model.model.nano_prior import evaluate
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from hw_latency_model.bundled.nano_prior import DEFAULTS, DENSE_CLASSES, NAMES, NanoTerms, evaluate, nano_terms
-from hw_latency_model.bundled.shapes import joined_columns, kernel_columns
+from hw_latency_model.model.nano_columns import joined_columns, kernel_columns
+from hw_latency_model.model.nano_prior import DEFAULTS, DENSE_CLASSES, NAMES, NanoTerms, evaluate, nano_terms
 from hw_latency_model.types import KernelSpec
 
 Array = NDArray[np.float64]

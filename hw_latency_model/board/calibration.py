@@ -28,7 +28,8 @@ from hw_latency_model.board.session import Batch, BoardSession
 from hw_latency_model.board.transport import AgentLink, Reconnect, find_results, open_link, write_carry_kit
 from hw_latency_model.board.watch import BatchWatch
 from hw_latency_model.model.cost_models import fit_cost_models
-from hw_latency_model.model.latency_model import MIN_MEASUREMENTS, LatencyModel
+from hw_latency_model.model.fitting import MIN_MEASUREMENTS
+from hw_latency_model.model.latency_model import LatencyModel
 from hw_latency_model.store.measurement_store import MeasurementStore
 from search_spaces import get_space
 from search_spaces._common.errors import UserError

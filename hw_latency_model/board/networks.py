@@ -22,7 +22,8 @@ from hw_latency_model.board.session import Batch, BoardSession
 from hw_latency_model.board.transport import Reconnect, find_results, open_link, write_carry_kit
 from hw_latency_model.board.watch import BatchWatch
 from hw_latency_model.kernels.extract import kernels_from_onnx
-from hw_latency_model.model.latency_model import MIN_MEASUREMENTS, LatencyModel
+from hw_latency_model.model.fitting import MIN_MEASUREMENTS
+from hw_latency_model.model.latency_model import LatencyModel
 from hw_latency_model.store.measurement_store import MeasurementStore
 from hw_latency_model.types import KernelSpec, Measurement
 from search_spaces._common.errors import UserError

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from hw_latency_model.bundled.nano_prior import NanoPrior
 from hw_latency_model.local.device import DEVICES
 from hw_latency_model.model.latency_model import LatencyModel
+from hw_latency_model.model.nano_prior import NanoPrior
 from search_spaces._common.errors import UserError
 
 FOLDER = Path(__file__).parent

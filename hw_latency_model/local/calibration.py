@@ -19,7 +19,8 @@ from hw_latency_model.kernels.extract import kernels_from_onnx
 from hw_latency_model.local.device import Device, get_device
 from hw_latency_model.local.protocol import ProtocolSettings
 from hw_latency_model.local.sampling import covering_order
-from hw_latency_model.model.latency_model import MIN_MEASUREMENTS, LatencyModel
+from hw_latency_model.model.fitting import MIN_MEASUREMENTS
+from hw_latency_model.model.latency_model import LatencyModel
 from hw_latency_model.store.measurement_store import MeasurementStore
 from hw_latency_model.types import Measurement
 from search_spaces import Candidate, SearchSpace, SegmentationNet

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hw_latency_model.model.latency_model import MIN_MEASUREMENTS, LatencyModel
+from hw_latency_model.model.fitting import MIN_MEASUREMENTS
+from hw_latency_model.model.latency_model import LatencyModel
 from hw_latency_model.model.prior import KernelPrior
 from hw_latency_model.model.targets import kernels_for
 from hw_latency_model.types import KernelSpec, Measurement

@@ -1,45 +1,126 @@
-"""From kernels to estimates: what a latency model answers, for one network or for thousands."""
+"""Predictions of a latency model: from kernels to estimates with intervals, for one network or for thousands."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hw_latency_model.kernels.table import KernelTable
-from hw_latency_model.model.fit import NOT_MEASURED
-from hw_latency_model.types import TargetEstimate
-
-if TYPE_CHECKING:
-    from hw_latency_model.model.latency_model import LatencyModel
+from hw_latency_model.model.network_features import network_features
+from hw_latency_model.model.state import Fit, ModelState
+from hw_latency_model.model.targets import kernels_for
+from hw_latency_model.types import KernelSpec, TargetEstimate
 
 Array = NDArray[np.float64]
+Network = Sequence[KernelSpec] | KernelTable
+
+EXTRAPOLATION_LOG_STD = 0.25
+"""Added to the log standard deviation per e-fold outside the measured sizes."""
+UNKNOWN_LOG_STD = 1.0
+"""Log standard deviation of the time of kernels whose kind was never measured: a factor of e either way."""
+NOT_MEASURED = frozenset({"view", ""})
+"""Names of kinds in a table that cost nothing and so need no data."""
+CHUNK = 1000
+"""Networks predicted together."""
+
 _WIDEST_LOG = 20.0
 
 
-def estimates(model: LatencyModel, tables: Sequence[KernelTable], per_kernel: bool) -> list[TargetEstimate]:
-    """One for each table of one network; see ``LatencyModel.estimate``."""
+@dataclass(frozen=True)
+class Predictions:
+    """Log predictions of m networks, all (m,) but ``features`` (m, 10).
+
+    Attributes:
+        features: inputs of the correction.
+        log_value, log_std: of the target.
+        unknown: share of the prior's cost in kernels of kinds never measured.
+        outside: e-folds outside the measured sizes.
+        distance: to the nearest measured network.
+    """
+
+    features: Array
+    log_value: Array
+    log_std: Array
+    unknown: Array
+    outside: Array
+    distance: Array
+
+
+def predict_log(fit: Fit, table: KernelTable, costs: Array) -> Predictions:
+    """Predict every network of the table, given the prior's cost (n,) of its kernels.
+
+    Raises:
+        ValueError: a network has no kernel that costs anything.
+    """
+    totals = table.sums(costs)
+    if not totals.min() > 0.0:
+        raise ValueError("a latency can only be predicted for a network with at least one kernel that takes time")
+    features = network_features(table, costs)
+    mean, std, distance = fit.correction.predict(features)
+    limit = 3.0 * math.sqrt(fit.correction.signal_var)
+    unmeasured = set(table.names).difference(fit.prior.kinds, NOT_MEASURED)
+    unknown = (
+        table.sums(table.by_name(unmeasured.__contains__, table.kind) * costs) / totals if unmeasured else 0.0 * totals
+    )
+    sizes = features[:, : fit.size_range.shape[1]]
+    outside = np.maximum(fit.size_range[0] - sizes, sizes - fit.size_range[1]).max(axis=1, initial=0.0)
+    spread = np.sqrt(std**2 + (EXTRAPOLATION_LOG_STD * outside) ** 2 + (UNKNOWN_LOG_STD * unknown) ** 2)
+    logs = np.log(totals) + fit.offset + np.minimum(np.maximum(mean, -limit), limit)
+    return Predictions(features, logs, spread, unknown, outside, distance)
+
+
+def target_table(network: Network, target: str) -> KernelTable:
+    """The network's kernels, or the parts that add up to the target, as a table.
+
+    Raises:
+        ValueError: the network has no kernel.
+    """
+    if isinstance(network, KernelTable) and target != "memory_peak_mb":
+        return network
+    kernels = network.kernels if isinstance(network, KernelTable) else network
+    if not kernels:
+        raise ValueError("a latency can only be predicted for a network with at least one kernel that takes time")
+    return KernelTable.of(kernels_for(kernels, target))
+
+
+def estimates(state: ModelState, networks: Sequence[Network], *, per_kernel: bool = False) -> list[TargetEstimate]:
+    """Estimate the model's target for each network, with its interval.
+
+    Raises:
+        ValueError: a network has no kernel that costs anything.
+    """
+    result: list[TargetEstimate] = []
+    for start in range(0, len(networks), CHUNK):
+        tables = [target_table(item, state.target) for item in networks[start : start + CHUNK]]
+        result += _of_tables(state, tables, per_kernel)
+    return result
+
+
+def _of_tables(state: ModelState, tables: Sequence[KernelTable], per_kernel: bool) -> list[TargetEstimate]:
+    """One estimate for each table of one network."""
     table = KernelTable.join(tables)
-    costs = model.fit_result.prior.table_ms(table)
-    found = model.fit_result.predict_log(table, costs)
+    costs = state.fit_result.prior.table_ms(table)
+    found = predict_log(state.fit_result, table, costs)
     values = np.exp(found.log_value)
-    spread = np.exp(np.minimum(model.margins.at(found.distance) * found.log_std, _WIDEST_LOG))
-    relative = model.margins.relative(found.distance)
+    spread = np.exp(np.minimum(state.margins.at(found.distance) * found.log_std, _WIDEST_LOG))
+    relative = state.margins.relative(found.distance)
     columns = (values, values / spread, values * spread, 1.0 - found.unknown, found.outside, relative)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     parts = _per_kernel(tables, costs, values) if per_kernel else [()] * len(tables)
     return [
         TargetEstimate(
-            model.target,
+            state.target,
             value,
             low,
             high,
             coverage=min(1.0, max(0.0, coverage)),
             per_kernel=kernels,
-            level=model.level,
-            unknown_kinds=tuple(sorted(set(item.names).difference(model.kinds, NOT_MEASURED))),
+            level=state.level,
+            unknown_kinds=tuple(sorted(set(item.names).difference(state.kinds, NOT_MEASURED))),
             extrapolation=outside,
             distance=distance,
         )

@@ -1,4 +1,4 @@
-"""A latency model as a JSON file: versioned, written atomically, refused when damaged or of another machine."""
+"""JSON file of a latency model: versioned, written atomically, refused when damaged or of another machine."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 
 from hw_latency_model.model.conformal import Margins, Scores
-from hw_latency_model.model.fit import Fit
-from hw_latency_model.model.fit_quality import FitQuality
 from hw_latency_model.model.gaussian_process import GaussianProcess
-from hw_latency_model.model.latency_model import LatencyModel
 from hw_latency_model.model.prior import prior_from_dict
+from hw_latency_model.model.state import Fit, FitQuality, ModelState
 from hw_latency_model.types import fingerprint_id
 from search_spaces._common.errors import UserError
 from search_spaces._common.files import write_json
@@ -25,40 +23,40 @@ VERSION = 2
 READABLE = (1, 2)
 
 
-def save_model(model: LatencyModel, path: Path) -> None:
-    """Write it; every number survives exactly.
+def save_state(state: ModelState, path: Path) -> None:
+    """Write the state as JSON; every number survives exactly.
 
     Raises:
         UserError: the file cannot be written.
     """
-    fit = model.fit_result
+    fit = state.fit_result
     write_json(
         path,
         {
             "format": FORMAT,
             "version": VERSION,
-            "device": model.device,
-            "fingerprint": dict(model.fingerprint),
-            "fitted_at": model.fitted_at,
-            "level": model.level,
-            "precision": model.precision,
-            "target": model.target,
-            "calibrated": model.calibrated,
-            "provenance": model.provenance,
-            "margins": model.margins.to_dict(),
-            "quality": asdict(model.quality),
+            "device": state.device,
+            "fingerprint": dict(state.fingerprint),
+            "fitted_at": state.fitted_at,
+            "level": state.level,
+            "precision": state.precision,
+            "target": state.target,
+            "calibrated": state.calibrated,
+            "provenance": state.provenance,
+            "margins": state.margins.to_dict(),
+            "quality": asdict(state.quality),
             "prior_type": fit.prior.prior_type,
             "prior": fit.prior.to_dict(),
             "correction": fit.correction.to_dict(),
             "size_range": fit.size_range.tolist(),
             "offset": fit.offset,
-            "scores": None if model.scores is None else model.scores.to_dict(),
+            "scores": None if state.scores is None else state.scores.to_dict(),
         },
     )
 
 
-def load_model(path: Path, fingerprint: Mapping[str, Any] | None) -> LatencyModel:
-    """Read it; see ``LatencyModel.load``."""
+def load_state(path: Path, fingerprint: Mapping[str, Any] | None) -> ModelState:
+    """Read a state; see ``LatencyModel.load``."""
     try:
         value = json.loads(path.read_text())
     except FileNotFoundError as error:
@@ -76,19 +74,19 @@ def load_model(path: Path, fingerprint: Mapping[str, Any] | None) -> LatencyMode
             f"run `paretoseg calibrate --device {value.get('device')}` again."
         )
     try:
-        model = _from_json(value)
+        state = _from_json(value)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
-    if fingerprint is not None and fingerprint_id(fingerprint) != model.fingerprint_id:
-        difference = _difference(model.fingerprint, fingerprint)
+    if fingerprint is not None and fingerprint_id(fingerprint) != state.fingerprint_id:
+        difference = _difference(state.fingerprint, fingerprint)
         raise UserError(
             f"the latency model {path} was fitted on another machine or set-up ({difference}); "
-            f"run `paretoseg calibrate --device {model.device}` on this one."
+            f"run `paretoseg calibrate --device {state.device}` on this one."
         )
-    return model
+    return state
 
 
-def _from_json(value: Mapping[str, Any]) -> LatencyModel:
+def _from_json(value: Mapping[str, Any]) -> ModelState:
     fit = Fit(
         prior_from_dict(str(value.get("prior_type", "roofline")), value["prior"]),
         GaussianProcess.from_dict(value["correction"]),
@@ -98,7 +96,7 @@ def _from_json(value: Mapping[str, Any]) -> LatencyModel:
     # Version 1 had one margin, whatever the distance.
     margins = value["margins"] if "margins" in value else {**Margins(0.0, 0.0).to_dict(), "near": value["margin"]}
     scores = value.get("scores")
-    return LatencyModel(
+    return ModelState(
         device=str(value["device"]),
         fingerprint=dict(value["fingerprint"]),
         fit_result=fit,

@@ -1,28 +1,35 @@
-"""Fitting a latency model: from measurements to a prior, a correction, and what cross-validation says about both."""
+"""Fitting of a latency model: prior and correction from measurements, cross-validation, updates by further measurements."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import product
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hw_latency_model.kernels.table import KernelTable
 from hw_latency_model.model.conformal import Scores
-from hw_latency_model.model.fit import Fit
+from hw_latency_model.model.estimate import predict_log
 from hw_latency_model.model.gaussian_process import GaussianProcess
 from hw_latency_model.model.learned import MIN_SHARE, LearnedPrior
-from hw_latency_model.model.network_features import SIZE_FEATURES, network_features
-from hw_latency_model.model.observations import Observation, observe
+from hw_latency_model.model.network_features import FEATURES, SIZE_FEATURES, network_features
+from hw_latency_model.model.observations import Observation, noise_factor, observe
 from hw_latency_model.model.prior import KernelPrior
 from hw_latency_model.model.roofline import Roofline, inside_equations, network_terms
-from hw_latency_model.types import Measurement
+from hw_latency_model.model.state import Fit, FitQuality, ModelState
+from hw_latency_model.types import KernelSpec, Measurement, fingerprint_id
+from search_spaces._common.errors import UserError
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
+State = TypeVar("State", bound=ModelState)
 
+MIN_MEASUREMENTS = 5
 ALIGNMENTS = (1, 8, 16)
 STRENGTHS = (0.03, 0.1, 0.3)
 SPEED_EXPONENTS = (1.0, 0.0, 0.5, 1.5, 2.0, 3.0)
@@ -33,9 +40,150 @@ NEAR_FOLDS = 10
 FAR_FOLDS = 20
 
 
+def fit_state(
+    measurements: Sequence[Measurement],
+    *,
+    device: str,
+    fingerprint: Mapping[str, Any],
+    level: float,
+    target: str,
+    prior: KernelPrior | None,
+) -> ModelState:
+    """Fit a model's state; see ``LatencyModel.fit``."""
+    _check(measurements, device, fingerprint_id(fingerprint))
+    observations, base_ms, exponent = _observations(measurements, target, prior)
+    if len(observations) < MIN_MEASUREMENTS:
+        raise UserError(
+            f"a latency model needs at least {MIN_MEASUREMENTS} networks, {len(observations)} were measured; "
+            f"run `paretoseg calibrate --device {device}` again with more time."
+        )
+    fitter = Fitter(observations, prior=prior)
+    result, validation = fitter.fit(*fitter.choose())
+    scores = validation.scores(observations)
+    margins = scores.margins(level)
+    coverage = float(np.mean(scores.near <= margins.at(scores.near_distance)))
+    return ModelState(
+        device=device,
+        fingerprint=dict(fingerprint),
+        fit_result=result,
+        margins=margins,
+        quality=_quality(fitter, validation, measurements, coverage, base_ms, exponent),
+        fitted_at=timestamp(),
+        level=level,
+        precision=measurements[0].precision,
+        target=target,
+        scores=scores,
+    )
+
+
+def uncalibrated_fit(prior: KernelPrior, log_std: float, networks: Sequence[Sequence[KernelSpec]]) -> Fit:
+    """A prior without a correction: log standard deviation ``log_std`` everywhere, wider outside the networks' sizes."""
+    size_range = np.zeros((2, 0))
+    if networks:
+        table = KernelTable.join([KernelTable.of(kernels) for kernels in networks])
+        sizes = network_features(table, prior.table_ms(table))[:, :SIZE_FEATURES]
+        size_range = np.stack([sizes.min(axis=0), sizes.max(axis=0)])
+    return Fit(prior, GaussianProcess.none(FEATURES, log_std), size_range)
+
+
+def update_state(state: State, measurements: Sequence[Measurement]) -> State:
+    """Condition the state on further measurements; see ``LatencyModel.update``."""
+    if not measurements:
+        return state
+    _check(measurements, state.device, state.fingerprint_id)
+    observed = [observe([item], state.target)[0][0] for item in measurements]
+    level = [
+        _at_speed(item, observation, state.quality) for item, observation in zip(measurements, observed, strict=True)
+    ]
+    table = KernelTable.join([KernelTable.of(item.kernels) for item in observed])
+    costs = state.fit_result.prior.table_ms(table)
+    before = predict_log(state.fit_result, table, costs)
+    residuals = np.log(level) - np.log(table.sums(costs)) - state.fit_result.offset
+    noise = np.array([noise_factor(item) for item in measurements])
+    correction = state.fit_result.correction.extended(before.features, residuals, noise)
+    sizes = before.features[:, : state.fit_result.size_range.shape[1]]
+    bounds = np.vstack([state.fit_result.size_range, sizes])
+    size_range = np.stack([bounds.min(axis=0), bounds.max(axis=0)])
+    fit = replace(state.fit_result, correction=correction, size_range=size_range)
+    scores, margins = state.scores, state.margins
+    if scores is not None:
+        raw = np.log([item.raw[0] for item in observed])
+        errors = np.abs(raw - before.log_value) / before.log_std
+        scores = scores.with_near(errors, before.distance)
+        margins = scores.margins(state.level)
+    quality = replace(state.quality, networks=state.quality.networks + len(observed))
+    return replace(
+        state, fit_result=fit, margins=margins, scores=scores, quality=quality, fitted_at=timestamp(), calibrated=True
+    )
+
+
+def _check(measurements: Sequence[Measurement], device: str, wanted: str) -> None:
+    for item in measurements:
+        if item.device != device or item.fingerprint_id != wanted:
+            raise ValueError(
+                f"{item.subject} was measured on {item.device} (fingerprint {item.fingerprint_id}), "
+                f"not on {device} ({wanted}); measurements of different machines are never mixed"
+            )
+        if not item.kernels:
+            raise ValueError(f"the measurement of {item.subject} has no kernels to fit on")
+        if item.precision != measurements[0].precision:
+            raise ValueError(
+                f"{item.subject} is {item.precision}, others are {measurements[0].precision}; fit them apart"
+            )
+
+
+def _observations(
+    measurements: Sequence[Measurement], target: str, prior: KernelPrior | None
+) -> tuple[list[Observation], float, float]:
+    if not measurements:
+        return [], 0.0, 1.0
+    if prior is None:
+        return observe_best(measurements, target)
+    return (*observe(measurements, target), 1.0)
+
+
+def _quality(
+    fitter: Fitter,
+    validation: Validation,
+    measurements: Sequence[Measurement],
+    coverage: float,
+    base_ms: float,
+    exponent: float,
+) -> FitQuality:
+    values = np.log(fitter.values)
+    errors = np.abs(np.expm1(validation.near_log - values))
+    family_errors = np.abs(np.expm1(validation.far_log - values)) if len(validation.far_log) else errors
+    low, high = np.percentile([item.reference_ms for item in measurements], [10, 90])
+    return FitQuality(
+        networks=len(errors),
+        median_error_rel=float(np.median(errors)),
+        within10=float(np.mean(errors <= 0.1)),
+        coverage=coverage,
+        noise_rel=float(np.median([item.noise_rel for item in measurements])),
+        reference_ms=base_ms,
+        speed_exponent=exponent,
+        reference_drift_rel=float((high - low) / base_ms) if base_ms else 0.0,
+        families=int(fitter.families.max()) + 1,
+        family_error_rel=float(np.median(family_errors)),
+        family_within10=float(np.mean(family_errors <= 0.1)),
+    )
+
+
+def _at_speed(item: Measurement, observation: Observation, quality: FitQuality) -> float:
+    """The measured value at the speed that the machine had when the state was fitted."""
+    if item.reference_ms <= 0.0 or quality.reference_ms <= 0.0:
+        return observation.raw[0]
+    return observation.raw[0] * math.pow(quality.reference_ms / item.reference_ms, quality.speed_exponent)
+
+
+def timestamp() -> str:
+    """The time now: ISO 8601, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 @dataclass(frozen=True)
 class Validation:
-    """Networks predicted by models that never saw them, each (n,): alone left out, and with their family left out.
+    """Cross-validated predictions, each (n,): with the network alone left out, and with its family left out.
 
     Attributes:
         near_log, near_std, far_log, far_std: log predictions and log standard deviations; the far ones are empty where

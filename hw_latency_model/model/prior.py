@@ -15,7 +15,7 @@ from hw_latency_model.types import KernelSpec
 PRIOR_TYPES = {
     "roofline": "hw_latency_model.model.roofline:Roofline",
     "learned": "hw_latency_model.model.learned:LearnedPrior",
-    "nano": "hw_latency_model.bundled.nano_prior:NanoPrior",
+    "nano": "hw_latency_model.model.nano_prior:NanoPrior",
 }
 """``prior_type`` in a saved model to the class that reads it, imported when it is met."""
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hw_latency_model.kernels.table import KernelTable
+from hw_latency_model.model.estimate import Network, estimates, predict_log, target_table
+from hw_latency_model.model.state import ModelState
 from hw_latency_model.types import LatencyEstimate, TargetEstimate
-
-if TYPE_CHECKING:
-    from hw_latency_model.model.latency_model import LatencyModel
 
 Array = NDArray[np.float64]
 
@@ -23,25 +21,27 @@ MIN_SIGNAL_REL = 0.25
 
 
 def suggest(
-    model: LatencyModel,
-    tables: Sequence[KernelTable],
+    state: ModelState,
+    networks: Sequence[Network],
     budget: float,
     cost: Callable[[LatencyEstimate], float] | None,
 ) -> list[int]:
-    """See ``LatencyModel.suggest_measurements``."""
+    """Choose what to measure next; see ``LatencyModel.suggest_measurements``."""
     pool = (
-        np.unique(np.linspace(0, len(tables) - 1, min(POOL, len(tables))).astype(int)) if tables else np.zeros(0, int)
+        np.unique(np.linspace(0, len(networks) - 1, min(POOL, len(networks))).astype(int))
+        if networks
+        else np.zeros(0, int)
     )
     if not len(pool):
         return []
-    chosen_tables = [tables[index] for index in pool]
-    estimates = model.estimate(chosen_tables)
-    prices = np.array([1.0 if cost is None else cost(_as_latency(item)) for item in estimates])
+    tables = [target_table(networks[index], state.target) for index in pool]
+    expected = estimates(state, tables)
+    prices = np.array([1.0 if cost is None else cost(_as_latency(item)) for item in expected])
     if not np.all(prices > 0.0):
         raise ValueError("the cost of a measurement must be above 0")
     picked: list[int] = []
-    left = _unknown_first(estimates, prices, budget, picked)
-    left = _most_telling(model, chosen_tables, prices, left, picked)
+    left = _unknown_first(expected, prices, budget, picked)
+    left = _greedy(state, tables, prices, left, picked)
     return [int(pool[index]) for index in picked]
 
 
@@ -72,13 +72,11 @@ def _unknown_first(estimates: Sequence[TargetEstimate], prices: Array, budget: f
     return budget
 
 
-def _most_telling(
-    model: LatencyModel, tables: Sequence[KernelTable], prices: Array, budget: float, picked: list[int]
-) -> float:
+def _greedy(state: ModelState, tables: Sequence[KernelTable], prices: Array, budget: float, picked: list[int]) -> float:
     """Greedy reduction of the summed posterior variance per cost; appends to ``picked``, returns what is left."""
     table = KernelTable.join(tables)
-    found = model.fit_result.predict_log(table, model.fit_result.prior.table_ms(table))
-    correction = model.fit_result.correction
+    found = predict_log(state.fit_result, table, state.fit_result.prior.table_ms(table))
+    correction = state.fit_result.correction
     covariance = correction.posterior(found.features)
     least = MIN_SIGNAL_REL * correction.noise_var
     if correction.signal_var < least:

@@ -11,7 +11,7 @@ from exports import export_onnx
 from hw_latency_model import LatencyModel, MeasurementStore
 from hw_latency_model.board.device_config import DeviceConfig, load_device
 from hw_latency_model.board.networks import GivenNetwork, measure_networks
-from hw_latency_model.model.latency_model import MIN_MEASUREMENTS
+from hw_latency_model.model.fitting import MIN_MEASUREMENTS
 from search_spaces import get_space
 from search_spaces._common.errors import UserError
 

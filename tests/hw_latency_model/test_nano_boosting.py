@@ -10,7 +10,7 @@ from benchmarks.nano_prior.boosting import BoostedKernels, NetworkTable
 from benchmarks.nano_prior.convnets import ConvNet, ConvNets, convnet_kernels
 from benchmarks.nano_prior.intervals import DoubtInterval, Evidence
 from benchmarks.nano_prior.regression import Source
-from hw_latency_model.bundled.nano_prior import DEFAULTS, NanoPrior
+from hw_latency_model.model.nano_prior import DEFAULTS, NanoPrior
 from search_spaces._common.errors import UserError
 
 

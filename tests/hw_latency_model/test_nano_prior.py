@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from benchmarks.nano_prior.regression import KnownGain, Source, regress
-from hw_latency_model.bundled.nano_prior import DEFAULTS, NanoPrior, evaluate, nano_terms
-from hw_latency_model.bundled.shapes import kernel_columns
 from hw_latency_model.kernels.table import KernelTable
+from hw_latency_model.model.nano_columns import kernel_columns
+from hw_latency_model.model.nano_prior import DEFAULTS, NanoPrior, evaluate, nano_terms
 from hw_latency_model.types import KernelSpec
 
 

@@ -20,8 +20,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hw_latency_model.bundled.shapes import ELEMENT_BYTES, KernelColumns, kernel_columns
 from hw_latency_model.kernels.table import KernelTable
+from hw_latency_model.model.nano_columns import ELEMENT_BYTES, KernelColumns, kernel_columns
 from hw_latency_model.types import KernelSpec
 
 Array = NDArray[np.float64]
