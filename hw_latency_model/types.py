@@ -6,7 +6,15 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from enum import StrEnum
 from typing import Any, Protocol
+
+
+class JobKind(StrEnum):
+    """Content of a measured file: a whole network, or a chain of kernels cut out of one."""
+
+    NETWORK = "network"
+    KERNELS = "kernels"
 
 
 @dataclass(frozen=True, slots=True)

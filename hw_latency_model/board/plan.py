@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hw_latency_model.model.latency_model import LatencyModel
-from hw_latency_model.types import KernelSpec, LatencyEstimate
+from hw_latency_model.types import JobKind, KernelSpec, LatencyEstimate
 
-NETWORK, KERNELS = "network", "kernels"
+NETWORK, KERNELS = JobKind.NETWORK, JobKind.KERNELS
 PUBLISHED_BUILD_S = 789.0
 PUBLISHED_KERNELS = 60
 """Different kernels of a network whose build takes the published median: a ResNet-50 has 25, an FPN on a MobileNet 70."""
@@ -36,12 +36,12 @@ class Suggestion:
 
     Attributes:
         key: recognises it: the subject it is stored under.
-        kind: ``network`` or ``kernels`` (a chain cut out of a network).
+        kind: a network, or a chain of kernels cut out of one.
         kernels: of the graph, as the device fuses them.
     """
 
     key: str
-    kind: str
+    kind: JobKind
     kernels: tuple[KernelSpec, ...]
 
 

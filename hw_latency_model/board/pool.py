@@ -70,7 +70,7 @@ class BoardPool:
     def family(self, key: str) -> str:
         """Which networks a suggestion belongs with; chains belong with each other."""
         candidate = self._candidates.get(key)
-        return KERNELS if candidate is None else str(candidate.params.get("family", ""))
+        return KERNELS.value if candidate is None else str(candidate.params.get("family", ""))
 
     def write(self, key: str, path: Path) -> tuple[KernelSpec, ...] | None:
         """Write the suggestion's ONNX file and return its kernels; None, with the reason in ``skipped``, where the device

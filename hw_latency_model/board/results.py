@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from hw_latency_model.types import KernelSpec, Measurement
+from hw_latency_model.types import JobKind, KernelSpec, Measurement
 
 _RECORD_START = re.compile(r'\{"')
 _MOST_STARTS = 64
@@ -30,7 +30,7 @@ class KnownJob:
 
     Attributes:
         id, subject, sha256: as in ``jobs.json``.
-        kind: ``network`` or ``kernels``.
+        kind: a network, or a chain of kernels.
         kernels: of the graph, read from the file that was sent.
         family: which networks belong together.
     """
@@ -38,7 +38,7 @@ class KnownJob:
     id: str
     subject: str
     sha256: str
-    kind: str
+    kind: JobKind
     kernels: tuple[KernelSpec, ...]
     family: str = ""
 

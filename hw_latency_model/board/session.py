@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hw_latency_model.board.results import BoardResults, KnownJob, read_results
-from hw_latency_model.types import KernelSpec
+from hw_latency_model.types import JobKind, KernelSpec
 from search_spaces._common.errors import UserError
 from search_spaces._common.files import write_error, write_json
 
@@ -185,7 +185,7 @@ def _batch(path: Path) -> Batch:
                 id=row["id"],
                 subject=row["subject"],
                 sha256=row["sha256"],
-                kind=row["kind"],
+                kind=JobKind(row["kind"]),
                 kernels=tuple(KernelSpec.from_dict(kernel) for kernel in row["kernels"]),
                 family=row["family"],
             )

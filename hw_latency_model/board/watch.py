@@ -10,7 +10,15 @@ from collections.abc import Callable
 from hw_latency_model.board.report import clock_text
 from hw_latency_model.board.results import BoardResults, KnownJob
 from hw_latency_model.board.session import Batch, BoardSession
-from hw_latency_model.board.transport import DONE_EXIT, USER_EXIT, AgentLink, ConnectionLost, Poll, Reconnect
+from hw_latency_model.board.transport import (
+    DONE_EXIT,
+    USER_EXIT,
+    AgentLink,
+    AgentState,
+    ConnectionLost,
+    Poll,
+    Reconnect,
+)
 from search_spaces._common.errors import UserError
 
 FIRST_POLL_S, LONGEST_POLL_S = 0.5, 10.0
@@ -97,7 +105,7 @@ class BatchWatch:
             if news:
                 starts, pause_s = 0, FIRST_POLL_S
             left = self._left(results)
-            if poll.state == "running":
+            if poll.state == AgentState.RUNNING:
                 if left and time.monotonic() > deadline and enough() and not self._nearly_done(results):
                     self.say(f"[{self._clock()}] the time is spent; the board is told to stop")
                     self.ask(self.link.stop)
@@ -156,16 +164,16 @@ class BatchWatch:
         last = log.splitlines()[-1] if log else ""
         place = self.link.shell.place
         full = self.ask(self.link.full_disk)
-        if full is not None or "disk full" in log.lower() or "no space left" in log.lower():
+        if full is not None or reports_full_disk(log):
             raise full or UserError(
                 f"the disk of {place} is full ({last}). Free some space there and run the same command again; nothing that "
                 "was measured is lost."
             )
-        if poll.state == "exit" and poll.code == USER_EXIT:
+        if poll.state == AgentState.EXIT and poll.code == USER_EXIT:
             raise UserError(f"the agent on {place} cannot go on: {last or 'it does not say why'}")
         ended = (
             f"ended with status {poll.code}"
-            if poll.state == "exit"
+            if poll.state == AgentState.EXIT
             else "is gone: it was killed, or the board started anew"
         )
         if starts >= MOST_STARTS:
@@ -196,3 +204,9 @@ class BatchWatch:
                 f"[{self._clock()}] {self._describe(left[0].subject)}: {clock_text(worked)} of about "
                 f"{clock_text(self._seconds[left[0].id])}; this batch about {clock_text(rest)} more"
             )
+
+
+def reports_full_disk(log: str) -> bool:
+    """True for an agent log that says its disk is full; the exit status is the same as after other early stops."""
+    text = log.lower()
+    return "disk full" in text or "no space left" in text

@@ -17,7 +17,7 @@ from hw_latency_model.board.results import BoardResults, KnownJob
 from hw_latency_model.board.session import BoardSession
 from hw_latency_model.board.transport import AgentLink, Reconnect
 from hw_latency_model.board.transport.shell import LocalShell
-from hw_latency_model.board.watch import BatchWatch
+from hw_latency_model.board.watch import BatchWatch, reports_full_disk
 from search_spaces._common.errors import UserError
 
 STAND_IN = Path(__file__).with_name("stand_in_agent.py")
@@ -136,3 +136,13 @@ def test_results_that_started_over_on_the_board_are_read_from_their_start(tmp_pa
     (case.kit / "jobs.json").write_text(json.dumps({"device": "board", "jobs": [row]}))
     case.batch = case.session.add_batch([KnownJob("k0", "m0", digest, "network", ())], [1.0])
     assert [item.subject for item in case.run().measurements] == ["n0", "n1", "n2", "m0"]
+
+
+@pytest.mark.parametrize(
+    ("log", "full"),
+    [("stopped early: disk full: results.jsonl cannot take another line", True),
+     ("OSError: [Errno 28] No space left on device", True),
+     ("Illegal instruction", False), ("", False)],
+)  # fmt: skip
+def test_a_log_that_reports_a_full_disk_is_recognised(log: str, full: bool) -> None:
+    assert reports_full_disk(log) is full

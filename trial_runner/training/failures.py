@@ -36,9 +36,7 @@ def failures_told(config: TrainingSection, world: World) -> Iterator[None]:
                 f"training.compile is true, but torch could not compile the network: {str(error).splitlines()[0]}. Install a C++ "
                 "compiler (g++) and Python's headers, or set training.compile to false."
             ) from error
-        if world.size == 1 and (
-            isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
-        ):
+        if world.size == 1 and is_out_of_memory(error):
             raise TrialFailed(_OUT_OF_MEMORY) from error
         raise
 
@@ -47,3 +45,8 @@ def _came_from_compiling(error: RuntimeError) -> bool:
     from torch._dynamo.exc import TorchDynamoException  # takes a second, and is loaded wherever something was compiled
 
     return isinstance(error, TorchDynamoException)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """True for torch's out-of-memory errors; its CPU allocator raises a plain RuntimeError, which only its text identifies."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

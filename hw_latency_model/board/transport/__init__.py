@@ -6,7 +6,14 @@ import shlex
 import sys
 
 from hw_latency_model.board.device_config import DeviceConfig
-from hw_latency_model.board.transport.agent_link import DONE_EXIT, RESUMABLE_EXIT, USER_EXIT, AgentLink, Poll
+from hw_latency_model.board.transport.agent_link import (
+    DONE_EXIT,
+    RESUMABLE_EXIT,
+    USER_EXIT,
+    AgentLink,
+    AgentState,
+    Poll,
+)
 from hw_latency_model.board.transport.offline import find_results, write_carry_kit
 from hw_latency_model.board.transport.retry import Reconnect
 from hw_latency_model.board.transport.shell import ConnectionLost, LocalShell
@@ -17,6 +24,7 @@ __all__ = [
     "RESUMABLE_EXIT",
     "USER_EXIT",
     "AgentLink",
+    "AgentState",
     "ConnectionLost",
     "Poll",
     "Reconnect",

@@ -16,6 +16,7 @@ import shlex
 import tarfile
 import tempfile
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +37,27 @@ _ALIVE = (
 )
 
 
+class AgentState(StrEnum):
+    """State of the agent's process: ``GONE`` was killed, or its board rebooted; ``IDLE`` was never started."""
+
+    RUNNING = "running"
+    EXIT = "exit"
+    GONE = "gone"
+    IDLE = "idle"
+
+
 @dataclass(frozen=True)
 class Poll:
-    """How far the agent is.
+    """State and new results of the agent.
 
     Attributes:
-        state: ``running``; ``exit`` (it ended, see ``code``); ``gone`` (it was killed, or the board rebooted); ``idle`` (never started).
-        code: exit status where it ended.
-        size: bytes that ``results.jsonl`` has there.
-        data: its bytes from the offset that was asked for.
+        state: of its process.
+        code: exit status for ``EXIT``, else None.
+        size: bytes of ``results.jsonl`` on the board.
+        data: its bytes from the requested offset.
     """
 
-    state: str
+    state: AgentState
     code: int | None
     size: int
     data: bytes
@@ -154,7 +164,7 @@ class AgentLink:
         size, data = int(match[3]), out[match.end() :]
         if len(data) != max(0, size - offset):
             raise ConnectionLost("the board's answer was cut off")
-        return Poll(match[1].decode(), None if match[2] == b"-" else int(match[2]), size, data)
+        return Poll(AgentState(match[1].decode()), None if match[2] == b"-" else int(match[2]), size, data)
 
     def stop(self, wait_s: int = 20) -> None:
         """Ask the agent to end, which puts the clocks back, and wait for it.
