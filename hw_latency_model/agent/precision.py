@@ -83,9 +83,9 @@ def check_precision(path: Path, asked: str, runtime: str) -> None:
     Raises:
         JobError: the weights have another precision than the job.
     """
-    held = onnx_precision(path)
-    if held is not None and held != asked:
+    stored = onnx_precision(path)
+    if stored is not None and stored != asked:
         raise JobError(
-            f"{runtime} runs a file in its own precision, which is {held}, and the job asks for {asked}: "
+            f"{runtime} runs a file in its own precision, which is {stored}, and the job asks for {asked}: "
             f"export it in {asked}"
         )

@@ -109,14 +109,14 @@ def run_child(task: str, spec: Json, timeout_s: float, stop: StopFlag) -> Answer
     value = json_or_none(content.decode("utf-8", "replace"))
     if isinstance(value, dict):
         return Answer(value, _tail(log), "")
-    return Answer(None, _tail(log), _why_it_died(process.returncode, _tail(log)))
+    return Answer(None, _tail(log), _describe_crash(process.returncode, _tail(log)))
 
 
 def _tail(log: bytes) -> str:
     return log.decode("utf-8", "replace")[-LOG_TAIL_CHARS:]
 
 
-def _why_it_died(code: int, log_tail: str) -> str:
+def _describe_crash(code: int, log_tail: str) -> str:
     if code == -signal.SIGKILL:
         return "was killed (signal 9): most likely the board ran out of memory"
     printed = [line for line in log_tail.splitlines() if line.strip()]

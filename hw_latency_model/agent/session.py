@@ -57,7 +57,7 @@ class Session:
             UserMistake: no backend is usable, the power mode cannot be set, or the reference network cannot be built.
         """
         self.stop.listen()
-        atexit.register(self._give_back)
+        atexit.register(self._restore_clocks)
         if self.results.repaired or self.results.damaged:
             say(f"{self.results.path}: a cut line was removed, {self.results.damaged} damaged lines are ignored")
         stopped: Optional[str] = None
@@ -65,11 +65,11 @@ class Session:
             self._prepare()
             for number, job in enumerate(self.jobs.jobs, 1):
                 if self._key(job) not in self.results.finished(self.retry_failures):
-                    self._one(job, f"[{number}/{len(self.jobs.jobs)}] {job.id}")
+                    self._run_job(job, f"[{number}/{len(self.jobs.jobs)}] {job.id}")
         except StopEarly as error:
             stopped = str(error)
         finally:
-            self._give_back()
+            self._restore_clocks()
         try:
             self.results.append(
                 dict(self._counts(), type="end", stopped=stopped, run_id=self.run_id, ended_at=now_iso())
@@ -92,7 +92,7 @@ class Session:
         lost = [job.id for job in self.jobs.jobs if job.id in failed and job.id not in done]
         return {"done": len(done), "failed": len(lost), "left": len(self.jobs.jobs) - len(done) - len(lost)}
 
-    def _give_back(self) -> None:
+    def _restore_clocks(self) -> None:
         problem = self.clocks.restore()
         if problem:
             say(f"the clocks could not be given back ({problem}); run: paretoseg_agent.pyz restore", sys.stderr)
@@ -157,7 +157,7 @@ class Session:
             started_at=now_iso(),
         )
 
-    def _one(self, job: Job, label: str) -> None:
+    def _run_job(self, job: Job, label: str) -> None:
         """Measure one job and append its measurement or failure."""
         self.stop.check()
         self._check_disk()
@@ -215,7 +215,7 @@ class Session:
                 lock=list(self.clocks.held) if self.clocks.held else None,
                 kind=job.kind,
             )
-            answer = self._child("measure", spec, self._longest_s())
+            answer = self._child("measure", spec, self._timeout_s())
             if answer.value and answer.value.get("kind") == "stale" and attempt == 1:
                 for each in (job, self.jobs.reference):
                     if each is not None:
@@ -297,7 +297,7 @@ class Session:
             raise StopEarly("disk full: {}".format(value["reason"]))
         raise JobFailed(stage, value["reason"], value.get("log") or answer.log_tail, bool(value.get("retry")))
 
-    def _longest_s(self) -> float:
+    def _timeout_s(self) -> float:
         settings = self.jobs.settings
         once = settings.max_s + settings.warmup_s + settings.energy_s + settings.cool_down_s
         return 600 + 10 * once * (settings.max_repeats + 1)

@@ -60,10 +60,12 @@ FILES = [
 
 
 def read(folder: Path, name: str) -> str:
+    """Text of a recording below ``fixtures``."""
     return (folder / "fixtures" / name).read_text(encoding="utf-8")
 
 
 def numbers_in(value: Any) -> Iterator[float]:
+    """All numbers in a parsed value, keys of dictionaries included."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         yield float(value)
     elif isinstance(value, dict):

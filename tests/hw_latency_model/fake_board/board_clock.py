@@ -61,7 +61,7 @@ class Board:
         return taken
 
     def rest(self):
-        """What the rails read once the process is gone."""
+        """Set the rails to their idle power, once the process has ended."""
         self.load_is_followed = False
         time.sleep(0.03)
         if (self.root / "power.json").exists():

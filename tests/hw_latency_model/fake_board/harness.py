@@ -29,7 +29,7 @@ QUICK = {
 
 
 def fake_onnx(**facts: Any) -> bytes:
-    """What the stand-ins take for an ONNX file: how long it takes, and what is to go wrong."""
+    """Network for the stand-ins: JSON with its latency (ms) and the faults to simulate."""
     return json.dumps({"ms": 5.0, **facts}).encode()
 
 
@@ -98,7 +98,7 @@ class Kit:
         return [record for record in found if record["type"] == kind]
 
     def measured(self) -> dict[str, dict[str, Any]]:
-        """By job id; a job measured twice is a failure of the test."""
+        """Measurements by job id; a job measured twice fails the test."""
         found = self.records("measurement")
         names = [record["job_id"] for record in found]
         assert len(names) == len(set(names)), f"measured twice: {names}"

@@ -66,7 +66,7 @@ class FakeBoard:
         return path.read_text().splitlines() if path.exists() else []
 
     def script(self, events: Sequence[Mapping[str, object]]) -> None:
-        """What is to happen at which launch: ``{"at": 40, "write": {path: text}, "append": {path: text}}``."""
+        """Schedule changes by launch number: ``{"at": 40, "write": {path: text}, "append": {path: text}}``."""
         put(self.root / "scenario.json", json.dumps(list(events)))
 
     def environment(self, tensorrt: str | None = None) -> dict[str, str]:

@@ -347,7 +347,7 @@ if _V < (8, 5):
 
 
 class _Function:
-    """What ctypes gives for a symbol: callable, with ``restype`` to set."""
+    """Stand-in for a ctypes function: callable, with ``restype`` to set."""
 
     def __init__(self, function):
         self._function = function
