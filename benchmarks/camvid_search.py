@@ -31,7 +31,8 @@ from trial_runner.config.load import load_config
 from trial_runner.config.study import StudyConfig
 from trial_runner.constraints.latency import LatencyGate
 from trial_runner.front.table import front_records
-from trial_runner.launch import LaunchResult, check_data, launch, quiet_libraries
+from trial_runner.launch import LaunchResult, launch, quiet_libraries
+from trial_runner.launch_checks import check_data
 
 CONFIG = Path(__file__).parents[1] / "configs" / "camvid-cpu.yaml"
 RANDOM = ("search.sampler=random", "search.early_stopping.rungs_epochs=[]", "search.start=sampler")

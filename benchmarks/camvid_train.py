@@ -32,7 +32,7 @@ from search_spaces.spaces.encoder_decoder import parse_resolution
 from trial_runner.config.study import StudyConfig
 from trial_runner.evaluate import evaluate
 from trial_runner.front.export_job import write_trained
-from trial_runner.launch import check_data
+from trial_runner.launch_checks import check_data
 from trial_runner.training.checkpoint import save_checkpoint
 from trial_runner.training.distributed import World
 from trial_runner.training.trainer import Trainer

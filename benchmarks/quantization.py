@@ -41,7 +41,7 @@ from search_spaces.spaces.encoder_decoder import parse_resolution
 from trial_runner.config.study import StudyConfig
 from trial_runner.front.export_job import quantized_net, trained_net
 from trial_runner.training.batches import normalise
-from trial_runner.training.evaluate import split_scores
+from trial_runner.training.evaluator import split_scores
 from trial_runner.training.quantization import calibration_batches
 from trial_runner.training.trial import load_splits, run_trial
 from trial_runner.training.trial_spec import TrialSpec

@@ -22,7 +22,7 @@ from search_spaces import get_space
 from search_spaces._common.files import write_json
 from search_spaces.describe import network_name
 from search_spaces.spaces.encoder_decoder import parse_resolution
-from trial_runner.launch import check_data
+from trial_runner.launch_checks import check_data
 
 REFERENCES: dict[str, dict[str, Any]] = {"fast_scnn": {}, "ddrnet23_slim": {}, "pidnet_s": {}, "unet": {"width": 0.25}}
 OURS: tuple[dict[str, Any], ...] = ({}, {"prune_ratio": 0.5})

@@ -32,7 +32,7 @@ from search_spaces._common.errors import UserError
 from search_spaces._common.files import write_json
 from search_spaces.spaces.encoder_decoder import parse_resolution
 from trial_runner.config.study import StudyConfig
-from trial_runner.launch import check_data
+from trial_runner.launch_checks import check_data
 from trial_runner.training.trial import load_splits, run_trial
 from trial_runner.training.trial_spec import Progress, TrialFailed, TrialSpec
 

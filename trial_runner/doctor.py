@@ -115,7 +115,7 @@ def _room(folder: Path) -> Finding:
 
 
 def _output(config: StudyConfig) -> str:
-    from trial_runner.launch import check_room
+    from trial_runner.launch_checks import check_room
 
     check_room(config.study.output_dir)
     return (
@@ -124,7 +124,7 @@ def _output(config: StudyConfig) -> str:
 
 
 def _data(config: StudyConfig) -> str:
-    from trial_runner.launch import check_data
+    from trial_runner.launch_checks import check_data
 
     info = check_data(config)
     return f"{config.data.kind}, {len(info.class_names)} classes, every file readable"
@@ -133,7 +133,7 @@ def _data(config: StudyConfig) -> str:
 def _space(config: StudyConfig) -> str:
     from exports import get_profile
     from search_spaces import get_space
-    from trial_runner.constraints.target import check_target
+    from trial_runner.launch_checks import check_target
 
     space = get_space(config.space.name, config.space.arguments())
     check_target(space, get_profile(config.device.name))
@@ -148,7 +148,7 @@ def _weights(config: StudyConfig) -> str:
 
 
 def _training_device(config: StudyConfig) -> str:
-    from trial_runner.constraints.target import check_accelerator
+    from trial_runner.launch_checks import check_accelerator
 
     check_accelerator(config)
     return config.training.device

@@ -8,19 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 
 from exports import ExportBundle, TrainedNetwork, read_bundle, read_network
 from objectives.data import SegmentationData, SplitArrays, decoded_parts, open_dataset
-from objectives.dice import MeanImageDice, lpcvc_score
-from objectives.metrics import ConfusionMatrix
+from objectives.dice import lpcvc_score
+from objectives.split_scores import SplitScores
 from search_spaces._common.errors import UserError
 from search_spaces._common.references import add_import_folder, is_reference
-from search_spaces.networks.segmentation_net import upsample_logits
 from trial_runner.config.study import DataSection, RobustnessSection
-from trial_runner.training.batches import normalise
+from trial_runner.training.evaluator import predictions
 from trial_runner.training.robustness import CorruptionSample
 from trial_runner.training.trial import open_split, torch_device
 
@@ -125,19 +123,19 @@ def evaluate(
     sample = CorruptionSample(len(data), section) if robust else None
     place = torch_device(device)
     parts = decoded_parts(data, trained.input_hw)
-    matrix, dice = score(trained, sample.watching(parts) if sample else parts, place)
-    report = matrix.report(trained.class_names)
-    corrupted = sample.miou(lambda part: score(trained, [part], place)[0]) if sample else None
+    scores = score(trained, sample.watching(parts) if sample else parts, place)
+    report = scores.matrix.report(trained.class_names)
+    corrupted = sample.miou(lambda part: score(trained, [part], place).matrix) if sample else None
     return Evaluation(
         miou=report.miou,
         class_iou=dict(zip(trained.class_names, report.class_iou, strict=True)),
         pixel_accuracy=report.pixel_accuracy,
-        dice=dice.value,
+        dice=scores.dice.value,
         images=len(data),
         split=split,
         data=data.info.name,
         corruption_miou=corrupted,
-        lpcvc_score=None if latency_ms is None else lpcvc_score(dice.value, latency_ms / 1e3, 1),
+        lpcvc_score=None if latency_ms is None else lpcvc_score(scores.dice.value, latency_ms / 1e3, 1),
     )
 
 
@@ -149,22 +147,16 @@ def _latency_ms(bundle: ExportBundle) -> float | None:
     return None if predicted is None else float(predicted)
 
 
-@torch.inference_mode()
-def score(
-    trained: TrainedNetwork, parts: Iterable[SplitArrays], device: torch.device
-) -> tuple[ConfusionMatrix, MeanImageDice]:
-    """Confusion matrix of a split and Dice by image. The parts' images are at the network's input resolution."""
-    classes = len(trained.class_names)
-    matrix, dice = ConfusionMatrix(classes, trained.ignore_index), MeanImageDice(classes, trained.ignore_index)
-    net, norm = trained.delivered().to(device), (trained.mean, trained.std)
+def score(trained: TrainedNetwork, parts: Iterable[SplitArrays], device: torch.device) -> SplitScores:
+    """Confusion matrix and Dice of a split. The parts' images are at the network's input resolution."""
+    scores, net = SplitScores(len(trained.class_names), trained.ignore_index), trained.delivered().to(device)
     for part in parts:
-        for start in range(0, len(part), 8):
-            for offset, logit in enumerate(net(normalise(part.images[start : start + 8], device, *norm))):
-                label = np.asarray(part.labels[start + offset])
-                pred = upsample_logits(logit[None], (label.shape[0], label.shape[1])).max(1).indices[0].cpu().numpy()
-                matrix.update(pred, label)
-                dice.update(pred, label)
-    return matrix, dice
+        found = predictions(
+            net, part.images, part.labels, device=device, batch_size=8, mean=trained.mean, std=trained.std
+        )
+        for prediction, label in found:
+            scores.update(prediction, label)
+    return scores
 
 
 def _open(

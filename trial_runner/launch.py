@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -18,37 +17,29 @@ import optuna
 
 from dashboards.text import interval, milliseconds
 from exports import get_profile
-from objectives.data import DatasetInfo
 from objectives.objective import OBJECTIVES, Objective, beside_the_usual
 from objectives.trial_record import Outcome, TrialRecord, read_study
 from search_spaces import get_space
-from search_spaces._common.errors import UserError
-from search_spaces._common.files import atomic_path, write_error
 from search_spaces.describe import network_words
 from search_spaces.pretrained import check_source
-from trial_runner.backends import inprocess as inprocess_backend
-from trial_runner.backends import ray_runtime as ray_environment
-from trial_runner.config.load import dump_config
-from trial_runner.config.study import StudyConfig, TrainingSection
+from trial_runner.backends.base import make_backend
+from trial_runner.config.study import StudyConfig
 from trial_runner.constraints.channel_plans import ChannelPlans
 from trial_runner.constraints.cost import CostGate, load_cost_models
 from trial_runner.constraints.latency import LatencyGate
 from trial_runner.constraints.latency_models import load_latency_models
-from trial_runner.constraints.target import check_accelerator, check_target
 from trial_runner.front.exporter import FrontExporter
 from trial_runner.front.measurement import measure_after_launch
 from trial_runner.front.report import write_study_report
 from trial_runner.front.table import front_records, write_csv
+from trial_runner.launch_checks import check_accelerator, check_data, check_room, check_target
 from trial_runner.search.driver import StudyDriver
 from trial_runner.search.samplers import make_sampler
 from trial_runner.study.lease import DriverLease
-from trial_runner.study.objectives import changed_objectives, note_class_names, objectives_of, open_configured
+from trial_runner.study.objectives import note_class_names, objectives_of, open_configured
 from trial_runner.study.paths import StudyPaths
+from trial_runner.study.storage import store_config
 from trial_runner.training.custom_metrics import load_metrics
-from trial_runner.training.trial import open_split
-
-_CONFIG = "config"
-_LEAST_FREE_MB = 200
 
 
 @dataclass(frozen=True)
@@ -95,9 +86,10 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     existing = open_configured(config, create=True)
     seed = config.study.seed + 1009 * len(existing.get_trials(deepcopy=False))
     study = open_configured(config, sampler=make_sampler(config.search, seed))
-    exporter = FrontExporter(config, study, paths, inline=config.compute.backend == "inprocess")
+    backend = make_backend(config.compute)
+    exporter = FrontExporter(config, study, paths, inline=backend.exports_inline)
     with DriverLease(study), _terminable():
-        _keep_config(config, study, paths)
+        store_config(config, study, paths)
         note_class_names(study, info.class_names)
         classes, budget_ms = len(info.class_names), config.device.latency_budget_ms
         plans = ChannelPlans(space, classes, usual, config.training, others)
@@ -111,7 +103,7 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
 
         driver = StudyDriver(config, study, space, gate, paths, finished, plans, costs)
         try:
-            _run(driver, config)
+            backend.run(driver)
             exporter.drain()
         finally:
             exporter.close()
@@ -125,34 +117,6 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
         write_csv(front, paths.front_csv, objectives)
         report = write_study_report(config, study, paths)
     return LaunchResult(records, front, report, driver.ended or "", objectives)
-
-
-def check_room(folder: Path) -> None:
-    """Raise UserError unless the folder can be made, written, and has room for a study."""
-    try:
-        with atomic_path(folder / ".writable") as temporary:
-            temporary.write_text("")
-        (folder / ".writable").unlink(missing_ok=True)
-        free_mb = shutil.disk_usage(folder).free / 1e6
-    except OSError as error:
-        raise write_error(folder, error) from error
-    if free_mb < _LEAST_FREE_MB:
-        raise UserError(
-            f"{folder} has {free_mb:.0f} MB left; a study needs {_LEAST_FREE_MB} MB at least. "
-            "Free some space or set study.output_dir to another disk."
-        )
-
-
-def check_data(config: StudyConfig) -> DatasetInfo:
-    """Check every file of both splits; the data set's facts.
-
-    Raises:
-        UserError: names the first file that is missing, damaged, or holds what it must not.
-    """
-    splits = [open_split(config.data, split, config.study.seed) for split in ("train", "val")]
-    for split in splits:
-        split.check()
-    return splits[0].info
 
 
 def describe(record: TrialRecord, objectives: Sequence[Objective] = OBJECTIVES) -> str:
@@ -176,62 +140,6 @@ def describe(record: TrialRecord, objectives: Sequence[Objective] = OBJECTIVES) 
     if record.reason and record.outcome in (Outcome.FAILED, Outcome.DUPLICATE):
         facts.append(record.reason)
     return ": ".join([name, ", ".join(facts)])
-
-
-def _run(driver: StudyDriver, config: StudyConfig) -> None:
-    if config.compute.backend == "inprocess":
-        inprocess_backend.run(driver)
-        return
-    ray_environment.prepare(local=config.compute.ray_address is None)
-    from trial_runner.backends import ray_tune as ray_backend
-
-    ray_backend.run(driver, config.compute)
-
-
-def _keep_config(config: StudyConfig, study: optuna.Study, paths: StudyPaths) -> None:
-    """Store the resolved configuration with the study; refuse one under which old and new trials could not be compared."""
-    text = dump_config(config)
-    previous = study.user_attrs.get(_CONFIG)
-    if previous is not None:
-        changed = _incomparable(previous, config)
-        if changed:
-            raise UserError(
-                f"the study {config.study.name} was started with another {changed}; its trials could not be compared with new ones. "
-                "Put the old value back, or choose another study.name."
-            )
-    study.set_user_attr(_CONFIG, config.model_dump(mode="json", exclude={"study": {"storage"}}))
-    with atomic_path(paths.config) as temporary:
-        temporary.write_text(text)
-
-
-def _incomparable(previous: dict[str, object], config: StudyConfig) -> str | None:
-    now = config.model_dump(mode="json")
-    training = previous.get("training")
-    if isinstance(training, dict):  # a key that is younger than the study had its default there
-        previous = {**previous, "training": TrainingSection.model_validate(training).model_dump(mode="json")}
-    for section, ignored in (
-        ("data", {"root"}),
-        ("training", {"device"}),
-        ("device", {"latency_model", "latency_models", "latency_budget_ms", "measure_front", "board"}),
-    ):
-        old = previous.get(section)
-        if not isinstance(old, dict):
-            continue
-        for key, value in now[section].items():
-            if key not in ignored and key in old and old[key] != value:
-                return f"{section}.{key} ({old[key]!r}, now {value!r})"
-    space = previous.get("space")
-    offered = space.get("precisions") if isinstance(space, dict) else None
-    if offered != config.space.precisions:
-        return f"space.precisions ({offered!r}, now {config.space.precisions!r})"
-    data = previous.get("data")
-    options = data.get("options", {}) if isinstance(data, dict) else {}
-    if options != config.data.options:
-        return f"data.options ({options!r}, now {config.data.options!r})"
-    options = space.get("options", {}) if isinstance(space, dict) else {}
-    if config.space.custom and options != config.space.options:  # they may change what a candidate's id stands for
-        return f"space.options ({options!r}, now {config.space.options!r})"
-    return changed_objectives(previous, config)
 
 
 @contextmanager

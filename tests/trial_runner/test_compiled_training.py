@@ -13,8 +13,7 @@ from torch import nn
 from search_spaces._common.errors import UserError
 from trial_runner.config.study import TrainingSection
 from trial_runner.training.distributed import World
-from trial_runner.training.failures import failures_told
-from trial_runner.training.runtime import compiled
+from trial_runner.training.runtime import compiled, failures_told
 
 CONFIG = TrainingSection(compile=True)
 

@@ -14,9 +14,9 @@ from search_spaces import SearchSpace, get_space
 from search_spaces.candidate import Candidate
 from trial_runner.config.load import load_config
 from trial_runner.config.study import StudyConfig
+from trial_runner.search.budget import training_seconds
 from trial_runner.search.driver import StudyDriver
 from trial_runner.search.initial_design import spread_over_budget
-from trial_runner.search.training_time import training_seconds
 from trial_runner.training.trial_spec import Progress, TrialSpec
 
 BUDGET_MS = 6.0

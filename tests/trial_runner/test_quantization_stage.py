@@ -19,7 +19,7 @@ from trial_runner.config.study import QuantizationSection
 from trial_runner.evaluate import evaluate
 from trial_runner.front.export_job import ExportOrder, export_trial, quantized_net, trained_net, write_trained
 from trial_runner.training.checkpoint import load_checkpoint
-from trial_runner.training.evaluate import split_scores
+from trial_runner.training.evaluator import split_scores
 from trial_runner.training.trial import load_splits, run_trial
 from trial_runner.training.trial_spec import Continuation, Progress, TrialFailed, TrialSpec
 

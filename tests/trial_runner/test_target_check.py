@@ -10,7 +10,7 @@ import torch
 from exports import get_profile
 from search_spaces import UserError, get_space
 from trial_runner.config.load import load_config
-from trial_runner.constraints.target import check_accelerator, check_target
+from trial_runner.launch_checks import check_accelerator, check_target
 
 
 def test_bicubic_upsampling_is_for_targets_that_take_it() -> None:

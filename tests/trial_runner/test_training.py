@@ -20,7 +20,7 @@ from trial_runner.front.export_job import trained_net
 from trial_runner.training.augmentation import Augmentation
 from trial_runner.training.batches import epoch_batches
 from trial_runner.training.checkpoint import load_checkpoint
-from trial_runner.training.evaluate import split_scores
+from trial_runner.training.evaluator import split_scores
 from trial_runner.training.losses import class_weights
 from trial_runner.training.trial import load_splits, run_trial
 from trial_runner.training.trial_spec import Progress, TrialFailed, TrialSpec

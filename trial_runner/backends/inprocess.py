@@ -1,28 +1,28 @@
-"""Trials one after the other in this process: the same driver and the same trial, and a traceback that is the real one."""
+"""The in-process backend: trials one after the other, with the same driver and trial code as under Ray, for debugging and tests."""
 
 from __future__ import annotations
 
 from trial_runner.search.driver import StudyDriver
+from trial_runner.training.trial import run_trial
 from trial_runner.training.trial_spec import Progress, TrialFailed
 
 
-def run(driver: StudyDriver) -> None:
-    """Run trials until the driver has no more. Exceptions that are not the trial's own come out unchanged.
+class InProcessBackend:
+    """Runs each trial in the driver's process; exceptions other than `TrialFailed` come out unchanged."""
 
-    Raises:
-        UserError: a trial cannot read its data or write its files; it stays with the study, to be gone on with.
-    """
-    from trial_runner.training.trial import run_trial
+    exports_inline = True
 
-    while (spec := driver.propose()) is not None:
-        number = spec.number
+    def run(self, driver: StudyDriver) -> None:
+        """Run trials until the driver has no more; see `Backend.run`."""
+        while (spec := driver.propose()) is not None:
+            number = spec.number
 
-        def report(progress: Progress, number: int = number) -> bool:
-            return driver.progress(number, progress)
+            def report(progress: Progress, number: int = number) -> bool:
+                return driver.progress(number, progress)
 
-        failure = None
-        try:
-            run_trial(spec, report)
-        except TrialFailed as error:
-            failure = str(error)
-        driver.finish(number, failure)
+            failure = None
+            try:
+                run_trial(spec, report)
+            except TrialFailed as error:
+                failure = str(error)
+            driver.finish(number, failure)

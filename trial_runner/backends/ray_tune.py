@@ -214,41 +214,50 @@ def slots(compute: ComputeSection) -> int:
     return max(int(min(by_cpu, by_gpu) + 1e-9), 1)
 
 
-def run(driver: StudyDriver, compute: ComputeSection) -> None:
-    """Run trials until the driver has no more.
+class RayTuneBackend:
+    """Runs trials side by side on Ray Tune.
 
-    Ray is started here for this run alone, on loopback, unless ``compute.ray_address`` names a cluster; it is shut down
-    again in every case, Ctrl-C included.
-
-    Raises:
-        UserError: the cluster cannot be reached or lacks what one trial needs.
-        KeyboardInterrupt: passed on after Ray was shut down.
+    Ray is started for one run alone, on loopback, unless ``compute.ray_address`` names a cluster; it is shut down again in every
+    case, Ctrl-C included.
     """
-    scratch = Path(tempfile.mkdtemp(prefix="paretoseg-tune-"))
-    try:
-        _start(compute)
-        bridge = _Bridge(driver)
-        tuner = tune.Tuner(
-            _trainable(compute),
-            tune_config=tune.TuneConfig(
-                search_alg=_Searcher(bridge, compute),
-                scheduler=_Scheduler(bridge),
-                num_samples=-1,
-                reuse_actors=compute.workers_per_trial == 1,
-            ),
-            run_config=tune.RunConfig(
-                storage_path=str(scratch),
-                name="study",
-                verbose=0,
-                failure_config=tune.FailureConfig(max_failures=compute.max_failures),
-                log_to_file=False,
-                callbacks=[_Watch(bridge, local=compute.ray_address is None)],
-            ),
-        )
-        tuner.fit()
-    finally:
-        ray.shutdown()
-        shutil.rmtree(scratch, ignore_errors=True)
+
+    exports_inline = False
+
+    def __init__(self, compute: ComputeSection) -> None:
+        self._compute = compute
+
+    def run(self, driver: StudyDriver) -> None:
+        """Run trials until the driver has no more; see `Backend.run`.
+
+        Raises:
+            UserError: the cluster cannot be reached, or lacks the resources of one trial.
+        """
+        compute = self._compute
+        scratch = Path(tempfile.mkdtemp(prefix="paretoseg-tune-"))
+        try:
+            _start(compute)
+            bridge = _Bridge(driver)
+            tuner = tune.Tuner(
+                _trainable(compute),
+                tune_config=tune.TuneConfig(
+                    search_alg=_Searcher(bridge, compute),
+                    scheduler=_Scheduler(bridge),
+                    num_samples=-1,
+                    reuse_actors=compute.workers_per_trial == 1,
+                ),
+                run_config=tune.RunConfig(
+                    storage_path=str(scratch),
+                    name="study",
+                    verbose=0,
+                    failure_config=tune.FailureConfig(max_failures=compute.max_failures),
+                    log_to_file=False,
+                    callbacks=[_Watch(bridge, local=compute.ray_address is None)],
+                ),
+            )
+            tuner.fit()
+        finally:
+            ray.shutdown()
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _start(compute: ComputeSection) -> None:

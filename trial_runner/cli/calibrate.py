@@ -109,7 +109,7 @@ def _calibrate(
 ) -> None:
     from hw_latency_model import MeasurementStore, calibrate, get_device
     from trial_runner.latency_report import report_calibration
-    from trial_runner.launch import check_room
+    from trial_runner.launch_checks import check_room
 
     for precision, out in folders.items():
         if arguments.if_missing and (out / MODEL_FILE).is_file():

@@ -8,7 +8,7 @@ from objectives.objective import LATENCY, OBJECTIVES, Objective
 from objectives.pareto import pareto_front, reference_point
 from objectives.trial_record import Outcome, RecordedTeacher, TrialRecord
 from trial_runner.config.study import FinalTrainingSection, StudyConfig
-from trial_runner.search.training_time import SLACK
+from trial_runner.search.budget import SLACK
 from trial_runner.study.paths import StudyPaths
 from trial_runner.training.trial_spec import Continuation, StudyTeacher, TrialSpec
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import optuna
 from optuna.samplers import BaseSampler
 
-from objectives.objective import LATENCY, ROBUST, Objective, get_objective
+from objectives.objective import LATENCY, Objective, get_objective
 from trial_runner.config.study import StudyConfig
 from trial_runner.study.storage import open_study
 
@@ -47,18 +46,3 @@ def stored_objectives(config: StudyConfig, study: optuna.Study) -> tuple[Objecti
 def note_class_names(study: optuna.Study, class_names: Sequence[str]) -> None:
     """Store the order in which scores list their classes."""
     study.set_user_attr(CLASS_NAMES, list(class_names))
-
-
-def changed_objectives(previous: Mapping[str, Any], config: StudyConfig) -> str | None:
-    """What of the stored configuration ``previous`` makes old trials incomparable with new ones; None where nothing does.
-
-    A budget may take another value. Which objectives have one may not: samplers want as many constraints of each trial.
-    """
-    were = sorted(item["name"] for item in previous.get("objectives", ()) if item["budget"] is not None)
-    are = sorted(item.name for item in config.objectives if item.budget is not None)
-    if were != are:
-        return f"set of objectives with a budget ({', '.join(were) or 'none'}, now {', '.join(are) or 'none'})"
-    now = config.robustness.model_dump(mode="json")
-    if any(item.name == ROBUST for item in config.objectives) and previous.get("robustness") != now:
-        return f"robustness ({previous.get('robustness')!r}, now {now!r})"
-    return None

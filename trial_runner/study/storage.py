@@ -17,8 +17,14 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQL
 
 from objectives.objective import OBJECTIVES, Objective
 from search_spaces._common.errors import UserError
+from search_spaces._common.files import atomic_path
 from search_spaces._common.urls import redact_url, with_installed_driver
+from trial_runner.config.compatibility import incompatible_change
+from trial_runner.config.load import dump_config
+from trial_runner.config.study import StudyConfig
+from trial_runner.study.paths import StudyPaths
 
+_CONFIG = "config"
 _SCHEMA_TRIES = 5
 
 
@@ -126,3 +132,23 @@ def open_study(
             + ". Put its objectives back, or choose another study.name."
         )
     return study
+
+
+def store_config(config: StudyConfig, study: optuna.Study, paths: StudyPaths) -> None:
+    """Store the resolved configuration with the study and in its folder.
+
+    Raises:
+        UserError: it differs from the stored one in a key that makes old and new trials incomparable.
+    """
+    text = dump_config(config)
+    previous = study.user_attrs.get(_CONFIG)
+    if previous is not None:
+        changed = incompatible_change(previous, config)
+        if changed:
+            raise UserError(
+                f"the study {config.study.name} was started with another {changed}; its trials could not be compared with new ones. "
+                "Put the old value back, or choose another study.name."
+            )
+    study.set_user_attr(_CONFIG, config.model_dump(mode="json", exclude={"study": {"storage"}}))
+    with atomic_path(paths.config) as temporary:
+        temporary.write_text(text)

@@ -21,13 +21,12 @@ from trial_runner.training.distillation import Teacher, teacher_of
 from trial_runner.training.distributed import World
 from trial_runner.training.ema import WeightAverage
 from trial_runner.training.evaluator import Reader
-from trial_runner.training.failures import failures_told
 from trial_runner.training.losses import class_weights, segmentation_loss
 from trial_runner.training.optimizers import make_optimizer, rate_factor, set_rate
 from trial_runner.training.precise_bn import calibrate_norms
 from trial_runner.training.pruning_stage import PruningStage
 from trial_runner.training.quantization import PrecisionStage
-from trial_runner.training.runtime import compiled, memory_format
+from trial_runner.training.runtime import compiled, failures_told, memory_format
 from trial_runner.training.trial_spec import TrialFailed, TrialSpec
 
 

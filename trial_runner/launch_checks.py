@@ -1,12 +1,48 @@
-"""Whether the target takes what a search space offers, and this machine trains as it is told: said before anything is trained."""
+"""Checks before a launch: disk, data, the target's limits and the training device."""
 
 from __future__ import annotations
+
+import shutil
+from pathlib import Path
 
 import torch
 
 from exports.profiles import DeviceProfile
+from objectives.data import DatasetInfo
 from search_spaces import SearchSpace, UserError
+from search_spaces._common.files import atomic_path, write_error
 from trial_runner.config.study import StudyConfig
+from trial_runner.training.trial import open_split
+
+_LEAST_FREE_MB = 200
+
+
+def check_room(folder: Path) -> None:
+    """Raise UserError unless the folder can be made, written, and has room for a study."""
+    try:
+        with atomic_path(folder / ".writable") as temporary:
+            temporary.write_text("")
+        (folder / ".writable").unlink(missing_ok=True)
+        free_mb = shutil.disk_usage(folder).free / 1e6
+    except OSError as error:
+        raise write_error(folder, error) from error
+    if free_mb < _LEAST_FREE_MB:
+        raise UserError(
+            f"{folder} has {free_mb:.0f} MB left; a study needs {_LEAST_FREE_MB} MB at least. "
+            "Free some space or set study.output_dir to another disk."
+        )
+
+
+def check_data(config: StudyConfig) -> DatasetInfo:
+    """Check every file of both splits; the data set's facts.
+
+    Raises:
+        UserError: names the first file that is missing, damaged, or holds what it must not.
+    """
+    splits = [open_split(config.data, split, config.study.seed) for split in ("train", "val")]
+    for split in splits:
+        split.check()
+    return splits[0].info
 
 
 def check_accelerator(config: StudyConfig) -> None:

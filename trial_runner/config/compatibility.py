@@ -1,0 +1,55 @@
+"""Which keys of a study's configuration must not change between its launches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from objectives.objective import ROBUST
+from trial_runner.config.study import StudyConfig, TrainingSection
+
+
+def incompatible_change(previous: Mapping[str, Any], config: StudyConfig) -> str | None:
+    """Return the first difference from the stored configuration ``previous`` that makes old and new trials incomparable.
+
+    None where there is none. A key that is younger than the study had its default there.
+    """
+    now = config.model_dump(mode="json")
+    training = previous.get("training")
+    if isinstance(training, dict):
+        previous = {**previous, "training": TrainingSection.model_validate(training).model_dump(mode="json")}
+    for section, ignored in (
+        ("data", {"root"}),
+        ("training", {"device"}),
+        ("device", {"latency_model", "latency_models", "latency_budget_ms", "measure_front", "board"}),
+    ):
+        old = previous.get(section)
+        if not isinstance(old, dict):
+            continue
+        for key, value in now[section].items():
+            if key not in ignored and key in old and old[key] != value:
+                return f"{section}.{key} ({old[key]!r}, now {value!r})"
+    space = previous.get("space")
+    offered = space.get("precisions") if isinstance(space, dict) else None
+    if offered != config.space.precisions:
+        return f"space.precisions ({offered!r}, now {config.space.precisions!r})"
+    data = previous.get("data")
+    options = data.get("options", {}) if isinstance(data, dict) else {}
+    if options != config.data.options:
+        return f"data.options ({options!r}, now {config.data.options!r})"
+    options = space.get("options", {}) if isinstance(space, dict) else {}
+    if config.space.custom and options != config.space.options:  # they may change what a candidate's id stands for
+        return f"space.options ({options!r}, now {config.space.options!r})"
+    return _changed_objectives(previous, config)
+
+
+def _changed_objectives(previous: Mapping[str, Any], config: StudyConfig) -> str | None:
+    """A budget's value may change; which objectives have one may not: samplers need equally many constraints of each trial."""
+    were = sorted(item["name"] for item in previous.get("objectives", ()) if item["budget"] is not None)
+    are = sorted(item.name for item in config.objectives if item.budget is not None)
+    if were != are:
+        return f"set of objectives with a budget ({', '.join(were) or 'none'}, now {', '.join(are) or 'none'})"
+    now = config.robustness.model_dump(mode="json")
+    if any(item.name == ROBUST for item in config.objectives) and previous.get("robustness") != now:
+        return f"robustness ({previous.get('robustness')!r}, now {now!r})"
+    return None
