@@ -1,4 +1,4 @@
-"""What can be tried: spaces, candidates, networks, and structured pruning as a change of shape.
+"""Search spaces, their candidates and networks, and structured pruning.
 
 Names that need torch are imported on first use, so that ``import search_spaces`` stays light.
 """

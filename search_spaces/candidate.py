@@ -1,4 +1,4 @@
-"""A candidate: one point of a search space, with an id that recognises it when it is proposed again."""
+"""A candidate: one point of a search space, with an id by which duplicates are recognised."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 PRECISION = "precision"
 TRAINING_PREFIX = "training."
-"""Of the names of dimensions that set a key of the section ``training``."""
+"""Prefix of the names of dimensions that set a key of the section ``training``."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is tried.
+    """One point of a search space.
 
     Attributes:
         space: name of the search space, a key of ``search_spaces.SPACES``.
-        space_version: raised whenever the same params would build another network.
+        space_version: increased whenever the same params would build another network.
         params: dimension name to value, all JSON scalars.
         id: 16 hex digits, a hash of the three above: the cache key of everything derived from the candidate.
     """
@@ -42,7 +42,7 @@ class Candidate:
 
     @property
     def precision(self) -> Precision | None:
-        """What it runs in on the device, where its study offers several; None: in the study's own."""
+        """Numeric precision on the device if the study searches over it, else None: the study's own precision."""
         return cast("Precision | None", self.params.get(PRECISION))
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A candidate's network in a few words, whichever space it is of."""
+"""Short descriptions of a candidate's network, for any search space."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _OTHERS = frozenset(
 
 
 def network_name(params: Mapping[str, object]) -> str:
-    """The network without image size, pruning and training: ``mobilenetv2 ×0.5 + fpn``."""
+    """Describe the architecture without image size and pruning: ``mobilenetv2 ×0.5 + fpn``."""
     parts = [str(params.get("family") or stage_words(params) or _custom_words(params) or "network")]
     if "width" in params:
         parts.append(f"×{_number(params['width'])}")
@@ -35,20 +35,21 @@ def network_name(params: Mapping[str, object]) -> str:
 
 
 def architecture_words(params: Mapping[str, object]) -> str:
-    """The same with image size and pruning: ``mobilenetv2 ×0.5 + fpn · 128x160 · pruned 25%``."""
+    """Describe the architecture with image size and pruning: ``mobilenetv2 ×0.5 + fpn · 128x160 · pruned 25%``."""
     parts = [network_name(params), *([str(params["resolution"])] if "resolution" in params else [])]
     pruned = params.get("prune_ratio")
     return " · ".join([*parts, *([f"pruned {pruned:.0%}"] if isinstance(pruned, float) and pruned else [])])
 
 
 def network_words(params: Mapping[str, object]) -> str:
-    """The same with its precision, where the study offers several: ``mobilenetv2 ×0.5 + fpn · 128x160 · pruned 25% · int8``."""
+    """Describe architecture and, if searched, precision: ``mobilenetv2 ×0.5 + fpn · 128x160 · pruned 25% · int8``."""
     return " · ".join([architecture_words(params), *([str(params[PRECISION])] if PRECISION in params else [])])
 
 
 def stage_words(params: Mapping[str, object]) -> str:
-    """The stages of a network of ``mobile_stages``, nothing for one of another space: ``k5e6d3×0.75se`` is kernel 5,
-    expansion 6, three blocks, width 0.75, with gates."""
+    """Describe the stages of a ``mobile_stages`` network; empty for other spaces.
+
+    ``k5e6d3×0.75se`` is kernel 5, expansion 6, depth 3, width 0.75, with squeeze-and-excitation."""
     numbers = range(1, _MOST_STAGES + 1)
     return " ".join(_stage(params, number) for number in numbers if f"{STAGE_PREFIX}{number}_kernel" in params)
 

@@ -1,4 +1,4 @@
-"""Dimensions of a search space: a name and the values it may take. Optuna is spoken to, never imported."""
+"""Dimensions of a search space: a name and the values it may take. Optuna is not imported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ROUNDING = 10.0**-_DIGITS
 
 
 class Suggester(Protocol):
-    """The part of ``optuna.Trial`` that a space uses. Asked twice for one name, it answers the same value."""
+    """The part of ``optuna.Trial`` that a space uses. Repeated calls with one name return the same value."""
 
     def suggest_categorical(self, name: str, choices: Sequence[Any], /) -> Any: ...
 
@@ -31,29 +31,29 @@ class Suggester(Protocol):
 
 
 class Dimension(Protocol):
-    """One axis of a space."""
+    """One dimension of a search space."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def default(self) -> ParamValue:
-        """What is taken where nobody chose: the first of a list, the middle of a range."""
+        """Value used where none is given: the first of a list, the middle of a range."""
 
     def suggest(self, trial: Suggester) -> ParamValue:
-        """Ask the sampler."""
+        """Suggest a value with the study's sampler."""
 
     def sample(self, rng: np.random.Generator) -> ParamValue:
         """Draw one value at random; the same generator state gives the same value."""
 
     def check(self, value: object) -> None:
-        """Raise ``ValueError`` when ``value`` is not on this axis."""
+        """Raise ``ValueError`` if ``value`` is not a value of this dimension."""
 
     def canonical(self, value: ParamValue) -> ParamValue:
-        """The one spelling of a value that passed ``check``: ids are hashes of it."""
+        """Normalised form of a value that passed ``check``; candidate ids are hashes of it."""
 
     def nearest(self, wanted: ParamValue) -> ParamValue:
-        """The value on this axis that is ``wanted``, or else the nearest number to it, or else the first."""
+        """Value of this dimension closest to ``wanted``: the same, else the nearest number, else the first."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Options of a search space, as a YAML file gives them, to dimensions: each wrong one is answered with one sentence."""
+"""Conversion of a search space's options, as given in YAML, to dimensions."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _T = TypeVar("_T")
 
 
 def parse_resolution(text: str) -> tuple[int, int]:
-    """``"96x128"`` to (96, 128): height, then width, in pixels."""
+    """Parse ``"96x128"`` to (96, 128): height, then width, in pixels."""
     height, _, width = text.partition("x")
     return int(height), int(width)
 
 
 def known_names(option: str, given: Sequence[str] | None, what: str, known: Sequence[str]) -> tuple[str, ...]:
-    """``given``, or all that is ``known`` where it is None.
+    """Check the names ``given``; None stands for all ``known`` ones.
 
     Raises:
-        UserError: it is empty, repeats a name, or holds an unknown one; the message names the nearest.
+        UserError: the list is empty or has a duplicate or unknown name; the message suggests the nearest.
     """
     names = list(known) if given is None else listed(option, given)
     for name in names:
@@ -39,10 +39,10 @@ def known_names(option: str, given: Sequence[str] | None, what: str, known: Sequ
 
 
 def number_dimension(name: str, option: str, given: Numbers, *, low: float, high: float) -> Dimension:
-    """The axis ``name`` over a list of numbers or a range, all from ``low`` to ``high``.
+    """Make the dimension ``name`` from a list of numbers or a range, all between ``low`` and ``high``.
 
     Raises:
-        UserError: something else was given.
+        UserError: the option is neither.
     """
     if not isinstance(given, Mapping):
         return Categorical(name, numbers(option, given, low=low, high=high))
@@ -58,10 +58,10 @@ def number_dimension(name: str, option: str, given: Numbers, *, low: float, high
 
 
 def numbers(option: str, given: Sequence[float], *, low: float, high: float) -> tuple[float, ...]:
-    """``given`` as distinct floats from ``low`` to ``high``.
+    """Check that ``given`` holds distinct numbers between ``low`` and ``high``; returns them as floats.
 
     Raises:
-        UserError: one is not.
+        UserError: it does not.
     """
     values = []
     for item in listed(option, given):
@@ -73,10 +73,10 @@ def numbers(option: str, given: Sequence[float], *, low: float, high: float) -> 
 
 
 def whole_numbers(option: str, given: Sequence[float], allowed: Sequence[int]) -> tuple[int, ...]:
-    """``given`` as distinct members of ``allowed``.
+    """Check that ``given`` holds distinct members of ``allowed``; returns them as integers.
 
     Raises:
-        UserError: one is not.
+        UserError: it does not.
     """
     values = []
     for item in listed(option, given):
@@ -89,10 +89,10 @@ def whole_numbers(option: str, given: Sequence[float], allowed: Sequence[int]) -
 
 
 def truths(option: str, given: Sequence[bool]) -> tuple[bool, ...]:
-    """``given`` as distinct booleans.
+    """Check that ``given`` holds distinct booleans.
 
     Raises:
-        UserError: one is not.
+        UserError: it does not.
     """
     values = listed(option, given)
     if not all(isinstance(value, bool) for value in values):
@@ -101,10 +101,10 @@ def truths(option: str, given: Sequence[bool]) -> tuple[bool, ...]:
 
 
 def resolutions(given: Sequence[Sequence[int]]) -> tuple[str, ...]:
-    """``[[96, 128]]`` to ``("96x128",)``.
+    """Convert ``[[96, 128]]`` to ``("96x128",)``.
 
     Raises:
-        UserError: a side is no multiple of 32.
+        UserError: a side is not a multiple of 32.
     """
     for pair in listed("resolutions_px", given):
         sides: list[object] = list(pair) if isinstance(pair, list | tuple) else []
@@ -118,10 +118,10 @@ def resolutions(given: Sequence[Sequence[int]]) -> tuple[str, ...]:
 
 
 def log_range(option: str, given: Sequence[float]) -> LogUniform:
-    """The axis ``option`` from the lowest to the highest of a pair.
+    """Make the log-scaled dimension ``option`` from a pair (lowest, highest).
 
     Raises:
-        UserError: it is no pair of positive numbers in order.
+        UserError: it is not a pair of positive numbers in ascending order.
     """
     pair = listed(option, given)
     ends = [number(end) for end in pair]
@@ -133,14 +133,14 @@ def log_range(option: str, given: Sequence[float]) -> LogUniform:
 def added_dimensions(
     precisions: Sequence[str] | None, training: Mapping[str, Sequence[Any] | Mapping[str, float]]
 ) -> tuple[Dimension, ...]:
-    """The axis ``precision`` where several are offered, and one for each key of the training section.
+    """Make the dimension ``precision`` if precisions are given, and one for each key of the section training.
 
     Args:
-        precisions: of ``PRECISIONS``; None: all candidates run in the study's own.
+        precisions: members of ``PRECISIONS``; None: all candidates run in the study's own precision.
         training: by key a list of values, or ``low`` and ``high`` of a range on a log scale.
 
     Raises:
-        UserError: a precision is unknown or named twice, or there is none.
+        UserError: a precision is unknown or a duplicate, or the list is empty.
     """
     axes: list[Dimension] = []
     if precisions is not None:
@@ -155,7 +155,7 @@ def added_dimensions(
 
 
 def number(value: object) -> float:
-    """``value`` as a float, NaN where it is none. YAML reads ``1e-3``, without a dot, as text: that is taken too."""
+    """Convert ``value`` to a float; NaN if it is not a number. Text is accepted because YAML reads ``1e-3`` as text."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return math.nan
     try:

@@ -1,4 +1,4 @@
-"""The search spaces by name."""
+"""Registry of the search spaces."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def get_space(name: str, options: Mapping[str, Any] | None = None) -> SearchSpac
     """Make the space called ``name`` with ``options`` for its constructor.
 
     Args:
-        name: a key of ``SPACES``, or ``module:name`` of a space of the user's own (`NetworkSpace` or `SearchSpace`).
+        name: a key of ``SPACES``, or ``module:name`` of a custom space (`NetworkSpace` or `SearchSpace`).
         options: arguments of its constructor; ``precisions`` and ``training`` add dimensions to any space.
 
     Raises:
-        UserError: the name, an option, or an option's value is not known; the message names the nearest that is.
+        UserError: the name, an option, or an option's value is unknown; the message suggests the nearest.
     """
     given = dict(options or {})
     added = added_dimensions(given.pop("precisions", None), given.pop("training", {}))

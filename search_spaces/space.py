@@ -1,4 +1,4 @@
-"""What every search space offers: proposals in, networks out."""
+"""Base class of search spaces."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class SearchSpace(ABC):
-    """A set of candidates and the one way to turn each into a network.
+    """A set of candidates, and the networks they describe.
 
     Attributes:
         name: key in ``search_spaces.SPACES``.
-        version: part of every candidate's id; raised whenever the same params would build another network.
-        architecture_params: names of all dimensions that shape a network, as opposed to how it is trained, offered here or not.
-        dimensions: the axes, in the order they are asked for.
-        added_dimensions: further axes, ``precision`` and ``training.KEY``, which a study adds: they shape no network.
+        version: part of every candidate's id; increased whenever the same params would build another network.
+        architecture_params: names of all dimensions of the architecture (not of training), including those that options switch off.
+        dimensions: in the order in which they are sampled.
+        added_dimensions: ``precision`` and ``training.KEY``, added by a study; they do not change the architecture.
     """
 
     name: ClassVar[str]
@@ -36,20 +36,20 @@ class SearchSpace(ABC):
     added_dimensions: tuple[Dimension, ...] = ()
 
     def suggest(self, trial: Suggester) -> Candidate:
-        """Ask an Optuna trial for a value on every axis. Asked again, the same trial gives an equal candidate."""
+        """Suggest a candidate for an Optuna trial. The same trial always gives an equal candidate."""
         axes = (*self.dimensions, *self.added_dimensions)
         return self.candidate({dimension.name: dimension.suggest(trial) for dimension in axes})
 
     def sample(self, rng: np.random.Generator) -> Candidate:
-        """Draw a candidate at random, deterministic by the generator's state."""
+        """Draw a candidate uniformly at random; deterministic for a given generator state."""
         axes = (*self.dimensions, *self.added_dimensions)
         return self.candidate({dimension.name: dimension.sample(rng) for dimension in axes})
 
     def candidate(self, params: Mapping[str, ParamValue]) -> Candidate:
-        """The candidate with exactly these params; added dimensions that are left out take their usual value.
+        """Make the candidate with exactly these params; added dimensions that are missing take their default.
 
         Raises:
-            ValueError: a dimension is missing, unknown, or its value is off the axis.
+            ValueError: a dimension is missing or unknown, or a value is not one of its dimension.
         """
         params = {**{axis.name: axis.default for axis in self.added_dimensions}, **params}
         axes = (*self.dimensions, *self.added_dimensions)
@@ -63,26 +63,26 @@ class SearchSpace(ABC):
 
     @property
     def architecture_dimensions(self) -> tuple[str, ...]:
-        """Names of the dimensions offered here that shape the network, the most telling first."""
+        """Names of the architecture dimensions of this space, the most important first."""
         offered = {dimension.name for dimension in self.dimensions}
         return tuple(name for name in self.architecture_params if name in offered)
 
     def architecture_id(self, candidate: Candidate) -> str:
-        """16 hex digits over the params that shape the network: candidates that only train differently share it."""
+        """Hash (16 hex digits) of the architecture params; candidates that differ only in training share it."""
         self.check_origin(candidate)
         params = {name: candidate.params[name] for name in self.architecture_params if name in candidate.params}
         text = json.dumps([self.name, self.version, params], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def operations_id(self, candidate: Candidate) -> str | None:
-        """The same for candidates whose networks differ in nothing but the image's size and the share of pruned channels.
+        """Key of the candidates whose networks differ only in image size and pruned channels, or None.
 
-        One of them then tells the operations of all. None, unless a space says otherwise: that cannot be relied on.
+        The operations of one of them are those of all. None by default: a space has to guarantee it.
         """
         return None
 
     def check_origin(self, candidate: Candidate) -> None:
-        """Refuse a candidate of another space, or of another version of this one, with ``UserError``."""
+        """Raise ``UserError`` for a candidate of another space, or of another version of this one."""
         if (candidate.space, candidate.space_version) != (self.name, self.version):
             raise UserError(
                 f"candidate {candidate.id} belongs to search space {candidate.space!r} version "
@@ -91,34 +91,34 @@ class SearchSpace(ABC):
             )
 
     def resize_modes(self) -> frozenset[str]:
-        """Modes of ONNX's Resize that its networks may hold: a target that takes none of one refuses those networks."""
+        """Modes of ONNX's Resize that the networks of this space may contain."""
         return frozenset({"linear"})
 
     @abstractmethod
     def default(self) -> Candidate:
-        """The one network a practitioner would take without searching."""
+        """The candidate that a practitioner would train without a search."""
 
     @abstractmethod
     def input_hw(self, candidate: Candidate) -> tuple[int, int]:
-        """Height and width in pixels of the network's input."""
+        """Height and width of the network's input in pixels."""
 
     @abstractmethod
     def prune_ratio(self, candidate: Candidate) -> float:
-        """Share of each layer's channels that pruning takes away, in [0, 1)."""
+        """Ratio of pruned channels in each layer, in [0, 1)."""
 
     @abstractmethod
     def hyperparameters(self, candidate: Candidate) -> dict[str, float]:
-        """How it is trained: ``learning_rate`` and ``weight_decay`` at least."""
+        """Training hyperparameters: ``learning_rate`` and ``weight_decay`` at least."""
 
     @abstractmethod
     def build(self, candidate: Candidate, num_classes: int, *, seed: int = 0) -> SegmentationNet:
-        """The network before pruning, randomly initialised by ``seed`` alone, on the CPU, in training mode.
+        """Build the network before pruning, on the CPU in training mode, initialised at random from ``seed`` alone.
 
-        The global random state of torch is left as it was found.
+        Torch's global random state is restored.
         """
 
     def load_pretrained(self, net: SegmentationNet, candidate: Candidate, source: str) -> str:
-        """Replace random weights of ``net``, as built, by pretrained ones, and say which.
+        """Replace the random weights of an unpruned ``net`` by pretrained ones; returns a description of them.
 
         Raises:
             UserError: the space has no pretrained weights, or the source cannot be used.
@@ -129,11 +129,12 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def prune(self, net: SegmentationNet, candidate: Candidate) -> SegmentationNet:
-        """Remove the weakest channels of a network made by ``build``, in place; the resulting shape depends on the
-        candidate alone, never on the weights. Returns ``net``, untouched where the ratio is 0. Parameters are new
-        objects afterwards, so make the optimizer anew."""
+        """Prune a network made by ``build`` in place, least important channels first.
+
+        The resulting shape depends on the candidate alone, not on the weights. Returns ``net``, unchanged if the ratio
+        is 0. Parameters are new objects afterwards, so create the optimizer anew."""
 
     @abstractmethod
     def build_pruned(self, candidate: Candidate, num_classes: int) -> SegmentationNet:
-        """The final shape without any training: what a latency is predicted on and what a pruned checkpoint is
-        loaded into (``load_state_dict`` with ``strict=True``)."""
+        """Build the network in its final, pruned shape without training: for latency prediction, and to load the
+        state dict of a pruned checkpoint into."""

@@ -1,1 +1,1 @@
-"""Infrastructure of all packages: errors, files, names, URLs, YAML."""
+"""Infrastructure that all packages use: errors, files, names, references, URLs, YAML, confusion matrix, palette."""

@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or a crash, never sees half of one."""
+"""Atomic file and folder writes: readers, and runs after a crash, never see a partial file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from search_spaces._common.errors import UserError
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``target``; rename it into place when the block ends well, remove it otherwise.
+    """Yield a temporary path beside ``target``; rename it into place if the block succeeds, remove it otherwise.
 
     Raises:
         UserError: the folder cannot be written to, or the disk is full.
@@ -42,7 +42,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``target`` that becomes ``target``, replacing an older one, when the block ends well."""
+    """Yield a temporary folder beside ``target`` that replaces ``target`` if the block succeeds."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -63,13 +63,13 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
 
 def write_json(target: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, atomically. NaN and infinity are refused: they are not JSON."""
+    """Write ``value`` as indented JSON, atomically. NaN and infinity raise ValueError."""
     with atomic_path(target) as temporary:
         temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def write_error(target: Path, error: OSError) -> UserError:
-    """An ``OSError`` met while writing ``target``, as a sentence with the next step."""
+    """Convert an ``OSError`` from writing ``target`` to a `UserError`."""
     return UserError(
         f"cannot write {target}: {error.strerror or error}. "
         "Free some space or choose a folder you may write to, then run the same command again; nothing was lost."

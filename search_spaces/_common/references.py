@@ -1,4 +1,4 @@
-"""Objects of the user's own modules, named ``module:name`` in a YAML file and imported where they are needed.
+"""Objects of user modules, named ``module:name`` in a YAML file and imported where they are needed.
 
 A reference is text, so that it travels with the configuration: each worker imports the module itself. The YAML's folder is
 put first on ``sys.path``, as Python does with the folder of a script.
@@ -37,10 +37,10 @@ def resolve(reference: str, what: str) -> Any:
 
     Args:
         reference: ``module:name``; a name with dots is an attribute of an attribute.
-        what: the YAML key it is the value of, for errors: ``space.name``.
+        what: the YAML key of the reference, for errors: ``space.name``.
 
     Raises:
-        UserError: the text is no reference, there is no such module or name, or the module fails when it is imported.
+        UserError: the text is not a reference, the module or name does not exist, or importing the module fails.
     """
     if not is_reference(reference):
         raise UserError(f"{what} must be written module:name, such as mypkg.module:name, but is {reference!r}.")
@@ -58,7 +58,7 @@ def resolve_callable(reference: str, what: str) -> Any:
     """Import the function or class that a reference names.
 
     Raises:
-        UserError: as `resolve`, or what it names cannot be called.
+        UserError: as `resolve`, or the object is not callable.
     """
     found = resolve(reference, what)
     if not callable(found):
@@ -80,13 +80,13 @@ def check_arguments(what: str, function: Callable[..., Any], given: Iterable[str
     """Compare the names of options with a function's or constructor's parameters.
 
     Args:
-        what: the object they are for, in an error: ``search space 'mypkg:MySpace'``.
-        function: a class or function; positional-only parameters are left out of account.
+        what: the object with these options, for errors: ``search space 'mypkg:MySpace'``.
+        function: a class or function; positional-only parameters are ignored.
         given: names of the options.
-        also: names that are taken by somebody else.
+        also: further valid names.
 
     Raises:
-        UserError: an option is not a parameter (the message names the nearest), or a parameter without default has no option.
+        UserError: an option is not a parameter (the message suggests the nearest), or a required parameter has no option.
     """
     parameters = parameters_of(function).values()
     named = [item for item in parameters if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)]

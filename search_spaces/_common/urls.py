@@ -1,4 +1,4 @@
-"""Database URLs: with the driver that is installed, and the only form in which one is shown, logged or written."""
+"""Database URLs: redaction of passwords, and selection of the installed driver."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
-# Up to the last @ of the word, because a password may hold "/" and "@"; one with blanks ends at the next .
+# Up to the last @ of the word, because a password may contain "/" and "@"; one with blanks ends at the next .
 _PASSWORD = re.compile(r"(?P<keep>[A-Za-z][\w+.-]*://[^:/?#\s]*:)(?:\S*|(?!\d+(?:/|\s|$))[^@\n]*)@")
 _BARE_PASSWORD = re.compile(r"(?<![^\s'\"(])(?P<keep>[^:/?#@\s'\"]+:)[^\s/]\S*@")
 _SECRET_OPTION = re.compile(
@@ -19,11 +19,10 @@ HIDDEN = "***"
 
 
 def redact_url(text: str) -> str:
-    """``text`` with the password of every URL in it replaced by ``***``.
+    """Replace the password of every URL in ``text`` by ``***``.
 
-    Works on a bare URL and on a message that quotes one, so that a database driver's exception can be shown too. User,
-    host and database stay readable; a password given as an option (``?password=...``) is hidden as
-    well, and so is one in a URL whose scheme was forgotten.
+    Works on a bare URL and on a message that quotes one, such as a database driver's exception. User, host and database stay
+    readable; a password given as an option (``?password=...``), or in a URL without scheme, is hidden as well.
     """
     for pattern in (_PASSWORD, _BARE_PASSWORD):
         text = pattern.sub(rf"\g<keep>{HIDDEN}@", text)
@@ -31,7 +30,7 @@ def redact_url(text: str) -> str:
 
 
 def with_installed_driver(url: URL) -> URL:
-    """A PostgreSQL URL that names no driver gets psycopg2 where psycopg, which SQLAlchemy would take, is not installed."""
+    """Select psycopg2 for a PostgreSQL URL without driver if psycopg, SQLAlchemy's default, is not installed."""
     if url.drivername == "postgresql" and importlib.util.find_spec("psycopg") is None:
         return url.set(drivername="postgresql+psycopg2")
     return url

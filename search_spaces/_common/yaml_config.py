@@ -1,4 +1,4 @@
-"""YAML files checked by a pydantic model: environment variables, and for each mistake its line and the nearest valid key."""
+"""YAML files validated by a pydantic model, with environment variables and errors that give line and nearest valid key."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class ConfigError(UserError):
-    """A YAML file is not what it should be; the message names file, line and key."""
+    """An error in a YAML file; the message names file, line and key."""
 
 
 def read_yaml(path: Path, *, what: str, sections: str) -> tuple[dict[str, Any], yaml.Node | None]:
-    """The file's values, and its nodes, which know their lines. ``${NAME:-default}`` is replaced from the environment.
+    """Read a YAML file; returns its values, and its node tree with line numbers.
+
+    ``${NAME:-default}`` is replaced from the environment.
 
     Args:
         path: the file.
-        what: how an error calls it: ``study file``.
-        sections: what it must hold, for an error: ``study, data, device, …``.
+        what: the kind of file in errors: ``study file``.
+        sections: its sections, in errors: ``study, data, device, …``.
 
     Raises:
-        ConfigError: the file is missing, is no YAML, or holds no mapping.
+        ConfigError: the file is missing, is not YAML, or is not a mapping.
     """
     try:
         text = path.read_text()
@@ -52,7 +54,7 @@ def read_yaml(path: Path, *, what: str, sections: str) -> tuple[dict[str, Any], 
 
 
 def check_values(model: type[Model], values: Mapping[str, Any], path: Path, tree: yaml.Node | None) -> Model:
-    """``values`` as ``model``.
+    """Validate ``values`` as ``model``.
 
     Raises:
         ConfigError: an unknown key, or a value out of range; one line for each.
@@ -64,10 +66,10 @@ def check_values(model: type[Model], values: Mapping[str, Any], path: Path, tree
 
 
 def override(values: dict[str, Any], text: str) -> None:
-    """Change one value in place by ``section.key=value`` with a YAML value.
+    """Set one value in place from text ``section.key=value``; the value is YAML.
 
     Raises:
-        ConfigError: the text has no such form, or names a value where a section is needed.
+        ConfigError: the text is malformed, or a section in it is a value.
     """
     key, separator, value = text.partition("=")
     if not separator or not key:
@@ -117,7 +119,7 @@ def _explain(error: ValidationError, model: type[BaseModel], path: Path, tree: y
 
 
 def _line(node: yaml.Node | None, keys: list[str]) -> int:
-    """Line of a key in the file, or of the innermost section that is there (a key given by --set has none)."""
+    """Line of a key in the file, or of its innermost section in the file (a key given by --set has no line)."""
     line = 1
     for key in keys:
         if isinstance(node, yaml.MappingNode):

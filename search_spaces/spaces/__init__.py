@@ -1,1 +1,1 @@
-"""The search spaces, and their section of a study's YAML."""
+"""The search spaces, and the section ``space`` of a study's YAML."""

@@ -1,4 +1,4 @@
-"""The section ``space`` of a YAML file: which search space, and what it may try."""
+"""Schema of the section ``space`` of a YAML file."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Size = tuple[Positive, Positive]
 
 
 class Section(BaseModel):
-    """A part of a YAML file, which takes no key that it does not know."""
+    """Base class of a section of a YAML file; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     omitted_at_default: ClassVar[frozenset[str]] = frozenset()
-    """Keys that a dump leaves out where they have their default: it stays what it was before the key was added."""
+    """Keys omitted from a dump at their default, so that dumps are those from before the key was added."""
 
     @model_serializer(mode="wrap")
     def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -52,9 +52,8 @@ TrainingChoices = LogRange | Annotated[list[bool | int | float | str], Field(min
 class SpaceSection(Section):
     """The search space; a key left out takes the space's own default.
 
-    ``name``: a space of this package, or ``module:name`` of one's own; ``options``: arguments of its constructor, for which there
-    is no key here; ``precisions``: what the networks run in on the device, as one more choice; ``training`` maps keys of the
-    section training to values.
+    ``name``: a space of this package, or ``module:name`` of a custom one; ``options``: further arguments of its constructor;
+    ``precisions``: precisions on the device, as a further dimension; ``training``: search values by key of the section training.
     """
 
     omitted_at_default = frozenset({"options"})
@@ -88,7 +87,7 @@ class SpaceSection(Section):
 
     @property
     def custom(self) -> bool:
-        """True for a space of the user's own, named by a reference."""
+        """True for a custom space, named by a reference."""
         return is_reference(self.name)
 
     @model_validator(mode="after")

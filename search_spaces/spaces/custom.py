@@ -1,4 +1,4 @@
-"""Search spaces of the user's own: dimensions in Optuna's terms and a function that builds a network."""
+"""Custom search spaces: dimensions in Optuna's terms and a function that builds a network."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _NOT_ARCHITECTURE = ("learning_rate", "weight_decay")
 
 
 class NetworkSpace(ABC):
-    """A search space that defines only its dimensions and its networks; all else is added.
+    """Base class of custom search spaces: defines dimensions and networks; everything else is derived.
 
-    The image size (``resolution``), the share of pruned channels (``prune_ratio``), ``learning_rate`` and ``weight_decay`` become
-    dimensions beside the space's own, unless it has dimensions of these names. The keys ``space.resolutions_px``,
+    The image size (``resolution``), ``prune_ratio``, ``learning_rate`` and ``weight_decay`` become dimensions beside the space's
+    own, unless it has dimensions of these names. The keys ``space.resolutions_px``,
     ``space.prune_ratios``, ``space.learning_rate`` and ``space.weight_decay`` of a study replace the attributes below.
 
     Attributes:
         dimensions: by name an ``optuna.distributions`` object, or a list of values. May be set in the constructor.
-        defaults: values of the default network; of a dimension that is not named, the first of a list, the middle of a range.
+        defaults: values of the default network; without one, the first of a list or the middle of a range.
         name: stored with every candidate; the class's name unless it is set.
-        version: raise it whenever the same parameters build another network: candidates of the old version are refused.
+        version: increase it whenever the same parameters build another network: candidates of the old version are rejected.
         resolutions_px: (height, width) of the input, multiples of 32.
-        prune_ratios: shares of the channels to prune, in [0, 1).
-        learning_rate, weight_decay: lowest and highest, searched on a log scale.
+        prune_ratios: ratios of pruned channels, in [0, 1).
+        learning_rate, weight_decay: lowest and highest value, searched on a log scale.
     """
 
     dimensions: Mapping[str, Any]
@@ -51,29 +51,29 @@ class NetworkSpace(ABC):
 
     @abstractmethod
     def build(self, params: Mapping[str, Any], num_classes: int) -> nn.Module:
-        """Make the network of one point of the space.
+        """Build the network of one point of the space.
 
         Args:
-            params: a value of each dimension that shapes the network, ``resolution`` (``"96x128"``) among them.
+            params: a value of each architecture dimension, including ``resolution`` (``"96x128"``).
             num_classes: channels of the logits.
 
         Returns:
-            A module that takes normalised float images (N, 3, H, W), H and W multiples of 32, and gives logits
-            (N, num_classes, H / s, W / s), s a whole number; or a dict that holds them under ``out``. Pruning leaves the
-            convolutions with ``num_classes`` outputs alone, or those that its attribute ``classifiers`` lists. Random weights
-            may come from torch's global generator, which is seeded.
+            A module that maps normalised float images (N, 3, H, W), H and W multiples of 32, to logits
+            (N, num_classes, H / s, W / s), s an integer, or to a dict with the logits under ``out``. Pruning ignores the
+            convolutions with ``num_classes`` outputs, or those listed in the module's attribute ``classifiers``. Torch's
+            global generator is seeded for random weights.
         """
 
 
 class CustomSpace(PrunedSpace):
-    """A `NetworkSpace` as a search space.
+    """Search space made from a `NetworkSpace`.
 
     Args:
-        space: the user's.
+        space: the custom space.
         options: values that replace its attributes ``resolutions_px``, ``prune_ratios``, ``learning_rate``, ``weight_decay``.
 
     Raises:
-        UserError: the space has no dimensions, or one that is not in Optuna's terms.
+        UserError: the space has no dimensions, or one that is neither a distribution of Optuna nor a list.
     """
 
     name: ClassVar[str] = "custom"
@@ -108,14 +108,14 @@ class CustomSpace(PrunedSpace):
         return super().default_value(dimension) if dimension.name in common else dimension.default
 
     def operations_id(self, candidate: Candidate) -> str | None:
-        """None: a network of the user's may depend on the image size in any way."""
+        """None: a custom network may depend on the image size in any way."""
         return None
 
     def build(self, candidate: Candidate, num_classes: int, *, seed: int = 0) -> SegmentationNet:
-        """As `SearchSpace.build`.
+        """Build the network; see `SearchSpace.build`.
 
         Raises:
-            UserError: the space's ``build`` gives no module, or one whose output are no logits.
+            UserError: the space's ``build`` returns no module, or a module that does not return logits.
         """
         from search_spaces.networks.custom import segmentation_net_of
         from search_spaces.networks.segmentation_net import seeded
@@ -128,11 +128,11 @@ class CustomSpace(PrunedSpace):
 
 
 def custom_space(reference: str, options: Mapping[str, Any]) -> SearchSpace:
-    """Make the space that ``module:name`` refers to.
+    """Make the search space that ``module:name`` refers to.
 
     Args:
         reference: a subclass of `NetworkSpace` or `SearchSpace`, a function that returns an instance of one, or an instance.
-        options: arguments of the class or function; those of `CustomSpace` may be among them.
+        options: arguments of the class or function, and of `CustomSpace`.
 
     Raises:
         UserError: the reference or an option is wrong; the message names it.

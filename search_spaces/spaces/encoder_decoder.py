@@ -1,4 +1,4 @@
-"""The space of timm encoders x decoders x width x input resolution x prune ratio, and how each is trained."""
+"""Search space of timm encoders x decoders x width x input resolution x prune ratio x training hyperparameters."""
 
 from __future__ import annotations
 
@@ -22,23 +22,25 @@ OUTPUT_STRIDES = (8, 16, 32)
 
 
 class EncoderDecoderSpace(PrunedSpace):
-    """``family``, ``decoder``, ``width``, ``resolution`` ("HxW" in pixels), ``prune_ratio``, ``learning_rate`` and
-    ``weight_decay``; ``depth``, ``output_stride`` and ``upsampling`` where their options are given.
+    """Search space with timm encoders and light decoders.
+
+    Dimensions: ``family``, ``decoder``, ``width``, ``resolution`` ("HxW" in pixels), ``prune_ratio``, ``learning_rate``,
+    ``weight_decay``; and ``depth``, ``output_stride``, ``upsampling`` if their options are given.
 
     Args:
-        families: encoder families, keys of ``FAMILIES``; by default those that suit a small device and have what is asked for.
+        families: encoder families, keys of ``FAMILIES``; by default those for small devices that support the other options.
         decoders: keys of ``DECODERS``; ``lraspp`` and ``fpn`` by default.
-        widths: channel multipliers: a list, or a range of ``low``, ``high`` and perhaps ``step``.
+        widths: channel multipliers: a list, or a range ``low``, ``high`` with optional ``step``.
         resolutions_px: (height, width) of the input, multiples of 32.
-        prune_ratios: shares of the channels to prune, in [0, 1).
-        learning_rate: lowest and highest, searched on a log scale.
-        weight_decay: lowest and highest, searched on a log scale.
-        depths: multipliers of the blocks in each stage, of families that come in several depths; 1 without this option.
-        output_strides: strides at which the encoder ends, 8, 16 or 32, held back by dilation; 32 without this option.
-        upsamplings: how the decoder enlarges features, of ``UPSAMPLINGS``; bilinear without this option.
+        prune_ratios: ratios of pruned channels, in [0, 1).
+        learning_rate: lowest and highest value, searched on a log scale.
+        weight_decay: lowest and highest value, searched on a log scale.
+        depths: multipliers of the blocks per stage, for families with variable depth; 1 without this option.
+        output_strides: output strides of the encoder: 8 or 16 (by dilation) or 32; 32 without this option.
+        upsamplings: upsampling methods of the decoder, keys of ``UPSAMPLINGS``; bilinear without this option.
 
     Raises:
-        UserError: an option is empty, out of range, or names something unknown, or a family that does not have it.
+        UserError: an option is empty or out of range, names something unknown, or is not supported by a family.
     """
 
     name: ClassVar[str] = "encoder_decoder"
@@ -104,10 +106,10 @@ class EncoderDecoderSpace(PrunedSpace):
 
 
 def decoder_names(given: Sequence[str] | None) -> tuple[str, ...]:
-    """The decoders ``given``, or the usual ones.
+    """Check decoder names; None stands for the default ones.
 
     Raises:
-        UserError: one is unknown or named twice.
+        UserError: one is unknown or a duplicate.
     """
     default = [name for name, spec in DECODERS.items() if spec.by_default]
     return known_names("decoders", default if given is None else given, "decoder", list(DECODERS))
@@ -116,10 +118,10 @@ def decoder_names(given: Sequence[str] | None) -> tuple[str, ...]:
 def enlarging_dimensions(
     output_strides: Sequence[int] | None, upsamplings: Sequence[str] | None
 ) -> tuple[Dimension, ...]:
-    """The axes ``output_stride`` and ``upsampling`` as far as their options are given.
+    """Make the dimensions ``output_stride`` and ``upsampling`` if their options are given.
 
     Raises:
-        UserError: an option is empty or holds something unknown.
+        UserError: an option is empty or has an unknown value.
     """
     axes: list[Dimension] = []
     if output_strides is not None:
@@ -140,7 +142,7 @@ def resize_modes(dimensions: Sequence[Dimension]) -> frozenset[str]:
 
 
 def output_stride(candidate: Candidate) -> int:
-    """At which its encoder ends."""
+    """Output stride of the candidate's encoder."""
     return int(candidate.params.get("output_stride", ENCODER_STRIDES[-1]))
 
 
@@ -161,7 +163,7 @@ def _families(
 
 
 def _lacking(spec: FamilySpec, depths: Numbers | None, output_strides: Sequence[int] | None) -> str | None:
-    """What ``spec`` does not come in although it is asked for, and the option by which it is."""
+    """Return the requested dimension that ``spec`` does not support, with its option, for an error; None if it supports all."""
     if depths is not None and not spec.has_depth and list(depths) != [1]:
         return "depth than its own (space.depths)"
     if output_strides is not None and not spec.dilates and list(output_strides) != [32]:

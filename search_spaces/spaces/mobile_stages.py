@@ -1,4 +1,4 @@
-"""The space of mobile encoders built stage by stage: kernel, expansion, depth, width and squeeze-and-excitation of each."""
+"""Search space of mobile encoders: kernel, expansion, depth, width and squeeze-and-excitation of each stage."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ DEEPEST = 8
 
 @dataclass(frozen=True)
 class StageSpec:
-    """One stage: its stride and its channels at width 1."""
+    """Stride of a stage, and its channels at width 1."""
 
     stride: int
     channels: int
 
 
 STAGES = (StageSpec(2, 24), StageSpec(2, 40), StageSpec(2, 80), StageSpec(1, 112), StageSpec(2, 160))
-"""After a stem and a depthwise-separable block at stride 2; MobileNetV3's channels (arXiv 1905.02244)."""
+"""Stages after a stem and a depthwise-separable block at stride 2, with MobileNetV3's channels (arXiv 1905.02244)."""
 STEM_CHANNELS = 16
 
 _STAGE_KEYS = ("kernel", "expansion", "depth", "width", "se")
 
 
 class MobileStagesSpace(PrunedSpace):
-    """``decoder``, ``decoder_width``, ``activation``, for each stage N from 1 to 5 ``stageN_kernel``, ``stageN_expansion``,
-    ``stageN_depth``, ``stageN_width`` and ``stageN_se``, and ``resolution``, ``prune_ratio``, ``learning_rate`` and
-    ``weight_decay``; ``output_stride`` and ``upsampling`` where their options are given.
+    """Search space of inverted-residual stages (arXiv 1801.04381), as MNasNet's (arXiv 1807.11626), with light decoders.
 
-    A stage is a sequence of inverted residuals (arXiv 1801.04381), as in MNasNet's space (arXiv 1807.11626).
+    Dimensions: ``decoder``, ``decoder_width``, ``activation``; for each stage N from 1 to 5 ``stageN_kernel``,
+    ``stageN_expansion``, ``stageN_depth``, ``stageN_width``, ``stageN_se``; ``resolution``, ``prune_ratio``,
+    ``learning_rate``, ``weight_decay``; and ``output_stride``, ``upsampling`` if their options are given.
 
     Args:
-        kernels: sides of the depthwise convolutions: 3, 5 or 7.
-        expansions: channels inside a block per channel outside, 1 to 8.
-        depths: blocks in a stage, 1 to 8.
+        kernels: kernel sizes of the depthwise convolutions: 3, 5 or 7.
+        expansions: expansion ratios of the inverted residuals, 1 to 8.
+        depths: blocks per stage, 1 to 8.
         widths: channel multipliers, of each stage and of the decoder.
-        squeeze_excite: whether blocks gate their channels by the image's average (arXiv 1709.01507).
+        squeeze_excite: blocks without or with squeeze-and-excitation (arXiv 1709.01507).
         activations: ``relu`` or ``hard_swish``, for the whole encoder.
         decoders, resolutions_px, prune_ratios, learning_rate, weight_decay, output_strides, upsamplings: as in
             ``encoder_decoder``.
@@ -153,8 +153,10 @@ class MobileStagesSpace(PrunedSpace):
 
 
 def stage_strings(candidate: Candidate) -> list[list[str]]:
-    """The encoder in timm's notation: ``ir_r3_k5_s2_e6_c40_se0.25`` is three inverted residuals with kernel 5, stride 2,
-    expansion 6, 40 channels, and a squeeze to a quarter of the block's input."""
+    """Encode the stages in timm's block notation.
+
+    ``ir_r3_k5_s2_e6_c40_se0.25`` is three inverted residuals with kernel 5, stride 2, expansion 6, 40 channels, and a
+    squeeze-and-excitation reduction to a quarter of the block's input."""
     stages = [[f"ds_r1_k3_s1_c{STEM_CHANNELS}"]]
     for number, stage in enumerate(STAGES, start=1):
         kernel, expansion, depth, width, gated = (candidate.params[f"stage{number}_{key}"] for key in _STAGE_KEYS)

@@ -1,4 +1,4 @@
-"""What the spaces of this package have in common: an input resolution, a prune ratio, a learning rate and a weight decay."""
+"""Base class of the spaces with input resolution, prune ratio, learning rate and weight decay."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SCALING = ("resolution", "prune_ratio")
 
 
 class PrunedSpace(SearchSpace):
-    """A space whose networks differ, besides in what a subclass offers, in image size and in the share of pruned channels."""
+    """Search space with image size, prune ratio, learning rate and weight decay beside the dimensions of a subclass."""
 
     def common_dimensions(
         self,
@@ -33,7 +33,7 @@ class PrunedSpace(SearchSpace):
         learning_rate: Sequence[float],
         weight_decay: Sequence[float],
     ) -> tuple[Dimension, ...]:
-        """The axes ``resolution``, ``prune_ratio``, ``learning_rate`` and ``weight_decay``.
+        """Make the dimensions ``resolution``, ``prune_ratio``, ``learning_rate`` and ``weight_decay``.
 
         Raises:
             UserError: an option is empty or out of range.
@@ -49,7 +49,7 @@ class PrunedSpace(SearchSpace):
         return self.candidate({dimension.name: self.default_value(dimension) for dimension in self.dimensions})
 
     def default_value(self, dimension: Dimension) -> ParamValue:
-        """What a practitioner would take on one axis: the image of middling size, no pruning, width and depth as published."""
+        """Value of the default candidate: the median image size, no pruning, width and depth as published."""
         if isinstance(dimension, Categorical) and dimension.name == "resolution":
             by_area = sorted(dimension.choices, key=lambda text: math.prod(parse_resolution(str(text))))
             return by_area[len(by_area) // 2]

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReferenceSpec:
-    """One network.
+    """One reference network.
 
     Attributes:
-        name: what a study calls it.
-        factory: ``"module:function"``, called with ``(width, num_classes)``; gives a backbone and a head.
+        name: its name in a study's YAML.
+        factory: ``"module:function"``, called with ``(width, num_classes)``; returns a backbone and a head.
         output_stride: input pixels per logit, along each side.
     """
 
@@ -41,16 +41,18 @@ REFERENCES: dict[str, ReferenceSpec] = {spec.name: spec for spec in _SPECS}
 
 
 class ReferencesSpace(PrunedSpace):
-    """``family`` (the network), ``width`` (1 is as published), ``resolution``, ``prune_ratio``, ``learning_rate`` and
+    """Search space of published networks, for comparison.
+
+    Dimensions: ``family`` (the network), ``width`` (1 is as published), ``resolution``, ``prune_ratio``, ``learning_rate``,
     ``weight_decay``.
 
     Args:
         families: keys of ``REFERENCES``; all of them by default.
         widths: channel multipliers.
         resolutions_px: (height, width) of the input, multiples of 32.
-        prune_ratios: shares of the channels to prune, in [0, 1).
-        learning_rate: lowest and highest, searched on a log scale.
-        weight_decay: lowest and highest, searched on a log scale.
+        prune_ratios: ratios of pruned channels, in [0, 1).
+        learning_rate: lowest and highest value, searched on a log scale.
+        weight_decay: lowest and highest value, searched on a log scale.
 
     Raises:
         UserError: an option is empty, out of range, or names something unknown.
@@ -76,7 +78,7 @@ class ReferencesSpace(PrunedSpace):
         )
 
     def operations_id(self, candidate: Candidate) -> str | None:
-        """None: their poolings have windows and grids that do not grow with the image."""
+        """None: the pooling windows and grids of these networks do not scale with the image."""
         return None
 
     def build(self, candidate: Candidate, num_classes: int, *, seed: int = 0) -> SegmentationNet:
