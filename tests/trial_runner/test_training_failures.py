@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from trial_runner.training.failures import failures_told
 
 from trial_runner.config.study import TrainingSection
 from trial_runner.training.distributed import World
+from trial_runner.training.runtime import failures_told
 from trial_runner.training.trial_spec import TrialFailed
 
 
