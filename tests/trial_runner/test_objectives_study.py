@@ -22,13 +22,13 @@ from search_spaces import get_space
 from search_spaces._common.errors import UserError
 from search_spaces.candidate import Candidate
 from trial_runner.cli.main import main
+from trial_runner.config.compatibility import changed_objectives
 from trial_runner.config.load import ConfigError, dump_config, load_config
 from trial_runner.config.study import FinalTrainingSection, StudyConfig
 from trial_runner.front.table import front_records, front_rows, print_front, write_csv
 from trial_runner.search.driver import StudyDriver
 from trial_runner.search.final_training import next_to_continue
 from trial_runner.study.objectives import (
-    changed_objectives,
     note_class_names,
     objectives_of,
     open_configured,

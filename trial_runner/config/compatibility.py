@@ -40,11 +40,14 @@ def incompatible_change(previous: Mapping[str, Any], config: StudyConfig) -> str
     options = space.get("options", {}) if isinstance(space, dict) else {}
     if config.space.custom and options != config.space.options:  # they may change what a candidate's id stands for
         return f"space.options ({options!r}, now {config.space.options!r})"
-    return _changed_objectives(previous, config)
+    return changed_objectives(previous, config)
 
 
-def _changed_objectives(previous: Mapping[str, Any], config: StudyConfig) -> str | None:
-    """A budget's value may change; which objectives have one may not: samplers need equally many constraints of each trial."""
+def changed_objectives(previous: Mapping[str, Any], config: StudyConfig) -> str | None:
+    """Return the change in objectives that makes trials incomparable, or None.
+
+    A budget's value may change; which objectives have one may not: samplers need equally many constraints of each trial.
+    """
     were = sorted(item["name"] for item in previous.get("objectives", ()) if item["budget"] is not None)
     are = sorted(item.name for item in config.objectives if item.budget is not None)
     if were != are:
