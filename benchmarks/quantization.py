@@ -33,7 +33,7 @@ from exports.quantization.quantize import QuantizedNet, half_precision, quantize
 from hw_latency_model import LocalCpuDevice
 from hw_latency_model.local.measure import FRONT_SETTINGS
 from hw_latency_model.local.protocol import ProtocolSettings
-from objectives.data import DatasetInfo, SplitArrays
+from objectives.data import ArraySplit, DatasetInfo
 from search_spaces import get_space
 from search_spaces._common.files import write_json
 from search_spaces.candidate import Candidate
@@ -161,7 +161,7 @@ def measure(files: dict[str, Path], settings: ProtocolSettings) -> dict[str, flo
     return {name: statistics.median(values) for name, values in found.items()}
 
 
-def onnx_miou(path: Path, info: DatasetInfo, val: SplitArrays) -> float:
+def onnx_miou(path: Path, info: DatasetInfo, val: ArraySplit) -> float:
     """mIoU of a file under ONNX Runtime."""
     session = OnnxSession(path)
 
@@ -172,12 +172,12 @@ def onnx_miou(path: Path, info: DatasetInfo, val: SplitArrays) -> float:
     return torch_miou(Runtime(), info, val)
 
 
-def torch_miou(net: nn.Module, info: DatasetInfo, val: SplitArrays) -> float:
+def torch_miou(net: nn.Module, info: DatasetInfo, val: ArraySplit) -> float:
     device = torch.device("cpu")
     return split_scores(net, val.images, val.labels, info.num_classes, info.ignore_index, device=device).matrix.miou()
 
 
-def facts(net: QuantizedNet, path: Path, info: DatasetInfo, val: SplitArrays) -> dict[str, Any]:
+def facts(net: QuantizedNet, path: Path, info: DatasetInfo, val: ArraySplit) -> dict[str, Any]:
     """Agreement of the file with the network that simulates its rounding."""
     count = min(len(val.images), 32)
     images = normalise(np.asarray(val.images[:count]), torch.device("cpu")).numpy()

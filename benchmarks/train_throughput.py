@@ -34,7 +34,7 @@ from torch.nn import functional
 
 from benchmarks._camvid import camvid_order, camvid_study, usual_candidate
 from benchmarks._plain_loop import PlainLoop
-from objectives.data import SplitArrays
+from objectives.data import ArraySplit
 from search_spaces import get_space, upsample_logits
 from search_spaces._common.files import write_json
 from search_spaces.candidate import Candidate
@@ -137,7 +137,7 @@ def make_trainer(config: StudyConfig, options: argparse.Namespace, device: torch
     candidate = usual_candidate(config, learning_rate=RATE, weight_decay=DECAY)
     order = camvid_order(config, candidate, options.out / "trial", options.out)
     info, train, val = load_splits(order, space.input_hw(candidate))
-    part = SplitArrays(train.images[: options.images], train.train_labels[: options.images], [])
+    part = ArraySplit(train.images[: options.images], train.train_labels[: options.images], [])
     made = _Trainer(
         order, space, part, val, num_classes=info.num_classes, ignore_index=info.ignore_index, device=device
     )

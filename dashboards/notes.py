@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from dashboards import text
-from objectives.objective import METRICS, beside_the_usual, budget_texts
+from objectives.objective import METRICS, budget_texts, extra_objectives
 from objectives.pareto import ParetoFront
 from objectives.trial_record import TrialRecord
 
@@ -33,7 +33,7 @@ def trial_note(record: TrialRecord, bundle_name: str, links: Mapping[str, str]) 
     if record.score is not None:
         rows.append(("MACs", text.count(record.score.macs)))
         rows.append(("parameters", text.count(record.score.params)))
-        origin = "" if record.continues is None else f", from trial {record.continues} on"
+        origin = "" if record.parent_trial is None else f", from trial {record.parent_trial} on"
         rows.append(("trained", f"{record.score.epoch} epochs in {text.seconds(record.score.train_s)}{origin}"))
     rows.append(("bundle", bundle_name))
     lines += _table(("", ""), rows)
@@ -54,7 +54,7 @@ def study_note(
     outcomes += [f"{ended[text.RUNNING]} running"] if ended[text.RUNNING] else []
     budget = "none" if latency_budget_ms is None else f"{latency_budget_ms:g} ms"
     lines = [f"## {escape(name)}", ""]
-    others = beside_the_usual(front.objectives)
+    others = extra_objectives(front.objectives)
     quantized = text.any_quantized(front.records)
     corner, unit = text.corner(front.objectives, front.reference_point), text.volume_unit(front.objectives)
     facts = [
@@ -63,7 +63,7 @@ def study_note(
         ("trials", f"{len(records)}: {', '.join(outcomes)}" if outcomes else "none yet"),
         ("hypervolume", f"{front.hypervolume:.4g} {unit}, to {corner}"),
     ]
-    if not text.is_usual(front.objectives):
+    if not text.is_default(front.objectives):
         facts.insert(1, ("objectives", ", ".join(objective.label for objective in front.objectives)))
         facts.insert(2, ("budgets", ", ".join(budget_texts(front.objectives)) or "none"))
     lines += _table(("", ""), facts)

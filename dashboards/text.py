@@ -96,7 +96,7 @@ def outcome(record: TrialRecord) -> str:
     """How a trial ended, in words."""
     if record.outcome is None:
         return RUNNING if record.state == State.RUNNING else record.state.lower()
-    origin = "" if record.continues is None else f", from trial {record.continues} on"
+    origin = "" if record.parent_trial is None else f", from trial {record.parent_trial} on"
     return OUTCOMES[record.outcome] + origin
 
 
@@ -130,7 +130,7 @@ def over_budget(record: TrialRecord, objectives: Sequence[Objective], latency_bu
     return not all(item.holds(record) for item in (latency, *objectives))
 
 
-def is_usual(objectives: Sequence[Objective]) -> bool:
+def is_default(objectives: Sequence[Objective]) -> bool:
     """Whether they are mIoU and latency, which have pictures of their own."""
     return [objective.name for objective in objectives] == [MIOU.name, LATENCY.name]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Direction = Literal["maximize", "minimize"]
 Read = Callable[["TrialRecord"], float | None]
-Known = Literal["before", "epoch", "end"]
+Available = Literal["pre_training", "per_epoch", "final"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Objective:
     direction: Direction
     label: str
     unit: str
-    known: Known
+    available: Available
     read: Read = field(compare=False, repr=False)
     measured: Read | None = field(default=None, compare=False, repr=False)
     budget: float | None = None
@@ -56,7 +56,7 @@ class Objective:
         value = self.read(record)
         return math.nan if value is None else float(value)
 
-    def best_known(self, record: TrialRecord) -> float:
+    def measured_or_predicted(self, record: TrialRecord) -> float:
         """Measured where measured, else ``value``."""
         value = self.measured(record) if self.measured else None
         return self.value(record) if value is None else float(value)
@@ -67,7 +67,7 @@ class Objective:
 
     def holds(self, record: TrialRecord) -> bool:
         """Whether the record keeps the budget, by what was measured where it was; an unknown value keeps none."""
-        return self.budget is None or self.violation(self.best_known(record)) <= 0.0
+        return self.budget is None or self.violation(self.measured_or_predicted(record)) <= 0.0
 
     def text(self, value: float) -> str:
         """A value as people read it: ``0.512``, ``4.82 ms``, a count ``68.4 M``; ``–`` for one that is unknown."""
@@ -123,12 +123,12 @@ def _class_iou(index: int | None) -> Read:
     return read
 
 
-MIOU = Objective("val_miou", "maximize", "mIoU", "", "epoch", lambda record: record.val_miou)
+MIOU = Objective("val_miou", "maximize", "mIoU", "", "per_epoch", lambda record: record.val_miou)
 LATENCY = Objective(
-    "latency_ms", "minimize", "latency", "ms", "before", lambda record: record.latency_ms, lambda r: r.measured_ms
+    "latency_ms", "minimize", "latency", "ms", "pre_training", lambda record: record.latency_ms, lambda r: r.measured_ms
 )
 MEASURED_LATENCY = Objective(
-    "measured_ms", "minimize", "measured latency", "ms", "end", lambda record: record.measured_ms
+    "measured_ms", "minimize", "measured latency", "ms", "final", lambda record: record.measured_ms
 )
 OBJECTIVES = (MIOU, LATENCY)
 """Those of a study that lists none."""
@@ -141,17 +141,17 @@ METRICS: dict[str, Objective] = {
     item.name: item
     for item in (
         MIOU,
-        Objective(CLASS_IOU, "maximize", "IoU", "", "epoch", _class_iou(None)),
-        Objective("val_dice", "maximize", "Dice by image", "", "epoch", lambda record: record.val_dice),
+        Objective(CLASS_IOU, "maximize", "IoU", "", "per_epoch", _class_iou(None)),
+        Objective("val_dice", "maximize", "Dice by image", "", "per_epoch", lambda record: record.val_dice),
         Objective(
-            "lpcvc_score", "maximize", "LPCVC score", "1/s", "epoch", _lpcvc_score, measured=_lpcvc_score_measured
+            "lpcvc_score", "maximize", "LPCVC score", "1/s", "per_epoch", _lpcvc_score, measured=_lpcvc_score_measured
         ),
-        Objective(ROBUST, "maximize", "mIoU on corrupted images", "", "end", lambda record: record.robust_miou),
+        Objective(ROBUST, "maximize", "mIoU on corrupted images", "", "final", lambda record: record.robust_miou),
         LATENCY,
-        Objective(ENERGY, "minimize", "energy of an image", "mJ", "before", _cost(ENERGY), _measured_energy_mj),
-        Objective(MEMORY, "minimize", "peak memory", "MB", "before", _cost(MEMORY), _measured_memory_mb),
-        Objective(MACS, "minimize", "MACs", _MACS_UNIT, "before", _cost(MACS)),
-        Objective(PARAMS, "minimize", "parameters", _PARAMS_UNIT, "before", _cost(PARAMS)),
+        Objective(ENERGY, "minimize", "energy of an image", "mJ", "pre_training", _cost(ENERGY), _measured_energy_mj),
+        Objective(MEMORY, "minimize", "peak memory", "MB", "pre_training", _cost(MEMORY), _measured_memory_mb),
+        Objective(MACS, "minimize", "MACs", _MACS_UNIT, "pre_training", _cost(MACS)),
+        Objective(PARAMS, "minimize", "parameters", _PARAMS_UNIT, "pre_training", _cost(PARAMS)),
     )
 }
 
@@ -170,7 +170,7 @@ def _custom(name: str, direction: Direction | None, budget: float | None) -> Obj
         return (record.score.metrics or {}).get(name) if record.score else None
 
     label = name.rpartition(":")[2].replace("_", " ")
-    return Objective(name, direction, label, "", "end", read, budget=budget)
+    return Objective(name, direction, label, "", "final", read, budget=budget)
 
 
 def get_objective(
@@ -208,7 +208,7 @@ def get_objective(
     return replace(objective, name=name, label=f"IoU of {class_name}", read=_class_iou(index))
 
 
-def beside_the_usual(objectives: Sequence[Objective]) -> tuple[Objective, ...]:
+def extra_objectives(objectives: Sequence[Objective]) -> tuple[Objective, ...]:
     """Those that are neither mIoU nor latency, which every table shows in any case."""
     return tuple(item for item in objectives if item.name not in (MIOU.name, LATENCY.name))
 
@@ -218,12 +218,12 @@ def budget_texts(objectives: Sequence[Objective]) -> list[str]:
     return [f"{item.label} {item.text(item.budget)}" for item in objectives if item.budget is not None]
 
 
-def rung_values(objectives: Sequence[Objective], record: TrialRecord) -> tuple[float, ...]:
+def intermediate_values(objectives: Sequence[Objective], record: TrialRecord) -> tuple[float, ...]:
     """What a trial that is not trained out yet is compared by, one value an objective, in its own unit.
 
     What only a full training tells is stood in for by mIoU, which it goes with.
     """
-    return tuple(_stand_in(item, record) if item.known == "end" else item.value(record) for item in objectives)
+    return tuple(_stand_in(item, record) if item.available == "final" else item.value(record) for item in objectives)
 
 
 def _stand_in(objective: Objective, record: TrialRecord) -> float:

@@ -23,12 +23,12 @@ CANDIDATE = "candidate"
 ESTIMATE = "latency"
 COSTS = "costs"
 SCORE = "score"
-READINGS = "readings"
+RUNG_SCORES = "readings"
 OUTCOME = "outcome"
 REASON = "reason"
-REUSED_FROM = "reused_from"
-CONTINUES = "continues"
-CONTINUES_EPOCHS = "continues_epochs"
+DUPLICATE_OF = "reused_from"
+PARENT_TRIAL = "continues"
+PARENT_EPOCHS = "continues_epochs"
 TEACHER = "teacher"
 CHANNELS = "channels"
 _AFTERWARDS = "trial:{number}"
@@ -108,14 +108,14 @@ class TrialRecord:
         measurement: latency measured on the device after training; None where not measured.
         bundle: folder of the export; None where not exported.
         export_error: reason why the export failed.
-        reused_from: number of the earlier trial with the same candidate, whose result this one repeats.
-        continues: number of the finished trial whose weights this final training starts from.
-        continues_epochs: epochs of the final training.
+        duplicate_of: number of the earlier trial with the same candidate, whose result this one repeats.
+        parent_trial: number of the finished trial whose weights this final training starts from.
+        parent_epochs: epochs of the final training.
         duration_s: wall seconds from start to end; None while it runs.
         teacher: finished trial that this one is distilled from.
         channels: channels that pruning keeps in each group of coupled layers, by group; None for a uniform prune ratio.
         costs: other costs predicted before training, by objective name.
-        readings: (epoch, score) at the rungs, by epoch.
+        rung_scores: (epoch, score) at the rungs, by epoch.
     """
 
     number: int
@@ -129,14 +129,14 @@ class TrialRecord:
     measurement: Measurement | None
     bundle: str | None
     export_error: str | None
-    reused_from: int | None
-    continues: int | None
-    continues_epochs: int | None
+    duplicate_of: int | None
+    parent_trial: int | None
+    parent_epochs: int | None
     duration_s: float | None
     teacher: RecordedTeacher | None = None
     channels: Mapping[str, int] | None = None
     costs: Mapping[str, CostEstimate] = field(default_factory=dict)
-    readings: tuple[tuple[int, TrialScore], ...] = ()
+    rung_scores: tuple[tuple[int, TrialScore], ...] = ()
 
     @property
     def latency_ms(self) -> float | None:
@@ -173,7 +173,7 @@ class TrialRecord:
 
     def at(self, epoch: int) -> TrialRecord | None:
         """Record with the score of an earlier epoch, or None without one; epochs that are not rungs have mIoU alone."""
-        reading = dict(self.readings).get(epoch)
+        reading = dict(self.rung_scores).get(epoch)
         if reading is None:
             miou = dict(self.curve).get(epoch)
             if miou is None:
@@ -188,7 +188,7 @@ class TrialRecord:
             self.state == State.COMPLETE
             and self.score is not None
             and self.estimate is not None
-            and self.reused_from is None
+            and self.duplicate_of is None
         )
 
     @property
@@ -207,7 +207,7 @@ def estimate_facts(record: TrialRecord) -> dict[str, float | None]:
     }
 
 
-def read_trial(trial: FrozenTrial, study_attrs: Mapping[str, Any]) -> TrialRecord:
+def read_record(trial: FrozenTrial, study_attrs: Mapping[str, Any]) -> TrialRecord:
     """Record of a trial, with the facts that its study stores under the trial's number. Missing attributes become None."""
     attrs = trial.user_attrs
     later = study_attrs.get(_AFTERWARDS.format(number=trial.number), {})
@@ -223,14 +223,14 @@ def read_trial(trial: FrozenTrial, study_attrs: Mapping[str, Any]) -> TrialRecor
         measurement=Measurement.from_dict(later["measurement"]) if later.get("measurement") else None,
         bundle=later.get("bundle"),
         export_error=later.get("export_error"),
-        reused_from=attrs.get(REUSED_FROM),
-        continues=attrs.get(CONTINUES),
-        continues_epochs=attrs.get(CONTINUES_EPOCHS),
+        duplicate_of=attrs.get(DUPLICATE_OF),
+        parent_trial=attrs.get(PARENT_TRIAL),
+        parent_epochs=attrs.get(PARENT_EPOCHS),
         duration_s=trial.duration.total_seconds() if trial.duration else None,
         teacher=RecordedTeacher.from_dict(attrs[TEACHER]) if attrs.get(TEACHER) else None,
         channels=attrs.get(CHANNELS),
         costs={name: CostEstimate.from_dict(cost) for name, cost in attrs.get(COSTS, {}).items()},
-        readings=tuple((int(item["epoch"]), TrialScore.from_dict(item)) for item in attrs.get(READINGS, ())),
+        rung_scores=tuple((int(item["epoch"]), TrialScore.from_dict(item)) for item in attrs.get(RUNG_SCORES, ())),
     )
 
 
@@ -241,7 +241,7 @@ def _outcome(word: str | None) -> Outcome | None:
 def read_study(study: optuna.Study) -> list[TrialRecord]:
     """Records of all trials of a study, by number."""
     attrs = study.user_attrs
-    return [read_trial(trial, attrs) for trial in study.get_trials(deepcopy=False)]
+    return [read_record(trial, attrs) for trial in study.get_trials(deepcopy=False)]
 
 
 class LaterFacts(TypedDict, total=False):
@@ -252,7 +252,7 @@ class LaterFacts(TypedDict, total=False):
     measurement: Measurement
 
 
-def note_afterwards(study: optuna.Study, number: int, **facts: Unpack[LaterFacts]) -> None:
+def store_later_facts(study: optuna.Study, number: int, **facts: Unpack[LaterFacts]) -> None:
     """Store facts of a finished trial beside those stored before.
 
     Raises:

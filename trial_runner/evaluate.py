@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from exports import ExportBundle, TrainedNetwork, read_bundle, read_network
-from objectives.data import SegmentationData, SplitArrays, decoded_parts, open_dataset
+from objectives.data import ArraySplit, SegmentationData, decoded_parts, open_dataset
 from objectives.dice import lpcvc_score
 from objectives.split_scores import SplitScores
 from search_spaces._common.errors import UserError
@@ -147,7 +147,7 @@ def _latency_ms(bundle: ExportBundle) -> float | None:
     return None if predicted is None else float(predicted)
 
 
-def score(trained: TrainedNetwork, parts: Iterable[SplitArrays], device: torch.device) -> SplitScores:
+def score(trained: TrainedNetwork, parts: Iterable[ArraySplit], device: torch.device) -> SplitScores:
     """Confusion matrix and Dice of a split. The parts' images are at the network's input resolution."""
     scores, net = SplitScores(len(trained.class_names), trained.ignore_index), trained.delivered().to(device)
     for part in parts:

@@ -17,7 +17,7 @@ import optuna
 
 from dashboards.text import interval, milliseconds
 from exports import get_profile
-from objectives.objective import OBJECTIVES, Objective, beside_the_usual
+from objectives.objective import OBJECTIVES, Objective, extra_objectives
 from objectives.trial_record import Outcome, TrialRecord, read_study
 from search_spaces import get_space
 from search_spaces.describe import network_words
@@ -132,11 +132,11 @@ def describe(record: TrialRecord, objectives: Sequence[Objective] = OBJECTIVES) 
         epochs = f"{record.score.epoch} of {record.score.epochs_total} epochs"
         facts.append(f"mIoU {record.score.val_miou:.3f}{before} after {epochs}")
     values = [
-        (item, item.value(record)) for item in beside_the_usual(objectives) if record.outcome != Outcome.DUPLICATE
+        (item, item.value(record)) for item in extra_objectives(objectives) if record.outcome != Outcome.DUPLICATE
     ]
     facts += [f"{item.label} {item.text(value)}" for item, value in values if not math.isnan(value)]
-    if record.continues is not None:
-        facts.append(f"trained on from trial {record.continues}")
+    if record.parent_trial is not None:
+        facts.append(f"trained on from trial {record.parent_trial}")
     if record.reason and record.outcome in (Outcome.FAILED, Outcome.DUPLICATE):
         facts.append(record.reason)
     return ": ".join([name, ", ".join(facts)])

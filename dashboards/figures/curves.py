@@ -119,7 +119,7 @@ def hypervolume_figure(records: Sequence[TrialRecord], front: ParetoFront) -> go
 
 def _whole_curve(record: TrialRecord, by_number: Mapping[int, TrialRecord]) -> Curve:
     """A trial's curve, after the epochs of the trial that it went on from."""
-    origin = None if record.continues is None else by_number.get(record.continues)
+    origin = None if record.parent_trial is None else by_number.get(record.parent_trial)
     if origin is None or not origin.curve:
         return record.curve
     start = _whole_curve(origin, by_number)[-1]

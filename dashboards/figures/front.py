@@ -29,7 +29,7 @@ def pareto_figure(
 ) -> go.Figure | None:
     """mIoU against latency: all complete trials, the front with its intervals, what was measured, the budget; for a front of
     other objectives each pair of them."""
-    if not text.is_usual(front.objectives):
+    if not text.is_default(front.objectives):
         return objectives_figure(records, front)
     ranges = axis_ranges(records, latency_budget_ms)
     if ranges is None:

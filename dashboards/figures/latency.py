@@ -23,7 +23,7 @@ from objectives.trial_record import TrialRecord
 
 def predicted_vs_measured_figure(records: Sequence[TrialRecord]) -> go.Figure | None:
     """Predicted latency with its interval against the measured one, with the diagonal and a band of 10 %."""
-    known = [r for r in records if r.measured_ms is not None and r.estimate is not None and r.reused_from is None]
+    known = [r for r in records if r.measured_ms is not None and r.estimate is not None and r.duplicate_of is None]
     if not known:
         return None
     end = 1.08 * max(max(r.estimate.high_ms, r.measured_ms) for r in known if r.estimate and r.measured_ms is not None)
@@ -70,7 +70,7 @@ def predicted_vs_measured_figure(records: Sequence[TrialRecord]) -> go.Figure | 
 
 def relative_error_figure(records: Sequence[TrialRecord]) -> go.Figure | None:
     """(predicted - measured) / measured by trial, and the interval on the same scale."""
-    known = [r for r in records if text.relative_error(r) is not None and r.reused_from is None]
+    known = [r for r in records if text.relative_error(r) is not None and r.duplicate_of is None]
     if not known:
         return None
     known.sort(key=lambda record: record.measured_ms or 0.0)

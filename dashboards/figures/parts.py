@@ -32,8 +32,8 @@ def hover_text(record: TrialRecord) -> str:
         for name in ("learning_rate", "weight_decay")
         if name in record.params
     )
-    if record.continues is not None:
-        lines.append(f"trained on from trial {record.continues}")
+    if record.parent_trial is not None:
+        lines.append(f"trained on from trial {record.parent_trial}")
     if record.score is not None:
         score = record.score
         lines.append(f"mIoU {text.miou(score.val_miou)} at epoch {score.epoch} of {score.epochs_total}")

@@ -37,7 +37,7 @@ def front_section(
     drawn: dict[str, go.Figure],
 ) -> str:
     """The front as a figure and a table, and what has to be said of its members."""
-    usual = text.is_usual(front.objectives)
+    usual = text.is_default(front.objectives)
     parts = [f"<section><h2>{'Accuracy against latency' if usual else 'The Pareto front'}</h2>"]
     figure = figures.pareto_figure(records, front, latency_budget_ms=latency_budget_ms)
     if figure is None:

@@ -93,7 +93,7 @@ def _headline(
     about.append(f"device: {device or 'not stated'}")
     about += [words] if (words := text.precisions(records)) else []
     about.append("no latency budget" if latency_budget_ms is None else f"budget {latency_budget_ms:g} ms")
-    trained_s = sum(record.score.train_s for record in records if record.score and record.reused_from is None)
+    trained_s = sum(record.score.train_s for record in records if record.score and record.duplicate_of is None)
     about += [f"{text.seconds(trained_s)} of training"] if trained_s else []
     about.append(f"written {written_at:%Y-%m-%d %H:%M}")
     tiles = [
@@ -122,7 +122,7 @@ def _best_tiles(front: ParetoFront, latency_budget_ms: float | None) -> list[tup
     if best is None or best.val_miou is None:
         return []
     known = f"{text.milliseconds(best.latency_ms)} ms" + ("" if within else ", over the budget")
-    volume = format(front.hypervolume, ".3f" if text.is_usual(front.objectives) else ".4g")
+    volume = format(front.hypervolume, ".3f" if text.is_default(front.objectives) else ".4g")
     return [
         (text.miou(best.val_miou), f"best mIoU, at {known}"),
         (volume, text.volume_name(front.objectives)),

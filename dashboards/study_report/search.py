@@ -32,7 +32,7 @@ def learning_section(
     else:
         stopped = sum(record.outcome == Outcome.STOPPED for record in records)
         epochs = [
-            (r.score.epoch, r.score.epochs_total) for r in records if r.score is not None and r.reused_from is None
+            (r.score.epoch, r.score.epochs_total) for r in records if r.score is not None and r.duplicate_of is None
         ]
         spent, full = sum(done for done, _ in epochs), sum(total for _, total in epochs)
         saved = (
@@ -110,7 +110,7 @@ def latency_section(
 
 
 def _latency_sentence(records: Sequence[TrialRecord]) -> str:
-    known = [r for r in records if r.reused_from is None and text.relative_error(r) is not None]
+    known = [r for r in records if r.duplicate_of is None and text.relative_error(r) is not None]
     errors = [abs(text.relative_error(record) or 0.0) for record in known]
     marks = [inside for inside in map(text.inside_interval, known) if inside is not None]
     within = sum(error <= 0.1 for error in errors)

@@ -9,14 +9,14 @@ from urllib.parse import quote
 
 from dashboards import text
 from dashboards.tables import Cell, Column, Html, number, table
-from objectives.objective import MACS, METRICS, OBJECTIVES, PARAMS, Objective, beside_the_usual
+from objectives.objective import MACS, METRICS, OBJECTIVES, PARAMS, Objective, extra_objectives
 from objectives.trial_record import TrialRecord
 from search_spaces.describe import network_name
 
 
 def front_table(front: Sequence[TrialRecord], report: Path, objectives: Sequence[Objective] = OBJECTIVES) -> str:
     """The members of the front, best in the last objective first; other objectives than mIoU and latency have columns of their own."""
-    others = beside_the_usual(objectives)
+    others = extra_objectives(objectives)
     quantized = text.any_quantized(front)
     columns = [
         Column("trial", "number"),
@@ -36,7 +36,7 @@ def front_table(front: Sequence[TrialRecord], report: Path, objectives: Sequence
 
 def trial_table(records: Sequence[TrialRecord], objectives: Sequence[Objective] = OBJECTIVES) -> str:
     """Every trial and how it ended."""
-    others = beside_the_usual(objectives)
+    others = extra_objectives(objectives)
     quantized = text.any_quantized(records)
     columns = [
         Column("trial", "number"),
@@ -107,7 +107,7 @@ def _front_row(record: TrialRecord, report: Path, objectives: Sequence[Objective
         f"{pruned:.0%}" if isinstance(pruned, (int, float)) else "–",
         *([record.precision or "–", text.miou(record.float_miou)] if quantized else []),
         Html(f"<b>{escape(text.miou(record.val_miou))}</b>", record.val_miou),
-        *(_objective(objective, record) for objective in beside_the_usual(objectives)),
+        *(_objective(objective, record) for objective in extra_objectives(objectives)),
         _predicted(record),
         _measured(record),
         *(number(text.count(sizes.get(item.name)), sizes.get(item.name)) for item in _sizes(objectives)),

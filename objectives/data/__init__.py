@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from objectives.data.arrays import SplitArrays, decoded_parts, load_arrays
+from objectives.data.arrays import ArraySplit, decoded_parts, load_arrays
 from objectives.data.base import SPLITS, DatasetError, DatasetInfo, SegmentationData
 from objectives.data.memory import InMemoryData
 from objectives.data.registry import KINDS, DatasetOpener, known_options, open_dataset
@@ -11,12 +11,12 @@ from search_spaces._common.palette import spread_palette
 __all__ = [
     "KINDS",
     "SPLITS",
+    "ArraySplit",
     "DatasetError",
     "DatasetInfo",
     "DatasetOpener",
     "InMemoryData",
     "SegmentationData",
-    "SplitArrays",
     "decoded_parts",
     "known_options",
     "load_arrays",

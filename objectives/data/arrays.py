@@ -23,7 +23,7 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True)
-class SplitArrays:
+class ArraySplit:
     """A split in memory, or mapped from the cache (then read-only: index with an array, or copy, before writing).
 
     Attributes:
@@ -43,7 +43,7 @@ class SplitArrays:
 
 def load_arrays(
     data: SegmentationData, input_hw: tuple[int, int], *, cache_dir: Path | None, with_labels: bool = True
-) -> SplitArrays:
+) -> ArraySplit:
     """Decode and resize a split, or map what an earlier call, perhaps of another process, has left in ``cache_dir``.
 
     Entries are keyed by ``data.fingerprint()``, so changed files or options make a new entry. Labels at their own
@@ -73,7 +73,7 @@ def load_arrays(
     return entry.read()
 
 
-def decoded_parts(data: SegmentationData, input_hw: tuple[int, int]) -> Iterator[SplitArrays]:
+def decoded_parts(data: SegmentationData, input_hw: tuple[int, int]) -> Iterator[ArraySplit]:
     """A split in parts of up to 32 images, each decoded when it is asked for: what is seen once need not be kept.
 
     Raises:
@@ -84,7 +84,7 @@ def decoded_parts(data: SegmentationData, input_hw: tuple[int, int]) -> Iterator
         part.append((item[0], item[1], item[2]))
         if len(part) == _CHUNK or index + 1 == len(data):
             images, train_labels, labels = zip(*part, strict=True)
-            yield SplitArrays(np.stack(images), np.stack(train_labels), list(labels))
+            yield ArraySplit(np.stack(images), np.stack(train_labels), list(labels))
             part = []
 
 
@@ -111,7 +111,7 @@ def _decode_all(
                 yield index, *item
 
 
-def _decode_to_memory(data: SegmentationData, input_hw: tuple[int, int], with_labels: bool) -> SplitArrays:
+def _decode_to_memory(data: SegmentationData, input_hw: tuple[int, int], with_labels: bool) -> ArraySplit:
     images = np.empty((len(data), *input_hw, 3), np.uint8)
     train_labels = np.empty((len(data), *input_hw), np.uint8)
     labels: list[UInt8Array] = []
@@ -120,7 +120,7 @@ def _decode_to_memory(data: SegmentationData, input_hw: tuple[int, int], with_la
         if with_labels:
             labels.append(label)
     one_size = labels and len({label.shape for label in labels}) == 1
-    return SplitArrays(images, train_labels, np.stack(labels) if one_size else labels)
+    return ArraySplit(images, train_labels, np.stack(labels) if one_size else labels)
 
 
 class _CacheEntry:
@@ -163,13 +163,13 @@ class _CacheEntry:
                 if labels is not None:
                     labels.write(np.ascontiguousarray(label).data)
 
-    def read(self) -> SplitArrays:
+    def read(self) -> ArraySplit:
         images, train_labels = np.load(self._images, mmap_mode="r"), np.load(self._train_labels, mmap_mode="r")
         labels: UInt8Array | list[UInt8Array] = []
         if self._with_labels:
             flat, sizes = np.load(self._labels, mmap_mode="r"), np.load(self._sizes)
             labels = _split_labels(flat, [(int(height), int(width)) for height, width in sizes])
-        return SplitArrays(images, train_labels, labels)
+        return ArraySplit(images, train_labels, labels)
 
 
 def _split_labels(flat: UInt8Array, sizes: Sequence[tuple[int, int]]) -> UInt8Array | list[UInt8Array]:

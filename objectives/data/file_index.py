@@ -161,7 +161,7 @@ def listed_pairs(kind: str, split: str, entries: Iterable[tuple[str, Path, Path]
     return [pairs[name] for name in sorted(pairs)]
 
 
-def hold_out(kind: str, split: str, pairs: list[FilePair], val_fraction: float) -> list[FilePair]:
+def train_val_split(kind: str, split: str, pairs: list[FilePair], val_fraction: float) -> list[FilePair]:
     """The train or val part of ``pairs``: val is the ``val_fraction`` whose hashed names come first, at least one.
 
     The choice depends on the names alone, so it is the same on every machine.

@@ -9,11 +9,11 @@ from objectives.data.file_data import FileData
 from objectives.data.file_index import (
     IMAGE_SUFFIXES,
     LABEL_SUFFIXES,
-    hold_out,
     index_files,
     pair_files,
     require_folder,
     require_root,
+    train_val_split,
 )
 from search_spaces._common.palette import spread_palette
 
@@ -38,7 +38,7 @@ def open_folder(root: Path | None, split: str, *, val_fraction: float = 0.2) -> 
     images, labels = index_files(image_folder, IMAGE_SUFFIXES), index_files(label_folder, LABEL_SUFFIXES)
     pairs = pair_files("folder", split, image_folder, images, label_folder, labels)
     if not has_splits:
-        pairs = hold_out("folder", split, pairs, val_fraction)
+        pairs = train_val_split("folder", split, pairs, val_fraction)
     id_map = {class_id: class_id for class_id in range(len(names))} | {IGNORE_INDEX: IGNORE_INDEX}
     return FileData(info, split, pairs, id_map, f"0 to {len(names) - 1} ({len(names)} lines in classes.txt) or 255")
 

@@ -11,11 +11,11 @@ from objectives.data.file_index import (
     LABEL_SUFFIXES,
     FilePair,
     first_folder,
-    hold_out,
     index_files,
     pair_files,
     require_folder,
     require_root,
+    train_val_split,
 )
 
 # There are no official colours; these are ours.
@@ -48,7 +48,7 @@ def open_lpcvc(root: Path | None, split: str, *, val_fraction: float | None = No
     """
     root = require_root("lpcvc", root)
     if val_fraction is not None and split in ("train", "val"):
-        pairs = hold_out("lpcvc", split, _read_pairs(root, "train"), val_fraction)
+        pairs = train_val_split("lpcvc", split, _read_pairs(root, "train"), val_fraction)
     else:
         pairs = _read_pairs(root, split)
     id_map = {value: value if value < len(CLASSES) else IGNORE_INDEX for value in range(256)}

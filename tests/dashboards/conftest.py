@@ -95,7 +95,7 @@ def build_study(
     if measured:
         for record in pareto_front(tr.read_study(study)).records:
             p50 = (record.latency_ms or 0) * float(rng.normal(1.02, 0.06))
-            tr.note_afterwards(
+            tr.store_later_facts(
                 study, record.number, measurement=sample_measurement(p50), bundle=f"exports/trial-{record.number:04d}"
             )
     return study

@@ -85,7 +85,7 @@ def test_a_real_study(tmp_path, make_study, class_names):
     study = make_study()
     (tmp_path / "out" / "exports").mkdir(parents=True)
     chosen = pareto_front(tr.read_study(study)).records[0]
-    tr.note_afterwards(study, chosen.number, bundle=str(tmp_path / "out" / "exports" / "a b"))
+    tr.store_later_facts(study, chosen.number, bundle=str(tmp_path / "out" / "exports" / "a b"))
     source, page = report(
         tmp_path / "out" / "report.html",
         study,
@@ -187,8 +187,8 @@ def test_nothing_measured_and_a_trial_still_running(tmp_path, make_study, class_
 def test_a_front_member_that_falls_off_when_measured_is_named(tmp_path, make_study):
     study = make_study(trials=12, measured=False)
     first, second = pareto_front(tr.read_study(study)).records[:2]
-    tr.note_afterwards(study, first.number, measurement=sample_measurement(9.0))
-    tr.note_afterwards(study, second.number, measurement=sample_measurement(3.0))
+    tr.store_later_facts(study, first.number, measurement=sample_measurement(9.0))
+    tr.store_later_facts(study, second.number, measurement=sample_measurement(3.0))
     _, page = report(tmp_path / "r.html", study)
     assert f"By what was measured, trial {first.number} would not stand" in page.text
     assert "outside" in page.text
@@ -212,7 +212,7 @@ def test_precision_and_what_it_cost_are_told_where_a_network_is_quantized(tmp_pa
 def test_a_final_training_goes_on_where_its_origin_ended(make_study):
     records = tr.read_study(make_study(trials=12))
     origin = next(record for record in records if record.outcome == tr.Outcome.FINISHED)
-    later = replace(origin, number=99, continues=origin.number, curve=((1, 0.7), (2, 0.8)))
+    later = replace(origin, number=99, parent_trial=origin.number, curve=((1, 0.7), (2, 0.8)))
     figure = learning_curves_figure([*records, later], pareto_front([later]))
     drawn = next(trace for trace in figure.data if trace.name == "on the front, fast to slow")
     last, value = origin.curve[-1]
@@ -227,7 +227,7 @@ def test_pictures_of_what_a_few_members_see_are_inside_the_page(tmp_path, make_s
         bundle = tmp_path / f"trial-{record.number}"
         bundle.mkdir()
         (bundle / "preview.png").write_bytes(b"\x89PNG of trial %d" % record.number)
-        tr.note_afterwards(study, record.number, bundle=str(bundle))
+        tr.store_later_facts(study, record.number, bundle=str(bundle))
     _, page = report(tmp_path / "r.html", study)
     pictures = [attrs for tag, attrs in page.tags if tag == "img"]
     assert len(pictures) == min(4, len(members) - 1)
@@ -282,7 +282,7 @@ def test_text_from_outside_stays_text(tmp_path):
         trial.set_user_attr(tr.OUTCOME, tr.Outcome.FINISHED if state is TrialState.COMPLETE else tr.Outcome.FAILED)
         trial.set_user_attr(tr.REASON, EVIL)
         study.tell(trial, [0.5, 5.0] if state is TrialState.COMPLETE else None, state)
-    tr.note_afterwards(study, 1, bundle=EVIL, measurement=sample_measurement(5.0))
+    tr.store_later_facts(study, 1, bundle=EVIL, measurement=sample_measurement(5.0))
     _, page = report(
         tmp_path / "r.html",
         study,

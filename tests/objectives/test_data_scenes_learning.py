@@ -9,14 +9,14 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from torch import nn
 from torch.nn import functional
 
-from objectives.data import SplitArrays, load_arrays, open_dataset
+from objectives.data import ArraySplit, load_arrays, open_dataset
 
 CLASSES = 14
 BATCH = 8
 SIZE = (96, 128)
 
 
-def load(split: str, images: int) -> SplitArrays:
+def load(split: str, images: int) -> ArraySplit:
     data = open_dataset("synthetic", root=None, split=split, images=images, height_px=SIZE[0], width_px=SIZE[1], seed=0)
     return load_arrays(data, SIZE, cache_dir=None)
 
@@ -29,7 +29,7 @@ def mean_iou(predicted: np.ndarray, label: np.ndarray) -> float:
     return float((hit[union > 0] / union[union > 0]).mean())
 
 
-def colour_classifier(train: SplitArrays, val: SplitArrays) -> float:
+def colour_classifier(train: ArraySplit, val: ArraySplit) -> float:
     """Boosted trees on one pixel's RGB, with rare classes drawn more often than they occur."""
     rng = np.random.default_rng(0)
     colours, ids = train.images.reshape(-1, 3), train.train_labels.reshape(-1)
@@ -61,7 +61,7 @@ class SmallNet(nn.Module):
         return self.out(quarter + functional.interpolate(surroundings, scale_factor=2.0))
 
 
-def trained_network(train: SplitArrays, val: SplitArrays, epochs: int) -> float:
+def trained_network(train: ArraySplit, val: ArraySplit, epochs: int) -> float:
     torch.manual_seed(0)
     net = SmallNet().to(memory_format=torch.channels_last)
     steps = epochs * (len(train) // BATCH)

@@ -18,7 +18,7 @@ from objectives.objective import (
     OBJECTIVES,
     budget_texts,
     get_objective,
-    rung_values,
+    intermediate_values,
 )
 from objectives.pareto import pareto_front, reference_point
 from objectives.trial_record import CostEstimate
@@ -40,11 +40,11 @@ def record():
     written = {name: CostEstimate(*values).to_dict() for name, values in costs.items()}
     trial.set_user_attr(tr.COSTS, written)
     trial.set_user_attr(tr.SCORE, SCORE.to_dict())
-    trial.set_user_attr(tr.READINGS, [replace(SCORE, val_miou=0.3, epoch=2, corruption_miou=None).to_dict()])
+    trial.set_user_attr(tr.RUNG_SCORES, [replace(SCORE, val_miou=0.3, epoch=2, corruption_miou=None).to_dict()])
     for epoch, value in ((1, 0.25), (2, 0.3), (4, 0.4)):
         study._storage.set_trial_intermediate_value(trial._trial_id, epoch, value)
     study.tell(trial, [0.4, 20.0])
-    tr.note_afterwards(study, 0, measurement=sample_measurement(25.0, energy_mj=60.0))
+    tr.store_later_facts(study, 0, measurement=sample_measurement(25.0, energy_mj=60.0))
     return tr.read_study(study)[0]
 
 
@@ -93,7 +93,7 @@ def test_a_budget_is_broken_on_the_bad_side_and_judged_by_what_was_measured(reco
     assert get_objective("macs").violation(5e7) == 0.0
     energy = get_objective("energy_mj", budget=50.0)
     assert energy.violation(energy.value(record)) < 0 and not energy.holds(record), "60 mJ were measured"
-    assert LATENCY.with_budget(22.0).best_known(record) == 25.0
+    assert LATENCY.with_budget(22.0).measured_or_predicted(record) == 25.0
     assert not get_objective("memory_peak_mb", budget=10.0).holds(record), "unknown keeps no budget"
 
 
@@ -108,11 +108,11 @@ def test_the_corner_is_each_budget_else_zero_or_the_worst(record):
 
 def test_at_a_rung_a_trial_is_read_as_it_stood_and_miou_stands_in_for_what_only_the_end_tells(record):
     objectives = [get_objective(name, class_names=CLASSES) for name in ("robust_miou", "class_iou:car", "macs")]
-    assert rung_values(objectives, record.at(2)) == (0.3, 0.1, 5e7)
-    only_curve = rung_values(objectives, record.at(1))
+    assert intermediate_values(objectives, record.at(2)) == (0.3, 0.1, 5e7)
+    only_curve = intermediate_values(objectives, record.at(1))
     assert only_curve[0] == 0.25 and math.isnan(only_curve[1])
     assert record.at(3) is None
-    assert rung_values(OBJECTIVES, record.at(1)) == (0.25, 20.0)
+    assert intermediate_values(OBJECTIVES, record.at(1)) == (0.25, 20.0)
 
 
 @pytest.mark.parametrize(
@@ -139,4 +139,9 @@ def test_a_trial_of_an_older_release_still_reads(record):
     trial.set_user_attr(tr.ESTIMATE, {"latency_ms": 5.0, "low_ms": 4.0, "high_ms": 6.0, "coverage": 1.0})
     study.tell(trial, state=TrialState.PRUNED)
     (old_record,) = tr.read_study(study)
-    assert (old_record.costs, old_record.readings, old_record.val_dice, old_record.robust_miou) == ({}, (), None, None)
+    assert (old_record.costs, old_record.rung_scores, old_record.val_dice, old_record.robust_miou) == (
+        {},
+        (),
+        None,
+        None,
+    )

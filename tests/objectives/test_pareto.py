@@ -122,7 +122,7 @@ def test_only_complete_trials_stand_on_the_front_fastest_first():
                 (0.2, 3.0, DONE, {}),  # dominated
                 (0.9, 1.0, TrialState.PRUNED, {}),  # stopped early: a partial score
                 (0.9, 1.0, TrialState.FAIL, {}),
-                (0.5, 10.0, DONE, {tr.REUSED_FROM: 0}),  # a repeated proposal
+                (0.5, 10.0, DONE, {tr.DUPLICATE_OF: 0}),  # a repeated proposal
                 (math.nan, 0.5, DONE, {}),
                 (0.3, 2.0, DONE, {}),  # another candidate, exactly as good
             ]
@@ -153,8 +153,8 @@ def test_the_reference_point_is_the_budget_or_the_slowest_complete_trial():
 
 def test_the_front_by_measured_latency():
     study = study_of([(0.3, 2.0, DONE, {}), (0.4, 3.0, DONE, {}), (0.6, 5.0, DONE, {})])
-    tr.note_afterwards(study, 0, measurement=sample_measurement(4.0))
-    tr.note_afterwards(study, 1, measurement=sample_measurement(3.5))
+    tr.store_later_facts(study, 0, measurement=sample_measurement(4.0))
+    tr.store_later_facts(study, 1, measurement=sample_measurement(3.5))
     records = tr.read_study(study)
     assert pareto_front(records).numbers == (0, 1, 2)
     assert pareto_front(records, objectives=(MIOU, MEASURED_LATENCY)).numbers == (1,)

@@ -56,14 +56,14 @@ def test_a_finished_trial_comes_back_whole(study):
 def test_facts_learnt_afterwards_join_a_finished_trial_and_add_up(study):
     for _ in range(2):
         study.tell(study.ask(), [0.1, 1.0])
-    tr.note_afterwards(study, 1, export_error="parity failed")
-    tr.note_afterwards(study, 1, bundle="exports/trial-0001", measurement=sample_measurement(7.5, runs=50))
+    tr.store_later_facts(study, 1, export_error="parity failed")
+    tr.store_later_facts(study, 1, bundle="exports/trial-0001", measurement=sample_measurement(7.5, runs=50))
     first, second = tr.read_study(study)
     assert (first.bundle, first.measured_ms) == (None, None)
     assert (second.bundle, second.measured_ms, second.export_error) == ("exports/trial-0001", 7.5, "parity failed")
     assert second.measurement == sample_measurement(7.5, runs=50)
     with pytest.raises(ValueError, match="colour"):
-        tr.note_afterwards(study, 1, colour="red")
+        tr.store_later_facts(study, 1, colour="red")
 
 
 @pytest.mark.parametrize(
@@ -87,9 +87,9 @@ def test_what_did_not_reach_the_end_is_not_complete(study, state, outcome):
 def test_a_repeated_proposal_and_a_trial_of_others_are_not_complete(study):
     trial = study.ask()
     write(study, trial)
-    trial.set_user_attr(tr.REUSED_FROM, 0)
+    trial.set_user_attr(tr.DUPLICATE_OF, 0)
     study.tell(trial, [0.42, 5.0])
     study.tell(study.ask(), [0.9, 0.1])
     repeated, foreign = tr.read_study(study)
-    assert (repeated.reused_from, repeated.complete) == (0, False)
+    assert (repeated.duplicate_of, repeated.complete) == (0, False)
     assert (foreign.candidate, foreign.params, foreign.complete) == (None, {}, False)

@@ -187,7 +187,7 @@ def test_a_repeated_proposal_takes_over_the_result_instead_of_training_again(new
     again = new_driver(seed=3)
     spec = again.propose()
     assert spec is not None and spec.candidate.id != record.candidate.id
-    repeated = next(r for r in records_of(config) if r.reused_from == number)
+    repeated = next(r for r in records_of(config) if r.duplicate_of == number)
     assert repeated.state == "COMPLETE" and repeated.val_miou == record.val_miou and not repeated.complete
 
 
@@ -206,7 +206,7 @@ def test_a_repeated_proposal_keeps_the_whole_estimate(config: StudyConfig):
     open_study(config.study.storage, "s", create=False).enqueue_trial(records_of(config)[number].params)
     driver_of(config, gate, seed=3).propose()
     records = records_of(config)
-    repeated = next(record for record in records if record.reused_from == number)
+    repeated = next(record for record in records if record.duplicate_of == number)
     assert repeated.estimate == records[number].estimate
     assert repeated.estimate is not None and repeated.estimate.unknown_kinds == ("op:Gelu", "resize")
     assert (repeated.estimate.extrapolation, repeated.estimate.level) == (0.25, 0.8)

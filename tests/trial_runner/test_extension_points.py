@@ -17,7 +17,7 @@ from hw_latency_model import KernelSpec, LatencyEstimate
 from hw_latency_model.model.custom import CustomLatencyModel
 from objectives.custom_metric import SplitPredictions
 from objectives.data import DatasetError, DatasetInfo, InMemoryData, open_dataset
-from objectives.objective import get_objective, rung_values
+from objectives.objective import get_objective, intermediate_values
 from objectives.trial_score import TrialScore
 from search_spaces._common.errors import UserError
 from trial_runner.config.load import ConfigError, load_config
@@ -187,7 +187,7 @@ def test_a_metric_to_be_minimised_is_stood_in_for_by_its_opposite_at_rungs():
     score = TrialScore(0.3, 1, 2, 0, 0, 0.0, ())
     record: Any = SimpleNamespace(score=score, val_miou=0.3)
     down, up = (get_objective("m:f", direction=way) for way in ("minimize", "maximize"))  # type: ignore[arg-type]
-    assert rung_values([down, up], record) == (0.7, 0.3)
+    assert intermediate_values([down, up], record) == (0.7, 0.3)
 
 
 def test_values_of_own_metrics_travel_with_a_score_and_old_scores_are_unchanged():

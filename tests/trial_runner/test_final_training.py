@@ -63,18 +63,18 @@ def test_the_most_accurate_network_is_trained_on_first_and_each_once(config: Stu
     specs = run_all(driver_of(config))
     assert [spec.continues is not None for spec in specs] == [False] * 5 + [True] * 2
     found = records_of(config)
-    searched = [r for r in found if r.complete and r.continues is None]
-    finals = [r for r in found if r.continues is not None]
+    searched = [r for r in found if r.complete and r.parent_trial is None]
+    finals = [r for r in found if r.parent_trial is not None]
     best = max(searched, key=lambda r: r.val_miou)
-    assert finals[0].continues == best.number and finals[0].params == best.params
-    assert len({r.continues for r in finals}) == 2
+    assert finals[0].parent_trial == best.number and finals[0].params == best.params
+    assert len({r.parent_trial for r in finals}) == 2
     for final in finals:
-        base = found[final.continues]
+        base = found[final.parent_trial]
         assert final.complete and final.score.epochs_total == 9 and len(final.curve) == 9
         assert final.estimate == base.estimate
     front = front_records(found, 20.0)
     assert {r.number for r in finals} <= {r.number for r in front}
-    assert not {r.continues for r in finals} & {r.number for r in front}
+    assert not {r.parent_trial for r in finals} & {r.number for r in front}
 
 
 def test_the_default_network_is_the_first_proposal(config: StudyConfig):
@@ -89,7 +89,7 @@ def test_a_final_training_is_neither_stopped_at_a_rung_nor_a_bar_for_later_trial
     more = config.model_copy(update={"search": config.search.model_copy(update={"trials": 6})})
     driver = driver_of(more)
     rule = driver._rule
-    assert not {r.number for r in records_of(config) if r.continues is not None} & set(rule._seen[1, None])
+    assert not {r.number for r in records_of(config) if r.parent_trial is not None} & set(rule._seen[1, None])
 
 
 def test_a_launch_cut_off_in_a_final_training_goes_on_with_it(config: StudyConfig):
@@ -130,7 +130,7 @@ def test_a_time_budget_keeps_its_share_and_the_epochs_fit_into_it(config: StudyC
 
 def test_without_time_for_three_epochs_nothing_is_started(config: StudyConfig):
     run_all(driver_of(config))
-    base = next(r for r in records_of(config) if r.complete and r.continues is None)
+    base = next(r for r in records_of(config) if r.complete and r.parent_trial is None)
     settings = FinalTrainingSection(members=1, epochs=60)
     assert epochs_that_fit(base, settings, float("inf")) == 60
     assert epochs_that_fit(base, settings, 2 * TRAIN_S / EPOCHS) < 3
@@ -178,8 +178,8 @@ def test_a_launch_ends_in_final_trainings_that_are_exported(write_study: Callabl
     )
     text = launching.finish(study)
     found = launching.records(study)
-    final = next(record for record in found if record.continues is not None)
-    assert final.complete and f"trained on from trial {final.continues}" in text
+    final = next(record for record in found if record.parent_trial is not None)
+    assert final.complete and f"trained on from trial {final.parent_trial}" in text
     assert final.score.epochs_total == 4
     if final.bundle:  # it joined the front
         assert read_bundle(Path(final.bundle)).manifest["facts"]["trial"] == final.number

@@ -16,7 +16,7 @@ from hw_latency_model import LatencyModel, Measurement, MeasurementStore
 from hw_latency_model.kernels.candidate_kernels import CandidateKernels
 from hw_latency_model.local.sampling import covering_order
 from objectives.objective import OBJECTIVES
-from objectives.trial_record import note_afterwards
+from objectives.trial_record import store_later_facts
 from search_spaces import SearchSpace, get_space
 from search_spaces._common.errors import UserError
 from trial_runner.cli import latency_report, measurements
@@ -208,7 +208,7 @@ def test_a_study_shows_its_front_beside_the_model(
             },
         )
     )
-    note_afterwards(study, 0, measurement=sample_measurement(6.0))
+    store_later_facts(study, 0, measurement=sample_measurement(6.0))
     capsys.readouterr()
     assert run_report(study_yaml, "--json") == 0
     member = json.loads(capsys.readouterr().out)["members"][0]

@@ -123,7 +123,7 @@ def test_rungs_compare_all_objectives_and_a_new_start_remembers_them(config: Stu
     driver = start(config)
     good = run_one(driver, 0.6, 0.5)
     found = records_of(config)[good]
-    assert [(epoch, reading.class_iou) for epoch, reading in found.readings] == [(2, (0.6, 0.5))]
+    assert [(epoch, reading.class_iou) for epoch, reading in found.rung_scores] == [(2, (0.6, 0.5))]
     width = float(found.params["width"])
     again = start(config, seed=5)
     assert again._rule._seen[2, None] == {good: (0.6, 0.5, 100.0 * width)}
@@ -155,7 +155,7 @@ def test_a_repeated_proposal_takes_over_all_values(config: StudyConfig):
     study = open_configured(config)
     study.enqueue_trial(study.trials[number].params)
     start(config, seed=3).propose()
-    repeated = next(r for r in records_of(config) if r.reused_from == number)
+    repeated = next(r for r in records_of(config) if r.duplicate_of == number)
     trials = open_configured(config).trials
     assert trials[repeated.number].values == trials[number].values
 

@@ -14,7 +14,7 @@ from hw_latency_model.bundled.load import load_boxed
 from hw_latency_model.kernels.candidate_kernels import CandidateKernels
 from hw_latency_model.kernels.runtimes import runtime_of
 from hw_latency_model.store.measurement_store import MeasurementStore
-from objectives.trial_record import note_afterwards, read_study
+from objectives.trial_record import read_study, store_later_facts
 from search_spaces import get_space
 from search_spaces._common.errors import UserError
 from trial_runner.cli.calibrate import calibrate_here
@@ -80,7 +80,7 @@ def test_a_study_of_two_precisions_takes_each_candidate_through_in_its_own(
         assert record.latency_ms == pytest.approx(model.predict(kernels(record.candidate)).latency_ms)
         bundle = export_trial(export_order(config, paths, record))
         assert json.loads((bundle / "manifest.json").read_text())["precision"]["name"] == record.precision
-        note_afterwards(study, record.number, bundle=str(bundle), export_error=None)
+        store_later_facts(study, record.number, bundle=str(bundle), export_error=None)
         capsys.readouterr()
         assert main(["predict", str(bundle / "model.onnx"), "--precision", str(record.precision), "--json"]) == 0
         told = json.loads(capsys.readouterr().out)

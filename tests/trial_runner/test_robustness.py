@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from objectives.corruptions import corrupt
-from objectives.data import SplitArrays
+from objectives.data import ArraySplit
 from objectives.metrics import ConfusionMatrix
 from trial_runner.config.study import RobustnessSection
 from trial_runner.training.robustness import CorruptionSample
@@ -13,12 +13,12 @@ from trial_runner.training.robustness import CorruptionSample
 SECTION = RobustnessSection(corruptions=["fog", "jpeg"], severity=3, images=20)
 
 
-def split(count: int) -> SplitArrays:
+def split(count: int) -> ArraySplit:
     """Noise, each image with a label of its own height."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, 24, 32, 3)).astype(np.uint8)
     labels = [np.full((48 + index, 64), index % 3, np.uint8) for index in range(count)]
-    return SplitArrays(images, images[..., 0], labels)
+    return ArraySplit(images, images[..., 0], labels)
 
 
 class Watcher:
@@ -27,7 +27,7 @@ class Watcher:
     def __init__(self) -> None:
         self.seen: list[tuple[np.ndarray, int]] = []
 
-    def __call__(self, part: SplitArrays) -> ConfusionMatrix:
+    def __call__(self, part: ArraySplit) -> ConfusionMatrix:
         matrix = ConfusionMatrix(3)
         for image, label in zip(part.images, part.labels, strict=True):
             self.seen.append((image, label.shape[0] - 48))
@@ -54,7 +54,7 @@ def test_a_split_that_comes_in_parts_gives_the_same():
     sample.take(whole.images, whole.labels)
     sample.miou(at_once)
     parts = [
-        SplitArrays(whole.images[a : a + 15], whole.train_labels[a : a + 15], whole.labels[a : a + 15])
+        ArraySplit(whole.images[a : a + 15], whole.train_labels[a : a + 15], whole.labels[a : a + 15])
         for a in range(0, 41, 15)
     ]
     streamed = CorruptionSample(41, SECTION)

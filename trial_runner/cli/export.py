@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; return its exit status. Raises UserError for what the user can put right."""
-    from objectives.trial_record import note_afterwards, read_study
+    from objectives.trial_record import read_study, store_later_facts
     from trial_runner.front.export_job import export_trial
     from trial_runner.front.exporter import export_order
     from trial_runner.front.table import front_records
@@ -47,6 +47,6 @@ def run(arguments: argparse.Namespace) -> int:
         folder = arguments.out / paths.bundle(record.number).name if arguments.out else None
         bundle = export_trial(export_order(config, paths, record, folder))
         if folder is None:
-            note_afterwards(study, record.number, bundle=str(bundle), export_error=None)
+            store_later_facts(study, record.number, bundle=str(bundle), export_error=None)
         say(str(bundle))
     return 0

@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     say(f"study {config.study.name} on {config.device.name}; Ctrl-C stops it, and the same command goes on")
     result = run_study(config, say)
     outcomes = [
-        "trained on" if record.continues is not None and record.complete else record.outcome
+        "trained on" if record.parent_trial is not None and record.complete else record.outcome
         for record in result.records
     ]
     counts = {

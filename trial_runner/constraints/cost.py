@@ -41,7 +41,7 @@ class CostGate:
         self._space, self._num_classes, self._precision = space, num_classes, precision
         self._models = {(model.target, model.precision): model for model in models}
         self._table_of, self._plan_of = gate.table, gate.plan_of
-        self._asked = [item for item in objectives if item.known == "before" and item.name != LATENCY.name]
+        self._asked = [item for item in objectives if item.available == "pre_training" and item.name != LATENCY.name]
         self._arithmetic: dict[str, NetworkCost] = {}
 
     def costs(self, candidate: Candidate) -> dict[str, CostEstimate]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import optuna
 
 from objectives.pareto import pareto_front
-from objectives.trial_record import TrialRecord, estimate_facts, note_afterwards, read_study
+from objectives.trial_record import TrialRecord, estimate_facts, read_study, store_later_facts
 from search_spaces._common.errors import UserError
 from trial_runner.config.load import dump_config
 from trial_runner.config.study import StudyConfig
@@ -104,13 +104,13 @@ class FrontExporter:
                 continue
             error = future.exception()
             if error is None:
-                note_afterwards(self._study, number, bundle=str(future.result()), export_error=None)
+                store_later_facts(self._study, number, bundle=str(future.result()), export_error=None)
             elif isinstance(error, BrokenProcessPool):
                 logger.warning("the helper process died while it exported trial %d; it is exported again", number)
                 self._pool = None
             else:
                 reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
                 logger.warning("trial %d could not be exported: %s", number, reason)
-                note_afterwards(self._study, number, export_error=reason)
+                store_later_facts(self._study, number, export_error=reason)
                 self._failed.add(number)
             del self._open[number]

@@ -20,7 +20,7 @@ from hw_latency_model.local.calibration import subject_of
 from hw_latency_model.local.device import DEVICES
 from hw_latency_model.local.measure import FRONT_SETTINGS
 from hw_latency_model.model.custom import CustomLatencyModel
-from objectives.trial_record import TrialRecord, note_afterwards
+from objectives.trial_record import TrialRecord, store_later_facts
 from search_spaces import get_space
 from search_spaces._common.errors import UserError
 from search_spaces.candidate import Precision
@@ -192,7 +192,7 @@ def _subject(config: StudyConfig, record: TrialRecord) -> str:
 def _note(study: optuna.Study, record: TrialRecord, measurement: Measurement, slowdown: float, say: Say) -> None:
     """Store a measurement with its trial and in its bundle, and print it."""
     assert record.bundle is not None
-    note_afterwards(study, record.number, measurement=measurement)
+    store_later_facts(study, record.number, measurement=measurement)
     add_measurement(Path(record.bundle), measurement.to_dict(kernel_shares=True))
     say(
         f"trial {record.number}: measured {milliseconds(measurement.latency_ms_p50)} ms, "

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dashboards.text import inside_interval, milliseconds, miou
-from objectives.objective import LATENCY, OBJECTIVES, Objective, beside_the_usual, budget_texts
+from objectives.objective import LATENCY, OBJECTIVES, Objective, budget_texts, extra_objectives
 from objectives.pareto import pareto_front
 from objectives.trial_record import TrialRecord, estimate_facts
 from search_spaces._common.files import atomic_path
@@ -70,7 +70,7 @@ def print_front(
         console.print(f"No finished trial within {within} yet: the front is empty.")
         return
     table = Table(title=f"Pareto front within {within}", title_justify="left")
-    others = beside_the_usual(objectives)
+    others = extra_objectives(objectives)
     several = any(record.precision not in ("fp32", None) for record in records)
     precision = ["precision", "float mIoU"] if several else []
     columns = ["trial", "network", "input", "prune", *precision, "mIoU", *(item.label for item in others)]
@@ -100,7 +100,7 @@ def print_front(
 def write_csv(records: Sequence[TrialRecord], path: Path, objectives: Sequence[Objective] = OBJECTIVES) -> None:
     """The same rows as a spreadsheet, with a column for each parameter and each objective beside mIoU and latency."""
     found = front_rows(records, objectives)
-    others = [item.name for item in beside_the_usual(objectives)]
+    others = [item.name for item in extra_objectives(objectives)]
     rows = [{**{name: row["objectives"][name] for name in others}, **row} for row in found]
     keys = ["trial", *(key for key in (rows[0] if rows else {}) if key not in ("trial", "params", "objectives"))]
     params = sorted({name for row in rows for name in row["params"]} - set(keys))

@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import TrialState
 
 from objectives import trial_record as tr
-from objectives.objective import LATENCY, budget_texts, rung_values
+from objectives.objective import LATENCY, budget_texts, intermediate_values
 from objectives.trial_record import Outcome, TrialRecord
 from search_spaces import SearchSpace
 from search_spaces._common.errors import UserError
@@ -100,8 +100,8 @@ class StudyDriver:
                 return self._spec(number)
             self._writer.write(number, tr.CANDIDATE, candidate.to_dict())
             self._choose_teacher(number, candidate)
-            if stored.continues is not None:
-                self._take_over_estimate(number, stored.continues)
+            if stored.parent_trial is not None:
+                self._take_over_estimate(number, stored.parent_trial)
                 return self._spec(number)
             if self._reuse(number, candidate) or self._refuse(number, candidate):
                 continue
@@ -118,7 +118,7 @@ class StudyDriver:
             trial.state == TrialState.RUNNING
             or trial.user_attrs.get(tr.OUTCOME) in (Outcome.FINISHED, Outcome.STOPPED, Outcome.FAILED)
             for trial in trials
-            if tr.CONTINUES not in trial.user_attrs
+            if tr.PARENT_TRIAL not in trial.user_attrs
         )
         self.ended = self._budget.spent(counted)
         return self.ended is not None
@@ -132,7 +132,7 @@ class StudyDriver:
         epochs = epochs_that_fit(base, final, self._budget.left_s)
         if epochs < LEAST_EPOCHS:
             return False
-        attrs = {tr.CONTINUES: base.number, tr.CONTINUES_EPOCHS: epochs}
+        attrs = {tr.PARENT_TRIAL: base.number, tr.PARENT_EPOCHS: epochs}
         self._study.enqueue_trial(dict(base.candidate.params), user_attrs=attrs)
         return True
 
@@ -185,7 +185,7 @@ class StudyDriver:
         # A candidate found infeasible before is checked against the budget of this start.
         if known is None or known.outcome in (Outcome.FAILED, Outcome.INFEASIBLE):
             return False
-        self._writer.write(number, tr.REUSED_FROM, known.number)
+        self._writer.write(number, tr.DUPLICATE_OF, known.number)
         if known.estimate is not None:
             self._writer.write(number, tr.ESTIMATE, known.estimate.to_dict())
         if known.costs:
@@ -206,7 +206,7 @@ class StudyDriver:
         """Note a reading, and all earlier ones that have not arrived; True when the trial is to be stopped."""
         self._last[number] = progress
         self._writer.add_to_curve(number, progress.curve)
-        if progress.score.final or self._writer.record(number).continues is not None:
+        if progress.score.final or self._writer.record(number).parent_trial is not None:
             return False
         reason = self._stop_at_rung(number, progress) if self._rule.is_rung(progress.epoch) else None
         if reason is None and self._budget.search_left_s < 0:
@@ -218,9 +218,9 @@ class StudyDriver:
     def _stop_at_rung(self, number: int, progress: Progress) -> str | None:
         """Note what was read, for later starts, and ask the rule."""
         record = self._writer.record(number)
-        readings = dict(record.readings) | {progress.epoch: progress.score}
-        self._writer.write(number, tr.READINGS, [score.to_dict() for _, score in sorted(readings.items())])
-        values = rung_values(self._objectives, replace(record, score=progress.score))
+        readings = dict(record.rung_scores) | {progress.epoch: progress.score}
+        self._writer.write(number, tr.RUNG_SCORES, [score.to_dict() for _, score in sorted(readings.items())])
+        values = intermediate_values(self._objectives, replace(record, score=progress.score))
         precision = record.candidate.precision if record.candidate else None
         return self._rule.stop(number, progress.epoch, values, precision)
 
@@ -270,7 +270,7 @@ class StudyDriver:
         self._on_finished(record)
 
     def _nothing_fits(self) -> UserError:
-        others = budget_texts([o for o in self._objectives if o.known == "before" and o.name != LATENCY.name])
+        others = budget_texts([o for o in self._objectives if o.available == "pre_training" and o.name != LATENCY.name])
         return UserError(
             f"{_FREE_PROPOSALS} proposals in a row were refused or had been tried before: hardly a network of this space keeps "
             f"{' and '.join([f'{self._gate.budget_ms:g} ms', *others])}. Raise device.latency_budget_ms"
@@ -283,4 +283,4 @@ class StudyDriver:
 
 def _searched(record: TrialRecord) -> bool:
     """Whether a trial's result is that of a proposal trained from the start, by itself."""
-    return record.reused_from is None and record.continues is None
+    return record.duplicate_of is None and record.parent_trial is None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from objectives.objective import OBJECTIVES, Objective, rung_values
+from objectives.objective import OBJECTIVES, Objective, intermediate_values
 from objectives.pareto import non_dominated_rank
 from objectives.trial_record import TrialRecord
 from trial_runner.config.study import EarlyStoppingSection
@@ -38,13 +38,13 @@ class RankRule:
     def recall(self, records: Iterable[TrialRecord]) -> None:
         """Fill the rungs with what a study already knows, as after a restart."""
         for record in records:
-            if record.latency_ms is None or record.reused_from is not None or record.continues is not None:
+            if record.latency_ms is None or record.duplicate_of is not None or record.parent_trial is not None:
                 continue
             for rung in self._rungs:
                 then = record.at(rung)
                 if then is not None:
                     precision = record.candidate.precision if record.candidate else None
-                    self._enter(record.number, rung, rung_values(self._objectives, then), precision)
+                    self._enter(record.number, rung, intermediate_values(self._objectives, then), precision)
 
     def stop(self, number: int, epoch: int, values: Sequence[float], precision: str | None = None) -> str | None:
         """Enter a reading; the reason to stop the trial there, or None to go on. Asking twice gives the same rung entry.

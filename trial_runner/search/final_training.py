@@ -25,16 +25,18 @@ def next_to_continue(
     """The finished trial to train on next, or None when enough are: first the most accurate member of the search's front,
     then whoever adds most to its hypervolume. Who breaks a budget by what was predicted before training is left out."""
     continued = {
-        record.continues for record in records if record.continues is not None and record.outcome != Outcome.FAILED
+        record.parent_trial
+        for record in records
+        if record.parent_trial is not None and record.outcome != Outcome.FAILED
     }
     if len(continued) >= config.members:
         return None
-    limited = [item for item in objectives if item.known == "before"]
+    limited = [item for item in objectives if item.available == "pre_training"]
     searched = [
         r
         for r in records
         if r.complete
-        and r.continues is None
+        and r.parent_trial is None
         and (r.latency_ms or 0.0) <= budget_ms
         and all(item.violation(item.value(r)) <= 0 for item in limited)
     ]
@@ -69,8 +71,8 @@ def spec_of(config: StudyConfig, paths: StudyPaths, record: TrialRecord) -> Tria
     if record.candidate is None:
         raise ValueError(f"trial {record.number} has no candidate")
     continues = None
-    if record.continues is not None and record.continues_epochs is not None:
-        continues = Continuation(record.continues, paths.trial(record.continues), record.continues_epochs)
+    if record.parent_trial is not None and record.parent_epochs is not None:
+        continues = Continuation(record.parent_trial, paths.trial(record.parent_trial), record.parent_epochs)
     teacher = None
     if record.teacher is not None:
         teacher = StudyTeacher(record.teacher.number, paths.trial(record.teacher.number), record.teacher.candidate)

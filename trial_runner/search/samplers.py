@@ -12,7 +12,7 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from objectives.optuna_private import study_view
-from objectives.trial_record import CONTINUES
+from objectives.trial_record import PARENT_TRIAL
 from search_spaces._common.errors import UserError
 from search_spaces._common.references import check_arguments, parameters_of, resolve_callable
 from trial_runner.config.study import HUB, SAMPLERS, SearchSection
@@ -29,7 +29,7 @@ def without_curves(study: optuna.Study) -> optuna.Study:
         return [
             _without_curve(trial) if trial.state == TrialState.PRUNED else trial
             for trial in trials
-            if CONTINUES not in trial.user_attrs
+            if PARENT_TRIAL not in trial.user_attrs
         ]
 
     return study_view(study, shown)

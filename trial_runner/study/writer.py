@@ -38,7 +38,7 @@ class StudyWriter:
 
     def record(self, number: int) -> TrialRecord:
         """The trial as it stands now, without what is learnt after its end."""
-        return tr.read_trial(self._storage.trial(self._ids[number]), {})
+        return tr.read_record(self._storage.trial(self._ids[number]), {})
 
     def write(self, number: int, key: str, value: Any) -> None:
         self._storage.set_user_attr(self._ids[number], key, value)
@@ -60,7 +60,7 @@ class StudyWriter:
         for objective in self._objectives:
             if objective.budget is None or objective.name == LATENCY.name:
                 continue
-            told = objective.known == "before" or (record.score is not None and record.score.final)
+            told = objective.available == "pre_training" or (record.score is not None and record.score.final)
             value = objective.value(record) if told else math.nan
             violations.append(0.0 if math.isnan(value) else objective.violation(value))
         tr.set_constraints(self._study, self._ids[number], violations)
@@ -99,7 +99,7 @@ class StudyWriter:
         """End or hand back (WAITING) every trial that the study holds for running: no other start works on one."""
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             outcome = trial.user_attrs.get(tr.OUTCOME)
-            record = tr.read_trial(trial, {})
+            record = tr.read_record(trial, {})
             if outcome == Outcome.FINISHED and self.unread(record) is None:
                 self._storage.set_state(trial_id(trial), TrialState.COMPLETE, self.values(record))
             elif outcome in (Outcome.INFEASIBLE, Outcome.STOPPED):

@@ -12,7 +12,7 @@ from torch import nn
 
 from objectives.cost import deployed_cost
 from objectives.custom_metric import Pairs, SplitPredictions
-from objectives.data import SplitArrays
+from objectives.data import ArraySplit
 from objectives.split_scores import SplitScores
 from objectives.trial_score import TrialScore
 from search_spaces import SearchSpace
@@ -32,7 +32,7 @@ class Reader:
         self,
         spec: TrialSpec,
         space: SearchSpace,
-        val: SplitArrays,
+        val: ArraySplit,
         *,
         num_classes: int,
         ignore_index: int,
@@ -101,7 +101,7 @@ class Reader:
         sample.take(self._val.images, self._val.labels)
         return sample.miou(lambda part: self._scores(net, part).matrix)
 
-    def _scores(self, net: nn.Module, split: SplitArrays) -> SplitScores:
+    def _scores(self, net: nn.Module, split: ArraySplit) -> SplitScores:
         """Of all processes together."""
         rank, size = self._world.rank, self._world.size
         images, labels = split.images[rank::size], split.labels[rank::size]

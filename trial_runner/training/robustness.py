@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from objectives.corruptions import corrupt
-from objectives.data import SplitArrays
+from objectives.data import ArraySplit
 from objectives.metrics import ConfusionMatrix
 from objectives.objective import ROBUST
 from trial_runner.config.study import RobustnessSection, StudyConfig
@@ -41,7 +41,7 @@ class CorruptionSample:
                 at = number - first  # copies: a view would keep all the images that came with it
                 self._taken[number] = np.array(images[at]), np.array(labels[at])
 
-    def watching(self, parts: Iterable[SplitArrays]) -> Iterator[SplitArrays]:
+    def watching(self, parts: Iterable[ArraySplit]) -> Iterator[ArraySplit]:
         """The parts of the whole split, in order, as they pass; the wanted images are kept."""
         first = 0
         for part in parts:
@@ -49,11 +49,11 @@ class CorruptionSample:
             first += len(part)
             yield part
 
-    def miou(self, confusion: Callable[[SplitArrays], ConfusionMatrix]) -> dict[str, float]:
+    def miou(self, confusion: Callable[[ArraySplit], ConfusionMatrix]) -> dict[str, float]:
         """mIoU by corruption, where ``confusion`` runs the network on some images and compares."""
         return {name: self._matrix(name, confusion).miou() for name in self._section.corruptions}
 
-    def _matrix(self, name: str, confusion: Callable[[SplitArrays], ConfusionMatrix]) -> ConfusionMatrix:
+    def _matrix(self, name: str, confusion: Callable[[ArraySplit], ConfusionMatrix]) -> ConfusionMatrix:
         numbers = sorted(self._taken)
         matrices = [
             confusion(self._part(name, numbers[at : at + _TOGETHER])) for at in range(0, len(numbers), _TOGETHER)
@@ -62,7 +62,7 @@ class CorruptionSample:
             matrices[0].merge(matrix)
         return matrices[0]
 
-    def _part(self, name: str, numbers: Sequence[int]) -> SplitArrays:
+    def _part(self, name: str, numbers: Sequence[int]) -> ArraySplit:
         severity = self._section.severity
         images = np.stack([corrupt(self._taken[number][0], name, severity, seed=number) for number in numbers])
-        return SplitArrays(images, images[:0, :, :, 0], [self._taken[number][1] for number in numbers])
+        return ArraySplit(images, images[:0, :, :, 0], [self._taken[number][1] for number in numbers])

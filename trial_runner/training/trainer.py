@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from objectives.data import SplitArrays
+from objectives.data import ArraySplit
 from objectives.trial_score import TrialScore
 from search_spaces import SearchSpace
 from search_spaces.networks.segmentation_net import upsample_logits
@@ -48,8 +48,8 @@ class Trainer:
         self,
         spec: TrialSpec,
         space: SearchSpace,
-        train: SplitArrays,
-        val: SplitArrays,
+        train: ArraySplit,
+        val: ArraySplit,
         *,
         num_classes: int,
         ignore_index: int,

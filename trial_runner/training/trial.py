@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from objectives.data import DatasetInfo, SegmentationData, SplitArrays, load_arrays, open_dataset
+from objectives.data import ArraySplit, DatasetInfo, SegmentationData, load_arrays, open_dataset
 from search_spaces import get_space
 from trial_runner.config.study import DataSection
 from trial_runner.training.checkpoint import load_checkpoint, save_checkpoint
@@ -35,7 +35,7 @@ def torch_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def load_splits(spec: TrialSpec, hw: tuple[int, int]) -> tuple[DatasetInfo, SplitArrays, SplitArrays]:
+def load_splits(spec: TrialSpec, hw: tuple[int, int]) -> tuple[DatasetInfo, ArraySplit, ArraySplit]:
     seed = spec.config.study.seed
     train, val = (open_split(spec.config.data, split, seed) for split in ("train", "val"))
     train_arrays = load_arrays(train, hw, cache_dir=spec.cache_dir, with_labels=False)
