@@ -106,7 +106,7 @@ def test_a_study_of_own_parts_runs_and_every_part_counts(own_study: Path):
     assert open_configured(config).metric_names == ["val_miou", "latency_ms", reference]
     for record in done:
         assert record.candidate is not None and record.candidate.space == "Space"
-        assert record.latency_ms is not None and record.latency_low_ms == pytest.approx(0.8 * record.latency_ms)
+        assert record.latency_ms is not None and record.estimate.low_ms == pytest.approx(0.8 * record.latency_ms)
         assert record.bundle is None or (Path(record.bundle) / "model.onnx").is_file()
     assert result.front and all(record.bundle and record.measured_ms for record in result.front)
     assert result.report.is_file() and "error rate" in result.report.read_text()
