@@ -24,9 +24,7 @@ from optuna_dashboard import save_plotly_graph_object, wsgi
 from optuna_dashboard._note import get_note_from_system_attrs, save_note_with_version
 
 from dashboards import notes
-from dashboards.figures import curves as curve_figures
-from dashboards.figures import front as figures
-from dashboards.figures import latency as latency_figures
+from dashboards.figures import curves as curve_figures, front as figures, latency as latency_figures
 from objectives.optuna_private import StudyStorage, storage_of, study_id
 from objectives.pareto import ParetoFront
 from objectives.trial_record import TrialRecord

@@ -2,59 +2,34 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from search_spaces._common.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from objectives.cost import count_macs, count_params
-    from objectives.hypervolume import hypervolume, hypervolume_2d
-    from objectives.metrics import ClassReport, ConfusionMatrix
-    from objectives.objective import METRICS, Objective, get_objective
-    from objectives.pareto import ParetoFront, non_dominated_rank, pareto_front, reference_point
-    from objectives.trial_record import TrialRecord, read_study
-    from objectives.trial_score import TrialScore
+    from objectives.cost import count_macs as count_macs, count_params as count_params
+    from objectives.hypervolume import hypervolume_2d as hypervolume_2d
+    from objectives.metrics import ClassReport as ClassReport, ConfusionMatrix as ConfusionMatrix
+    from objectives.objective import METRICS as METRICS, Objective as Objective, get_objective as get_objective
+    from objectives.pareto import (
+        ParetoFront as ParetoFront,
+        non_dominated_rank as non_dominated_rank,
+        pareto_front as pareto_front,
+        reference_point as reference_point,
+    )
+    from objectives.trial_record import TrialRecord as TrialRecord, read_study as read_study
+    from objectives.trial_score import TrialScore as TrialScore
 
-__all__ = [
-    "METRICS",
-    "ClassReport",
-    "ConfusionMatrix",
-    "Objective",
-    "ParetoFront",
-    "TrialRecord",
-    "TrialScore",
-    "count_macs",
-    "count_params",
-    "get_objective",
-    "hypervolume",
-    "hypervolume_2d",
-    "non_dominated_rank",
-    "pareto_front",
-    "read_study",
-    "reference_point",
-]
-
-# Looked up on first use: `import objectives.data` must not pay for optuna, nor `import objectives.pareto` for torch.
-_HOME = {
-    "METRICS": "objective",
-    "ClassReport": "metrics",
-    "ConfusionMatrix": "metrics",
-    "Objective": "objective",
-    "ParetoFront": "pareto",
-    "TrialRecord": "trial_record",
-    "TrialScore": "trial_score",
-    "count_macs": "cost",
-    "count_params": "cost",
-    "get_objective": "objective",
-    "hypervolume": "hypervolume",
-    "hypervolume_2d": "hypervolume",
-    "non_dominated_rank": "pareto",
-    "pareto_front": "pareto",
-    "read_study": "trial_record",
-    "reference_point": "pareto",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"objectives.{_HOME[name]}"), name)
+# `import objectives.data` must not import optuna, nor `import objectives.pareto` torch.
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "cost": ("count_macs", "count_params"),
+        "hypervolume": ("hypervolume_2d",),
+        "metrics": ("ClassReport", "ConfusionMatrix"),
+        "objective": ("METRICS", "Objective", "get_objective"),
+        "pareto": ("ParetoFront", "non_dominated_rank", "pareto_front", "reference_point"),
+        "trial_record": ("TrialRecord", "read_study"),
+        "trial_score": ("TrialScore",),
+    },
+)

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from objectives.hypervolume import exclusive_hypervolume, hypervolume
-from objectives.hypervolume import hypervolume_2d as hypervolume_2d
-from objectives.objective import LATENCY as LATENCY
-from objectives.objective import MEASURED_LATENCY as MEASURED_LATENCY
-from objectives.objective import MIOU as MIOU
-from objectives.objective import OBJECTIVES, Objective
+from objectives.hypervolume import exclusive_hypervolume, hypervolume, hypervolume_2d as hypervolume_2d
+from objectives.objective import (
+    LATENCY as LATENCY,
+    MEASURED_LATENCY as MEASURED_LATENCY,
+    MIOU as MIOU,
+    OBJECTIVES,
+    Objective,
+)
 from objectives.trial_record import TrialRecord
 
 FloatArray = npt.NDArray[np.float64]

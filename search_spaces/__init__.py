@@ -5,36 +5,27 @@ Names that need torch are imported on first use, so that ``import search_spaces`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from search_spaces._common.errors import UserError
-from search_spaces.candidate import Candidate, ParamValue
-from search_spaces.registry import SPACES, get_space
-from search_spaces.space import SearchSpace
-from search_spaces.spaces.custom import NetworkSpace
+from search_spaces._common.errors import UserError as UserError
+from search_spaces._common.lazy import lazy_exports
+from search_spaces.candidate import Candidate as Candidate, ParamValue as ParamValue
+from search_spaces.registry import SPACES as SPACES, get_space as get_space
+from search_spaces.space import SearchSpace as SearchSpace
+from search_spaces.spaces.custom import NetworkSpace as NetworkSpace
 
 if TYPE_CHECKING:
-    from search_spaces.networks.segmentation_net import SegmentationNet, reparameterize, upsample_logits
+    from search_spaces.networks.segmentation_net import (
+        SegmentationNet as SegmentationNet,
+        reparameterize as reparameterize,
+        upsample_logits as upsample_logits,
+    )
 
-__all__ = [
-    "SPACES",
-    "Candidate",
-    "NetworkSpace",
-    "ParamValue",
-    "SearchSpace",
-    "SegmentationNet",
-    "UserError",
-    "get_space",
-    "reparameterize",
-    "upsample_logits",
-]
-
-_FROM_NETWORKS = ("SegmentationNet", "reparameterize", "upsample_logits")
-
-
-def __getattr__(name: str) -> Any:
-    if name in _FROM_NETWORKS:
-        from search_spaces.networks import segmentation_net as networks
-
-        return getattr(networks, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# Names that need torch are imported on first use.
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "networks.segmentation_net": ("SegmentationNet", "reparameterize", "upsample_logits"),
+    },
+    eager=("Candidate", "NetworkSpace", "ParamValue", "SPACES", "SearchSpace", "UserError", "get_space"),
+)

@@ -10,8 +10,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from dashboards import tables, text
-from dashboards.figures import front as figures
-from dashboards.figures import objectives as objective_figures
+from dashboards.figures import front as figures, objectives as objective_figures
 from dashboards.page import figure_box
 from dashboards.picture import front_svg
 from dashboards.study_report import trial_tables

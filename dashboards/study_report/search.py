@@ -11,9 +11,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from dashboards import tables, text
-from dashboards.figures import choices as choice_figures
-from dashboards.figures import curves as curve_figures
-from dashboards.figures import latency as latency_figures
+from dashboards.figures import choices as choice_figures, curves as curve_figures, latency as latency_figures
 from dashboards.page import figure_box
 from dashboards.study_report import trial_tables
 from dashboards.study_report.model_facts import model_facts

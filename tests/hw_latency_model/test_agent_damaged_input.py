@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 from agent_recordings import FILES, PARSERS, numbers_in, read
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from hw_latency_model.agent.results import decode_line
 

@@ -7,8 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from hw_latency_model.agent.errors import StopEarly
 from hw_latency_model.agent.results import ResultsFile, decode_line, encode_line, read_results

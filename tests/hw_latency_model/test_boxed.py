@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks.latency_published import main as published_main
-from benchmarks.latency_published import run, summary
+from benchmarks.latency_published import main as published_main, run, summary
 from benchmarks.nano_prior.networks import build_network
 from benchmarks.nano_prior.published import PublishedRow
 from hw_latency_model.bundled.load import FOLDER, boxed_names, calibrated_or_boxed, held_out_models, load_boxed

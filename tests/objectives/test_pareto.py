@@ -8,8 +8,7 @@ import math
 import numpy as np
 import optuna
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 from optuna._hypervolume import compute_hypervolume
 from optuna.trial import TrialState

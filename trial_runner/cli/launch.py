@@ -20,8 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; return its exit status. Raises UserError for what the user can put right."""
     from trial_runner.front.table import print_front
-    from trial_runner.launch import launch as run_study
-    from trial_runner.launch import quiet_libraries
+    from trial_runner.launch import launch as run_study, quiet_libraries
 
     config = study_config(arguments)
     quiet_libraries()

@@ -24,8 +24,8 @@ from unittest import mock
 ARCHIVE = str(Path(sys.argv[1]).resolve())
 sys.path.insert(0, ARCHIVE)
 
-from paretoseg_agent import __main__ as command_line  # noqa: E402
 from paretoseg_agent import (  # noqa: E402
+    __main__ as command_line,
     child,
     clocks,
     console,
@@ -47,8 +47,15 @@ from paretoseg_agent import (  # noqa: E402
     trtexec,
     watch,
 )
-from paretoseg_agent.backends import BACKENDS, base, cuda_runtime, onnxruntime, tensorrt, torch  # noqa: E402
-from paretoseg_agent.backends import trtexec as trtexec_backend  # noqa: E402
+from paretoseg_agent.backends import (  # noqa: E402
+    BACKENDS,
+    base,
+    cuda_runtime,
+    onnxruntime,
+    tensorrt,
+    torch,
+    trtexec as trtexec_backend,
+)
 
 GPU = "/sys/devices/57000000.gpu/devfreq/57000000.gpu"
 RAIL = "/sys/bus/i2c/drivers/ina3221x/6-0040/iio:device0"
