@@ -1,4 +1,4 @@
-"""Pretrained encoder weights, from timm's hub or from files, and their best filters for encoders of smaller width."""
+"""Pretrained encoder weights from timm's hub or files, sliced for encoders of smaller width."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def load_pretrained(
     *,
     depth: float = 1.0,
 ) -> str:
-    """Replace the random weights of ``net``'s encoder by pretrained ones; what was done, in words, for the record.
+    """Replace the random weights of ``net``'s encoder by pretrained ones; returns a description of them.
 
-    An encoder of width 1 gets them as they are. A thinner one gets, layer by layer, the filters of the wide one with the
-    largest L1 norm (as many as it has), with the inputs that belong to them. One of another depth gets the first blocks of each
-    stage; blocks beyond those stay random. The decoder keeps its random weights.
+    An encoder of width 1 gets them unchanged; a thinner one gets the filters with the largest L1 norm of each layer, with the
+    corresponding inputs. One of another depth gets the first blocks of each stage; further blocks stay random, as does the
+    decoder.
 
     Args:
-        net: as built, not yet pruned.
-        family, width, indices, depth: what its encoder is, see ``networks.encoders.build_encoder``.
-        source: ``hub`` (timm's), a file with a state dict (of timm's or torchvision's naming), or a folder of such files,
-            in which the one that is named after the family's timm variant, or else the only one that fits, is taken.
+        net: unpruned.
+        family, width, indices, depth: arguments of its encoder, see ``networks.encoders.build_encoder``.
+        source: ``hub`` (timm's), a file with a state dict (with timm's or torchvision's names), or a folder of such files,
+            in which the one named after the family's timm variant, or else the first that fits, is used.
 
     Raises:
-        UserError: the hub cannot be reached, a file is missing, damaged, or fits no encoder of this space.
+        UserError: the hub cannot be reached, or a file is missing, damaged, or fits no encoder of this space.
     """
     if source == NONE:
         return "random"
@@ -79,7 +79,7 @@ def load_pretrained(
 
 
 def check_source(source: str) -> None:
-    """Refuse a source that cannot be used for any network: UserError when it is no keyword, file or folder."""
+    """Raise UserError for a source that is neither a keyword nor a readable file or folder of weights."""
     if source in (HUB, NONE):
         return
     path = Path(source)
@@ -94,10 +94,10 @@ def check_source(source: str) -> None:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a ``.pth``, ``.pt``, ``.bin`` or ``.safetensors`` file, in order; no code in it is run.
+    """Read the tensors of a ``.pth``, ``.pt``, ``.bin`` or ``.safetensors`` file, in order, without executing code in it.
 
     Raises:
-        UserError: it cannot be read so.
+        UserError: it cannot be read.
     """
     try:
         if path.suffix == ".safetensors":
@@ -133,10 +133,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def slice_encoder(wide: nn.Module, thin: nn.Module) -> dict[str, Tensor] | None:
-    """State dict for ``thin`` out of the strongest channels of ``wide``; None where the two are not built alike.
+    """Make a state dict for ``thin`` from the most important channels of ``wide``; None if their structures differ.
 
-    ``wide`` is changed. Channels that are coupled (by additions, depthwise convolutions) are chosen together, by the same
-    importance as in pruning.
+    ``wide`` is changed. Coupled channels (by additions, depthwise convolutions) are selected together, by the same scores as
+    in pruning.
     """
     targets = dict(thin.named_modules())
     modules = dict(wide.named_modules())
@@ -179,13 +179,13 @@ def _files(folder: Path) -> list[Path]:
 
 def _donor(family: FamilySpec, indices: tuple[int, ...], *, depth: float = 1.0) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)  # of blocks that no weights are given for
+        torch.default_generator.manual_seed(0)  # for blocks without given weights
         encoder: nn.Module = build_encoder(family, 1.0, indices, depth=depth)
     return encoder
 
 
 def _shared(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """``expected`` with the values of ``given`` wherever name and shape agree."""
+    """``expected`` with the values of ``given`` for equal names and shapes."""
     return {
         name: given[name] if name in given and given[name].shape == value.shape else value
         for name, value in expected.items()
@@ -193,7 +193,7 @@ def _shared(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict
 
 
 def _find(source: Path, family: FamilySpec, indices: tuple[int, ...]) -> tuple[Path, dict[str, Tensor]] | None:
-    """The file of ``family``: a file that is given must fit some family, in a folder each is tried, the namesake first."""
+    """Find the weights of ``family``: a file must fit some family; the files of a folder are tried, the family's namesake first."""
     check_source(str(source))
     expected = _donor(family, indices).state_dict()
     files = [source] if source.is_file() else _files(source)
@@ -211,8 +211,9 @@ def _find(source: Path, family: FamilySpec, indices: tuple[int, ...]) -> tuple[P
 
 
 def _fit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """``given`` under the names of ``expected``: by name where all are there, else in order, as two implementations of one
-    network list the same tensors in the same order. What comes after the encoder (the classifier) is left over."""
+    """Match ``given`` to the names of ``expected``: by name, or else in order, which implementations of one network share.
+
+    Tensors after the encoder (the classifier) are ignored. None if the shapes do not match."""
     if all(name in given and given[name].shape == value.shape for name, value in expected.items()):
         return {name: given[name] for name in expected}
     wanted = [(name, value) for name, value in expected.items() if not name.endswith("num_batches_tracked")]

@@ -1,1 +1,1 @@
-"""Building blocks of the networks: backbones, decoders, layers, pretrained weights."""
+"""Networks: encoders, decoders, layers, published networks."""

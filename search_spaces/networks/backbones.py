@@ -1,10 +1,10 @@
-"""Encoder families as data. Adding one is adding an entry.
+"""Encoder families as data; a new family is a new entry.
 
-All are plain convolutional timm encoders that TensorRT 8.2 runs (opset 13; hard-swish is decomposed on export) and
-for which removing channels is exact: the pruned network computes what the dense one does with those channels zeroed.
-GhostNet and RepGhost are left out: their halves make channel counts that are no multiples of 8, and in GhostNet a
-concatenation couples channels in pairs, so that the pruned shape would depend on the weights. SEMNASNet and
-EfficientNet-B0 squeeze to channel counts that are no multiples of 8 either.
+All are convolutional timm encoders that TensorRT 8.2 supports (opset 13; hard-swish is decomposed on export) and
+for which channel removal is exact: the pruned network computes the same as the dense one with those channels zeroed.
+GhostNet and RepGhost are excluded: half of a layer is rarely a multiple of 8 channels, and GhostNet's concatenations
+couple channels in pairs, so that the pruned shape would depend on the weights. SEMNASNet and EfficientNet-B0 squeeze
+to channel counts that are not multiples of 8 either.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from typing import Any
 
 @dataclass(frozen=True)
 class FamilySpec:
-    """How timm is asked for one family at any width.
+    """Arguments with which timm builds one encoder family at any width and depth.
 
     Attributes:
-        name: what a study calls it.
-        factory: ``"module:function"``, called with ``variant`` and keywords. Most generators of timm take the width
-            that ``timm.create_model`` does not let through.
-        variant: timm's own name at width 1.
-        width_keyword: keyword that takes the width multiplier itself, where there is one.
-        scaled_channels: keywords that take channel counts: their values at width 1.
-        unrounded_channels: keywords that take channel counts which timm multiplies by the width without rounding: their
-            values at width 1. They are passed such that the product is a multiple of 8.
-        keywords_when_scaled: further keywords at every width but 1, where timm's own network (and its weights) must
-            come out unchanged.
-        depth_keyword: keyword that takes the depth multiplier itself, where there is one.
-        scaled_layers: blocks of each stage at depth 1, where the keyword ``layers`` takes them.
-        dilates: whether timm can keep its last stages at a smaller stride, by dilation.
-        by_default: whether a study that names no families tries it.
+        name: its name in a study's YAML.
+        factory: ``"module:function"``, called with ``variant`` and keywords. Most of timm's generators accept a width
+            multiplier that ``timm.create_model`` does not pass on.
+        variant: timm's model name at width 1.
+        width_keyword: keyword of the width multiplier, or None.
+        scaled_channels: keywords of channel counts, with their values at width 1.
+        unrounded_channels: keywords of channel counts that timm multiplies by the width without rounding, with their
+            values at width 1; passed such that the product is a multiple of 8.
+        keywords_when_scaled: further keywords at widths other than 1; at width 1 the network must be timm's own, so
+            that its weights fit.
+        depth_keyword: keyword of the depth multiplier, or None.
+        scaled_layers: blocks per stage at depth 1, if the factory has a keyword ``layers``.
+        dilates: True if timm supports smaller output strides by dilation.
+        by_default: True if it is searched by studies that name no families.
     """
 
     name: str
@@ -49,14 +49,14 @@ class FamilySpec:
 
     @property
     def has_depth(self) -> bool:
-        """Whether it comes in other depths than its own."""
+        """True if the family supports a depth multiplier."""
         return self.depth_keyword is not None or bool(self.scaled_layers)
 
     def factory_keywords(self, width: float, depth: float = 1.0) -> dict[str, Any]:
-        """Keywords for ``factory`` at ``width`` and ``depth``; channel counts are multiples of 8, each stage keeps a block.
+        """Keywords for ``factory`` at ``width`` and ``depth``; channel counts are multiples of 8, each stage has at least one block.
 
         Raises:
-            ValueError: the family has no other depth than its own.
+            ValueError: the family has no depth multiplier.
         """
         keywords: dict[str, Any] = {}
         for keyword, channels in self.scaled_channels.items():
@@ -81,7 +81,7 @@ class FamilySpec:
 
 
 def scale_channels(channels: int, width: float, *, multiple: int = 8, minimum: int = 8) -> int:
-    """``channels * width`` rounded to the nearest ``multiple``, halves upwards, never below ``minimum``."""
+    """Round ``channels * width`` to the nearest ``multiple``, halves upwards, at least ``minimum``."""
     return max(minimum, int(channels * width / multiple + 0.5) * multiple)
 
 
@@ -183,12 +183,12 @@ _SPECS = (
         },
         dilates=False,
     ),
-    # Encoders of the original project's baseline, DeepLabV3; larger than what a study for a small device starts with.
+    # Encoders of the original project's baseline, DeepLabV3; too large for the default of a study for small devices.
     FamilySpec(
         "resnet18",
         "timm:create_model",
         "resnet18",
-        scaled_channels={"channels": (64, 128, 256, 512)},  # its stem has 64 at every width
+        scaled_channels={"channels": (64, 128, 256, 512)},  # the stem has 64 channels at every width
         scaled_layers=(2, 2, 2, 2),
         by_default=False,
     ),
@@ -196,7 +196,7 @@ _SPECS = (
         "resnet101",
         "timm:create_model",
         "resnet101",
-        scaled_channels={"channels": (64, 128, 256, 512)},  # its stem has 64 at every width
+        scaled_channels={"channels": (64, 128, 256, 512)},  # the stem has 64 channels at every width
         scaled_layers=(3, 4, 23, 3),
         by_default=False,
     ),

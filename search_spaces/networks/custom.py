@@ -1,4 +1,4 @@
-"""Networks of the user's own in the form that training, pruning, export and prediction expect."""
+"""Wrapper that gives custom networks the interface of `SegmentationNet`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from search_spaces.networks.segmentation_net import SegmentationNet
 
 
 class CustomNet(SegmentationNet):
-    """A module of the user's as encoder; the decoder only picks the logits out of what it returns."""
+    """Custom module as encoder; the decoder only selects the logits from its output."""
 
     @property
     def classifiers(self) -> tuple[nn.Conv2d, ...]:
-        """The network's own ``classifiers``, else every convolution with one output for each class."""
+        """The module's attribute ``classifiers``, else every convolution with one output per class."""
         given = getattr(self.encoder, "classifiers", None)
         if given is not None:
             return tuple(given)
@@ -33,23 +33,23 @@ class CustomNet(SegmentationNet):
 
 
 class _Logits(nn.Module):
-    """The logits of a tensor, or of a dict that holds them under ``out``."""
+    """Select the logits: the tensor itself, or entry ``out`` of a dict."""
 
     def forward(self, output: Tensor | Mapping[str, Tensor]) -> Tensor:
         return output["out"] if isinstance(output, Mapping) else output
 
 
 def segmentation_net_of(net: object, num_classes: int, input_hw: tuple[int, int], what: str) -> SegmentationNet:
-    """Wrap a module of the user's.
+    """Wrap a custom module.
 
     Args:
-        net: takes images (N, 3, H, W), gives logits (N, num_classes, H / s, W / s), or a dict with them under ``out``.
+        net: maps images (N, 3, H, W) to logits (N, num_classes, H / s, W / s), or to a dict with them under ``out``.
         num_classes: channels of the logits.
         input_hw: height and width in pixels.
-        what: the function that made it, for errors.
+        what: the function that built it, for errors.
 
     Raises:
-        UserError: it is no module, does not take such an image, or gives something else.
+        UserError: it is not a module, fails on such an image, or returns something else.
     """
     if not isinstance(net, nn.Module):
         raise UserError(f"{what} must return a torch.nn.Module, but returned a {type(net).__name__}.")

@@ -1,4 +1,4 @@
-"""Decoders as data: which encoder features each takes, and at which stride it answers (modules: ``decoders.py``)."""
+"""Decoders as data: their encoder features and output strides (modules: ``decoders.py``, ``deeplab.py``)."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ UPSAMPLINGS: Mapping[str, str | None] = {"bilinear": "linear", "transposed": Non
 """Upsampling method of a decoder to the ``mode`` of ONNX's Resize that it is exported as; None for a transposed convolution."""
 
 ENCODER_STRIDES = (2, 4, 8, 16, 32)
-"""Strides of the features that an encoder offers, finest first, before any is held back by dilation."""
+"""Strides of an encoder's features without dilation, finest first."""
 
 
 @dataclass(frozen=True)
 class DecoderSpec:
-    """One decoder. It answers at the stride of the finest feature it takes.
+    """Description of a decoder. The stride of its logits is that of its finest input feature.
 
     Attributes:
-        name: what a study calls it.
+        name: its name in a study's YAML.
         factory: ``"module:class"``, called with ``(encoder_channels, reductions, channels, num_classes)`` and keywords.
-        reductions: strides of the encoder features it takes, finest first; stages beyond the last are not built.
-        channels: its inner width at width 1; scaled with the encoder's.
-        min_channels: below which the inner width does not fall.
-        dilated_reductions: what it takes instead of ``reductions`` where the encoder's stride is held back; None for the same.
-        keywords: further ones for ``factory``.
-        upsamples: whether it enlarges features, so that ``factory`` takes ``upsampling``.
-        by_default: whether a study that names no decoders tries it.
+        reductions: strides of its input features, finest first; encoder stages beyond the last are not built.
+        channels: inner channels at width 1; scaled with the encoder's width.
+        min_channels: lower bound of the inner channels.
+        dilated_reductions: replaces ``reductions`` for encoders with an output stride below 32; None: the same.
+        keywords: further keywords for ``factory``.
+        upsamples: True if it upsamples features: ``factory`` has the keyword ``upsampling``.
+        by_default: True if it is searched by studies that name no decoders.
     """
 
     name: str
@@ -40,8 +40,7 @@ class DecoderSpec:
     by_default: bool = False
 
     def features(self, output_stride: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Positions in ``ENCODER_STRIDES`` of the features it takes from an encoder that ends at ``output_stride``, and the
-        strides that they have there."""
+        """Input features for an encoder with ``output_stride``: their indices in ``ENCODER_STRIDES``, and their strides."""
         wanted = self.reductions
         if output_stride < ENCODER_STRIDES[-1] and self.dilated_reductions is not None:
             wanted = self.dilated_reductions
@@ -52,9 +51,9 @@ class DecoderSpec:
 _DECODERS = "search_spaces.networks.decoders"
 _DEEPLAB = "search_spaces.networks.deeplab"
 
-# LR-ASPP ends at stride 16, as in its paper (by dilation there, by leaving the last stage out here): on CamVid, 96x128,
-# 10 epochs, one seed, mIoU .356 against .288 at a stride-32 end (mobilenetv2), .391-.333 (v3_small), .329-.317 (lcnet),
-# .389-.436 (resnet10t), and it is cheaper. Seeds differ by about .03. With an output stride of 16 or 8 it is the paper's.
+# LR-ASPP uses stride 16 as its coarsest feature, as in its paper (there by dilation, here by omitting the last stage). CamVid,
+# 96x128, 10 epochs, one seed, mIoU with stride 16 / stride 32: .356/.288 (mobilenetv2), .391/.333 (v3_small), .329/.317
+# (lcnet), .389/.436 (resnet10t), at lower cost; the spread between seeds is about .03. With output stride 16 or 8: as published.
 _SPECS = (
     DecoderSpec("lraspp", f"{_DECODERS}:LRASPP", (8, 16), 128, 64, dilated_reductions=(8, 32), by_default=True),
     DecoderSpec("fpn", f"{_DECODERS}:LightFPN", (4, 8, 16, 32), 64, 32, by_default=True),
@@ -63,7 +62,7 @@ _SPECS = (
     DecoderSpec("unet", f"{_DECODERS}:UNetDecoder", (4, 8, 16, 32), 32, 16, keywords={"depthwise": False}),
     DecoderSpec("unet_dw", f"{_DECODERS}:UNetDecoder", (4, 8, 16, 32), 32, 16),
     DecoderSpec("unet_s2_dw", f"{_DECODERS}:UNetDecoder", (2, 4, 8, 16, 32), 16, 16),
-    # The heads of the original project's baseline and its successor at their papers' width, and one for small devices.
+    # The original project's baseline head and its successor at their published width, and a light variant.
     DecoderSpec("deeplabv3", f"{_DEEPLAB}:DeepLabV3", (32,), 256, 64, upsamples=False),
     DecoderSpec("deeplabv3plus", f"{_DEEPLAB}:DeepLabV3Plus", (4, 32), 256, 64, keywords={"depthwise": False}),
     DecoderSpec("deeplabv3plus_dw", f"{_DEEPLAB}:DeepLabV3Plus", (4, 32), 128, 32),

@@ -1,4 +1,4 @@
-"""Light decoders: encoder features to low-resolution logits."""
+"""Light decoders from encoder features to low-resolution logits."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ from search_spaces.networks.layers import (
 class LRASPP(nn.Module):
     """Lite reduced atrous spatial pyramid pooling, section 6.4 of MobileNetV3 (arXiv 1905.02244).
 
-    The coarsest feature is gated by its own global average, then brought to the fine one's size, where both are
-    classified and added.
+    The coarse feature is gated by its global average and upsampled to the fine one; the logits of both are added.
     """
 
     def __init__(
@@ -45,7 +44,7 @@ class LRASPP(nn.Module):
 
     @property
     def classifiers(self) -> tuple[nn.Conv2d, ...]:
-        """The layers whose outputs are classes: pruning leaves these outputs alone."""
+        """The layers whose output channels are the classes; pruning keeps these channels."""
         return self.fine_classifier, self.coarse_classifier
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
@@ -56,7 +55,7 @@ class LRASPP(nn.Module):
 
 
 class LightFPN(SegmentationHead):
-    """Feature pyramid (arXiv 1612.03144) with additive merges, each refined by one 3x3 convolution, separable or dense."""
+    """Feature pyramid (arXiv 1612.03144) with additive merges, each refined by a depthwise-separable or dense 3x3 convolution."""
 
     def __init__(
         self,
@@ -90,10 +89,10 @@ class LightFPN(SegmentationHead):
 
 
 class UNetDecoder(SegmentationHead):
-    """The expanding path of a U-Net (arXiv 1505.04597) down to the finest feature it is given.
+    """The expanding path of a U-Net (arXiv 1505.04597) up to the resolution of the finest input feature.
 
-    At each level the coarser map is enlarged, joined with the encoder's, and two convolutions mix them. ``channels`` is the
-    width of the finest level; each coarser one is twice as wide, up to four times.
+    At each level the coarser map is upsampled, concatenated with the encoder's feature, and passed through two convolutions.
+    ``channels`` is the width of the finest level; it doubles per coarser level, up to a factor of four.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""DeepLab's heads: atrous spatial pyramid pooling, alone (V3) or joined with a fine feature (V3+)."""
+"""DeepLab heads: atrous spatial pyramid pooling, alone (V3) or combined with a fine feature (V3+)."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from search_spaces.networks.layers import (
 )
 
 _RATES_PX = (96, 192, 288)
-"""Reach of the three dilated convolutions in pixels of the image: rates 6, 12 and 18 at stride 16, as in the paper."""
+"""Dilations of the three convolutions in image pixels: rates 6, 12 and 18 at stride 16, as in the paper."""
 _LOW_LEVEL_SHARE = 48 / 256
 
 
 class ASPP(nn.Module):
     """Atrous spatial pyramid pooling with image-level features, section 3.3 of DeepLabV3 (arXiv 1706.05587).
 
-    The pooled branch is added after the projection instead of being enlarged and joined before it, which computes the same
-    without a resize; it has no batch norm, which a batch of one image could not train.
+    The pooled branch is added after the projection instead of being upsampled and concatenated before it, which is equivalent
+    and needs no resize; it has no batch norm, which fails on a batch of one image.
     """
 
     def __init__(self, inputs: int, channels: int, stride: int, *, depthwise: bool) -> None:
@@ -68,7 +68,7 @@ class DeepLabV3(SegmentationHead):
 
 
 class DeepLabV3Plus(SegmentationHead):
-    """ASPP, enlarged and joined with a thinned fine feature, then two convolutions (arXiv 1802.02611)."""
+    """ASPP, upsampled and concatenated with a projected fine feature, then two convolutions (arXiv 1802.02611)."""
 
     def __init__(
         self,

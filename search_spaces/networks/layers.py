@@ -1,4 +1,4 @@
-"""Small parts that decoders and hand-made networks share. Only operations that TensorRT 8.2 takes, bicubic resizing aside."""
+"""Layers of decoders and published networks. All are supported by TensorRT 8.2, except bicubic resizing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional
 def conv_bn(
     inputs: int, outputs: int, kernel: int, *, stride: int = 1, dilation: int = 1, groups: int = 1
 ) -> nn.Sequential:
-    """A convolution that keeps the size (but for its stride), and batch norm."""
+    """Convolution with "same" padding, and batch norm."""
     padding = dilation * (kernel // 2)
     convolution = nn.Conv2d(
         inputs, outputs, kernel, stride=stride, padding=padding, dilation=dilation, groups=groups, bias=False
@@ -23,13 +23,13 @@ def conv_bn(
 def conv_bn_relu(
     inputs: int, outputs: int, kernel: int, *, stride: int = 1, dilation: int = 1, groups: int = 1
 ) -> nn.Sequential:
-    """The same and a ReLU."""
+    """Convolution with "same" padding, batch norm and ReLU."""
     convolution, norm = conv_bn(inputs, outputs, kernel, stride=stride, dilation=dilation, groups=groups)
     return nn.Sequential(convolution, norm, nn.ReLU(inplace=True))
 
 
 def depthwise_separable_conv(inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1) -> nn.Sequential:
-    """A 3x3 convolution of each channel, then a 1x1 convolution over all."""
+    """Depthwise 3x3 convolution, then a pointwise one, each with batch norm and ReLU."""
     return nn.Sequential(
         conv_bn_relu(inputs, inputs, 3, stride=stride, dilation=dilation, groups=inputs),
         conv_bn_relu(inputs, outputs, 1),
@@ -37,10 +37,10 @@ def depthwise_separable_conv(inputs: int, outputs: int, *, stride: int = 1, dila
 
 
 def double_conv(inputs: int, outputs: int, *, depthwise: bool) -> nn.Sequential:
-    """Two convolutions over joined features.
+    """Two convolutions over concatenated features.
 
-    Where ``depthwise``, the 1x1 convolution comes first: a depthwise one over joined features would tie the channels of both
-    sources together, and which of them pruning leaves would depend on the weights.
+    If ``depthwise``, the 1x1 convolution comes first: a depthwise one over concatenated features would couple the channels of
+    both sources, and the pruned shape would depend on the weights.
     """
     if depthwise:
         return nn.Sequential(conv_bn_relu(inputs, outputs, 1), conv_bn_relu(outputs, outputs, 3, groups=outputs))
@@ -48,7 +48,7 @@ def double_conv(inputs: int, outputs: int, *, depthwise: bool) -> nn.Sequential:
 
 
 class Interpolate(nn.Module):
-    """Enlarges (N, C, h, w) by a whole factor, pixel centres aligned as areas."""
+    """Upsampling of (N, C, h, w) by an integer factor, with half-pixel centres."""
 
     def __init__(self, factor: int, mode: str) -> None:
         super().__init__()
@@ -60,10 +60,10 @@ class Interpolate(nn.Module):
 
 
 def upsampling(kind: str, channels: int, factor: int) -> nn.Module:
-    """A module that enlarges (N, channels, h, w) by ``factor``: 1, or an even number.
+    """Make a module that upsamples (N, channels, h, w) by ``factor``: 1, or an even number.
 
-    ``kind`` is a key of ``decoder_specs.UPSAMPLINGS``. ``transposed`` is a transposed convolution of each channel alone that
-    starts as bilinear interpolation (as in arXiv 1411.4038, section 4.1) and learns on.
+    ``kind`` is a key of ``decoder_specs.UPSAMPLINGS``. ``transposed`` is a depthwise transposed convolution,
+    initialised as bilinear interpolation (as in arXiv 1411.4038, section 4.1).
     """
     if factor == 1:
         return nn.Identity()
@@ -79,7 +79,7 @@ def upsampling(kind: str, channels: int, factor: int) -> nn.Module:
 
 
 def resize_like(features: Tensor, other: Tensor) -> Tensor:
-    """Bilinear resize to the height and width of ``other``."""
+    """Resize bilinearly to the height and width of ``other``."""
     hw = fixed_hw(other)
     if fixed_hw(features) == hw:
         return features
@@ -87,23 +87,23 @@ def resize_like(features: Tensor, other: Tensor) -> Tensor:
 
 
 def fixed_hw(features: Tensor) -> tuple[int, int]:
-    """Height and width as plain numbers, so that an exported graph holds them as constants."""
+    """Height and width as integers, which become constants in an exported graph."""
     return int(features.shape[-2]), int(features.shape[-1])
 
 
 class SegmentationHead(nn.Module):
-    """What ends in one ``classifier``: most decoders."""
+    """Base class of decoders that end in one ``classifier``."""
 
     classifier: nn.Conv2d
 
     @property
     def classifiers(self) -> tuple[nn.Conv2d, ...]:
-        """The layers whose outputs are classes: pruning leaves these outputs alone."""
+        """The layers whose output channels are the classes; pruning keeps these channels."""
         return (self.classifier,)
 
 
 def initialise(module: nn.Module, classifiers: Sequence[nn.Conv2d]) -> None:
-    """Kaiming for what a ReLU follows; small classifiers, so that training starts near uniform probabilities."""
+    """Initialise convolutions by Kaiming's method and classifiers by small weights, for near-uniform initial probabilities."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")

@@ -1,4 +1,4 @@
-"""Networks of which only the shapes are wanted: built on the meta device, and nothing fills tensors that have no storage."""
+"""Construction of networks on the meta device without initialisation, where only shapes are needed."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _FILLING: frozenset[Callable[..., Any]] = frozenset(
 
 @contextmanager
 def meta_init() -> Iterator[None]:
-    """Modules made within have shapes but no weights; most of the time of building them on the meta device is saved.
+    """Context in which modules are built on the meta device and initialisers do nothing.
 
-    Torch's own meta kernels of random initialisers take a millisecond each, and a network has hundreds.
+    Torch's meta kernels of random initialisers take a millisecond each, and a network has hundreds.
     """
     with torch.device("meta"), _Unfilled():
         yield
 
 
 class _Unfilled(TorchFunctionMode):
-    """Whatever fills a tensor in place leaves it as it is."""
+    """Mode in which functions that fill a tensor in place return it unchanged."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

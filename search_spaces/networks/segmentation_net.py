@@ -1,4 +1,4 @@
-"""From a family, a width and a decoder to a segmentation network."""
+"""The segmentation network of an encoder and a decoder."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from search_spaces._common.references import resolve
 from search_spaces.networks.backbones import FamilySpec, scale_channels
 from search_spaces.networks.decoder_specs import ENCODER_STRIDES, DecoderSpec
-from search_spaces.networks.encoders import build_encoder, resolve
+from search_spaces.networks.encoders import build_encoder
 
 
 class SegmentationNet(nn.Module):
-    """Encoder, then decoder, then logits at a fraction of the input's resolution.
+    """Encoder and decoder with logits at a fraction of the input's resolution.
 
-    Upsampling is left outside (``upsample_logits``): a device that only needs the class map can take the argmax at low
-    resolution, and the time of the network is then the time of its convolutions.
+    Upsampling to the input's size (``upsample_logits``) is not part of the network: a device may take the argmax at low
+    resolution, and latency then measures the convolutions.
 
     Attributes:
-        encoder: gives a list of features; decoder: turns them into logits.
+        encoder: returns a list of features.
+        decoder: maps the features to logits.
         num_classes: channels of the logits.
         output_stride: input pixels per logit along each side.
-        input_hw: height and width in pixels that it is meant for; any multiple of 32 works.
-        prune_ratio: what it has been pruned by so far; 0 until then.
+        input_hw: intended height and width in pixels; any multiple of 32 works.
+        prune_ratio: ratio that it was pruned by; 0 before.
     """
 
     def __init__(
@@ -42,7 +44,7 @@ class SegmentationNet(nn.Module):
         self.prune_ratio = 0.0
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised float images (N, 3, H, W) to logits (N, num_classes, H / output_stride, W / output_stride)."""
+        """Compute logits (N, num_classes, H / output_stride, W / output_stride) of normalised float images (N, 3, H, W)."""
         logits: Tensor = self.decoder(self.encoder(images))
         return logits
 
@@ -53,7 +55,7 @@ class SegmentationNet(nn.Module):
 
 
 def upsample_logits(logits: Tensor, hw: tuple[int, int]) -> Tensor:
-    """Bilinear resize of logits (N, C, h, w) to (N, C, *hw), with pixel centres aligned as areas (half-pixel)."""
+    """Resize logits (N, C, h, w) bilinearly to (N, C, *hw), with half-pixel centres."""
     if logits.shape[-2:] == torch.Size(hw):
         return logits
     return functional.interpolate(logits, size=hw, mode="bilinear", align_corners=False)
@@ -71,10 +73,10 @@ def build_network(
     output_stride: int = ENCODER_STRIDES[-1],
     upsampling: str = "bilinear",
 ) -> SegmentationNet:
-    """A network on the CPU, initialised from ``seed`` without touching the global random state.
+    """Build a network on the CPU, initialised from ``seed``; the global random state is unchanged.
 
     Raises:
-        ValueError: fewer than two classes, or a depth or output stride that the family does not have.
+        ValueError: fewer than two classes, or the family does not support the depth or output stride.
     """
     indices, _ = decoder.features(output_stride)
     return assemble(
@@ -100,10 +102,10 @@ def assemble(
     output_stride: int,
     upsampling: str,
 ) -> SegmentationNet:
-    """An encoder with the decoder for its features; see ``build_network``.
+    """Combine an encoder with a decoder; see ``build_network``.
 
     Args:
-        make_encoder: gives a timm feature extractor with the features that the decoder wants at this output stride.
+        make_encoder: returns a timm feature extractor with the decoder's input features at this output stride.
     """
     _, reductions = decoder.features(output_stride)
     keywords = {**decoder.keywords, "upsampling": upsampling} if decoder.upsamples else decoder.keywords
@@ -112,13 +114,15 @@ def assemble(
         if tuple(encoder.feature_info.reduction()) != reductions:
             raise RuntimeError(f"the encoder has features at {encoder.feature_info.reduction()}, wanted {reductions}")
         channels = scale_channels(decoder.channels, decoder_width, minimum=decoder.min_channels)
-        head = resolve(decoder.factory)(encoder.feature_info.channels(), reductions, channels, num_classes, **keywords)
+        head = resolve(decoder.factory, "factory")(
+            encoder.feature_info.channels(), reductions, channels, num_classes, **keywords
+        )
     return SegmentationNet(encoder, head, num_classes=num_classes, output_stride=reductions[0], input_hw=input_hw)
 
 
 @contextmanager
 def seeded(seed: int, num_classes: int) -> Iterator[None]:
-    """Random weights depend on ``seed`` alone within; the global random state is put back.
+    """Context with torch's global generator seeded; its state is restored afterwards.
 
     Raises:
         ValueError: fewer than two classes.
@@ -131,9 +135,9 @@ def seeded(seed: int, num_classes: int) -> Iterator[None]:
 
 
 def reparameterize(net: SegmentationNet) -> SegmentationNet:
-    """A copy in evaluation mode with training-time branches (RepVGG) merged into single convolutions.
+    """Copy ``net`` in evaluation mode, with training-time branches (RepVGG) merged into single convolutions.
 
-    Computes what ``net`` does in evaluation mode, to rounding; this is what should be exported and timed.
+    Equivalent to ``net`` in evaluation mode up to rounding; export and latency measurement use this form.
     """
     from timm.utils.model import reparameterize_model
 

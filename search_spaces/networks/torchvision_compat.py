@@ -1,14 +1,15 @@
-"""Lets torchvision (which timm imports) work where a CPU-only torch sits beside a CUDA-linked torchvision.
+"""Workaround for a CPU-only torch beside a CUDA-linked torchvision, which timm imports.
 
-Such a pair is what some package registries hand out: torchvision's compiled library cannot be loaded, and its import
-then stops at ``operator torchvision::nms does not exist``. No network of ours uses that operator, nor its quantized
-twin; declaring the schemas of the two is enough for the import to go on (torch 2.13.0+cpu, torchvision 0.28.0).
+Some package registries provide such a pair: torchvision's compiled library cannot be loaded, and its import fails with
+``operator torchvision::nms does not exist``. The networks use neither that operator nor its quantized version; declaring
+the schemas of both lets the import succeed (torch 2.13.0+cpu, torchvision 0.28.0).
 """
 
 from __future__ import annotations
 
 import importlib.util
 import sys
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -17,26 +18,31 @@ _SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
-_kept_alive: list[torch.library.Library] = []  # the declaration lives as long as the object does
 
 
 def ensure_torchvision() -> None:
-    """Declare ``torchvision::nms`` and ``qnms`` if, and only if, torchvision's own compiled library cannot provide it.
+    """Declare ``torchvision::nms`` and ``qnms`` if torchvision's own compiled library cannot provide them.
 
-    Call it before the first import of timm or torchvision. Does nothing when torchvision was imported already, is
-    absent, or is whole. The real library is tried first: declaring the operator beside it would abort the process.
+    Call it before the first import of timm or torchvision. Does nothing if torchvision is imported already, not installed,
+    or intact. The real library is tried first: declaring the operators beside it would abort the process.
     """
-    if _kept_alive or "torchvision" in sys.modules or _has_nms():
+    if "torchvision" in sys.modules or _has_nms():
         return
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None:
         return
     _load_compiled(Path(spec.origin).parent)
     if not _has_nms():
-        library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
-        for schema in _SCHEMAS:
-            library.define(schema)  # type: ignore[no-untyped-call]
-        _kept_alive.append(library)
+        _declared_schemas()
+
+
+@cache
+def _declared_schemas() -> torch.library.Library:
+    """Declare the schemas, once; the cache keeps the library object, with which the declaration would end."""
+    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+    for schema in _SCHEMAS:
+        library.define(schema)  # type: ignore[no-untyped-call]
+    return library
 
 
 def _has_nms() -> bool:
@@ -44,7 +50,7 @@ def _has_nms() -> bool:
 
 
 def _load_compiled(folder: Path) -> None:
-    """Try what torchvision itself would load; a library that does not load is the case this module is for."""
+    """Load the libraries that torchvision would load, ignoring those that fail."""
     for library in sorted([*folder.glob("_C*.so"), *folder.glob("_C*.pyd"), *folder.glob("_C*.dylib")]):
         try:
             torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]

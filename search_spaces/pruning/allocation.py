@@ -1,8 +1,8 @@
-"""How much each group of channels gives, so that the network costs what uniform pruning would make it cost, at less harm.
+"""Allocation of sparsity to channel groups at the cost of uniform pruning, with the least loss of quality.
 
-Nothing here depends on a training: the costs come from a traced network (MACs, or a latency model's milliseconds per
-kernel), the harm from the shares that leave or from weights that are there before training. So the pruned shape is known
-to the latency gate, and the same for every repetition.
+All inputs are known before training: costs come from a traced network (MACs, or predicted milliseconds per kernel),
+sensitivities from the pruned ratios or from pretrained weights. The pruned shape is therefore known when a candidate
+is proposed, and is reproducible.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from search_spaces.pruning.groups import ChannelGroup
 from search_spaces.pruning.prune import CHANNEL_MULTIPLE, kept_channels
 
 Sensitivity = Callable[[ChannelGroup, int], float]
-"""What it costs in quality to leave a group so many channels: 0 for all of them, more the fewer."""
+"""Estimated loss of quality for a group with a number of kept channels: 0 for all of them, larger for fewer."""
 
 
 @dataclass(frozen=True)
 class CostTerm:
-    """What one kernel costs unpruned. Pruned it costs ``cost`` times the share of the channels kept in each of ``groups``.
+    """Cost of one unpruned kernel; pruned, it is multiplied by the ratio of kept channels of each group.
 
     Attributes:
         cost: ms, or MACs.
-        groups: roots of the groups whose channels it reads and writes; a dense convolution has two, a depthwise one has one.
+        groups: roots of the groups of its input and output channels; a dense convolution has two, a depthwise one has one.
     """
 
     cost: float
@@ -40,10 +40,11 @@ def allocate_sparsity(
     sensitivity: Sensitivity | None = None,
     share: float = 1.0,
 ) -> dict[str, int]:
-    """The plan that costs at most ``share`` of what the uniform one at ``ratio`` costs, made by taking channels, one multiple at a time,
-    from the group that saves most for its harm (a greedy walk as in NetAdapt, arXiv 1804.03230, over predicted costs).
+    """Make a plan that costs at most ``share`` times the uniform plan at ``ratio``.
 
-    No group keeps less than half of what it would keep uniformly; where ``share`` asks for more, that is where it ends.
+    Greedy, as NetAdapt (arXiv 1804.03230) with predicted costs: one channel multiple at a time is removed from the group with
+    the largest saving per sensitivity. Every group keeps at least half of its channels in the uniform plan, even if ``share``
+    is not reached.
 
     Args:
         sensitivity: `uniform_sensitivity` by default.
@@ -71,15 +72,15 @@ def allocate_sparsity(
 
 
 def uniform_sensitivity(group: ChannelGroup, kept: int) -> float:
-    """Every halving of a group does the same harm, whatever its size."""
+    """Sensitivity by the kept ratio: each halving of a group counts the same, whatever its size."""
     return -math.log(kept / group.channels)
 
 
 def score_sensitivity(scores: Mapping[str, Sequence[float]]) -> Sensitivity:
-    """Every halving of a group's summed scores does the same harm, when its weakest channels leave first.
+    """Sensitivity by importance scores: each halving of a group's summed scores counts the same, lowest scores pruned first.
 
-    For a layer whose filters are all alike that is `uniform_sensitivity`; one with many weak filters gives them up for little: the
-    sensitivity that arXiv 1608.08710 reads from sorted filter norms.
+    Equals `uniform_sensitivity` for a layer with equal scores; lower for a layer with many unimportant filters, as the
+    sensitivity from sorted filter norms of arXiv 1608.08710.
 
     Args:
         scores: of every group's channels, by root (``scores.channel_scores``).
@@ -107,7 +108,7 @@ class _Costs:
         return sum(self._cost(term, plan) for term in self._terms)
 
     def of_group(self, root: str, plan: Mapping[str, int]) -> float:
-        """The cost of all kernels that shrink with a group."""
+        """Cost of all kernels that depend on a group."""
         return sum(self._cost(term, plan) for term in self._of[root])
 
     def _cost(self, term: tuple[float, tuple[str, ...]], plan: Mapping[str, int]) -> float:

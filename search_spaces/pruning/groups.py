@@ -13,7 +13,7 @@ _ROOTS = [nn.Conv2d, nn.ConvTranspose2d]
 
 @dataclass(frozen=True)
 class GroupMember:
-    """A module whose outputs are coupled: its ``rows[i]``-th output belongs to the root's channel ``root_rows[i]``."""
+    """Module with coupled outputs: output ``rows[i]`` belongs to the root's channel ``root_rows[i]``."""
 
     name: str
     rows: tuple[int, ...]
@@ -22,12 +22,12 @@ class GroupMember:
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """Channels that can only leave together.
+    """Coupled channels, which can only be removed together.
 
     Attributes:
-        root: name of the convolution that gives the group its channel numbers.
-        channels: how many channels the group has.
-        members: every module whose outputs are coupled, the root among them.
+        root: name of the convolution whose output channels number the group's channels.
+        channels: number of channels of the group.
+        members: all modules with coupled outputs, including the root.
     """
 
     root: str
@@ -35,7 +35,7 @@ class ChannelGroup:
     members: tuple[GroupMember, ...]
 
     def without(self, removed: Iterable[int]) -> GroupSelection:
-        """The selection that takes the root's channels ``removed`` out of this group."""
+        """Select the root's channels ``removed`` of this group for removal."""
         leaving = frozenset(removed)
         members = tuple(
             (
@@ -49,13 +49,13 @@ class ChannelGroup:
 
 @dataclass(frozen=True)
 class GroupSelection:
-    """What is to leave one group of coupled channels.
+    """Channels of a group selected for removal.
 
     Attributes:
-        root: name of the convolution that gives the group its channel numbers.
-        channels: how many channels the group has.
-        removed: the root's output channels that leave, ascending.
-        members: for each module whose outputs are coupled, its name and those of its output channels that leave.
+        root: name of the convolution whose output channels number the group's channels.
+        channels: number of channels of the group.
+        removed: the root's output channels to remove, ascending.
+        members: name and output channels to remove of each module with coupled outputs.
     """
 
     root: str
@@ -65,7 +65,7 @@ class GroupSelection:
 
 
 def coupled_groups(net: nn.Module, graph: Any, ignored: Iterable[nn.Module] = ()) -> tuple[ChannelGroup, ...]:
-    """The groups in torch-pruning's dependency graph of ``net``; those of the ``ignored`` layers are left out."""
+    """Find the groups in torch-pruning's dependency graph of ``net``, except those of ``ignored`` layers."""
     names = {module: name for name, module in net.named_modules()}
     found = []
     for group in graph.get_all_groups(ignored_layers=list(ignored), root_module_types=_ROOTS):

@@ -1,8 +1,8 @@
-"""Structured pruning as a change of shape: whole channels leave, together with all that is coupled to them.
+"""Structured pruning: removal of whole channels together with all channels coupled to them.
 
-torch-pruning's dependency graph finds which channels of which layers must go together (a group). How many stay of each is
-known without its weights: the same share of every group (``uniform_plan``), or a plan made beforehand
-(``allocation``). Which of them stay is decided by a score (``scores``), or by the caller.
+torch-pruning's dependency graph finds the groups of coupled channels. The number of channels to keep does not depend on
+the weights: the same ratio of every group (``uniform_plan``), or a plan from ``allocation``. The channels to remove are
+those with the lowest scores (``scores``), or are selected by the caller.
 """
 
 from __future__ import annotations
@@ -23,24 +23,23 @@ CHANNEL_MULTIPLE = 8
 _TRACE_HW = (64, 64)
 
 Plan = Mapping[str, int]
-"""How many channels of a group stay, by the name of its root; groups that are not named keep all."""
+"""Number of channels to keep by root of the group; groups that are not named keep all."""
 
 
 def kept_channels(channels: int, ratio: float, multiple: int = CHANNEL_MULTIPLE) -> int:
-    """How many of ``channels`` stay: the multiple nearest to ``channels * (1 - ratio)``, at least one multiple, never
-    more than there are."""
+    """Number of channels to keep: the multiple nearest to ``channels * (1 - ratio)``, at least one multiple, at most all."""
     nearest = int(channels * (1.0 - ratio) / multiple + 0.5) * multiple
     return min(channels, max(multiple, nearest))
 
 
 def channel_groups(net: SegmentationNet) -> tuple[ChannelGroup, ...]:
-    """The groups of coupled channels of ``net``, classifiers left out, without changing it. Works on the meta device."""
+    """Find the groups of coupled channels of ``net``, except its classifiers. Works on the meta device."""
     with _traced(net) as graph:
         return coupled_groups(net, graph, net.classifiers)
 
 
 def uniform_plan(groups: Iterable[ChannelGroup], ratio: float, multiple: int = CHANNEL_MULTIPLE) -> dict[str, int]:
-    """The plan that takes the same share out of every group.
+    """Make the plan that prunes the same ratio of every group.
 
     Raises:
         ValueError: the ratio is not in [0, 1).
@@ -52,16 +51,16 @@ def uniform_plan(groups: Iterable[ChannelGroup], ratio: float, multiple: int = C
 def select_channels(
     net: SegmentationNet, ratio: float, *, plan: Plan | None = None, method: str = "l1", seed: int = 0
 ) -> tuple[GroupSelection, ...]:
-    """Choose the channels that leave ``net``, the lowest scores first, without changing it.
+    """Select the channels to prune from ``net``, lowest scores first, without changing it.
 
     Args:
-        ratio: share of every group that leaves, where there is no plan.
-        plan: how many stay of each group.
-        method: how channels are scored, a key of ``scores.METHODS``.
+        ratio: ratio of every group to prune if there is no plan.
+        plan: number of channels to keep of each group.
+        method: importance score, a key of ``scores.METHODS``.
         seed: of the scores of method ``random``.
 
     Raises:
-        ValueError: the ratio is not in [0, 1), or the method is not known.
+        ValueError: the ratio is not in [0, 1), or the method is unknown.
     """
     groups = channel_groups(net)
     return weakest(net, groups, uniform_plan(groups, ratio) if plan is None else plan, method, seed)
@@ -70,7 +69,7 @@ def select_channels(
 def weakest(
     net: nn.Module, groups: Iterable[ChannelGroup], plan: Plan, method: str = "l1", seed: int = 0
 ) -> tuple[GroupSelection, ...]:
-    """Of each group the channels with the lowest scores, as many as the plan does not keep."""
+    """Select from each group the channels with the lowest scores, as many as the plan does not keep."""
     modules = dict(net.named_modules())
     selections = []
     for group in groups:
@@ -89,21 +88,21 @@ def prune_network(
     method: str = "l1",
     seed: int = 0,
 ) -> SegmentationNet:
-    """Remove channels from ``net`` in place; returns it. Ratio 0 leaves it untouched. Arguments as in `select_channels`.
+    """Remove channels from ``net`` in place; returns it. Ratio 0 changes nothing. Arguments as in `select_channels`.
 
     Raises:
-        ValueError: the ratio is not in [0, 1), or the network was pruned before (its shape would depend on how often).
+        ValueError: the ratio is not in [0, 1), or the network was pruned before.
     """
     _check_ratio(ratio)
     if ratio == 0.0:
         return net
     _check_whole(net)
-    # Chosen before anything is removed, so that no choice depends on the order of the groups.
+    # Selected before anything is removed, so that the selection does not depend on the order of the groups.
     return remove_channels(net, select_channels(net, ratio, plan=plan, method=method, seed=seed), ratio)
 
 
 def remove_channels(net: SegmentationNet, selections: Iterable[GroupSelection], ratio: float) -> SegmentationNet:
-    """Take the selected channels out of ``net`` in place; returns it, with ``ratio`` noted as its ``prune_ratio``.
+    """Remove the selected channels from ``net`` in place and set its ``prune_ratio``; returns it.
 
     Raises:
         ValueError: the network was pruned before.
@@ -125,10 +124,10 @@ def remove_channels(net: SegmentationNet, selections: Iterable[GroupSelection], 
 
 
 def fit_shape(net: SegmentationNet, state: Mapping[str, Tensor]) -> SegmentationNet:
-    """Prune ``net``, as built, in place to the shape that a state dict was saved from; returns it.
+    """Prune an unpruned ``net`` in place to the shapes of a state dict; returns it.
 
-    Which channels leave is arbitrary: their weights are about to be replaced. Where the state is of another network,
-    ``load_state_dict`` is left to say so.
+    The selection of channels is arbitrary, since the weights are replaced next. A state dict of another network is not
+    detected here; ``load_state_dict`` raises then.
     """
     mine = net.state_dict()
     if all(name not in state or state[name].shape == value.shape for name, value in mine.items()):
@@ -158,7 +157,7 @@ def _check_whole(net: SegmentationNet) -> None:
 
 @contextmanager
 def _traced(net: SegmentationNet) -> Iterator[Any]:
-    """A dependency graph of ``net``; each module's mode is put back afterwards (tracing switches to evaluation)."""
+    """Context with a dependency graph of ``net``; restores the modules' modes, which tracing sets to evaluation."""
     modes = {module: module.training for module in net.modules()}
     reference = next(net.parameters())
     image = torch.zeros(1, 3, *_TRACE_HW, device=reference.device, dtype=reference.dtype)

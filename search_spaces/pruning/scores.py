@@ -1,4 +1,4 @@
-"""How much each channel of a group of coupled channels matters: the channels with the lowest scores leave first."""
+"""Importance scores of the channels of a group; the lowest are pruned first."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _Convolution = nn.Conv2d | nn.ConvTranspose2d
 
 
 def channel_scores(modules: Mapping[str, nn.Module], group: ChannelGroup, method: str = "l1", seed: int = 0) -> Tensor:
-    """One score per channel of the root, float64 on the CPU.
+    """Compute one score per channel of the root, float64 on the CPU.
 
-    The coupled layers' scores are averaged after dividing each layer's by its own mean.
+    Scores of coupled layers are summed after dividing each layer's scores by their mean.
 
     Args:
-        modules: the network's, by name.
+        modules: the network's modules by name.
         method: a key of ``METHODS``.
-        seed: of ``random``.
+        seed: seed of method ``random``.
 
     Raises:
-        ValueError: the method is not known.
+        ValueError: the method is unknown.
     """
     if method not in METHODS:
         raise ValueError(f"channels are scored by one of {', '.join(METHODS)}, got {method!r}")
@@ -32,7 +32,7 @@ def channel_scores(modules: Mapping[str, nn.Module], group: ChannelGroup, method
 
 
 def channel_dimension(module: nn.Module) -> int:
-    """The dimension of ``module.weight`` along which its output channels lie."""
+    """Dimension of ``module.weight`` that indexes output channels."""
     return 1 if isinstance(module, nn.ConvTranspose2d) and module.groups == 1 else 0
 
 
@@ -47,12 +47,12 @@ def _l2(modules: Mapping[str, nn.Module], group: ChannelGroup, seed: int) -> Ten
 
 
 def _geometric_median(modules: Mapping[str, nn.Module], group: ChannelGroup, seed: int) -> Tensor:
-    """Summed distance of each filter to all others of its layer: what the others can stand in for leaves (arXiv 1811.00250)."""
+    """Summed distance of each filter to all others of its layer: redundant filters score low (arXiv 1811.00250)."""
     return _filters(modules, group, lambda filters: torch.cdist(filters, filters).sum(1))
 
 
 def _bn_scale(modules: Mapping[str, nn.Module], group: ChannelGroup, seed: int) -> Tensor:
-    """The factor that batch normalisation puts on each channel (arXiv 1708.06519); L1 norms where a group has none."""
+    """Scale of each channel in batch normalisation (arXiv 1708.06519); L1 norms for a group without batch norm."""
     scales = [
         (module.weight, member.rows, member.root_rows)
         for member in group.members
@@ -67,7 +67,7 @@ def _bn_scale(modules: Mapping[str, nn.Module], group: ChannelGroup, seed: int) 
 
 
 def _random(modules: Mapping[str, nn.Module], group: ChannelGroup, seed: int) -> Tensor:
-    """Chance, by the seed and the group's name: what any score has to beat."""
+    """Random scores from the seed and the group's name, as a baseline."""
     generator = torch.Generator().manual_seed(seed * 0x1000003 + zlib.crc32(group.root.encode()))
     return torch.rand(group.channels, generator=generator, dtype=torch.float64)
 

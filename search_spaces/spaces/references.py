@@ -1,4 +1,4 @@
-"""Hand-made networks of the literature as a space of fixed points, to compare a search with on the same budget."""
+"""Search space of published networks, as baselines for a search with the same budget."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from search_spaces._common.references import resolve
 from search_spaces.candidate import Candidate
 from search_spaces.dimensions import Categorical
 from search_spaces.options import known_names, numbers
@@ -82,13 +83,12 @@ class ReferencesSpace(PrunedSpace):
         return None
 
     def build(self, candidate: Candidate, num_classes: int, *, seed: int = 0) -> SegmentationNet:
-        from search_spaces.networks.encoders import resolve
         from search_spaces.networks.segmentation_net import SegmentationNet, seeded
 
         self.check_origin(candidate)
         spec = REFERENCES[str(candidate.params["family"])]
         with seeded(seed, num_classes):
-            backbone, head = resolve(spec.factory)(float(candidate.params["width"]), num_classes)
+            backbone, head = resolve(spec.factory, "factory")(float(candidate.params["width"]), num_classes)
         return SegmentationNet(
             backbone,
             head,

@@ -1,6 +1,6 @@
-"""Hand-made networks of the literature, built from its papers: fixed points to compare a search with.
+"""Published networks, implemented from their papers, as baselines for a search.
 
-Each module has one function ``(width, num_classes) -> (backbone, head)``; ``references.py`` lists them. Three things differ
-from the publications throughout: there are no auxiliary heads, batch norms follow their convolutions, so that they fold into
-them, and maps of one pixel have none, since one image has nothing to normalise there over.
+Each module has one function ``(width, num_classes) -> (backbone, head)``; ``spaces/references.py`` lists them. Three deviations
+from the publications: no auxiliary heads, batch norms directly after their convolutions, so that they can be folded, and no
+batch norm on maps of one pixel, which fails on a batch of one image.
 """

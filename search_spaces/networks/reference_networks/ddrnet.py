@@ -1,4 +1,4 @@
-"""DDRNet-23-slim (arXiv 2101.06085): a branch that stays at stride 8, one that goes to 64, and exchanges between them."""
+"""DDRNet-23-slim (arXiv 2101.06085): a branch at stride 8, a branch down to stride 64, and bilateral fusion."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from search_spaces.networks.reference_networks.parts import (
 
 
 def ddrnet23_slim(width: float, num_classes: int) -> tuple[nn.Module, nn.Module]:
-    """As in table 1 of the paper with 32 planes; the head has 64 channels."""
+    """Build DDRNet-23-slim: table 1 of the paper with 32 planes and a head of 64 channels."""
     planes, head = scale_channels(32, width), scale_channels(64, width)
     inputs = planes * 4
     return DDRNetBackbone(planes), ConvHead(conv_bn_relu(inputs, head, 3), head, num_classes)
 
 
 class DDRNetBackbone(nn.Module):
-    """Images to one feature at stride 8 with ``4 * planes`` channels."""
+    """Backbone with one feature at stride 8 of ``4 * planes`` channels."""
 
     def __init__(self, planes: int) -> None:
         super().__init__()

@@ -22,14 +22,14 @@ _PYRAMID_BINS = (1, 2, 3, 6)
 
 
 def fast_scnn(width: float, num_classes: int) -> tuple[nn.Module, nn.Module]:
-    """Table 1 of the paper; its dropout before the classifier is left out."""
+    """Build Fast-SCNN: table 1 of the paper without the dropout before the classifier."""
     channels = scale_channels(128, width)
     body = nn.Sequential(depthwise_separable_conv(channels, channels), depthwise_separable_conv(channels, channels))
     return FastSCNNBackbone(width), ConvHead(body, channels, num_classes)
 
 
 class FastSCNNBackbone(nn.Module):
-    """Images to one feature at stride 8."""
+    """Backbone with one feature at stride 8."""
 
     def __init__(self, width: float) -> None:
         super().__init__()
@@ -74,9 +74,9 @@ class InvertedResidual(nn.Module):
 
 
 class PyramidPooling(nn.Module):
-    """Averages over a grid of 1, 2, 3 and 6 bins a side (arXiv 1612.01105), joined with the map itself.
+    """Pyramid pooling with 1, 2, 3 and 6 bins per side (arXiv 1612.01105), concatenated with the input.
 
-    Where a side does not divide by its bins, they overlap; a map with fewer pixels than bins is taken as it is.
+    Bins overlap if a side is not divisible by them; a map with fewer pixels than bins is not pooled.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:

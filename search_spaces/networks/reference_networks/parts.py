@@ -1,4 +1,4 @@
-"""Blocks that the networks of several branches share: residual blocks, context, and the head."""
+"""Blocks of DDRNet and PIDNet: residual blocks, context pyramid, and the head."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WINDOWS = ((5, 2), (9, 4), (17, 8))
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut (arXiv 1512.03385); without the last ReLU where ``relu`` is false."""
+    """Two 3x3 convolutions and a shortcut (arXiv 1512.03385); without the last ReLU if ``relu`` is false."""
 
     def __init__(self, inputs: int, outputs: int, *, stride: int = 1, relu: bool = True) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 to twice as many channels as ``planes``, and a shortcut; without the last ReLU where ``relu`` is false."""
+    """1x1, 3x3, 1x1 to twice as many channels as ``planes``, and a shortcut; without the last ReLU if ``relu`` is false."""
 
     def __init__(self, inputs: int, planes: int, *, stride: int = 1, relu: bool = True) -> None:
         super().__init__()
@@ -57,10 +57,10 @@ def basic_blocks(inputs: int, outputs: int, count: int, *, stride: int = 1) -> n
 
 
 class ContextPyramid(nn.Module):
-    """Averages over ever larger windows, and over the image, at the coarsest map.
+    """Context pyramid of average pools with increasing windows, up to the whole image, on the coarsest map.
 
-    Each is refined together with the one before (DAPPM, arXiv 2101.06085) where ``chained``, else with the map itself (PAPPM,
-    arXiv 2206.02066, whose convolution in four groups is four convolutions here: they compute the same and can be pruned).
+    If ``chained``, each level is refined together with the previous one (DAPPM, arXiv 2101.06085), else with the first (PAPPM,
+    arXiv 2206.02066; its convolution in four groups is four convolutions here, which are equivalent and can be pruned).
     """
 
     def __init__(self, inputs: int, inner: int, outputs: int, *, chained: bool) -> None:
@@ -87,7 +87,7 @@ class ContextPyramid(nn.Module):
 
 
 class ConvHead(SegmentationHead):
-    """Convolutions at the backbone's last feature, then the classifier."""
+    """Head of convolutions on the backbone's last feature and a classifier."""
 
     def __init__(self, body: nn.Module, channels: int, num_classes: int) -> None:
         super().__init__()

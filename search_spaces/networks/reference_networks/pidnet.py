@@ -19,14 +19,14 @@ from search_spaces.networks.reference_networks.parts import (
 
 
 def pidnet_s(width: float, num_classes: int) -> tuple[nn.Module, nn.Module]:
-    """As published with m = 2, n = 3 and 32 planes; its boundary head, which only training uses, is left out."""
+    """Build PIDNet-S: as published with m = 2, n = 3 and 32 planes, without the auxiliary boundary head."""
     planes, pooled, head = (scale_channels(count, width) for count in (32, 96, 128))
     inputs = planes * 4
     return PIDNetBackbone(planes, pooled), ConvHead(conv_bn_relu(inputs, head, 3), head, num_classes)
 
 
 class PIDNetBackbone(nn.Module):
-    """Images to one feature at stride 8 with ``4 * planes`` channels."""
+    """Backbone with one feature at stride 8 of ``4 * planes`` channels."""
 
     def __init__(self, planes: int, pooled: int) -> None:
         super().__init__()
@@ -73,8 +73,9 @@ class PIDNetBackbone(nn.Module):
 
 
 class PixelAttention(nn.Module):
-    """Pag: takes over from the context where the two agree. The agreement has as many channels as the features: the authors'
-    variant in which a 1x1 convolution weighs it, rather than one sum for all, so that whole channels can be pruned."""
+    """Pixel-attention-guided fusion (Pag) of detail and context.
+
+    The attention has one value per channel, the authors' variant with a 1x1 convolution, so that channels can be pruned."""
 
     def __init__(self, channels: int, inner: int) -> None:
         super().__init__()
@@ -89,7 +90,7 @@ class PixelAttention(nn.Module):
 
 
 class BoundaryFusion(nn.Module):
-    """Light-Bag: detail where there is a boundary, context elsewhere."""
+    """Boundary-attention-guided fusion (Light-Bag): detail at boundaries, context elsewhere."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

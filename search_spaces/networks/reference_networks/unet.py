@@ -1,4 +1,4 @@
-"""U-Net (arXiv 1505.04597) with batch norm and padded convolutions; answers at the image's own resolution."""
+"""U-Net (arXiv 1505.04597) with batch norm and padded convolutions; logits at the image's resolution."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _CHANNELS = (64, 128, 256, 512, 1024)
 
 
 def unet(width: float, num_classes: int) -> tuple[nn.Module, nn.Module]:
-    """Five levels, two 3x3 convolutions at each, 2x2 transposed convolutions on the way up."""
+    """Build U-Net: five levels of two 3x3 convolutions, and 2x2 transposed convolutions in the expanding path."""
     channels = [scale_channels(count, width) for count in _CHANNELS]
     return ContractingPath(channels), ExpandingPath(channels, num_classes)
 
 
 class ContractingPath(nn.Module):
-    """Images to one feature of each level, finest first."""
+    """Contracting path with one feature per level, finest first."""
 
     def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class ContractingPath(nn.Module):
 
 
 class ExpandingPath(SegmentationHead):
-    """Each level enlarged, joined with the one before, and mixed."""
+    """Expanding path: upsampling, concatenation with the finer level, two convolutions."""
 
     def __init__(self, channels: Sequence[int], num_classes: int) -> None:
         super().__init__()
