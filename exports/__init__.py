@@ -1,4 +1,4 @@
-"""A trained candidate as files that a device can run: ONNX, parity with torch, precision, target profiles, TensorRT, bundles."""
+"""Export of trained candidates: ONNX, parity with torch, quantization, device profiles, bundles."""
 
 from __future__ import annotations
 

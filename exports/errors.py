@@ -1,4 +1,4 @@
-"""Why a network could not be exported, as a sentence for the user."""
+"""The error of a failed export."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from search_spaces._common.errors import UserError
 
 
 class ExportError(UserError):
-    """A candidate cannot become files that a device runs: the message names it, the cause, and the next step."""
+    """A candidate cannot be exported; the message gives the candidate, the cause, and the next step."""

@@ -1,4 +1,4 @@
-"""Finding what a device would refuse in an ONNX graph, in milliseconds instead of after an engine build."""
+"""Static check of an ONNX graph against a device profile, in milliseconds instead of after an engine build."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from exports.profiles import DeviceProfile
 Severity = Literal["error", "warning", "info"]
 
 _QDQ = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger"}
-# operator -> positions of inputs that TensorRT wants as constants
+# operator -> positions of inputs that must be constants for TensorRT
 _CONSTANT_INPUTS = {
     "Conv": (1, 2),
     "ConvTranspose": (1, 2),
@@ -36,13 +36,13 @@ _FP16_MAX = 65504.0
 
 @dataclass(frozen=True)
 class LintFinding:
-    """One thing a device takes badly.
+    """One problem of a graph on a device.
 
     Attributes:
         rule: stable identifier, for example ``forbidden-op``.
         node: name of the node or tensor; empty for the whole model.
-        message: what is wrong and what to do.
-        severity: ``error`` will not run, ``warning`` may be slow or fragile, ``info`` is only good to know.
+        message: the problem and its remedy.
+        severity: ``error`` does not run, ``warning`` may be slow or fragile, ``info`` is harmless.
     """
 
     rule: str
@@ -55,12 +55,12 @@ class LintFinding:
 
 
 def lint_onnx(model: onnx.ModelProto | Path, profile: DeviceProfile) -> list[LintFinding]:
-    """What ``profile`` would refuse or take badly in ``model``; errors first. Empty is good.
+    """Check ``model`` against ``profile``; returns the findings, errors first.
 
-    Source of the rules for TensorRT 8.2: its documented ONNX operator table (see ``exports.profiles``).
+    The rules for TensorRT 8.2 follow its documented ONNX operator table (see ``exports.profiles``).
 
     Raises:
-        ExportError: the file is missing or not an ONNX model.
+        ExportError: the file is missing or is not an ONNX model.
     """
     graph_model = load_graph(model)
     findings = [
@@ -77,7 +77,7 @@ def lint_onnx(model: onnx.ModelProto | Path, profile: DeviceProfile) -> list[Lin
 
 
 def lint_summary(findings: Sequence[LintFinding], profile: DeviceProfile) -> str:
-    """One line for a table or a trial's note: whether it runs there, and the first reason why not."""
+    """Summarise findings in one line: the verdict and its first reason."""
     errors = [finding for finding in findings if finding.severity == "error"]
     warnings = [finding for finding in findings if finding.severity == "warning"]
     if errors:
@@ -192,13 +192,13 @@ def _types(model: onnx.ModelProto, profile: DeviceProfile) -> Iterator[LintFindi
         array = numpy_helper.to_array(tensor)
         if tensor.data_type == TensorProto.INT64:
             int64 += 1
-            # PyTorch writes "to the end" of a slice as 2**63 - 1, which the importer clamps
+            # PyTorch exports an open end of a slice as 2**63 - 1, which the importer clamps
             beyond = array[(np.abs(array.astype(np.float64)) > 2**31 - 1) & (array < 2**62)]
             if beyond.size:
                 yield LintFinding("int64", name, f"{name} holds {beyond[0]}, beyond int32", "error")
         elif "fp16" in profile.precisions and tensor.data_type == TensorProto.FLOAT and array.size:
             largest = float(np.abs(array).max())
-            # the limits of a Clip are often float32's own
+            # the bounds of a Clip are often the limits of float32
             if not math.isfinite(largest) or (largest > _FP16_MAX and array.size > 1):
                 message = f"{name} holds {largest:.3g}, beyond fp16's {_FP16_MAX:.0f}; build this one in fp32"
                 yield LintFinding("fp16-range", name, message, "warning")
@@ -225,7 +225,7 @@ def _memory(model: onnx.ModelProto, profile: DeviceProfile) -> Iterator[LintFind
 
 
 def peak_memory_mb(model: onnx.ModelProto) -> float:
-    """Weights plus the largest sum of tensors alive at once, float32, nodes run in file order, in MB (1e6 bytes)."""
+    """Peak memory in MB (1e6 bytes): weights plus the largest sum of live tensors, float32, nodes in file order."""
     weights = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
     shapes = value_shapes(model)
     constants = constant_names(model.graph)

@@ -1,4 +1,4 @@
-"""A trained network as one torch file that says what it is: weights, candidate, input, classes, normalisation."""
+"""Network files: weights with candidate, input size, classes and normalisation, in torch's format."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from search_spaces.candidate import Candidate
 from search_spaces.pruning.prune import fit_shape
 
 UNREADABLE = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, IndexError, ValueError, TypeError)
-"""What ``torch.load(weights_only=True)`` raises on files that are torn, or were never torch's."""
+"""Exceptions of ``torch.load(weights_only=True)`` on damaged or foreign files."""
 
 _KEYS = ("state_dict", "candidate", "num_classes", "input_hw", "class_names", "ignore_index", "mean", "std")
 
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """What a network file holds.
+    """A trained network with everything needed to run it; the content of a network file.
 
     Attributes:
-        net: in its final shape, on the CPU, in evaluation mode: normalised float32 (N, 3, H, W) to low-resolution logits.
-        candidate: what it is.
+        net: in its final (pruned) shape; maps normalised float32 (N, 3, H, W) to low-resolution logits.
+        candidate: the candidate of the network.
         input_hw: height and width of the input in pixels.
-        class_names: one per channel of the logits.
-        ignore_index: label value that counts for nothing.
-        mean, std: per channel (RGB), of images scaled to 0..1.
-        data_kind: kind of the data set that it was trained on; None where the file does not say.
-        precision: ``fp32``, ``fp16`` or ``int8``: what it was scored in and is meant to run in.
-        quantized: the same network in INT8, on the CPU, in evaluation mode; None for the other precisions.
+        class_names: one name per channel of the logits.
+        ignore_index: label value of ignored pixels.
+        mean, std: normalisation per channel (RGB), for images scaled to 0..1.
+        data_kind: kind of the training data set; None if unknown.
+        precision: ``fp32``, ``fp16`` or ``int8``: precision in which it was scored and runs on the device.
+        quantized: the network in INT8, on the CPU, in evaluation mode; None for the other precisions.
     """
 
     net: SegmentationNet
@@ -52,14 +52,14 @@ class TrainedNetwork:
     quantized: QuantizedNet | None = None
 
     def delivered(self) -> nn.Module:
-        """The network in the precision that it was scored in."""
+        """Return the network in the precision in which it was scored."""
         if self.precision == "fp16":
             return half_precision(self.net, self.input_hw)
         return self.net if self.quantized is None else self.quantized
 
 
 def write_network(path: Path, network: TrainedNetwork) -> None:
-    """Write a network in the candidate's final (pruned) shape, and its INT8 form where there is one, atomically.
+    """Write a network file atomically.
 
     Raises:
         UserError: the file cannot be written.
@@ -82,16 +82,16 @@ def write_network(path: Path, network: TrainedNetwork) -> None:
 
 
 def read_network(path: Path) -> TrainedNetwork:
-    """Read what ``write_network`` wrote; nothing in it is unpickled but plain values and tensors.
+    """Read a network file; only plain values and tensors are unpickled. The network is on the CPU, in evaluation mode.
 
     Raises:
-        UserError: the file is missing, damaged, something else, or of a search space that is not known here.
+        UserError: the file is missing, damaged, not a network file, or of an unknown search space.
     """
     if not path.is_file():
         raise UserError(f"there is no network file at {path}; give a bundle's folder or its model.pt.")
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError as error:  # torch's own words advise to read it unsafely
+    except pickle.UnpicklingError as error:  # torch's message suggests unsafe loading
         raise UserError(
             f"{path} cannot be read as a network: it is none, or is damaged. Give a bundle's folder or its model.pt."
         ) from error

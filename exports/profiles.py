@@ -1,4 +1,4 @@
-"""What a target device can run, as data."""
+"""Capabilities of target devices, as data."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from search_spaces._common.names import nearest_name
 
 @dataclass(frozen=True)
 class DeviceProfile:
-    """The rules of one target; what was measured on a board is another matter (``hw_latency_model``).
+    """Capabilities and limits of one target device.
 
     Attributes:
         name: key of ``PROFILES``.
-        description: one line for people.
-        opset: operator set that networks are exported with, and the newest that the target takes.
-        precisions: what engines may be built in, best first.
-        runtime: what runs the network there.
-        max_memory_mb: memory that the weights and the largest live tensors may take; None where it does not matter.
-        forbidden_ops: ONNX operator to why it cannot run.
-        discouraged_ops: ONNX operator to why it is slow or fragile.
-        resize_modes: ``mode`` values of Resize that run; None allows all.
-        resize_coordinates: ``coordinate_transformation_mode`` values that run; None allows all.
+        description: one line of text.
+        opset: operator set of exported networks, the newest that the target supports.
+        precisions: supported precisions, best first.
+        runtime: inference runtime of the target.
+        max_memory_mb: limit of weights plus live tensors; None: no limit.
+        forbidden_ops: pairs of an unsupported ONNX operator and the reason.
+        discouraged_ops: pairs of a slow or fragile ONNX operator and the reason.
+        resize_modes: supported ``mode`` values of Resize; None: all.
+        resize_coordinates: supported ``coordinate_transformation_mode`` values of Resize; None: all.
         static_shapes: every input shape must be fixed.
         constant_parameters: weights, Slice and Squeeze axes, TopK's K, and Resize scales must be constants.
-        allow_qdq: QuantizeLinear/DequantizeLinear pairs may be present.
+        allow_qdq: QuantizeLinear/DequantizeLinear pairs are supported.
     """
 
     name: str
@@ -63,7 +63,7 @@ PROFILES: dict[str, DeviceProfile] = {
             opset=13,
             precisions=("fp16", "fp32"),
             runtime="tensorrt",
-            # 2 GB board: system, CUDA context, and TensorRT's builder take about half of what is there
+            # 2 GB board: system, CUDA context, and TensorRT's builder take about half of it
             max_memory_mb=1024,
             forbidden_ops=(
                 ("HardSwish", "TensorRT takes it from 8.4 on; decompose it to HardSigmoid and Mul"),
@@ -85,10 +85,10 @@ PROFILES: dict[str, DeviceProfile] = {
 
 
 def get_profile(name: str) -> DeviceProfile:
-    """The profile called ``name``.
+    """Look up the profile called ``name``.
 
     Raises:
-        UserError: there is none; the message names the nearest and all known ones.
+        UserError: it is unknown; the message gives the nearest and all known ones.
     """
     if name in PROFILES:
         return PROFILES[name]

@@ -1,4 +1,4 @@
-"""One writer of a folder at a time, also among processes, without leaving a lock file behind."""
+"""Locks on folders between processes, without lock files."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from search_spaces._common.files import atomic_folder
 
 @contextmanager
 def locked_parent(folder: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold a lock on the folder that contains ``folder``, while ``folder`` itself is replaced or read.
+    """Hold a lock on the parent of ``folder`` while ``folder`` is replaced or read.
 
-    Some network file systems cannot lock a directory; the work then goes on, protected by atomic renames alone.
+    On network file systems that cannot lock a directory there is no lock; atomic renames still protect the folder.
     """
     handle = os.open(folder.resolve().parent, os.O_RDONLY)
     try:
@@ -29,9 +29,9 @@ def locked_parent(folder: Path, *, shared: bool = False) -> Iterator[None]:
 
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
-    """``atomic_folder`` that several processes may use on the same ``folder``: one complete result stays.
+    """`atomic_folder` for concurrent writers of the same ``folder``: one complete result remains.
 
-    Only the final renames are locked, so that the content may be made in parallel.
+    Only the final renames are locked, so that contents may be written in parallel.
 
     Raises:
         UserError: the folder cannot be written.

@@ -25,7 +25,7 @@ _RULE = (
 def bundle_manifest(
     onnx_file: OnnxFile, inputs: BundleInputs, *, parity: Mapping[str, Any], checkpoint: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """The manifest of an exported network, as yet without the checksums of the bundle's files.
+    """Make the manifest of an exported network, without the checksums of the bundle's files.
 
     Args:
         parity: agreement of the file with torch.

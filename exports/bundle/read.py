@@ -20,7 +20,7 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 
 _KEYS = ("candidate", "profile", "input", "output", "classes", "parity", "lint", "facts", "files", "measurements")
-# what a board or a file manager leaves beside the files of a bundle
+# files that a board or a file manager may add to a bundle
 _TOLERATED = (".plan", ".engine", ".cache")
 
 
@@ -63,17 +63,17 @@ class ExportBundle:
 
     @property
     def measurements(self) -> tuple[Mapping[str, Any], ...]:
-        """What ``add_measurement`` added, oldest first."""
+        """Measurements added by ``add_measurement``, oldest first."""
         return tuple(self.manifest["measurements"])
 
 
 def read_bundle(folder: Path) -> ExportBundle:
-    """Open a bundle and verify it: schema version, that every file is there, unchanged, and nothing was added.
+    """Open a bundle and verify its schema version, and that its files are complete and unchanged.
 
-    Engines built beside it (``*.plan``, ``*.engine``, ``*.cache``) and hidden files are no part of the bundle.
+    Engines in its folder (``*.plan``, ``*.engine``, ``*.cache``) and hidden files are ignored.
 
     Raises:
-        UserError: naming the folder or the file, and what to do.
+        UserError: it is not a valid bundle; the message names the folder or file.
     """
     manifest = read_manifest(folder)
     with locked_parent(folder, shared=True):
@@ -83,25 +83,25 @@ def read_bundle(folder: Path) -> ExportBundle:
 
 
 def load_network(bundle: ExportBundle) -> nn.Module:
-    """The trained torch network of a bundle, on the CPU, in evaluation mode; for fine-tuning or another export.
+    """Load the trained torch network of a bundle, on the CPU, in evaluation mode, for fine-tuning or another export.
 
     Raises:
-        UserError: the search space of the candidate is unknown here or has another version.
+        UserError: the search space of the candidate is unknown or has another version.
     """
     return read_network(bundle.checkpoint_path).net
 
 
 def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file's content."""
+    """SHA-256 of a file's content in hex."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a bundle, its schema checked.
+    """Read the manifest of a bundle and check its schema.
 
     Raises:
-        UserError: no folder, no manifest, not JSON, a newer schema, or a part is missing.
+        UserError: the folder or manifest is missing, the manifest is not JSON, has a newer schema, or lacks a key.
     """
     path = folder / MANIFEST
     if not folder.is_dir():
@@ -132,10 +132,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def verify_files(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Compare the folder with the manifest's list of files, byte for byte.
+    """Compare the folder's files with the checksums in the manifest.
 
     Raises:
-        UserError: naming the first file that is missing, changed, or not listed.
+        UserError: a file is missing, changed, or not listed; the message names the first one.
     """
     listed: Mapping[str, Any] = manifest["files"]
     for name, entry in listed.items():

@@ -1,11 +1,11 @@
-"""The README.md inside a bundle: for an engineer who has the folder and nothing else."""
+"""The README.md of a bundle."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-# A dozen lines that need only numpy, Pillow, and onnxruntime; tests run them as they stand in the README.
+# Needs only numpy, Pillow, and onnxruntime; tests run it from the README.
 SNIPPET = """\
 import json, sys
 import numpy as np, onnxruntime as ort
@@ -39,7 +39,7 @@ _INT8_FILES = {
 
 
 def bundle_readme(manifest: Mapping[str, Any]) -> str:
-    """Markdown text for ``manifest`` (before its ``files`` are known)."""
+    """Render the README of a bundle from its manifest (``files`` is not used)."""
     source, target, parity = manifest["input"], manifest["output"], manifest["parity"]
     candidate, facts, profile = manifest["candidate"], manifest["facts"], manifest["profile"]
     precision = manifest["precision"]["name"]

@@ -24,15 +24,13 @@ from search_spaces.candidate import Candidate
 
 
 def write_bundle(folder: Path, inputs: BundleInputs) -> ExportBundle:
-    """Export a network, check it against torch, and write all of it as one folder, or nothing.
+    """Export a network, check its parity with torch, and write the bundle atomically.
 
-    A network in INT8 is exported in Q/DQ form and compared with its simulation in torch.
-
-    An existing folder is replaced when the new one is complete. Several processes may write the same folder: one of
-    the complete results stays.
+    A network in INT8 is exported in Q/DQ form and compared with its simulation in torch. An existing folder is replaced
+    once the new one is complete; of several concurrent writers one complete result remains.
 
     Raises:
-        ExportError: the network cannot be exported, or the export does not agree with torch.
+        ExportError: the network cannot be exported, or parity fails.
         UserError: the folder cannot be written.
         ValueError: the network has another number of classes than class names.
     """
@@ -59,10 +57,10 @@ def write_bundle(folder: Path, inputs: BundleInputs) -> ExportBundle:
 
 
 def add_measurement(folder: Path, measurement: Mapping[str, Any]) -> ExportBundle:
-    """Append ``measurement`` (plain JSON: device, latency_ms_p50, ...) to the manifest, atomically.
+    """Append a measurement (plain JSON: device, latency_ms_p50, ...) to the manifest atomically.
 
     Raises:
-        UserError: the folder is no readable bundle, or cannot be written.
+        UserError: the folder is not a readable bundle, or cannot be written.
         ValueError: ``measurement`` is not plain JSON.
     """
     json.dumps(measurement, allow_nan=False)

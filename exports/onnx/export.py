@@ -1,4 +1,4 @@
-"""A torch network as an ONNX file that TensorRT 8.2 and ONNX Runtime both take."""
+"""Export of torch networks to ONNX files for TensorRT 8.2 and ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from search_spaces._common.files import atomic_path
 INPUT_NAME = "image"
 OUTPUT_NAME = "logits"
 
-# The TorchScript exporter keeps its state in module globals: one export at a time per process.
+# The TorchScript exporter has global state: one export at a time per process.
 _EXPORT_LOCK = threading.Lock()
 _CHATTY_LOGGERS = ("torch.onnx", "onnxslim", "onnxscript", "onnx_ir")
 
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """What was written.
+    """An exported ONNX file.
 
     Attributes:
         path: the file.
@@ -61,16 +61,15 @@ def export_onnx(
 ) -> OnnxFile:
     """Write ``net`` as ONNX: float32, batch 1, static shapes, batch norms folded, simplified by onnxslim.
 
-    Branches that only training needs (RepVGG) are merged.
-    The same weights give the same bytes. ``net`` is copied to the CPU and switched to evaluation there: its own
-    mode, device, gradients, and the global random state stay as they were. The file appears complete or not at all.
+    Training-time branches (RepVGG) are merged. The output is deterministic. ``net`` is copied to the CPU; its mode, device,
+    gradients, and the global random state are unchanged. The file is written atomically.
 
     Args:
-        net: takes (1, 3, height, width) and returns one tensor of low-resolution logits (1, classes, h, w).
+        net: maps (1, 3, height, width) to low-resolution logits (1, classes, h, w).
         input_hw: height and width in pixels.
         path: the file to write; an existing one is replaced.
-        opset: 11 to 20; TensorRT 8.2 takes 13 at most.
-        subject: how an error names the network, for example ``candidate 3f2a (mobilenetv2, fpn)``.
+        opset: 11 to 20; TensorRT 8.2 supports up to 13.
+        subject: name of the network in errors, for example ``candidate 3f2a (mobilenetv2, fpn)``.
 
     Raises:
         ExportError: an operator has no ONNX form at this opset, or the graph does not pass ``onnx.checker``.
@@ -81,7 +80,7 @@ def export_onnx(
 
 
 def write_model(model: onnx.ModelProto, path: Path) -> OnnxFile:
-    """Write a model of ours, complete or not at all; the same model gives the same bytes.
+    """Write a model atomically; the same model gives the same bytes.
 
     Raises:
         UserError: the file cannot be written.
@@ -104,7 +103,7 @@ def write_model(model: onnx.ModelProto, path: Path) -> OnnxFile:
 def onnx_model(
     net: nn.Module, input_hw: tuple[int, int], *, opset: int = 13, subject: str = "the network"
 ) -> onnx.ModelProto:
-    """What ``export_onnx`` writes, in memory. Raises as it does, but for files."""
+    """Export ``net`` to an ONNX model in memory; arguments and errors as in `export_onnx`."""
     if not 11 <= opset <= 20:
         raise ValueError(f"opset must be between 11 and 20, not {opset}")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -127,7 +126,7 @@ def onnx_model(
 
 
 def cpu_copy(net: nn.Module) -> nn.Module:
-    """A float32 copy of ``net`` on the CPU, in evaluation mode, contiguous, sharing no memory with it."""
+    """Copy ``net`` to the CPU as contiguous float32 in evaluation mode."""
     return copy.deepcopy(net).cpu().float().to(memory_format=torch.contiguous_format).eval()
 
 
@@ -154,9 +153,9 @@ def _to_graph(net: nn.Module, example: torch.Tensor, opset: int, subject: str) -
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Silence Python warnings and the exporter's loggers below ERROR. Exceptions, and stdout itself, pass untouched.
+    """Silence Python warnings and the exporter's loggers below ERROR.
 
-    stdout is left alone on purpose: redirecting it would also swallow what other threads print meanwhile.
+    stdout is not redirected, which would also affect other threads.
     """
     loggers = [logging.getLogger(name) for name in _CHATTY_LOGGERS]
     levels = [logger.level for logger in loggers]
@@ -182,7 +181,7 @@ def _explain(error: Exception, opset: int, subject: str) -> str:
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Remove what is not the network: stack traces name source files of this machine, and names of tools differ."""
+    """Remove metadata that differs between machines: stack traces with source paths, tool names."""
     model.producer_name = "paretoseg"
     model.producer_version = ""
     model.doc_string = ""

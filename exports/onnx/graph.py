@@ -1,4 +1,4 @@
-"""Reading plain facts from an ONNX graph: shapes, constants, multiply-accumulates."""
+"""Reading of ONNX graphs: shapes, constants, multiply-accumulates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Shape = tuple[int, ...]
 
 
 def load_graph(model: onnx.ModelProto | Path) -> onnx.ModelProto:
-    """``model`` itself, or the file read.
+    """Read an ONNX file; a model that is loaded already is returned as it is.
 
     Raises:
         ExportError: the file is missing or is not an ONNX model.
@@ -37,7 +37,7 @@ def load_graph(model: onnx.ModelProto | Path) -> onnx.ModelProto:
 
 
 def opset_of(model: onnx.ModelProto) -> int:
-    """Version of the default operator set that ``model`` imports."""
+    """Version of the default operator set of ``model``."""
     return int(next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0))
 
 
@@ -47,7 +47,7 @@ def tensor_shape(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
 
 
 def value_shapes(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:
-    """Shape of every named tensor that shape inference can tell, weights included."""
+    """Shapes of all named tensors, weights included, by shape inference."""
     inferred = onnx.shape_inference.infer_shapes(model).graph
     shapes = {value.name: tensor_shape(value) for value in (*inferred.input, *inferred.value_info, *inferred.output)}
     shapes.update({tensor.name: tuple(tensor.dims) for tensor in inferred.initializer})
@@ -90,10 +90,10 @@ def attributes(node: onnx.NodeProto) -> dict[str, object]:
 
 
 def count_graph_macs(model: onnx.ModelProto) -> int:
-    """Multiply-accumulates of one run, of the convolutions, transposed convolutions, and matrix products.
+    """Count the multiply-accumulates of convolutions, transposed convolutions, and matrix products.
 
-    Convolution: output elements x (weights of one filter); everything element-wise counts as zero, as fvcore and
-    ``torch.utils.flop_counter`` do.
+    Convolution: output elements x weights of one filter. Element-wise operations count as zero, as in fvcore and
+    ``torch.utils.flop_counter``.
     """
     shapes = value_shapes(model)
     total = 0

@@ -1,4 +1,4 @@
-"""Does the exported file still say what the trained network said? Judged on real images."""
+"""Parity of an exported file with its torch network on real images."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ MIN_AGREEMENT = 0.999
 MIOU_TOLERANCE = 0.005
 QUANTIZED_TOLERANCE = 0.1
 QUANTIZED_AGREEMENT = 0.98
-# Two classes closer than this share of the range are a tie: which of them wins is rounding, not a difference.
+# Two classes closer than this ratio of the range are a tie: the argmax between them depends on rounding.
 _TIE = 1e-5
 
 
 @dataclass(frozen=True)
 class ParityReport:
-    """What the comparison found.
+    """Result of a parity check.
 
     Attributes:
-        images: how many images were compared.
-        max_abs_error: largest difference of any logit; NaN where an output was not finite.
+        images: number of images.
+        max_abs_error: largest difference of any logit; NaN if an output was not finite.
         max_rel_error: ``max_abs_error`` over the range (max - min) of torch's logits over all images.
-        argmax_agreement: share of pixels with the same class after upsampling, 0 to 1.
-        miou_torch, miou_onnx: class-mean IoU, 0 to 1, classes absent from both left out; None without labels.
-        tolerance: what ``max_rel_error`` was held against.
-        passed: whether the file may be handed out.
-        reason: one clause; why it failed, or what was compared.
+        argmax_agreement: ratio of pixels with the same class after upsampling, 0 to 1.
+        miou_torch, miou_onnx: mean IoU over the classes that occur, 0 to 1; None without labels.
+        tolerance: limit of ``max_rel_error``.
+        passed: True if all limits are met.
+        reason: one clause: the failed limit, or a summary.
     """
 
     images: int
@@ -55,7 +55,7 @@ class ParityReport:
     reason: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON; a number that is not finite becomes None."""
+        """Convert to plain JSON; NaN and infinity become None."""
         values = asdict(self)
         return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
@@ -70,21 +70,21 @@ def check_parity(
     tolerance: float = REL_TOLERANCE,
     min_agreement: float = MIN_AGREEMENT,
 ) -> ParityReport:
-    """Run both on ``images`` and compare logits, classes after upsampling, and (with labels) mIoU.
+    """Compare logits, classes after upsampling, and (with labels) mIoU of a network and its ONNX file on ``images``.
 
-    It passes when every output is finite, the largest logit error is at most ``tolerance`` of the logit range, at
+    Passes if all outputs are finite, the largest logit error is at most ``tolerance`` of the logit range, at
     least ``min_agreement`` of the pixels have the same class, and the two mIoU differ by at most 0.005. Upsampling is
     bilinear (half-pixel centres) to the label's own size, or to the input's size without labels.
 
     Args:
-        net: the trained network; copied to the CPU, left as it was.
+        net: the trained network; copied to the CPU, not changed.
         onnx_path: its export.
         images: float32 (N, 3, height, width), normalised as in training, N at least 1.
         labels: N arrays uint8 (h, w) of class ids or ``ignore_index``, any size each.
 
     Raises:
         ExportError: the file cannot be loaded.
-        ValueError: no image, shapes that do not fit, or a label beyond the number of classes.
+        ValueError: there is no image, shapes do not match, or a label is not below the number of classes.
     """
     if len(images) == 0:
         raise ValueError("parity needs at least one image")
@@ -123,10 +123,10 @@ def check_quantized(
     labels: Sequence[LabelArray] | None = None,
     ignore_index: int = 255,
 ) -> ParityReport:
-    """``check_parity`` of a Q/DQ file against the network that simulates its rounding.
+    """Compare a Q/DQ file with the network that simulates its rounding, with wider limits than `check_parity`.
 
-    A sum that falls between two integers may be rounded either way, and the layers behind see another integer: logits then differ by
-    some steps of their 8-bit grid, and classes where two are close.
+    A sum halfway between two integers may be rounded either way, which propagates: logits may differ by some quantization
+    steps, and classes may differ where two logits are close.
     """
     return check_parity(
         net,
@@ -140,7 +140,7 @@ def check_quantized(
 
 
 def upsampled_classes(logits: FloatArray, size_hw: tuple[int, int]) -> LabelArray:
-    """Class ids (h, w) of logits (1, classes, low, low): bilinear to ``size_hw``, then the largest logit."""
+    """Upsample logits (1, classes, low, low) bilinearly to ``size_hw`` and take the argmax: class ids (h, w)."""
     classes: LabelArray = _upsample(logits, size_hw).argmax(axis=0).astype(np.uint8)
     return classes
 
@@ -165,7 +165,7 @@ def _compare_classes(
     ignore_index: int,
     span: float,
 ) -> tuple[float, float | None, float | None]:
-    """Share of agreeing pixels, and both mIoU where there are labels. One image at a time: labels may be 2 Mpixel."""
+    """Ratio of agreeing pixels, and both mIoU if there are labels; one image at a time, since labels may have 2 Mpixel."""
     classes = ours.shape[1]
     matrices = np.zeros((2, classes, classes), np.int64)
     same = total = 0

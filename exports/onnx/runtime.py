@@ -1,4 +1,4 @@
-"""Running an ONNX file through ONNX Runtime on the CPU, the same way everywhere in this project."""
+"""Inference with ONNX Runtime on the CPU."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def create_session(path: Path, threads: int = 1, *, profile: Path | None = None)
 
 
 class OnnxSession:
-    """One loaded network: static batch 1, float32 in and out.
+    """A loaded ONNX network: static batch 1, float32 input and output.
 
     Args:
         path: the ONNX file.
@@ -87,10 +87,10 @@ class OnnxSession:
         return self.input_shape[2], self.input_shape[3]
 
     def run(self, images: FloatArray) -> FloatArray:
-        """Logits (N, classes, h, w) of normalised float32 ``images`` (N, 3, height, width), one image at a time.
+        """Compute logits (N, classes, h, w) of normalised float32 ``images`` (N, 3, height, width), one image at a time.
 
         Raises:
-            ValueError: dtype or shape is not what the graph takes.
+            ValueError: dtype or shape does not match the graph's input.
         """
         if images.dtype != np.float32 or images.ndim != 4 or images.shape[1:] != self.input_shape[1:]:
             raise ValueError(
@@ -101,6 +101,6 @@ class OnnxSession:
         return np.concatenate(logits) if logits else np.zeros((0, *self.output_shape[1:]), np.float32)
 
     def run_one(self, image: FloatArray) -> FloatArray:
-        """Logits (1, classes, h, w) of one contiguous image (1, 3, height, width): the call to time."""
+        """Compute logits (1, classes, h, w) of one contiguous image (1, 3, height, width); latency is measured on this call."""
         output: FloatArray = self._session.run([self.output_name], {self.input_name: image})[0]
         return output

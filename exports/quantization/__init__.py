@@ -1,1 +1,1 @@
-"""INT8 and FP16: the exported graph in torch, rounded as the device does, and its Q/DQ file."""
+"""INT8 and FP16: simulation of the exported graph in torch, and Q/DQ export."""

@@ -1,4 +1,4 @@
-"""Which values of an exported network become 8-bit integers, so that ONNX Runtime runs its convolutions on them."""
+"""Placement of quantization in an exported graph, such that ONNX Runtime uses its 8-bit kernels."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from onnx import numpy_helper
 from exports.onnx.graph import attributes, value_shapes
 from exports.quantization.ops import COMPUTE_WITH_CONSTANTS, Step, check_step
 
-# Operators that ONNX Runtime's CPU provider has an 8-bit kernel for, given Q/DQ around them.
+# Operators with an 8-bit kernel in ONNX Runtime's CPU provider, given Q/DQ around them.
 _COMPUTES = frozenset({"Conv", "Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool", "Sigmoid", "LeakyRelu"})
-# Operators that hand 8-bit values on under the scale that they came with.
+# Operators that pass 8-bit values on with unchanged scale.
 _PASSES_ON = frozenset({"MaxPool", "Resize"})
 _RESIZE_MODES = ("nearest", "linear")
 _CLAMPS = frozenset({"Relu", "Clip"})
@@ -25,11 +25,11 @@ _CLAMPS = frozenset({"Relu", "Clip"})
 
 @dataclass(frozen=True)
 class Program:
-    """An ONNX graph as steps in the order in which they run.
+    """An ONNX graph as a sequence of steps in execution order.
 
     Attributes:
-        steps: the nodes, but those that give constants.
-        constants: arrays that nodes read, by name.
+        steps: the nodes, except constants.
+        constants: arrays by name.
         source, result: names of input and output.
         input_shape: (1, 3, height, width).
     """
@@ -41,7 +41,7 @@ class Program:
     input_shape: tuple[int, ...]
 
     def last_uses(self) -> list[tuple[str, ...]]:
-        """For each step, the values that nothing needs after it."""
+        """Names of the values that are no longer needed after each step."""
         last = {name: index for index, step in enumerate(self.steps) for name in (*step.inputs, *step.outputs)}
         del last[self.result]
         freed: list[list[str]] = [[] for _ in self.steps]
@@ -53,10 +53,10 @@ class Program:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a program is quantized.
+    """Placement of quantization in a program.
 
     Attributes:
-        values: names of quantized values, in the order in which they appear.
+        values: names of quantized values, in order of appearance.
         shared_qparams: value to the value whose scale and zero point it reuses.
         truncated: values that the runtime truncates instead of rounding to nearest: results of its 8-bit linear Resize.
         integer_steps: names of the convolutions computed in integers.
@@ -71,7 +71,7 @@ class Placement:
 
 
 def with_global_pools(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy in which the mean over a map is a GlobalAveragePool: the same number, with an 8-bit kernel."""
+    """Copy a model with spatial means replaced by GlobalAveragePool, which has an 8-bit kernel."""
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     for node in changed.graph.node:
@@ -83,10 +83,10 @@ def with_global_pools(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def read_program(model: onnx.ModelProto) -> Program:
-    """The graph of a model with static shapes.
+    """Convert the graph of a model with static shapes to a program.
 
     Raises:
-        ExportError: an operator is not known to ``quantization_ops``.
+        ExportError: an operator is not supported by ``exports.quantization.ops``.
     """
     graph = model.graph
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -108,10 +108,10 @@ def read_program(model: onnx.ModelProto) -> Program:
 
 
 def place(program: Program) -> Placement:
-    """Quantize what an 8-bit kernel reads or writes; all else stays in float.
+    """Quantize the inputs and outputs of 8-bit kernels; all other values stay in float.
 
-    A convolution's result is rounded after the activation behind it, so that the two become one kernel. A hard-swish, which has
-    no 8-bit kernel, stays whole. The scheme is that of arXiv 1806.08342: per-channel weights, one scale for each activation.
+    A convolution's result is quantized after the following activation, so that both form one kernel. Hard-swish has no 8-bit
+    kernel and stays in float. The scheme is that of arXiv 1806.08342: per-channel weights, one scale for each activation.
     """
     uses = Counter(name for step in program.steps for name in step.inputs)
     uses[program.result] += 1
@@ -157,7 +157,7 @@ def _passes_on(step: Step) -> bool:
 
 
 def _clamps_around_zero(step: Step, program: Program) -> bool:
-    """Whether it only cuts values off at bounds that a range with 0 in it keeps."""
+    """True for a Relu or a Clip with bounds around 0, which a quantized range that includes 0 can represent."""
     if step.op not in _CLAMPS:
         return False
     bounds = [program.constants[name] for name in step.inputs[1:3] if name]
@@ -179,7 +179,7 @@ def _swishes(program: Program) -> set[str]:
 
 
 def is_operand(step: Step) -> bool:
-    """Whether the step's constants are numbers that it computes with."""
+    """True if the step's constants are operands, not settings such as axes."""
     return step.op in COMPUTE_WITH_CONSTANTS
 
 

@@ -1,4 +1,4 @@
-"""An exported network in torch, in the precision of its device: rounded to half, or to 8-bit integers with trainable weights."""
+"""Simulation of exported networks in torch at device precision: FP16, or INT8 with trainable weights."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ Calibration = Literal["average", "minmax"]
 
 LEVELS = 255
 _RANGE_MOMENTUM = 0.01
-"""Share by which a range moves towards the batch's in training."""
+"""Momentum of the running activation ranges in training."""
 _LEAST_RANGE = 1e-5
 _LEAST_SCALE = 1e-10
 _TRUNCATION_OFFSET = 0.499
-"""Steps that make rounding to the nearest cut off instead; those missing to a half keep a value that lies on the grid there."""
+"""Offset in quantization steps that turns rounding to nearest into truncation; slightly below 0.5, so that values on the grid stay."""
 _BIAS_STEPS = float(2**30)
 _TRAINED = ("Conv", "ConvTranspose", "Gemm")
 
 
 class GraphNet(nn.Module):
-    """The float network that an ONNX model describes, batch norms folded, its weights parameters again.
+    """Trainable float network of an ONNX model with batch norms folded.
 
-    Parameters keep the names of their layers, below ``encoder`` or ``decoder``. Images must be of the model's input size; there may
-    be any number of them.
+    Parameters are named after their layers, below ``encoder`` or ``decoder``. Images must have the model's input size; the batch
+    size is arbitrary.
 
     Args:
-        model: as ``onnx_model`` makes it.
+        model: from `onnx_model`.
 
     Raises:
-        ExportError: the model holds an operator that is not known here.
+        ExportError: an operator of the model is not supported.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -62,17 +62,17 @@ class GraphNet(nn.Module):
         return key
 
     def has_operand(self, step: Step, position: int) -> bool:
-        """Whether the step's input at ``position`` is a constant that it computes with."""
+        """True if the step's input at ``position`` is a constant operand."""
         return (step.name, position) in self._places
 
     def operand(self, step: Step, position: int) -> Tensor:
-        """A constant that ``step`` computes with, as it is now. KeyError where the input is none."""
+        """Current value of a constant operand of ``step``. KeyError if the input is not one."""
         place = self._places[step.name, position]
         found: Tensor = getattr(self, place) if isinstance(place, str) else place[0][place[1]]
         return found
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised images (N, 3, H, W) to logits, as the exported network gives them. ValueError for another size."""
+        """Compute the logits of normalised images (N, 3, H, W). ValueError for another image size."""
         if images.shape[2:] != torch.Size(self.program.input_shape[2:]):
             raise ValueError(
                 f"the network takes images of {self.program.input_shape[2:]}, not {tuple(images.shape[2:])}"
@@ -101,16 +101,16 @@ class GraphNet(nn.Module):
         return given
 
     def _quantize_operand(self, step: Step, position: int) -> Tensor:
-        """A weight as the device holds it."""
+        """Value of a weight at device precision."""
         return self.operand(step, position)
 
     def _quantize_activation(self, name: str, value: Tensor) -> Tensor:
-        """An activation as the device holds it."""
+        """Value of an activation at device precision."""
         return value
 
 
 class HalfNet(GraphNet):
-    """The same with every weight and every activation rounded to float16, sums in float32; beyond 65504 lies infinity."""
+    """Network with all weights and activations rounded to float16, sums in float32; values beyond 65504 become infinite."""
 
     def _quantize_operand(self, step: Step, position: int) -> Tensor:
         return self.operand(step, position).half().float()
@@ -120,13 +120,13 @@ class HalfNet(GraphNet):
 
 
 class QuantizedNet(GraphNet):
-    """The same in 8-bit integers, simulated in float: what its Q/DQ export computes (arXiv 1806.08342).
+    """Network with simulated 8-bit quantization, equivalent to its Q/DQ export (arXiv 1806.08342).
 
-    Weights of convolutions are rounded per output channel, symmetric; activations per tensor, with a range that holds 0. In
-    training mode gradients pass the rounding unchanged within a range, and ranges follow the batches.
+    Convolution weights are quantized per output channel, symmetric; activations per tensor, with a range that includes 0. In
+    training mode gradients use the straight-through estimator, and ranges are running averages over the batches.
 
     Args:
-        weight_bits: 8; or 7 for processors whose 8-bit products overflow 16 bits (x86 without VNNI).
+        weight_bits: 8, or 7 for processors whose sums of 8-bit products overflow 16 bits (x86 without VNNI).
     """
 
     low: Tensor
@@ -147,15 +147,15 @@ class QuantizedNet(GraphNet):
 
     @property
     def weight_limit(self) -> int:
-        """Largest integer that a weight becomes; the smallest is its negative."""
+        """Largest quantized weight; the smallest is its negative."""
         return int(2 ** (self.weight_bits - 1)) - 1
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Tensor], how: Calibration = "average") -> None:
-        """Set the ranges of the activations from what the float network computes on ``batches`` of normalised images.
+        """Set the activation ranges from the float network's activations on ``batches`` of normalised images.
 
         Args:
-            how: ``minmax`` takes the extremes over all images, ``average`` the mean of each image's extremes.
+            how: ``minmax``: extremes over all images; ``average``: mean of each image's extremes.
 
         Raises:
             ValueError: there is no batch, or an activation is not finite.
@@ -182,7 +182,7 @@ class QuantizedNet(GraphNet):
         return name in self._range_of
 
     def qparams(self, name: str) -> tuple[Tensor, Tensor]:
-        """(scale, zero point) of a quantized value: float32 and int32 scalars; 0 is on the grid."""
+        """Scale and zero point of a quantized value: float32 and int32 scalars; 0 is represented exactly."""
         index = self._range_of[name]
         low, high = self.low[index], self.high[index]
         scale = (high - low).clamp_min(_LEAST_RANGE) / LEVELS
@@ -191,7 +191,7 @@ class QuantizedNet(GraphNet):
     def weight_scale(self, step: Step) -> Tensor:
         """Scale of each output channel of an integer convolution, (channels,).
 
-        At least so large that the bias, which is held in multiples of it and of the input's scale, fits into 32 bits.
+        Large enough that the bias, stored in multiples of it times the input's scale, fits into 32 bits.
         """
         scale = self.operand(step, 1).detach().flatten(1).abs().amax(1) / self.weight_limit
         if len(step.inputs) > 2:

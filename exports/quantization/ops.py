@@ -1,4 +1,4 @@
-"""ONNX operators in torch: what an exported graph computes, where torch runs and can take gradients."""
+"""Differentiable torch implementations of ONNX operators."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from exports.errors import ExportError
 
 Result = Tensor | Sequence[Tensor]
 
-# Operators whose constant inputs are numbers to compute with; the constants of all others are settings (sizes, axes, bounds).
+# Operators whose constant inputs are operands; the constants of all others are settings (sizes, axes, bounds).
 COMPUTE_WITH_CONSTANTS = frozenset(
     {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Concat", "PRelu"}
     | {"BatchNormalization"}
@@ -29,10 +29,10 @@ class Step:
     Attributes:
         op: ONNX operator.
         name: unique within the graph.
-        inputs: names of tensors; empty where an optional one is left out.
+        inputs: names of tensors; empty for an omitted optional one.
         outputs: names of tensors.
         attributes: plain values, strings decoded.
-        out_shape: of the first output, for batch 1.
+        out_shape: shape of the first output, for batch 1.
     """
 
     op: str
@@ -44,18 +44,18 @@ class Step:
 
 
 def run_step(step: Step, arguments: Sequence[Any]) -> Sequence[Tensor]:
-    """Outputs of ``step``.
+    """Compute the outputs of ``step``.
 
     Args:
-        arguments: one for each input: a tensor, a numpy array for a setting, None for one left out. Activations may hold
-            any number of images, whatever the graph declares.
+        arguments: one per input: a tensor, a numpy array for a setting, None if omitted. The batch size of activations
+            may differ from the graph's.
     """
     result = OPERATIONS[step.op](step, *arguments)
     return (result,) if isinstance(result, Tensor) else tuple(result)
 
 
 def check_step(step: Step) -> None:
-    """Raise ExportError for an operator, or a mode of one, that is not known here."""
+    """Raise ExportError for an operator, or a mode of one, that is not supported."""
     reason = None
     if step.op not in OPERATIONS:
         reason = f"operator {step.op} is not known to it"

@@ -1,4 +1,4 @@
-"""A quantized network as ONNX with QuantizeLinear/DequantizeLinear pairs, which ONNX Runtime turns into 8-bit kernels."""
+"""Export of quantized networks as ONNX with QuantizeLinear/DequantizeLinear pairs, which ONNX Runtime fuses to 8-bit kernels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _INT32 = np.iinfo(np.int32)
 
 
 def export_quantized(net: QuantizedNet, path: Path) -> OnnxFile:
-    """Write ``net`` as ONNX: float32 in and out, 8-bit weights and activations inside, opset as the float export's.
+    """Write ``net`` as ONNX: float32 input and output, 8-bit weights and activations, opset of the float export.
 
     Raises:
         UserError: the file cannot be written.
@@ -27,7 +27,7 @@ def export_quantized(net: QuantizedNet, path: Path) -> OnnxFile:
 
 
 def qdq_model(net: QuantizedNet) -> onnx.ModelProto:
-    """The ONNX model with the network's present weights and ranges."""
+    """Make the ONNX model with the network's current weights and ranges."""
     model = onnx.load_model_from_string(net.graph)
     writer = _Writer(net, model)
     writer.write()
@@ -110,7 +110,7 @@ class _Writer:
         return f"{name}_float"
 
     def _quantize(self, name: str) -> None:
-        """Round ``name`` where the network does: whoever reads it from here on reads the rounded one."""
+        """Quantize value ``name`` if the network does; nodes added later read the quantized value."""
         if not self._net.is_quantized(name):
             return
         scale, zero = self._net.qparams(name)

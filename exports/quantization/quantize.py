@@ -1,4 +1,4 @@
-"""A trained network in the precision of its device: INT8 after training or for training on, FP16."""
+"""Conversion of trained networks to INT8 and FP16."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def quantize(
     opset: int = 13,
     subject: str = "the network",
 ) -> QuantizedNet:
-    """``net`` in INT8, on the CPU in evaluation mode: batch norms folded, ranges of the activations from real images.
+    """Quantize ``net`` to INT8: batch norms folded, activation ranges calibrated on images; on the CPU in evaluation mode.
 
-    It computes what its Q/DQ export computes and can be trained on. ``net`` stays as it was.
+    The result is equivalent to its Q/DQ export and can be trained further. ``net`` is unchanged.
 
     Args:
         batches: normalised float32 images (N, 3, *input_hw), on the CPU.
@@ -36,8 +36,8 @@ def quantize(
         weight_bits: 7 for x86 processors without VNNI.
 
     Raises:
-        ExportError: the network cannot be exported, or holds an operator that is not known here.
-        ValueError: no images, or activations that are not finite.
+        ExportError: the network cannot be exported, or has an unsupported operator.
+        ValueError: there are no images, or activations are not finite.
     """
     quantized = QuantizedNet(onnx_model(net, input_hw, opset=opset, subject=subject), weight_bits=weight_bits).eval()
     quantized.calibrate(batches, calibration)
@@ -45,7 +45,7 @@ def quantize(
 
 
 def half_precision(net: nn.Module, input_hw: tuple[int, int], *, subject: str = "the network") -> HalfNet:
-    """``net`` as a device runs it in FP16, on the CPU in evaluation mode.
+    """Simulate ``net`` in FP16, on the CPU in evaluation mode.
 
     Raises:
         ExportError: as ``quantize``.
@@ -54,7 +54,7 @@ def half_precision(net: nn.Module, input_hw: tuple[int, int], *, subject: str = 
 
 
 def pack_quantized(net: QuantizedNet) -> dict[str, Any]:
-    """``net`` as tensors and plain values, for a file that ``torch.load(weights_only=True)`` reads."""
+    """Convert ``net`` to tensors and plain values, for a file that ``torch.load(weights_only=True)`` can read."""
     graph = torch.from_numpy(np.frombuffer(net.graph, np.uint8).copy())
     state = {name: value.detach().cpu() for name, value in net.state_dict().items()}
     return {"graph": graph, "weight_bits": net.weight_bits, "state": state}
