@@ -1,22 +1,21 @@
-"""NAS-Bench-201 networks as the kernels that TensorRT makes of them: the same nets were timed on the Nano in both precisions."""
+"""Kernels of NAS-Bench-201 networks under TensorRT, which were timed on the Nano in both precisions."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
+from hw_latency_model.few_shot.cell_networks import CONV1, EDGES, NONE, POOL, SKIP, CellNetwork
 from hw_latency_model.kernels.fusion import RULES, fuse
 from hw_latency_model.kernels.op_graph import Op, OpGraph, Shape
 from hw_latency_model.types import KernelSpec
 
-_TERM = re.compile(r"([a-z0-9_]+)~([0-9])")
 _STAGES = ((16, 32), (32, 16), (64, 8))
 _CELLS = 5
 _CLASSES = 100
 
 
 class _Builder:
-    """Writes operations down; every value is named by its number."""
+    """Appends operations; every value is named by its number."""
 
     def __init__(self) -> None:
         self.ops: list[Op] = []
@@ -56,11 +55,11 @@ class _Builder:
 
     def edge(self, source: str, op: str) -> str:
         channels = self.shapes[source][1]
-        if op == "skip_connect":
+        if op == SKIP:
             return source
-        if op == "avg_pool_3x3":
+        if op == POOL:
             return self.op("avg_pool", (source,), self.shapes[source], kernel=(3, 3), stride=(1, 1))
-        return self.conv(source, channels, 1 if op == "nor_conv_1x1" else 3)
+        return self.conv(source, channels, 1 if op == CONV1 else 3)
 
     def reduction(self, source: str) -> str:
         _, channels, side, _ = self.shapes[source]
@@ -75,33 +74,25 @@ class _Builder:
 
 
 def live_edges(arch: str) -> dict[int, list[tuple[str, int]]]:
-    """Operations into each of a cell's nodes 1 to 3 that reach the output from the input: a compiler drops the others.
+    """Operations into each of a cell's nodes 1 to 3 on a path from input to output, as (operation, start); others are removed.
 
-    Returns nothing for a cell whose output does not depend on its input.
+    Empty for a cell whose output does not depend on its input.
 
     Raises:
-        ValueError: the string is not a cell.
+        UserError: the string is not a cell.
     """
-    groups = [[(op, int(start)) for op, start in _TERM.findall(part)] for part in arch.split("+")]
-    if [len(group) for group in groups] != [1, 2, 3]:
-        raise ValueError(f"{arch!r} is not a NAS-Bench-201 cell")
     edges: dict[int, list[tuple[str, int]]] = {}
-    for target, group in enumerate(groups, start=1):
-        fed = [(op, start) for op, start in group if op != "none" and (start == 0 or start in edges)]
-        if fed:
-            edges[target] = fed
-    wanted = {3}
-    for target in (3, 2, 1):
-        if target in wanted:
-            wanted.update(start for _, start in edges.get(target, ()))
-    return {target: group for target, group in edges.items() if target in wanted} if 3 in edges else {}
+    for (start, target), op in sorted(zip(EDGES, CellNetwork.parse(arch).pruned.ops, strict=True)):
+        if op != NONE:
+            edges.setdefault(target, []).append((op, start))
+    return edges
 
 
 def cell_kernels(arch: str) -> list[KernelSpec]:
     """Kernels of the network that repeats this cell five times at each of three resolutions; empty if it is disconnected.
 
     Raises:
-        ValueError: the string is not a cell.
+        UserError: the string is not a cell.
     """
     edges = live_edges(arch)
     if not edges:

@@ -1,6 +1,6 @@
-"""Well-known networks by name, without weights: torchvision's, timm's, and the segmentation networks that neither has.
+"""Well-known networks by name, without weights: torchvision's, timm's, ours, and segmentation networks that none of them has.
 
-Built only to be read as kernels, so nothing here is trained or kept in step with somebody's checkpoint: shapes count.
+Built only to extract their kernels, so nothing here is trained or matches a published checkpoint.
 """
 
 from __future__ import annotations
@@ -14,11 +14,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from search_spaces.networks.deeplab import DeepLabV3Plus
+from search_spaces.networks.layers import conv_bn_relu, resize_like
+from search_spaces.networks.reference_networks.fast_scnn import fast_scnn
+from search_spaces.networks.reference_networks.unet import unet
+
 NUM_CLASSES = 21
 
 
 def build_network(name: str) -> nn.Module | None:
-    """The network that goes by this name, in whatever spelling (``ResNet-50``, ``resnet50``); None if nobody knows it."""
+    """The network of this name, in any spelling (``ResNet-50``, ``resnet50``); None if it is unknown."""
     make = _maker(name.rpartition("/")[2])
     if make is None:
         return None
@@ -63,18 +68,24 @@ def _has_backbone(name: str) -> bool:
     )
 
 
-def _conv(inner: int, outer: int, side: int = 3, stride: int = 1, groups: int = 1, dilation: int = 1) -> nn.Sequential:
-    padding = dilation * (side // 2)
-    conv = nn.Conv2d(inner, outer, side, stride, padding, dilation=dilation, groups=groups, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(outer), nn.ReLU(inplace=True))
+def _conv(inner: int, outer: int, side: int = 3) -> nn.Sequential:
+    return conv_bn_relu(inner, outer, side)
 
 
-def _separable(inner: int, outer: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(_conv(inner, inner, 3, stride, inner), _conv(inner, outer, 1))
+class _Resized(nn.Module):
+    """A backbone and a head whose logits are resized to the image.
 
+    Args:
+        backbone: images (N, 3, H, W) to a list of features.
+        head: features to logits.
+    """
 
-def _resize(value: torch.Tensor, size: torch.Size) -> torch.Tensor:
-    return functional.interpolate(value, size=size, mode="bilinear", align_corners=False)
+    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, head
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return resize_like(self.head(self.backbone(image)), image)
 
 
 class _Features(nn.Module):
@@ -124,26 +135,18 @@ class _Fcn(nn.Module):
         return cast("torch.Tensor", self.head(self.features(image)[-1]))
 
 
-class _DeepLabV3Plus(nn.Module):
+class _DeepLabFeatures(_Features):
+    """Feature maps at strides 4 and 16."""
+
+    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+        return super().forward(image)[1:4:2]
+
+
+def _deeplab_v3_plus(backbone: str) -> nn.Module:
     """Chen et al. 2018, without dilated stages: pyramid of dilated convolutions at stride 16, decoder at stride 4."""
-
-    def __init__(self, backbone: str) -> None:
-        super().__init__()
-        self.features = _Features(backbone)
-        inner, low = self.features.channels[3], self.features.channels[1]
-        self.branches = nn.ModuleList([_conv(inner, 256, 1), *(_conv(inner, 256, 3, dilation=d) for d in (6, 12, 18))])
-        self.pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), _conv(inner, 256, 1))
-        self.project = _conv(5 * 256, 256, 1)
-        self.low = _conv(low, 48, 1)
-        self.head = nn.Sequential(_conv(304, 256), _conv(256, 256), nn.Conv2d(256, NUM_CLASSES, 1))
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        maps = self.features(image)
-        deep = maps[3]
-        parts = [branch(deep) for branch in self.branches]
-        parts.append(_resize(self.pooled(deep), deep.shape[2:]))
-        joined = _resize(self.project(torch.cat(parts, 1)), maps[1].shape[2:])
-        return _resize(self.head(torch.cat([joined, self.low(maps[1])], 1)), image.shape[2:])
+    features = _DeepLabFeatures(backbone)
+    channels = features.channels[1:4:2]
+    return _Resized(features, DeepLabV3Plus(channels, (4, 16), 256, NUM_CLASSES, depthwise=False))
 
 
 class _PspNet(nn.Module):
@@ -160,8 +163,8 @@ class _PspNet(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         deep = self.features(image)[-1]
-        context = [_resize(branch(deep), deep.shape[2:]) for branch in self.branches]
-        return _resize(self.head(torch.cat([deep, *context], 1)), image.shape[2:])
+        context = [resize_like(branch(deep), deep) for branch in self.branches]
+        return resize_like(self.head(torch.cat([deep, *context], 1)), image)
 
 
 class _BackboneUnet(nn.Module):
@@ -186,71 +189,6 @@ class _BackboneUnet(nn.Module):
             value = functional.interpolate(value, scale_factor=2.0, mode="nearest")
             value = block(value if skip is None else torch.cat([value, skip], 1))
         return cast("torch.Tensor", self.head(value))
-
-
-class _Unet(nn.Module):
-    """Ronneberger et al. 2015 with padded convolutions, as it is mostly built today."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        widths = (64, 128, 256, 512, 1024)
-        pairs = zip((3, *widths), widths, strict=False)
-        self.down = nn.ModuleList(nn.Sequential(_conv(inner, outer), _conv(outer, outer)) for inner, outer in pairs)
-        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * width, width, 2, 2) for width in widths[3::-1])
-        self.merge = nn.ModuleList(
-            nn.Sequential(_conv(2 * width, width), _conv(width, width)) for width in widths[3::-1]
-        )
-        self.head = nn.Conv2d(64, NUM_CLASSES, 1)
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        value, skips = image, []
-        for index, stage in enumerate(self.down):
-            value = stage(functional.max_pool2d(value, 2) if index else value)
-            skips.append(value)
-        for up, merge, skip in zip(self.up, self.merge, skips[-2::-1], strict=True):
-            value = merge(torch.cat([up(value), skip], 1))
-        return cast("torch.Tensor", self.head(value))
-
-
-class _Inverted(nn.Module):
-    """MobileNetV2's block with expansion 6."""
-
-    def __init__(self, inner: int, outer: int, stride: int) -> None:
-        super().__init__()
-        wide = 6 * inner
-        last = nn.Sequential(nn.Conv2d(wide, outer, 1, bias=False), nn.BatchNorm2d(outer))
-        self.body = nn.Sequential(_conv(inner, wide, 1), _conv(wide, wide, 3, stride, wide), last)
-        self.residual = stride == 1 and inner == outer
-
-    def forward(self, value: torch.Tensor) -> torch.Tensor:
-        result = self.body(value)
-        return cast("torch.Tensor", value + result if self.residual else result)
-
-
-class _FastScnn(nn.Module):
-    """Poudel et al. 2019; logits at stride 8, resized to the image."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.down = nn.Sequential(_conv(3, 32, 3, 2), _separable(32, 48, 2), _separable(48, 64, 2))
-        blocks = []
-        for inner, outer, stride in ((64, 64, 2), (64, 96, 2), (96, 128, 1)):
-            blocks += [_Inverted(inner, outer, stride), _Inverted(outer, outer, 1), _Inverted(outer, outer, 1)]
-        self.body = nn.Sequential(*blocks)
-        self.pyramid = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(size), _conv(128, 32, 1)) for size in (1, 2, 3, 6)
-        )
-        self.project = _conv(256, 128, 1)
-        self.low = nn.Sequential(nn.Conv2d(64, 128, 1), nn.BatchNorm2d(128))
-        self.high = nn.Sequential(_conv(128, 128, 3, 1, 128), nn.Conv2d(128, 128, 1), nn.BatchNorm2d(128))
-        self.head = nn.Sequential(_separable(128, 128), _separable(128, 128), nn.Conv2d(128, NUM_CLASSES, 1))
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        low = self.down(image)
-        deep = self.body(low)
-        deep = self.project(torch.cat([deep, *(_resize(part(deep), deep.shape[2:]) for part in self.pyramid)], 1))
-        fused = torch.relu(self.low(low) + self.high(_resize(deep, low.shape[2:])))
-        return _resize(self.head(fused), image.shape[2:])
 
 
 class _Factorised(nn.Module):
@@ -306,11 +244,15 @@ def _erfnet() -> nn.Module:
 
 _HEADS: dict[str, Callable[[str], nn.Module]] = {
     "fcn": _Fcn,
-    "deeplabv3plus": _DeepLabV3Plus,
+    "deeplabv3plus": _deeplab_v3_plus,
     "unet": _BackboneUnet,
     "pspnet": _PspNet,
 }
-_OWN: dict[str, Callable[[], nn.Module]] = {"fastscnn": _FastScnn, "unet": _Unet, "erfnet": _erfnet}
+_OWN: dict[str, Callable[[], nn.Module]] = {
+    "fastscnn": lambda: _Resized(*fast_scnn(1.0, NUM_CLASSES)),
+    "unet": lambda: _Resized(*unet(1.0, NUM_CLASSES)),
+    "erfnet": _erfnet,
+}
 _ALIASES = {
     "deeplabv3": "deeplabv3resnet50",
     "deeplabv3plus": "deeplabv3plusmobilenetv2",
