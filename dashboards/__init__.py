@@ -1,4 +1,4 @@
-"""What a person looks at: plotly figures, the HTML report, the picture of the README, and optuna-dashboard."""
+"""Plotly figures, the HTML reports, the front as a picture, and optuna-dashboard."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         front_svg as front_svg,
         write_front_picture as write_front_picture,
     )
+    from dashboards.study_report.inputs import ReportInputs as ReportInputs
     from dashboards.study_report.report import write_report as write_report
     from dashboards.web import (
         make_server as make_server,
@@ -25,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "picture": ("Baseline", "front_svg", "write_front_picture"),
+        "study_report.inputs": ("ReportInputs",),
         "study_report.report": ("write_report",),
         "web": ("make_server", "serve", "update_study_page", "upload_bundle"),
     },

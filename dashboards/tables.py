@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
 from dashboards import text
 
@@ -74,7 +73,7 @@ def folded(summary: str, body: str, *, is_open: bool = False) -> str:
     return f"<details{' open' if is_open else ''}><summary>{escape(summary)}</summary>{body}</details>"
 
 
-def facts(values: Mapping[str, Any]) -> str:
+def facts(values: Mapping[str, object]) -> str:
     """A mapping of plain values as a definition list; nested mappings are joined in one line."""
     parts = [
         f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(_fact(value))}</dd>" for name, value in values.items()
@@ -87,7 +86,7 @@ def _cell(column: Column, value: Cell) -> str:
     return f'<td class="{column.kind}"{key}>{html(value)}</td>'
 
 
-def _fact(value: Any) -> str:
+def _fact(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name.replace('_', ' ')} {_fact(item)}" for name, item in value.items())
     if isinstance(value, (list, tuple)):

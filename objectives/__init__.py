@@ -1,4 +1,4 @@
-"""How good a candidate is: data sets, mIoU, cost, the trial record, the Pareto front and its hypervolume."""
+"""Data sets, mIoU, cost, the trial record, the Pareto front and its hypervolume."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from dashboards.figures import front as figures, objectives as objective_figures
 from dashboards.page import figure_box
 from dashboards.picture import front_svg
 from dashboards.study_report import trial_tables
+from dashboards.study_report.inputs import ReportInputs
 from objectives.objective import budget_texts
 from objectives.pareto import MEASURED_LATENCY, MIOU, ParetoFront, pareto_front
 from objectives.trial_record import Outcome, TrialRecord
@@ -27,15 +28,9 @@ _USUAL = (
 )
 
 
-def front_section(
-    path: Path,
-    study_name: str,
-    records: Sequence[TrialRecord],
-    front: ParetoFront,
-    latency_budget_ms: float | None,
-    drawn: dict[str, go.Figure],
-) -> str:
-    """The front as a figure and a table, and what has to be said of its members."""
+def front_section(path: Path, inputs: ReportInputs, drawn: dict[str, go.Figure]) -> str:
+    """Section with the front as a figure and a table, and notes on members over the budget."""
+    records, front, latency_budget_ms = inputs.records, inputs.front, inputs.latency_budget_ms
     usual = text.is_default(front.objectives)
     parts = [f"<section><h2>{'Accuracy against latency' if usual else 'The Pareto front'}</h2>"]
     figure = figures.pareto_figure(records, front, latency_budget_ms=latency_budget_ms)
@@ -51,7 +46,7 @@ def front_section(
         parts.append("<h3>What each member trades</h3>")
         parts.append(figure_box("trade", trade, drawn, min_width_px=_OBJECTIVE_PX * len(front.objectives)))
     if usual:
-        svg = front_svg(records, front, title=study_name, latency_budget_ms=latency_budget_ms)
+        svg = front_svg(records, front, title=inputs.study_name, latency_budget_ms=latency_budget_ms)
         parts.append(f"<noscript>{svg}</noscript>")
     parts.append("<h3>The front</h3>")
     parts.append(trial_tables.front_table(front.records, path, front.objectives))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 _LABELS = {
     "networks": "networks the model was fitted on",
@@ -32,11 +31,12 @@ _SHARES = (
 )
 
 
-def model_facts(quality: Mapping[str, Any]) -> dict[str, Any]:
+def model_facts(quality: Mapping[str, object]) -> dict[str, object]:
     """A model's quality by readable names; left out is what was not found, for want of a reference network or of families."""
     absent = {name for name, value in quality.items() if value is None}
     absent |= set() if quality.get("reference_ms") else set(_OF_REFERENCE)
-    absent |= set(_OF_FAMILIES) if quality.get("families", 1) < 2 else set()
+    families = quality.get("families", 1)
+    absent |= set(_OF_FAMILIES) if isinstance(families, int) and families < 2 else set()
     return {
         _LABELS.get(name, name): f"{value:.1%}" if name in _SHARES and isinstance(value, int | float) else value
         for name, value in quality.items()

@@ -1,12 +1,11 @@
-"""The HTML report: one file that explains a study, opens from a disk, and asks nothing of the network."""
+"""HTML report of a study: one self-contained file that opens without a network connection."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import plotly.graph_objects as go
 
@@ -14,6 +13,7 @@ from dashboards import tables, text
 from dashboards.page import whole_page
 from dashboards.study_report import trial_tables
 from dashboards.study_report.front import class_section, front_section, preview_section
+from dashboards.study_report.inputs import ReportInputs
 from dashboards.study_report.search import choice_section, latency_section, learning_section
 from objectives.objective import Objective
 from objectives.pareto import ParetoFront
@@ -24,78 +24,50 @@ from search_spaces._common.urls import redact_url
 _LONG_TABLE = 12
 
 
-def write_report(
-    path: Path,
-    *,
-    study_name: str,
-    records: Sequence[TrialRecord],
-    front: ParetoFront,
-    class_names: Sequence[str] = (),
-    config_yaml: str = "",
-    device: str | None = None,
-    latency_budget_ms: float | None = None,
-    calibration: Mapping[str, Any] | None = None,
-    latency_report: Path | None = None,
-    rungs: Sequence[int] = (),
-    data_name: str | None = None,
-    written_at: datetime | None = None,
-) -> Path:
-    """Write the report of a study, finished or not, and return its path.
+def write_report(path: Path, inputs: ReportInputs) -> Path:
+    """Write the report of a study, finished or not.
 
     Args:
-        path: the .html file; replaced atomically, folders are made.
-        records: all trials of the study.
-        front: the front of ``records``; its reference point is the one stated.
-        class_names: of the data set, in the order of ``TrialScore.class_iou``.
-        config_yaml: the resolved config; passwords of URLs in it are hidden.
-        device: what the latencies are of.
-        calibration: facts of the latency model, as plain values; a key ``summary`` is set as a sentence.
-        latency_report: the latency model's own page, to be linked.
-        rungs: epochs at which trials were compared.
-        data_name: the data set's name.
-        written_at: the time stamp; now where None.
+        path: .html file; replaced atomically, missing folders are created.
+        inputs: study, trials and front.
+
+    Returns:
+        ``path``.
 
     Raises:
         UserError: the file cannot be written.
     """
     drawn: dict[str, go.Figure] = {}
     body = [
-        _headline(study_name, records, front, device, latency_budget_ms, data_name, written_at or datetime.now()),
+        _headline(inputs),
         "<main>",
-        front_section(path, study_name, records, front, latency_budget_ms, drawn),
-        preview_section(front),
-        learning_section(records, front, rungs, drawn),
-        choice_section(records, front, drawn),
-        latency_section(path, records, calibration, latency_report, drawn),
-        class_section(front, class_names, drawn),
-        _not_trained_section(records),
-        _all_section(records, front.objectives, config_yaml),
+        front_section(path, inputs, drawn),
+        preview_section(inputs.front),
+        learning_section(inputs.records, inputs.front, inputs.rungs, drawn),
+        choice_section(inputs.records, inputs.front, drawn),
+        latency_section(path, inputs, drawn),
+        class_section(inputs.front, inputs.class_names, drawn),
+        _not_trained_section(inputs.records),
+        _all_section(inputs.records, inputs.front.objectives, inputs.config_yaml),
         "</main>",
-        _footer(front),
+        _footer(inputs.front),
     ]
-    page = whole_page(study_name, "\n".join(body), drawn)
+    page = whole_page(inputs.study_name, "\n".join(body), drawn)
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
 
 
-def _headline(
-    study_name: str,
-    records: Sequence[TrialRecord],
-    front: ParetoFront,
-    device: str | None,
-    latency_budget_ms: float | None,
-    data_name: str | None,
-    written_at: datetime,
-) -> str:
+def _headline(inputs: ReportInputs) -> str:
+    records, front, budget_ms = inputs.records, inputs.front, inputs.latency_budget_ms
     ended = text.by_outcome(records)
-    about = [f"data: {data_name}"] if data_name else []
-    about.append(f"device: {device or 'not stated'}")
+    about = [f"data: {inputs.data_name}"] if inputs.data_name else []
+    about.append(f"device: {inputs.device or 'not stated'}")
     about += [words] if (words := text.precisions(records)) else []
-    about.append("no latency budget" if latency_budget_ms is None else f"budget {latency_budget_ms:g} ms")
+    about.append("no latency budget" if budget_ms is None else f"budget {budget_ms:g} ms")
     trained_s = sum(record.score.train_s for record in records if record.score and record.duplicate_of is None)
     about += [f"{text.seconds(trained_s)} of training"] if trained_s else []
-    about.append(f"written {written_at:%Y-%m-%d %H:%M}")
+    about.append(f"written {inputs.written_at or datetime.now():%Y-%m-%d %H:%M}")
     tiles = [
         (str(len(records)), "trial" if len(records) == 1 else "trials"),
         (str(ended[Outcome.FINISHED]), text.OUTCOMES[Outcome.FINISHED]),
@@ -109,9 +81,9 @@ def _headline(
         if ended[name]
     ]
     tiles.append((str(len(front)), "on the Pareto front"))
-    tiles += _best_tiles(front, latency_budget_ms)
+    tiles += _best_tiles(front, budget_ms)
     return (
-        f'<header><div><h1>{escape(study_name)}</h1><div class="soft">{escape(" · ".join(about))}</div>'
+        f'<header><div><h1>{escape(inputs.study_name)}</h1><div class="soft">{escape(" · ".join(about))}</div>'
         f"{tables.tiles(tiles)}</div></header>"
     )
 

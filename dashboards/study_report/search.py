@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import plotly.graph_objects as go
 
@@ -14,6 +13,7 @@ from dashboards import tables, text
 from dashboards.figures import choices as choice_figures, curves as curve_figures, latency as latency_figures
 from dashboards.page import figure_box
 from dashboards.study_report import trial_tables
+from dashboards.study_report.inputs import ReportInputs
 from dashboards.study_report.model_facts import model_facts
 from objectives.pareto import ParetoFront
 from objectives.trial_record import Outcome, TrialRecord
@@ -64,14 +64,9 @@ def choice_section(records: Sequence[TrialRecord], front: ParetoFront, drawn: di
     return f"<section><h2>Which choices led where</h2>{tables.soft(sentence)}{box}</section>"
 
 
-def latency_section(
-    path: Path,
-    records: Sequence[TrialRecord],
-    calibration: Mapping[str, Any] | None,
-    latency_report: Path | None,
-    drawn: dict[str, go.Figure],
-) -> str:
-    """Whether the predictions were right, and what the latency model knows of itself."""
+def latency_section(path: Path, inputs: ReportInputs, drawn: dict[str, go.Figure]) -> str:
+    """Section with predicted against measured latency, and the accuracy of the latency model."""
+    records = inputs.records
     parts = ["<section><h2>Predicted against measured latency</h2>"]
     parity, errors = (
         latency_figures.predicted_vs_measured_figure(records),
@@ -94,15 +89,15 @@ def latency_section(
             )
         )
     parts.append("<h3>The latency model</h3>")
-    if calibration:
-        rest = dict(calibration)
+    if inputs.calibration:
+        rest = dict(inputs.calibration)
         summary = rest.pop("summary", None)
         parts.append(f"<p>{escape(str(summary))}</p>" if summary else "")
         parts.append(tables.facts(model_facts(rest)))
     else:
         parts.append(tables.empty("No calibration was recorded with this study."))
-    if latency_report is not None:
-        link = escape(trial_tables.address(latency_report, path.absolute().parent))
+    if inputs.latency_report is not None:
+        link = escape(trial_tables.address(inputs.latency_report, path.absolute().parent))
         parts.append(f'<p style="margin-top:10px"><a href="{link}">Report of the latency model</a></p>')
     return "".join([*parts, "</section>"])
 

@@ -13,6 +13,7 @@ from dashboards import notes, text
 from dashboards.figures.curves import hypervolume_figure
 from dashboards.figures.front import pareto_figure
 from dashboards.figures.objectives import axis_title, trade_figure
+from dashboards.study_report.inputs import ReportInputs
 from dashboards.study_report.report import write_report
 from objectives import trial_record as tr
 from objectives.objective import get_objective
@@ -69,7 +70,9 @@ def test_what_members_trade_runs_from_worst_to_best(measured_study):
 
 def test_the_report_speaks_of_all_objectives(measured_study, tmp_path: Path):
     records, front = measured_study
-    path = write_report(tmp_path / "r.html", study_name="four", records=records, front=front, latency_budget_ms=12.0)
+    path = write_report(
+        tmp_path / "r.html", ReportInputs(study_name="four", records=records, front=front, latency_budget_ms=12.0)
+    )
     page = Page(path.read_text())
     assert {"front", "trade", "progress"} <= page.figures
     header = next(row for row in page.rows if "mIoU" in row and "bundle" in row)
@@ -106,7 +109,7 @@ def test_names_from_outside_stay_text(measured_study, tmp_path: Path):
     )
     front = pareto_front(records, objectives=objectives)
     assert front.records
-    source = write_report(tmp_path / "r.html", study_name="x", records=records, front=front).read_text()
+    source = write_report(tmp_path / "r.html", ReportInputs(study_name="x", records=records, front=front)).read_text()
     page = Page(source)
     assert not [attrs for tag, attrs in page.tags if tag == "img" or "onerror" in attrs]
     data = json.loads(next(script for script in page.scripts if script.startswith("{")))

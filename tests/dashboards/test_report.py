@@ -17,6 +17,7 @@ from sample_measurement import sample_measurement
 from dashboards import text
 from dashboards.figures.choices import choices_figure
 from dashboards.figures.curves import learning_curves_figure
+from dashboards.study_report.inputs import ReportInputs
 from dashboards.study_report.report import write_report
 from objectives import trial_record as tr
 from objectives.objective import OBJECTIVES
@@ -76,7 +77,7 @@ class Page(HTMLParser):
 def report(path: Path, study: optuna.Study, **options) -> tuple[str, Page]:
     records = tr.read_study(study)
     front = pareto_front(records, reference=(0.0, 12.0))
-    write_report(path, study_name=study.study_name, records=records, front=front, **options)
+    write_report(path, ReportInputs(study_name=study.study_name, records=records, front=front, **options))
     source = path.read_text(encoding="utf-8")
     return source, Page(source)
 
@@ -200,7 +201,9 @@ def test_precision_and_what_it_cost_are_told_where_a_network_is_quantized(tmp_pa
     score = replace(member.score, precision="int8", float_miou=0.987)
     records = [replace(member, score=score) if record is member else record for record in records]
     front = pareto_front(records)
-    page = Page(write_report(tmp_path / "r.html", study_name="q", records=records, front=front).read_text())
+    page = Page(
+        write_report(tmp_path / "r.html", ReportInputs(study_name="q", records=records, front=front)).read_text()
+    )
     header = next(row for row in page.rows if "float mIoU" in row and "bundle" in row)
     cells = dict(zip(header, page.rows[page.rows.index(header) + 1], strict=True))
     assert (cells["precision"], cells["float mIoU"]) == ("int8", "0.987")

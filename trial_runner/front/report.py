@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import optuna
 
-from dashboards import update_study_page, upload_bundle, write_report
+from dashboards import ReportInputs, update_study_page, upload_bundle, write_report
 from dashboards.web import open_artifact_store
 from hw_latency_model.file_names import REPORT_FILE
 from hw_latency_model.model.custom import CustomLatencyModel
@@ -26,9 +25,7 @@ from trial_runner.training.trial import open_split
 def write_study_report(config: StudyConfig, study: optuna.Study, paths: StudyPaths) -> Path:
     """One HTML file on the study as it stands; its path."""
     records = read_study(study)
-    budget = config.device.latency_budget_ms
-    return write_report(
-        paths.report,
+    inputs = ReportInputs(
         study_name=config.study.name,
         records=records,
         front=pareto_front(records, objectives=stored_objectives(config, study)),
@@ -37,13 +34,14 @@ def write_study_report(config: StudyConfig, study: optuna.Study, paths: StudyPat
         calibration=_calibration(config),
         latency_report=_latency_report(config),
         device=config.device.name,
-        latency_budget_ms=budget,
+        latency_budget_ms=config.device.latency_budget_ms,
         rungs=config.search.early_stopping.rungs_epochs,
         data_name=config.data.kind,
     )
+    return write_report(paths.report, inputs)
 
 
-def _calibration(config: StudyConfig) -> dict[str, Any] | None:
+def _calibration(config: StudyConfig) -> dict[str, object] | None:
     """What cross-validation found when the study's latency model was fitted; None where there is no model (any more)."""
     try:
         model = load_latency_model(config)

@@ -1,0 +1,44 @@
+"""Inputs of a study's HTML report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from objectives.pareto import ParetoFront
+from objectives.trial_record import TrialRecord
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """Study, trials and front that a report shows.
+
+    Attributes:
+        study_name: heading of the page.
+        records: all trials of the study.
+        front: Pareto front of ``records``; its reference point is stated with the hypervolume.
+        class_names: classes of the data set, in the order of ``TrialScore.class_iou``.
+        config_yaml: resolved configuration; passwords of URLs in it are hidden.
+        device: name of the device of the latencies.
+        latency_budget_ms: latency budget in ms; None without one.
+        calibration: facts of the latency model by name, for display; the value of ``summary`` is shown as a sentence.
+        latency_report: report of the latency model, to link to.
+        rungs: epochs at which early stopping compares trials.
+        data_name: name of the data set.
+        written_at: time stamp; None for the current time.
+    """
+
+    study_name: str
+    records: Sequence[TrialRecord]
+    front: ParetoFront
+    class_names: Sequence[str] = ()
+    config_yaml: str = ""
+    device: str | None = None
+    latency_budget_ms: float | None = None
+    calibration: Mapping[str, object] | None = None
+    latency_report: Path | None = None
+    rungs: Sequence[int] = ()
+    data_name: str | None = None
+    written_at: datetime | None = None
