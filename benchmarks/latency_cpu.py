@@ -36,6 +36,7 @@ from hw_latency_model.file_names import STORE_FILE
 from hw_latency_model.local.calibration import measure_candidate, subject_of
 from hw_latency_model.local.sampling import covering_order
 from hw_latency_model.model.conformal import conformal_quantile
+from hw_latency_model.model.observations import speed_factor
 from hw_latency_model.model.state import LEVEL
 from search_spaces import Candidate, SearchSpace, get_space
 from search_spaces._common.files import write_json
@@ -184,8 +185,7 @@ def leave_families_out(
         started = time.perf_counter()
         model = LatencyModel.fit(known, device=bench.device.name, fingerprint=bench.fingerprint)
         raw = np.array([item.latency_ms_p50 for item in held])
-        speed = (base_ms / np.array([item.reference_ms for item in held])) ** model.quality.speed_exponent
-        level = raw * speed
+        level = raw * np.array([speed_factor(item, base_ms, model.quality.speed_exponent) for item in held])
         estimates = model.predict_many([item.kernels for item in held])
         ours = np.array([item.latency_ms for item in estimates])
         factor = np.array([item.high_ms / item.latency_ms for item in estimates])
@@ -226,7 +226,7 @@ def _with_margin(
     single = _one_each(known)
     networks = [item.kernels for item in single]
     raw = np.array([item.latency_ms_p50 for item in single])
-    level = raw * base_ms / np.array([item.reference_ms for item in single])
+    level = raw * np.array([speed_factor(item, base_ms) for item in single])
     scores = np.zeros(len(single))
     for fold in np.array_split(np.random.default_rng(0).permutation(len(single)), 5):
         rest = np.setdiff1d(np.arange(len(single)), fold)

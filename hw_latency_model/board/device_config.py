@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from exports import PROFILES
+from hw_latency_model.file_names import MODEL_FILE, STORE_FILE
 from search_spaces._common.references import add_import_folder
 from search_spaces._common.yaml_config import ConfigError, check_values, override, read_yaml
 from search_spaces.spaces.config import Section, SpaceSection
@@ -126,12 +127,12 @@ class DeviceConfig(Section):
     @property
     def model_path(self) -> Path:
         """Where the latency model is written."""
-        return self.calibration.output_dir / "latency_model.json"
+        return self.calibration.output_dir / MODEL_FILE
 
     @property
     def store_location(self) -> str:
         """File or database URL of the measurement store."""
-        return self.calibration.store or str(self.calibration.output_dir / "measurements.sqlite")
+        return self.calibration.store or str(self.calibration.output_dir / STORE_FILE)
 
     def protocol_settings(self) -> dict[str, float | int]:
         """The keys of the section protocol that were given."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from hw_latency_model.model.estimate import predict_log
 from hw_latency_model.model.gaussian_process import GaussianProcess
 from hw_latency_model.model.learned import MIN_SHARE, LearnedPrior
 from hw_latency_model.model.network_features import FEATURES, SIZE_FEATURES, network_features
-from hw_latency_model.model.observations import Observation, noise_factor, observe
+from hw_latency_model.model.observations import Observation, noise_factor, observe, speed_factor
 from hw_latency_model.model.prior import KernelPrior
 from hw_latency_model.model.roofline import Roofline, inside_equations, network_terms
 from hw_latency_model.model.state import Fit, FitQuality, ModelState
@@ -92,8 +91,10 @@ def update_state(state: State, measurements: Sequence[Measurement]) -> State:
         return state
     _check(measurements, state.device, state.fingerprint_id)
     observed = [observe([item], state.target)[0][0] for item in measurements]
+    base_ms, exponent = state.quality.reference_ms, state.quality.speed_exponent
     level = [
-        _at_speed(item, observation, state.quality) for item, observation in zip(measurements, observed, strict=True)
+        observation.raw[0] * speed_factor(item, base_ms, exponent)
+        for item, observation in zip(measurements, observed, strict=True)
     ]
     table = KernelTable.join([KernelTable.of(item.kernels) for item in observed])
     costs = state.fit_result.prior.table_ms(table)
@@ -167,13 +168,6 @@ def _quality(
         family_error_rel=float(np.median(family_errors)),
         family_within10=float(np.mean(family_errors <= 0.1)),
     )
-
-
-def _at_speed(item: Measurement, observation: Observation, quality: FitQuality) -> float:
-    """The measured value at the speed that the machine had when the state was fitted."""
-    if item.reference_ms <= 0.0 or quality.reference_ms <= 0.0:
-        return observation.raw[0]
-    return observation.raw[0] * math.pow(quality.reference_ms / item.reference_ms, quality.speed_exponent)
 
 
 def timestamp() -> str:

@@ -161,6 +161,9 @@ class LatencyModel(ModelState):
 
         Returns:
             Indices into ``candidates``.
+
+        Raises:
+            ValueError: a cost is not above 0, or ``cost`` is given for a model of another target than latency.
         """
         return suggest(self, candidates, budget, cost)
 

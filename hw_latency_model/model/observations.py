@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ def observe(
     for items in groups.values():
         first = next((item for item in items if item.kernel_shares), items[0])
         raw = [target_value(item, target) for item in items]
-        level = [value * _speed(item, base_ms) ** exponent for value, item in zip(raw, items, strict=True)]
+        level = [value * speed_factor(item, base_ms, exponent) for value, item in zip(raw, items, strict=True)]
         kernels = tuple(kernels_for(first.kernels, target))
         observations.append(
             Observation(
@@ -72,13 +73,22 @@ def observe(
     return observations, base_ms
 
 
+def speed_factor(measurement: Measurement, base_ms: float, exponent: float = 1.0) -> float:
+    """Factor that converts a measured value to the speed at which the reference network takes ``base_ms``; 1 without a reference.
+
+    Args:
+        measurement: with the reference that ran around it.
+        base_ms: of the reference network.
+        exponent: power of the reference's slowdown by which the network slows down.
+    """
+    if base_ms <= 0.0 or measurement.reference_ms <= 0.0:
+        return 1.0
+    return math.pow(base_ms / measurement.reference_ms, exponent)
+
+
 def noise_factor(measurement: Measurement) -> float:
     """How many times the variance of a good measurement this one has."""
     return (1.0 + (measurement.noise_rel / 0.05) ** 2) * (4.0 if measurement.noisy else 1.0)
-
-
-def _speed(item: Measurement, base_ms: float) -> float:
-    return base_ms / item.reference_ms if item.reference_ms > 0.0 else 1.0
 
 
 _NAMELESS = attrgetter(

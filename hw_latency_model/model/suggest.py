@@ -36,25 +36,13 @@ def suggest(
         return []
     tables = [target_table(networks[index], state.target) for index in pool]
     expected = estimates(state, tables)
-    prices = np.array([1.0 if cost is None else cost(_as_latency(item)) for item in expected])
+    prices = np.array([1.0 if cost is None else cost(item.as_latency()) for item in expected])
     if not np.all(prices > 0.0):
         raise ValueError("the cost of a measurement must be above 0")
     picked: list[int] = []
     left = _unknown_first(expected, prices, budget, picked)
     left = _greedy(state, tables, prices, left, picked)
     return [int(pool[index]) for index in picked]
-
-
-def _as_latency(estimate: TargetEstimate) -> LatencyEstimate:
-    return LatencyEstimate(
-        estimate.value,
-        estimate.low,
-        estimate.high,
-        estimate.coverage,
-        level=estimate.level,
-        unknown_kinds=estimate.unknown_kinds,
-        extrapolation=estimate.extrapolation,
-    )
 
 
 def _unknown_first(estimates: Sequence[TargetEstimate], prices: Array, budget: float, picked: list[int]) -> float:

@@ -15,8 +15,8 @@ from hw_latency_model.report.networks import (
     coverage_bands,
     errors_by_family,
     group_errors,
+    median_speed,
     readings,
-    usual_speed,
 )
 from hw_latency_model.report.parts import (
     CoverageBand,
@@ -179,7 +179,7 @@ def build_latency_report(
     elif len(networks) >= LEAST_NETWORKS:
         found = (leave_out or left_out(model, family_of))(networks)
         checked = "each predicted by a model that did not see it"
-    level = usual_speed(model)
+    level = median_speed(model)
     parity, strangers = (
         readings(networks, estimates, name_of, family_of, level) for estimates in (found.alone, found.with_family)
     )

@@ -9,6 +9,7 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
 
+from hw_latency_model.model.observations import speed_factor
 from hw_latency_model.report.parts import CoverageBand, GroupErrors, Reading
 from hw_latency_model.types import KernelSpec, LatencyEstimate, Measurement
 
@@ -71,20 +72,10 @@ def readings(
     return tuple(sorted(found, key=lambda reading: reading.measured_ms or 0.0))
 
 
-def usual_speed(model: LatencyModel) -> Callable[[Measurement], float]:
-    """A measurement's median in ms, at the speed that the device had in the median of the model's measurements.
-
-    That is the speed a prediction is for. The reference network that ran around a measurement tells how the device was then.
-    """
-    reference_ms, exponent = model.quality.reference_ms, model.quality.speed_exponent
-    if not model.calibrated or not reference_ms > 0.0:
-        return lambda item: item.latency_ms_p50
-
-    def level(item: Measurement) -> float:
-        slower = reference_ms / item.reference_ms if item.reference_ms > 0.0 else 1.0
-        return float(item.latency_ms_p50 * slower**exponent)
-
-    return level
+def median_speed(model: LatencyModel) -> Callable[[Measurement], float]:
+    """Convert a measurement's median in ms to the device's median speed while the model was calibrated, which predictions refer to."""
+    base_ms = model.quality.reference_ms if model.calibrated else 0.0
+    return lambda item: item.latency_ms_p50 * speed_factor(item, base_ms, model.quality.speed_exponent)
 
 
 def group_errors(name: str, group: Sequence[Reading]) -> GroupErrors | None:
