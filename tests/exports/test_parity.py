@@ -77,6 +77,25 @@ def test_another_network_fails(case):
     assert "same class" in tolerant.reason
 
 
+def test_a_lost_class_fails_though_logits_and_pixels_agree(tmp_path):
+    """One pixel in 2,304 is the only one of its class, and the file gives it to another: 0.04 % of the pixels, half of the mIoU."""
+    net = nn.Conv2d(3, 2, 1, bias=True)
+    images = np.zeros((1, 3, 48, 48), np.float32)
+    images[0, 0] = 1.0
+    images[0, :2, 20, 30] = 0.5, 0.5002
+    labels = [(images[0, 1] > 0).astype(np.uint8)]
+    with torch.no_grad():
+        net.weight.copy_(torch.eye(3)[:2, :, None, None])
+        net.bias.copy_(torch.tensor([0.0, -0.0004]))
+        path = export_onnx(net, (48, 48), tmp_path / "lost.onnx").path
+        net.bias.zero_()
+    report = check_parity(net, path, images, labels)
+    assert report.max_rel_error < 1e-3 and report.argmax_agreement > 0.999
+    assert report.miou_torch == 1.0 and report.miou_onnx == pytest.approx(0.5, abs=1e-3)
+    assert not report.passed and report.reason == "mIoU is 1.0000 in torch and 0.4998 in the ONNX file"
+    assert check_parity(net, path, images).passed, "without labels there is no mIoU to compare"
+
+
 def test_nan_fails_on_either_side(case, tmp_path):
     net, path, images, labels = case
     good = Pixelwise()

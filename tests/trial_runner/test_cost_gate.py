@@ -16,6 +16,7 @@ from hw_latency_model.kernels.candidate_kernels import CandidateKernels
 from hw_latency_model.model.cost_models import MODEL_FILES, fit_cost_models, load_cost_model, memory_floor_mb
 from objectives.cost import deployed_cost
 from objectives.objective import get_objective
+from objectives.trial_record import CostEstimate
 from search_spaces import Candidate, SearchSpace, get_space
 from search_spaces._common.errors import UserError
 from search_spaces.pruning.prune import Plan, channel_groups, prune_network, uniform_plan
@@ -122,6 +123,17 @@ def test_energy_and_memory_come_from_the_devices_own_models(models: Path):
     assert (
         CostGate(space, 5, objectives[1:], [], gate_of(space)).refusal({"memory_peak_mb": costs["memory_peak_mb"]})
         is None
+    )
+
+
+def test_only_an_interval_that_is_over_the_budget_as_a_whole_is_refused():
+    objectives = [get_objective("energy_mj", budget=9.0)]
+    space = get_space("encoder_decoder", {})
+    gate = CostGate(space, 5, objectives, [], gate_of(space))
+    assert gate.refusal({"energy_mj": CostEstimate(10.0, 8.9, 12.0)}) is None
+    assert gate.refusal({"energy_mj": CostEstimate(10.0, 9.0, 12.0)}) is None
+    assert gate.refusal({"energy_mj": CostEstimate(10.0, 9.1, 12.0)}) == (
+        "predicted 10 mJ [9.1, 12]: over the budget of 9 mJ"
     )
 
 

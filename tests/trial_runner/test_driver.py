@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import pytest
-from driving import CostByWidth, driver_of, records_of
+from driving import LatencyByWidth, driver_of, records_of
 
 from hw_latency_model import LatencyEstimate
 from objectives.trial_record import TrialRecord
 from objectives.trial_score import TrialScore
+from search_spaces import get_space
 from search_spaces._common.errors import UserError
 from search_spaces.candidate import Candidate
 from trial_runner.config.load import load_config
@@ -48,6 +52,10 @@ def new_driver(config: StudyConfig) -> Callable[..., StudyDriver]:
     return make
 
 
+def params_of(config: StudyConfig) -> dict[str, object]:
+    return dict(get_space(config.space.name, config.space.arguments()).default().params)
+
+
 def reading(epoch: int, miou: float) -> Progress:
     score = TrialScore(miou, epoch, 4, 1000, 100, 1.0, (miou, None))
     return Progress(epoch, miou, tuple((e, miou * e / epoch) for e in range(1, epoch + 1)), score)
@@ -73,8 +81,35 @@ def test_refused_candidates_are_never_handed_out_and_do_not_count_as_trials(new_
         driver.finish(spec.number)
     assert len(widths) == 4 and max(widths) <= 0.5
     refused = [record for record in records_of(config) if record.outcome == "refused"]
-    assert refused and all(record.state == "PRUNED" and record.reason == "too slow" for record in refused)
+    assert refused and all(record.state == "PRUNED" for record in refused)
+    assert all("even the low end is over the budget of 6 ms" in (record.reason or "") for record in refused)
     assert all(record.latency_ms and record.latency_ms > 6 and not record.curve for record in refused)
+
+
+def test_a_candidate_whose_interval_reaches_below_the_budget_is_trained(config: StudyConfig):
+    driver = driver_of(config, LatencyByWidth(budget_ms=7.0))
+    open_study(config.study.storage, "s", create=False).enqueue_trial({**params_of(config), "width": 0.75})
+    spec = driver.propose()
+    assert spec is not None and spec.candidate.params["width"] == 0.75
+    record = records_of(config)[spec.number]
+    assert record.outcome is None and record.estimate is not None
+    assert record.estimate.low_ms < 7.0 < record.estimate.latency_ms
+
+
+def test_a_refused_candidate_is_weighed_anew_against_the_budget_of_today(config: StudyConfig):
+    params = {**params_of(config), "width": 1.0}
+    first = driver_of(config)
+    study = open_study(config.study.storage, "s", create=False)
+    study.enqueue_trial(params)
+    assert first.propose() is not None
+    first.leave()
+    refused = records_of(config)[0]
+    assert refused.outcome == "refused" and refused.params == params
+    study.enqueue_trial(params)
+    second = driver_of(config, LatencyByWidth(budget_ms=12.0), seed=3)
+    specs = [second.propose(), second.propose()]  # what the first start had begun, and the candidate itself
+    spec = next(item for item in specs if item is not None and item.candidate.id == refused.candidate.id)
+    assert records_of(config)[spec.number].reused_from is None
 
 
 def test_optuna_and_its_samplers_see_the_refused_as_infeasible(new_driver, config: StudyConfig):
@@ -191,7 +226,7 @@ def test_a_repeated_proposal_takes_over_the_result_instead_of_training_again(new
     assert repeated.state == "COMPLETE" and repeated.val_miou == record.val_miou and not repeated.complete
 
 
-class UnmeasuredKinds(CostByWidth):
+class UnmeasuredKinds(LatencyByWidth):
     """Predictions for networks with a kind of kernel that the latency model has no measurement of."""
 
     def estimate(self, candidate: Candidate) -> LatencyEstimate:
@@ -225,7 +260,7 @@ def test_a_larger_budget_goes_on_where_the_smaller_one_ended(new_driver, config:
 
 
 def test_a_budget_that_no_network_keeps_ends_with_a_sentence(config: StudyConfig, monkeypatch: pytest.MonkeyPatch):
-    driver = driver_of(config, CostByWidth(budget_ms=0.001))
+    driver = driver_of(config, LatencyByWidth(budget_ms=0.001))
     monkeypatch.setattr("trial_runner.search.driver._FREE_PROPOSALS", 12)
     with pytest.raises(UserError, match=r"Raise device\.latency_budget_ms"):
         driver.propose()
@@ -241,6 +276,23 @@ def test_only_one_driver_at_a_time(config: StudyConfig):
     with DriverLease(study):
         assert study.user_attrs["driver"]["until"] > 1e9
     assert study.user_attrs["driver"]["until"] == 0.0
+
+
+def test_a_lease_whose_process_number_was_given_to_another_process_is_taken_over(config: StudyConfig):
+    """A container that starts anew gives its processes the numbers of those that died."""
+    study = open_study(config.study.storage, "s", create=True)
+    with subprocess.Popen(["sleep", "60"]) as process:
+        try:
+            started = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19]
+            held = {"host": socket.gethostname(), "pid": process.pid, "started": started, "until": 4e9}
+            study.set_user_attr("driver", held)
+            with pytest.raises(UserError, match=f"being driven by process {process.pid}"), DriverLease(study):
+                pass
+            study.set_user_attr("driver", {**held, "started": str(int(started) - 1)})
+            with DriverLease(study):
+                assert study.user_attrs["driver"]["pid"] == os.getpid()
+        finally:
+            process.kill()
 
 
 def test_storage_that_cannot_be_used_is_a_sentence_without_the_password(tmp_path: Path):

@@ -22,6 +22,7 @@ from trial_runner.front.export_job import trained_net
 from trial_runner.front.table import front_records
 from trial_runner.search.driver import StudyDriver
 from trial_runner.search.final_training import epochs_that_fit, next_to_continue
+from trial_runner.study.objectives import open_configured
 from trial_runner.training.checkpoint import load_checkpoint
 from trial_runner.training.trial import run_trial
 from trial_runner.training.trial_spec import Continuation, Progress, TrialFailed, TrialSpec
@@ -75,6 +76,32 @@ def test_the_most_accurate_network_is_trained_on_first_and_each_once(config: Stu
     front = front_records(found, 20.0)
     assert {r.number for r in finals} <= {r.number for r in front}
     assert not {r.parent_trial for r in finals} & {r.number for r in front}
+
+
+@pytest.mark.parametrize(
+    ("mious", "expected"),
+    [({1.0: 0.9, 0.75: 0.89, 0.25: 0.6}, [1.0, 0.25]), ({1.0: 0.9, 0.75: 0.85, 0.25: 0.05}, [1.0, 0.75])],
+    ids=["the fast one adds most", "the middle one adds most"],
+)
+@pytest.mark.parametrize("order", [(1.0, 0.75, 0.25), (0.25, 0.75, 1.0)], ids=["slow first", "fast first"])
+def test_the_next_network_is_the_one_that_adds_most_hypervolume(
+    write_study: Callable[..., Path], mious: dict[float, float], expected: list[float], order: tuple[float, ...]
+):
+    overrides = ["space.widths=[0.25, 0.75, 1.0]", "search.sampler=random", "search.final_training.members=2"]
+    config = load_config(write_study(epochs=EPOCHS, trials=3, budget_ms=12.0), overrides)
+    driver = driver_of(config)
+    params = get_space(config.space.name, config.space.arguments()).default().params
+    for width in order:
+        open_configured(config).enqueue_trial({**params, "width": width})
+    finals = []
+    while (spec := driver.propose()) is not None:
+        width = float(spec.candidate.params["width"])
+        if spec.continues is not None:
+            finals.append(width)
+        score = TrialScore(mious[width], spec.epochs, spec.epochs, 1000, 100, TRAIN_S, (mious[width],))
+        driver.progress(spec.number, Progress(spec.epochs, mious[width], ((spec.epochs, mious[width]),), score))
+        driver.finish(spec.number)
+    assert finals == expected
 
 
 def test_the_default_network_is_the_first_proposal(config: StudyConfig):

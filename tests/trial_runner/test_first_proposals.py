@@ -14,6 +14,7 @@ from search_spaces import SearchSpace, get_space
 from search_spaces.candidate import Candidate
 from trial_runner.config.load import load_config
 from trial_runner.config.study import StudyConfig
+from trial_runner.constraints.latency import LatencyGate
 from trial_runner.search.budget import training_seconds
 from trial_runner.search.driver import StudyDriver
 from trial_runner.search.initial_design import spread_over_budget
@@ -22,13 +23,11 @@ from trial_runner.training.trial_spec import Progress, TrialSpec
 BUDGET_MS = 6.0
 
 
-class CostByArea:
+class LatencyByArea(LatencyGate):
     """Latency grows with the image's area and the width; dense networks have twice the MACs at the same latency."""
 
-    budget_ms = BUDGET_MS
-
     def __init__(self, space: SearchSpace) -> None:
-        self._space = space
+        self._space, self.budget_ms = space, BUDGET_MS
 
     def estimate(self, candidate: Candidate) -> LatencyEstimate:
         height, width = self._space.input_hw(candidate)
@@ -39,9 +38,6 @@ class CostByArea:
         dense = 2.0 if str(candidate.params["family"]).startswith("resnet") else 1.0
         return dense * 1e6 * self.estimate(candidate).latency_ms
 
-    def refusal(self, estimate: LatencyEstimate) -> str | None:
-        return None
-
 
 @pytest.fixture
 def space() -> SearchSpace:
@@ -49,25 +45,25 @@ def space() -> SearchSpace:
 
 
 def test_they_cover_the_budget_fastest_first_with_much_arithmetic_and_different_families(space: SearchSpace):
-    gate = CostByArea(space)
-    chosen = spread_over_budget(space, gate, 6, seed=1)  # type: ignore[arg-type]
+    gate = LatencyByArea(space)
+    chosen = spread_over_budget(space, gate, 6, seed=1)
     latencies = [gate.estimate(candidate).latency_ms for candidate in chosen]
     assert latencies == sorted(latencies) and latencies[-1] <= BUDGET_MS
     assert latencies[0] < BUDGET_MS / 10 and latencies[-1] > BUDGET_MS / 2
     families = [str(candidate.params["family"]) for candidate in chosen]
     assert len(set(families)) == len(families)
     assert sum(family.startswith("resnet") for family in families) >= 2
-    assert chosen == spread_over_budget(space, gate, 6, seed=1)  # type: ignore[arg-type]
-    assert chosen != spread_over_budget(space, gate, 6, seed=2)  # type: ignore[arg-type]
+    assert chosen == spread_over_budget(space, gate, 6, seed=1)
+    assert chosen != spread_over_budget(space, gate, 6, seed=2)
     rates = [float(candidate.params["learning_rate"]) for candidate in chosen]
     assert len(set(rates)) == len(rates)
     assert all(5e-4 * 20 ** (1 / 3) <= rate <= 5e-4 * 20 ** (2 / 3) for rate in rates)
 
 
 def test_a_budget_that_nothing_keeps_gives_none(space: SearchSpace):
-    gate = CostByArea(space)
+    gate = LatencyByArea(space)
     gate.budget_ms = 1e-3
-    assert spread_over_budget(space, gate, 6, seed=1) == []  # type: ignore[arg-type]
+    assert spread_over_budget(space, gate, 6, seed=1) == []
 
 
 @pytest.fixture
@@ -83,12 +79,12 @@ def config(write_study: Callable[..., Path]) -> StudyConfig:
 
 
 def start(config: StudyConfig) -> StudyDriver:
-    return driver_of(config, CostByArea(get_space(config.space.name, config.space.arguments())))
+    return driver_of(config, LatencyByArea(get_space(config.space.name, config.space.arguments())))
 
 
 def train(driver: StudyDriver, spec: TrialSpec, seconds_per_ms: float = 10.0) -> None:
     space = get_space(spec.config.space.name, spec.config.space.arguments())
-    seconds = seconds_per_ms * CostByArea(space).estimate(spec.candidate).latency_ms * spec.epochs
+    seconds = seconds_per_ms * LatencyByArea(space).estimate(spec.candidate).latency_ms * spec.epochs
     for epoch in range(1, spec.epochs + 1):
         score = TrialScore(0.1, epoch, spec.epochs, 1000, 100, seconds * epoch / spec.epochs, (0.1,))
         driver.progress(spec.number, Progress(epoch, 0.1, tuple((e, 0.1) for e in range(1, epoch + 1)), score))

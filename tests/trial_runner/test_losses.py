@@ -73,6 +73,14 @@ def test_the_hardest_share_is_the_mean_of_the_largest_losses():
     assert loss(hardest_share=0.25) > loss()
 
 
+def test_the_hardest_share_is_one_of_the_labelled_pixels():
+    labels = LABELS.clone()
+    labels[:, :3] = 255
+    each = functional.cross_entropy(LOGITS[:, :, 3:], labels[:, 3:], reduction="none").flatten()
+    hardest = each.sort(descending=True).values[: len(each) // 3]
+    assert len(each) == 30 and loss(labels, hardest_share=1 / 3) == pytest.approx(float(hardest.mean()))
+
+
 @pytest.mark.parametrize("name", ["dice", "lovasz"])
 def test_following_the_gradient_lowers_the_loss(name: str):
     logits = LOGITS.clone().requires_grad_()

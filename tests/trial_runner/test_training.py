@@ -115,6 +115,8 @@ def test_a_checkpoint_of_other_settings_or_a_damaged_one_is_not_resumed(spec: Ca
         order, config=order.config.model_copy(update={"study": order.config.study.model_copy(update={"seed": 99})})
     )
     assert load_checkpoint(order.checkpoint_path, other.fingerprint) is None
+    assert load_checkpoint(order.checkpoint_path, replace(order, seed=99).fingerprint) is None, "of its own seed"
+    assert load_checkpoint(order.checkpoint_path, order.fingerprint) is not None
     order.checkpoint_path.write_bytes(order.checkpoint_path.read_bytes()[:1000])
     reports: list[Progress] = []
     run_trial(order, lambda progress: bool(reports.append(progress)))
