@@ -13,7 +13,7 @@ from typing import Any
 
 from exports import export_onnx
 from hw_latency_model import measure_bundle
-from search_spaces import get_space
+from search_spaces import open_space
 from search_spaces.candidate import Candidate
 from trial_runner.config.study import StudyConfig
 from trial_runner.front.export_job import trained_net
@@ -46,7 +46,7 @@ def camvid_study(
 
 def usual_candidate(config: StudyConfig, *, learning_rate: float, weight_decay: float) -> Candidate:
     """The default network of the study's space, trained at these rates."""
-    space = get_space(config.space.name, config.space.arguments())
+    space = open_space(config.space)
     rates = {"learning_rate": learning_rate, "weight_decay": weight_decay}
     return space.candidate({**space.default().params, **rates})
 
@@ -104,7 +104,7 @@ def train_for(
 
 def exported(order: TrialSpec, num_classes: int, path: Path) -> Path:
     """The network that an order has trained, as ``path``."""
-    space = get_space(order.config.space.name, order.config.space.arguments())
+    space = open_space(order.config.space)
     export_onnx(trained_net(order, num_classes), space.input_hw(order.candidate), path)
     return path
 

@@ -24,7 +24,7 @@ from benchmarks._camvid import exported, measured_ms, train_for
 from dashboards import Baseline, front_svg, write_front_picture
 from hw_latency_model import LatencyModel, calibrate, get_device
 from objectives.pareto import hypervolume_2d, pareto_front
-from search_spaces import get_space
+from search_spaces import open_space
 from search_spaces._common.errors import UserError
 from search_spaces._common.files import write_json
 from trial_runner.config.load import load_config
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
 
     search = configure("search")
-    space = get_space(search.space.name, search.space.arguments())
+    space = open_space(search.space)
     classes = len(check_data(search).class_names)
     if not search.device.latency_model.is_file():
         report = calibrate(
@@ -113,7 +113,7 @@ def study_row(name: str, result: LaunchResult, budget_ms: float) -> dict[str, An
 
 def default_row(config: StudyConfig, minutes: float, classes: int) -> dict[str, Any]:
     """The default network trained for the whole budget: as many epochs as one timed epoch says will fit."""
-    space = get_space(config.space.name, config.space.arguments())
+    space = open_space(config.space)
     candidate = space.default()
     folder = config.study.output_dir
     order, readings = train_for(config, candidate, minutes, folder)

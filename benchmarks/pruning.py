@@ -27,7 +27,7 @@ os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
 
 from benchmarks._camvid import camvid_order, camvid_study, exported, measured_ms, usual_candidate, weights_source
 from hw_latency_model import LatencyModel
-from search_spaces import get_space
+from search_spaces import open_space
 from search_spaces._common.files import write_json
 from search_spaces.spaces.encoder_decoder import parse_resolution
 from trial_runner.config.study import TrainingSection
@@ -99,7 +99,7 @@ def plan(options: argparse.Namespace, ratio: float, allocation: str, classes: in
     if allocation == "uniform" or not ratio:
         return None
     spec = order(options, ratio, METHODS[0])
-    space = get_space(spec.config.space.name, spec.config.space.arguments())
+    space = open_space(spec.config.space)
     training = TrainingSection.model_validate(
         {"weights": weights_source(options.weights), "pruning": {"allocation": allocation}}
     )

@@ -34,7 +34,7 @@ from hw_latency_model import LocalCpuDevice
 from hw_latency_model.local.measure import FRONT_SETTINGS
 from hw_latency_model.local.protocol import ProtocolSettings
 from objectives.data import ArraySplit, DatasetInfo
-from search_spaces import get_space
+from search_spaces import open_space
 from search_spaces._common.files import write_json
 from search_spaces.candidate import Candidate
 from search_spaces.spaces.encoder_decoder import parse_resolution
@@ -81,7 +81,7 @@ def run(family: str, options: argparse.Namespace, folder: Path) -> list[dict[str
     rounding = order(family, options, folder / "qat", "int8")
     run_trial(rounding, lambda progress: False)
     torch.set_num_threads(1)
-    hw = get_space(spec.config.space.name, spec.config.space.arguments()).input_hw(spec.candidate)
+    hw = open_space(spec.config.space).input_hw(spec.candidate)
     info, train, val = load_splits(spec, hw)
     net = trained_net(spec, info.num_classes)
     batches = list(calibration_batches(train.images, options.calibration_images))
@@ -138,7 +138,7 @@ def order(family: str, options: argparse.Namespace, folder: Path, precision: str
             "compute": {"threads_per_trial": options.threads},
         }
     )
-    default = get_space(config.space.name, config.space.arguments()).default()
+    default = open_space(config.space).default()
     chosen = {
         "family": family,
         "decoder": options.decoder,

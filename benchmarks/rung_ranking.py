@@ -27,7 +27,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from benchmarks._camvid import camvid_order, camvid_study, weights_source
-from search_spaces import Candidate, SearchSpace, get_space
+from search_spaces import Candidate, SearchSpace, open_space
 from search_spaces._common.errors import UserError
 from search_spaces._common.files import write_json
 from search_spaces.spaces.encoder_decoder import parse_resolution
@@ -83,7 +83,7 @@ def _study(options: argparse.Namespace, weights: str, families: list[str] | None
 
 def draw(config: StudyConfig, count: int, seed: int, weights: str) -> list[Candidate]:
     """``count`` different networks, drawn at random; where weights are given, such that start from them."""
-    space = get_space(config.space.name, config.space.arguments())
+    space = open_space(config.space)
     rng = np.random.default_rng(seed)
     usable: dict[str, bool] = {}
     found: dict[str, Candidate] = {}
@@ -119,7 +119,7 @@ def train_all(
         for number, candidate in enumerate(drawn)
         for seed in range(options.seed, options.seed + options.seeds)
     }
-    space = get_space(config.space.name, config.space.arguments())
+    space = open_space(config.space)
     load_splits(next(iter(orders.values())), space.input_hw(drawn[0]))  # decoded once, before all ask for it
     curves: dict[tuple[int, int], Curve] = {}
     context = multiprocessing.get_context("spawn")

@@ -35,7 +35,7 @@ from torch.nn import functional
 from benchmarks._camvid import camvid_order, camvid_study, usual_candidate
 from benchmarks._plain_loop import PlainLoop
 from objectives.data import ArraySplit
-from search_spaces import get_space, upsample_logits
+from search_spaces import open_space, upsample_logits
 from search_spaces._common.files import write_json
 from search_spaces.candidate import Candidate
 from search_spaces.spaces.encoder_decoder import parse_resolution
@@ -133,7 +133,7 @@ class _Trainer(Trainer):
 
 
 def make_trainer(config: StudyConfig, options: argparse.Namespace, device: torch.device) -> tuple[_Trainer, Candidate]:
-    space = get_space(config.space.name, config.space.arguments())
+    space = open_space(config.space)
     candidate = usual_candidate(config, learning_rate=RATE, weight_decay=DECAY)
     order = camvid_order(config, candidate, options.out / "trial", options.out)
     info, train, val = load_splits(order, space.input_hw(candidate))
@@ -155,7 +155,7 @@ def plain_round(config: dict[str, Any], candidate: dict[str, Any], options: argp
         torch.set_num_threads(options.threads)
         study = StudyConfig.model_validate(config)
         data = open_split(study.data, "train", 1)
-        net = get_space(study.space.name, study.space.arguments()).build(chosen, data.info.num_classes).to(device)
+        net = open_space(study.space).build(chosen, data.info.num_classes).to(device)
         _PLAIN[chosen.id] = PlainLoop(
             net,
             torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY),

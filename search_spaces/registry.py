@@ -10,6 +10,7 @@ from search_spaces._common.names import unknown_name
 from search_spaces._common.references import check_arguments, is_reference
 from search_spaces.options import added_dimensions
 from search_spaces.space import SearchSpace
+from search_spaces.spaces.config import SpaceSection
 from search_spaces.spaces.custom import custom_space
 from search_spaces.spaces.encoder_decoder import EncoderDecoderSpace
 from search_spaces.spaces.mobile_stages import MobileStagesSpace
@@ -41,3 +42,8 @@ def get_space(name: str, options: Mapping[str, Any] | None = None) -> SearchSpac
         raise UserError(f"{unknown_name('search space', name, SPACES)} One of your own is written module:name.")
     made.added_dimensions = added
     return made
+
+
+def open_space(section: SpaceSection) -> SearchSpace:
+    """Make the search space that the section ``space`` of a YAML file describes. Raises as `get_space`."""
+    return get_space(section.name, section.arguments())

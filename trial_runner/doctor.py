@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from search_spaces import open_space
 from search_spaces._common.errors import UserError
 from trial_runner.config.study import StudyConfig
 
@@ -132,10 +133,9 @@ def _data(config: StudyConfig) -> str:
 
 def _space(config: StudyConfig) -> str:
     from exports import get_profile
-    from search_spaces import get_space
     from trial_runner.launch_checks import check_target
 
-    space = get_space(config.space.name, config.space.arguments())
+    space = open_space(config.space)
     check_target(space, get_profile(config.device.name))
     return f"{config.space.name} with {len(space.dimensions)} dimensions"
 

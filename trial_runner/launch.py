@@ -19,7 +19,7 @@ from dashboards.text import interval, milliseconds
 from exports import get_profile
 from objectives.objective import OBJECTIVES, Objective, extra_objectives
 from objectives.trial_record import Outcome, TrialRecord, read_study
-from search_spaces import get_space
+from search_spaces import open_space
 from search_spaces.describe import network_words
 from search_spaces.pretrained import check_source
 from trial_runner.backends.base import make_backend
@@ -71,7 +71,7 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     paths = StudyPaths(config.study.output_dir)
     check_room(paths.root)
     info = check_data(config)
-    space = get_space(config.space.name, config.space.arguments())
+    space = open_space(config.space)
     check_source(config.training.weights)
     check_target(space, get_profile(config.device.name))
     check_accelerator(config)

@@ -31,7 +31,7 @@ from hw_latency_model.model.cost_models import fit_cost_models
 from hw_latency_model.model.fitting import MIN_MEASUREMENTS
 from hw_latency_model.model.latency_model import LatencyModel
 from hw_latency_model.store.measurement_store import MeasurementStore
-from search_spaces import get_space
+from search_spaces import open_space
 from search_spaces._common.errors import UserError
 
 Say = Callable[[str], None]
@@ -108,7 +108,7 @@ class _Calibration:
     def pool(self) -> BoardPool:
         if self._pool is None:
             calibration, device = self.config.calibration, self.config.device
-            space = get_space(self.config.space.name, self.config.space.arguments())
+            space = open_space(self.config.space)
             profile = get_profile(device.profile_name)
             known = sum(job.kind == NETWORK for job in self.session.jobs().values())
             self._pool = BoardPool(

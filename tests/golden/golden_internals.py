@@ -8,7 +8,7 @@ from typing import Any
 
 from objectives import TrialRecord, read_study
 from objectives.trial_record import estimate_facts
-from search_spaces import get_space
+from search_spaces import open_space
 from trial_runner.config.load import dump_config, load_config
 from trial_runner.search.final_training import spec_of
 from trial_runner.study.objectives import open_configured
@@ -70,12 +70,12 @@ def training_fingerprints(yaml: Path) -> dict[str, str]:
 
     def of(*overrides: str, **parts: Any) -> str:
         config = load_config(yaml, overrides)
-        space = get_space(config.space.name, config.space.arguments())
+        space = open_space(config.space)
         folder = Path("/golden/trials/00007")
         return TrialSpec(7, space.default(), config, folder, Path("/golden/cache"), **parts).fingerprint
 
     config = load_config(yaml)
-    space = get_space(config.space.name, config.space.arguments())
+    space = open_space(config.space)
     return {
         "plain": of(),
         "another folder": of("data.root=/elsewhere", "study.output_dir=/elsewhere", "training.device=cpu"),

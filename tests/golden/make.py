@@ -48,7 +48,7 @@ from golden_kit import (
 
 from exports import PROFILES, read_bundle
 from hw_latency_model import CandidateKernels, LatencyModel, load_device
-from search_spaces import SPACES, get_space
+from search_spaces import SPACES, get_space, open_space
 
 OTHER = {
     "encoder_decoder": {"family": "lcnet", "decoder": "lraspp", "width": 0.25, "prune_ratio": 0.5},
@@ -198,7 +198,7 @@ def run(*arguments: object) -> None:
 def budget(yaml_file: Path) -> float:
     """A latency budget that refuses the slowest network of the study's space, and no other."""
     config = load_config(yaml_file)
-    space = get_space(config.space.name, config.space.arguments())
+    space = open_space(config.space)
     model, kernels = LatencyModel.load(config.device.latency_model), CandidateKernels(space, 14)
     params = [
         {"family": family, "width": width, "prune_ratio": ratio}

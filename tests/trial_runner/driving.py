@@ -6,7 +6,7 @@ from typing import Any
 
 from hw_latency_model import LatencyEstimate
 from objectives.trial_record import TrialRecord, read_study
-from search_spaces import get_space
+from search_spaces import open_space
 from search_spaces.candidate import Candidate
 from trial_runner.config.study import StudyConfig
 from trial_runner.constraints.latency import LatencyGate
@@ -30,7 +30,7 @@ class LatencyByWidth(LatencyGate):
 def driver_of(config: StudyConfig, gate: Any = None, *, seed: int = 0, **parts: Any) -> StudyDriver:
     """A driver as a fresh start of the study makes it; ``gate`` is by default `LatencyByWidth` with the study's budget."""
     study = open_configured(config, create=True, sampler=make_sampler(config.search, seed))
-    space = get_space(config.space.name, config.space.arguments())
+    space = open_space(config.space)
     chosen = gate or LatencyByWidth(config.device.latency_budget_ms)
     return StudyDriver(config, study, space, chosen, StudyPaths(config.study.output_dir), **parts)
 

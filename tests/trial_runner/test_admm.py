@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from search_spaces import get_space
+from search_spaces import get_space, open_space
 from search_spaces.networks.segmentation_net import SegmentationNet
 from search_spaces.pruning.prune import channel_groups, remove_channels, uniform_plan
 from trial_runner.config.study import AdmmSection, PruningSection, StudyConfig
@@ -161,7 +161,7 @@ def order(tmp_path: Path) -> Callable[..., TrialSpec]:
                 "training": {"epochs": 4, "batch_size": 4, "prune_after": 0.75, "pruning": pruning},
             }
         )
-        space = get_space(config.space.name, config.space.arguments())
+        space = open_space(config.space)
         return TrialSpec(0, space.default(), config, tmp_path / folder, tmp_path / "cache", channels=channels)
 
     return make
@@ -205,7 +205,7 @@ def test_at_ratio_zero_admm_is_exactly_the_unpruned_training(order):
 @pytest.mark.parametrize("method", ["l1", "admm"])
 def test_a_trial_is_cut_to_the_plan_that_its_order_carries(order, method):
     spec = order("planned", method=method)
-    space = get_space(spec.config.space.name, spec.config.space.arguments())
+    space = open_space(spec.config.space)
     groups = channel_groups(space.build(spec.candidate, 14))
     plan = {group.root: group.channels - 8 * (index % 2) * (group.channels > 8) for index, group in enumerate(groups)}
     spec = TrialSpec.from_dict(replace(spec, channels=plan).to_dict())

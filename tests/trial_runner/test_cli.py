@@ -14,7 +14,7 @@ import launching
 import pytest
 
 from hw_latency_model import CandidateKernels, LatencyModel, LocalCpuDevice, MeasurementStore
-from search_spaces import get_space
+from search_spaces import open_space
 from trial_runner.cli.main import main
 from trial_runner.config.load import load_config
 
@@ -158,7 +158,7 @@ def test_predict_reads_any_exported_network(finished: tuple[Path, str], latency_
     answer = json.loads(done.stdout)
     # The model has learnt from the front since: what it says now of the file is what it says of the candidate.
     config = load_config(study)
-    space = get_space(config.space.name, config.space.arguments())
+    space = open_space(config.space)
     candidate = next(record.candidate for record in launching.records(study) if record.number == row["trial"])
     now = LatencyModel.load(latency_model_path).predict(CandidateKernels(space, 14)(candidate))
     assert answer["latency_ms"] == pytest.approx(now.latency_ms, rel=1e-6)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from exports import TrainedNetwork, read_network, write_network
-from search_spaces import SegmentationNet, get_space
+from search_spaces import SegmentationNet, get_space, open_space
 from search_spaces._common.errors import UserError
 from search_spaces.candidate import Candidate
 from trial_runner.config.load import load_config
@@ -59,7 +59,7 @@ def test_a_trial_learns_from_its_teacher_and_resumes_bit_for_bit(
 ):
     config = load_config(write_study(epochs=2), [f"training.distillation.teacher={teacher[0].name}"])
     assert config.training.distillation.teacher == teacher[0], "relative to the YAML"
-    candidate = get_space(config.space.name, config.space.arguments()).default()
+    candidate = open_space(config.space).default()
     order = TrialSpec(0, candidate, config, tmp_path / "with", tmp_path / "cache")
     plain = config.model_copy(
         update={"training": config.training.model_copy(update={"distillation": DistillationSection()})}
@@ -87,7 +87,7 @@ def test_a_crop_looks_to_the_teacher_as_large_as_in_a_whole_image(teacher: tuple
 
 def test_a_trial_learns_from_a_finished_one_of_its_study(write_study: Callable[..., Path], tmp_path: Path):
     config = load_config(write_study(epochs=2), ["training.distillation.study_best=true"])
-    space = get_space(config.space.name, config.space.arguments())
+    space = open_space(config.space)
     first = TrialSpec(0, space.default(), config, tmp_path / "first", tmp_path / "cache")
     run_trial(first, lambda progress: False)
     alone = replace(first, folder=tmp_path / "alone", seed=9)
@@ -109,7 +109,7 @@ def test_a_teacher_of_other_classes_or_none_at_all_is_refused(
 ):
     def ask(path: Path, classes: int) -> None:
         config = load_config(write_study(), [f"training.distillation.teacher={path}"])
-        space = get_space(config.space.name, config.space.arguments())
+        space = open_space(config.space)
         order = TrialSpec(0, space.default(), config, tmp_path / "trial", tmp_path / "cache")
         teacher_of(order, space, classes, CPU)
 

@@ -14,7 +14,7 @@ from driving import driver_of, records_of
 
 from exports import read_bundle
 from objectives.trial_score import TrialScore
-from search_spaces import get_space
+from search_spaces import open_space
 from search_spaces.candidate import Candidate
 from trial_runner.config.load import load_config
 from trial_runner.config.study import FinalTrainingSection, StudyConfig
@@ -107,7 +107,7 @@ def test_the_next_network_is_the_one_that_adds_most_hypervolume(
 def test_the_default_network_is_the_first_proposal(config: StudyConfig):
     spec = driver_of(config).propose()
     assert spec is not None
-    default = get_space(config.space.name, config.space.arguments()).default()
+    default = open_space(config.space).default()
     assert spec.candidate.id == default.id
 
 
@@ -165,7 +165,7 @@ def test_without_time_for_three_epochs_nothing_is_started(config: StudyConfig):
 
 
 def test_it_goes_on_from_the_finished_network_and_is_bit_exact_when_interrupted(config: StudyConfig, tmp_path: Path):
-    space = get_space(config.space.name, config.space.arguments())
+    space = open_space(config.space)
     candidate = space.sample(np.random.default_rng(0))
     candidate = Candidate(candidate.space, candidate.space_version, {**candidate.params, "prune_ratio": 0.5})
     base = TrialSpec(0, candidate, config, tmp_path / "base", tmp_path / "cache")
@@ -191,7 +191,7 @@ def test_it_goes_on_from_the_finished_network_and_is_bit_exact_when_interrupted(
 
 
 def test_a_checkpoint_that_is_gone_fails_the_final_training_with_its_name(config: StudyConfig, tmp_path: Path):
-    candidate = get_space(config.space.name, config.space.arguments()).default()
+    candidate = open_space(config.space).default()
     gone = Continuation(7, tmp_path / "gone", 2)
     with pytest.raises(TrialFailed, match=r"trial 7.*no usable checkpoint"):
         run_trial(TrialSpec(8, candidate, config, tmp_path / "x", tmp_path / "cache", gone), lambda progress: False)

@@ -10,7 +10,7 @@ from driving import driver_of, records_of
 
 from hw_latency_model import LatencyEstimate
 from objectives.trial_score import TrialScore
-from search_spaces import SearchSpace, get_space
+from search_spaces import SearchSpace, get_space, open_space
 from search_spaces.candidate import Candidate
 from trial_runner.config.load import load_config
 from trial_runner.config.study import StudyConfig
@@ -79,11 +79,11 @@ def config(write_study: Callable[..., Path]) -> StudyConfig:
 
 
 def start(config: StudyConfig) -> StudyDriver:
-    return driver_of(config, LatencyByArea(get_space(config.space.name, config.space.arguments())))
+    return driver_of(config, LatencyByArea(open_space(config.space)))
 
 
 def train(driver: StudyDriver, spec: TrialSpec, seconds_per_ms: float = 10.0) -> None:
-    space = get_space(spec.config.space.name, spec.config.space.arguments())
+    space = open_space(spec.config.space)
     seconds = seconds_per_ms * LatencyByArea(space).estimate(spec.candidate).latency_ms * spec.epochs
     for epoch in range(1, spec.epochs + 1):
         score = TrialScore(0.1, epoch, spec.epochs, 1000, 100, seconds * epoch / spec.epochs, (0.1,))
@@ -93,7 +93,7 @@ def train(driver: StudyDriver, spec: TrialSpec, seconds_per_ms: float = 10.0) ->
 
 def test_a_study_asks_for_them_first_once_and_after_the_default_network(config: StudyConfig):
     driver = start(config)
-    default = get_space(config.space.name, config.space.arguments()).default()
+    default = open_space(config.space).default()
     first = driver.propose()
     assert first is not None and first.candidate.id == default.id
     train(driver, first)

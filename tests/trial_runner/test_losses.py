@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from trial_runner.config.study import LossSection, TrainingSection
-from trial_runner.training.ema import WeightAverage
+from trial_runner.training.ema import ExponentialMovingAverage
 from trial_runner.training.losses import dice_loss, lovasz_softmax, segmentation_loss
 from trial_runner.training.optimizers import make_optimizer, rate_factor, set_rate
 
@@ -122,7 +122,7 @@ def test_the_encoder_has_its_own_rate_and_biases_are_not_decayed(name: str):
 
 def test_the_average_follows_the_weights_and_soon_forgets_the_first():
     net = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1))
-    average = WeightAverage(net, 0.99)
+    average = ExponentialMovingAverage(net, 0.99)
     with torch.no_grad():
         net[0].weight.fill_(5.0)
         net[1].running_mean.fill_(2.0)
@@ -136,3 +136,25 @@ def test_the_average_follows_the_weights_and_soon_forgets_the_first():
         net[0].weight.fill_(6.0)
     average.update(net)
     assert 5.0 < float(average.net[0].weight) < 5.5, "one step moves it little"
+
+
+def test_a_restored_average_continues_as_the_one_that_was_saved():
+    net = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1))
+
+    def step(average: ExponentialMovingAverage, value: float) -> None:
+        with torch.no_grad():
+            net[0].weight.fill_(value)
+            net[1].num_batches_tracked.fill_(int(value))
+        average.update(net)
+
+    whole = ExponentialMovingAverage(net, 0.5)
+    for value in (3.0, 5.0):
+        step(whole, value)
+    resumed = ExponentialMovingAverage(net, 0.5)
+    resumed.load({"model": {key: value.clone() for key, value in whole.net.state_dict().items()}, "steps": 2})
+    step(whole, 9.0)
+    step(resumed, 9.0)
+    expected = 0.25 * (2 / 11 * 3.0 + 9 / 11 * 5.0) + 0.75 * 9.0
+    assert float(whole.net[0].weight) == pytest.approx(expected)
+    assert float(resumed.net[0].weight) == pytest.approx(expected)
+    assert int(resumed.net[1].num_batches_tracked) == 9

@@ -18,7 +18,7 @@ from objectives.objective import get_objective
 from objectives.pareto import pareto_front
 from objectives.trial_record import CostEstimate
 from objectives.trial_score import TrialScore
-from search_spaces import get_space
+from search_spaces import open_space
 from search_spaces._common.errors import UserError
 from search_spaces.candidate import Candidate
 from trial_runner.cli.main import main
@@ -99,7 +99,7 @@ def test_optuna_is_told_every_value_and_every_budget(config: StudyConfig):
 
 def test_a_candidate_over_another_budget_is_refused_and_told_by_how_much(config: StudyConfig):
     driver = start(config)
-    space = get_space(config.space.name, config.space.arguments())
+    space = open_space(config.space)
     open_configured(config).enqueue_trial(dict(space.default().params))
     run_one(driver, 0.5, 0.2)
     refused = next(record for record in records_of(config) if record.outcome == "refused")

@@ -15,7 +15,7 @@ from hw_latency_model.kernels.candidate_kernels import CandidateKernels
 from hw_latency_model.kernels.runtimes import runtime_of
 from hw_latency_model.store.measurement_store import MeasurementStore
 from objectives.trial_record import read_study, store_later_facts
-from search_spaces import get_space
+from search_spaces import get_space, open_space
 from search_spaces._common.errors import UserError
 from trial_runner.cli.calibrate import calibrate_here
 from trial_runner.cli.main import main
@@ -70,7 +70,7 @@ def test_a_study_of_two_precisions_takes_each_candidate_through_in_its_own(
     study, paths = open_configured(config), StudyPaths(config.study.output_dir)
     found = [record for record in read_study(study) if record.complete]
     assert {record.precision for record in found} == {"fp32", "int8"}
-    space = get_space(config.space.name, config.space.arguments())
+    space = open_space(config.space)
     for record in found:
         assert record.candidate is not None and record.score is not None
         assert record.score.precision == record.candidate.precision

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from exports import read_bundle, read_network
-from search_spaces import get_space
+from search_spaces import open_space
 from search_spaces._common.errors import UserError
 from search_spaces.candidate import Candidate
 from trial_runner.config.load import dump_config, load_config
@@ -42,7 +42,7 @@ def spec(tmp_path: Path) -> Callable[..., TrialSpec]:
         section = QuantizationSection(**{"calibration_images": 5, **quantization})
         training = config.training.model_copy(update={"quantization": section})
         config = config.model_copy(update={"training": training})
-        space = get_space(config.space.name, config.space.arguments())
+        space = open_space(config.space)
         return TrialSpec(0, space.default(), config, tmp_path / folder, tmp_path / "cache")
 
     return make

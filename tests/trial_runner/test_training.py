@@ -12,7 +12,7 @@ import pytest
 import timm
 import torch
 
-from search_spaces import get_space
+from search_spaces import open_space
 from search_spaces.candidate import Candidate
 from trial_runner.config.load import load_config
 from trial_runner.config.study import LossSection
@@ -31,7 +31,7 @@ def spec(write_study: Callable[..., Path], tmp_path: Path) -> Callable[..., Tria
     config = load_config(write_study(epochs=4))
 
     def make(folder: str = "trial", **params: object) -> TrialSpec:
-        space = get_space(config.space.name, config.space.arguments())
+        space = open_space(config.space)
         candidate = space.sample(np.random.default_rng(0))
         candidate = Candidate(
             candidate.space, candidate.space_version, {**candidate.params, "prune_ratio": 0.5, **params}

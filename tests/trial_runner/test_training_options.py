@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from search_spaces import get_space
+from search_spaces import get_space, open_space
 from search_spaces.candidate import Candidate
 from trial_runner.config.load import ConfigError, load_config
 from trial_runner.config.study import LossSection, StudyConfig, TrainingSection
@@ -117,7 +117,7 @@ def config(write_study: Callable[..., Path]) -> StudyConfig:
 
 
 def order_of(config: StudyConfig, folder: Path, **training: object) -> TrialSpec:
-    space = get_space(config.space.name, config.space.arguments())
+    space = open_space(config.space)
     changed = config.model_copy(update={"training": config.training.model_copy(update=training)})
     return TrialSpec(0, space.default(), changed, folder, folder.parent / "cache")
 
@@ -189,7 +189,7 @@ SEARCHED = "space.training={optimizer: [sgd, adamw], loss.lovasz: [0.0, 0.5], av
 
 def test_any_key_of_the_training_can_be_searched(write_study: Callable[..., Path], tmp_path: Path):
     config = load_config(write_study(epochs=2), [SEARCHED])
-    space = get_space(config.space.name, config.space.arguments())
+    space = open_space(config.space)
     default = space.default()
     order = TrialSpec(0, default, config, tmp_path / "trial", tmp_path / "cache")
     assert (order.training.optimizer, order.training.loss.lovasz) == ("sgd", 0.0)

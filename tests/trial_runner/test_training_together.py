@@ -13,7 +13,7 @@ import pytest
 import torch
 from launching import assert_whole, finish, records
 
-from search_spaces import get_space
+from search_spaces import open_space
 from trial_runner.config.load import ConfigError, load_config
 from trial_runner.training.checkpoint import load_checkpoint
 from trial_runner.training.trial_spec import TrialSpec
@@ -69,7 +69,7 @@ def test_two_processes_end_with_the_same_weights_and_resume_bit_for_bit(
     write_study: Callable[..., Path], tmp_path: Path
 ):
     config = load_config(write_study(epochs=3), ["training.average_decay=0.9", "training.norm_calibration_batches=2"])
-    space = get_space(config.space.name, config.space.arguments())
+    space = open_space(config.space)
     candidate = space.candidate({**space.default().params, "prune_ratio": 0.5})
     whole, parts = (TrialSpec(0, candidate, config, tmp_path / name, tmp_path / "cache") for name in ("whole", "parts"))
     left, right = run_two(whole, 99)

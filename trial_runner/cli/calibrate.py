@@ -59,7 +59,7 @@ def calibrate_here(arguments: argparse.Namespace, say: Callable[[str], None]) ->
     Raises:
         UserError: something to put right; what was measured is kept.
     """
-    from search_spaces import get_space
+    from search_spaces import get_space, open_space
 
     if not arguments.minutes > 0:
         raise UserError(f"a calibration takes time: --minutes must be above 0, not {arguments.minutes:g}.")
@@ -82,7 +82,7 @@ def calibrate_here(arguments: argparse.Namespace, say: Callable[[str], None]) ->
             f"{arguments.study} is a study for {config.device.name}, not for {name}. Leave --device or the YAML out."
         )
     classes = len(open_split(config.data, "val", config.study.seed).info.class_names)
-    space = get_space(config.space.name, config.space.arguments())
+    space = open_space(config.space)
     _calibrate(name, space, classes, _folders(config, arguments.out), arguments, say)
     return 0
 
@@ -148,13 +148,13 @@ def calibrate_device(arguments: argparse.Namespace, say: Callable[[str], None]) 
         return 0
     from hw_latency_model.board.calibration import calibrate_board
     from hw_latency_model.store.measurement_store import MeasurementStore
-    from search_spaces import get_space
+    from search_spaces import open_space
     from trial_runner.latency_report import report_calibration
 
     report = calibrate_board(config, hours=arguments.hours, results=arguments.results, progress=say)
     say(report.summary)
     if report.model_path is not None:
-        space = get_space(config.space.name, config.space.arguments())
+        space = open_space(config.space)
         with MeasurementStore(config.store_location) as store:
             report_calibration(report.model_path, store, say, space=space, num_classes=config.calibration.num_classes)
     return 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw_latency_model.file_names import MODEL_FILE, REPORT_FILE, STORE_FILE
+from search_spaces import open_space
 from search_spaces._common.errors import UserError
 from trial_runner.cli.console import say
 from trial_runner.cli.options import add_study, study_config
@@ -63,9 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _space(config: StudyConfig | None) -> SearchSpace | None:
-    from search_spaces import get_space
 
-    return get_space(config.space.name, config.space.arguments()) if config else None
+    return open_space(config.space) if config else None
 
 
 def _model(arguments: argparse.Namespace, config: StudyConfig | None) -> tuple[LatencyModel, Path]:

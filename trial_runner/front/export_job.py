@@ -14,7 +14,7 @@ import torch
 from exports import BundleInputs, TrainedNetwork, get_profile, write_bundle, write_network
 from exports.quantization.quantize import QuantizedNet, unpack_quantized
 from objectives.data import DatasetInfo
-from search_spaces import SegmentationNet, get_space
+from search_spaces import SegmentationNet, open_space
 from search_spaces._common.errors import UserError
 from search_spaces._common.references import add_import_folder
 from search_spaces.pruning.prune import fit_shape
@@ -48,7 +48,7 @@ def trained_net(spec: TrialSpec, num_classes: int) -> SegmentationNet:
         UserError: the trial's checkpoint is gone, or belongs to other settings.
     """
     checkpoint = _checkpoint(spec)
-    space = get_space(spec.config.space.name, spec.config.space.arguments())
+    space = open_space(spec.config.space)
     net = fit_shape(space.build(spec.candidate, num_classes), checkpoint.weights)
     net.load_state_dict(checkpoint.weights)
     return net.eval()
@@ -81,7 +81,7 @@ def write_trained(spec: TrialSpec, path: Path) -> Path:
         UserError: no usable checkpoint, or the file cannot be written.
     """
     info = open_split(spec.config.data, "val", spec.config.study.seed).info
-    space = get_space(spec.config.space.name, spec.config.space.arguments())
+    space = open_space(spec.config.space)
     write_network(path, _trained_network(spec, info, space.input_hw(spec.candidate), data_kind=info.name))
     return path
 
@@ -95,7 +95,7 @@ def export_trial(order: ExportOrder) -> Path:
     spec = order.spec
     add_import_folder(spec.config.study.python_path)  # a helper process starts without it
     torch.set_num_threads(spec.config.compute.threads_per_trial)
-    space = get_space(spec.config.space.name, spec.config.space.arguments())
+    space = open_space(spec.config.space)
     hw = space.input_hw(spec.candidate)
     info, _, val = load_splits(spec, hw)
     count = min(spec.config.export.parity_images, len(val.images))

@@ -21,7 +21,7 @@ from hw_latency_model.local.device import DEVICES
 from hw_latency_model.local.measure import FRONT_SETTINGS
 from hw_latency_model.model.custom import CustomLatencyModel
 from objectives.trial_record import TrialRecord, store_later_facts
-from search_spaces import get_space
+from search_spaces import open_space
 from search_spaces._common.errors import UserError
 from search_spaces.candidate import Precision
 from search_spaces.describe import network_name
@@ -185,7 +185,7 @@ def _precision(config: StudyConfig, record: TrialRecord) -> Precision:
 
 def _subject(config: StudyConfig, record: TrialRecord) -> str:
     assert record.bundle is not None and record.candidate is not None
-    space = get_space(config.space.name, config.space.arguments())
+    space = open_space(config.space)
     return subject_of(space, record.candidate, len(read_bundle(Path(record.bundle)).class_names))
 
 

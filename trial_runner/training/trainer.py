@@ -19,7 +19,7 @@ from trial_runner.training.batches import epoch_batches, plain_batches
 from trial_runner.training.checkpoint import Checkpoint, finished_checkpoint
 from trial_runner.training.distillation import Teacher, teacher_of
 from trial_runner.training.distributed import World
-from trial_runner.training.ema import WeightAverage
+from trial_runner.training.ema import ExponentialMovingAverage
 from trial_runner.training.evaluator import Reader
 from trial_runner.training.losses import class_weights, segmentation_loss
 from trial_runner.training.optimizers import make_optimizer, rate_factor, set_rate
@@ -188,7 +188,7 @@ class Trainer:
         self._step_net = self._world.together(compiled(self.net, self._config), self._device)
         self.optimizer = make_optimizer(self.net, self._config, self._learning_rate, self._weight_decay)
         decay = self._config.average_decay
-        self.average = WeightAverage(self.net, decay) if decay else None
+        self.average = ExponentialMovingAverage(self.net, decay) if decay else None
 
     @property
     def _evaluated(self) -> nn.Module:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from objectives.data import ArraySplit, DatasetInfo, SegmentationData, load_arrays, open_dataset
-from search_spaces import get_space
+from search_spaces import open_space
 from trial_runner.config.study import DataSection
 from trial_runner.training.checkpoint import load_checkpoint, save_checkpoint
 from trial_runner.training.distributed import World
@@ -45,7 +45,7 @@ def load_splits(spec: TrialSpec, hw: tuple[int, int]) -> tuple[DatasetInfo, Arra
 def make_trainer(spec: TrialSpec, world: World) -> Trainer:
     """What trains the candidate, where its checkpoint stands if there is one; torch is set up for it. Raises as `run_trial`."""
     settle_torch(spec.training, spec.config.compute.threads_per_trial)
-    space = get_space(spec.config.space.name, spec.config.space.arguments())
+    space = open_space(spec.config.space)
     info, train, val = load_splits(spec, space.input_hw(spec.candidate))
     return Trainer(
         spec,
