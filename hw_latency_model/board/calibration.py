@@ -3,45 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 from exports import get_profile
-from hw_latency_model.board.costs import builds_engines, job_cost
 from hw_latency_model.board.device_config import DeviceConfig
-from hw_latency_model.board.fitting import boxed_model, fit_board_model
-from hw_latency_model.board.kit import agent_path, write_kit
+from hw_latency_model.board.kit import write_kit
 from hw_latency_model.board.plan import (
     KERNELS,
     NETWORK,
     Accuracy,
     Suggestion,
     accuracy_of,
+    builds_engines,
     choose_batch,
+    job_cost,
 )
 from hw_latency_model.board.pool import BoardPool
-from hw_latency_model.board.report import BoardCalibrationReport, clock_text, describe_board
+from hw_latency_model.board.report import BoardCalibrationReport, clock_text
 from hw_latency_model.board.results import BoardResults
-from hw_latency_model.board.session import Batch, BoardSession
-from hw_latency_model.board.transport import AgentLink, Reconnect, find_results, open_link, write_carry_kit
-from hw_latency_model.board.watch import BatchWatch
+from hw_latency_model.board.run import BoardRun, Progress, boxed_model, fit_board_model
+from hw_latency_model.board.session import Batch
 from hw_latency_model.model.cost_models import fit_cost_models
 from hw_latency_model.model.fitting import MIN_MEASUREMENTS
 from hw_latency_model.model.latency_model import LatencyModel
+from hw_latency_model.model.nano_prior import NanoPrior
 from hw_latency_model.store.measurement_store import MeasurementStore
 from search_spaces import open_space
 from search_spaces._common.errors import UserError
-
-Say = Callable[[str], None]
 
 BATCH_SHARE = 0.2
 """Of the whole time, planned before the model has seen the last results."""
 SHORTEST_BATCH_S, LONGEST_BATCH_S = 30.0, 1800.0
 MOST_JOBS = 24
-MOST_ORDERS = 3
-"""A network that was ordered so often without a result that can be believed is left."""
 FEWEST_NETWORKS, MOST_NETWORKS, NETWORKS_PER_S = 20, 120, 1 / 60
 """Of the search space, weighed against each other: in a short calibration there is no time to look at many."""
 ACCURACY_NETWORKS = 40
@@ -52,7 +45,7 @@ def calibrate_board(
     *,
     hours: float | None = None,
     results: Path | None = None,
-    progress: Say | None = None,
+    progress: Progress | None = None,
 ) -> BoardCalibrationReport:
     """Measure the device that ``config`` describes and fit its latency model; called again, it goes on.
 
@@ -69,36 +62,27 @@ def calibrate_board(
         UserError: something to put right; everything measured is kept, and the same call goes on.
         KeyboardInterrupt: the board was told to stop and gave its clocks back; everything measured is kept.
     """
-    say = progress or (lambda line: None)
+    report = progress or (lambda line: None)
     spent_s = 3600 * (config.calibration.hours if hours is None else hours)
     if not spent_s > 0:
         raise UserError(f"a calibration needs hours above 0, not {hours}. Give for example --hours 2.")
     with contextlib.closing(MeasurementStore(config.store_location)) as store:
-        calibration = _Calibration(config, spent_s, store, say)
+        calibration = _Calibration(config, spent_s, store, report)
         if results is not None:
-            return calibration.read_carried(results)
+            return calibration.read_offline(results)
         if config.transport == "offline":
-            return calibration.write_carried()
+            return calibration.write_offline()
         return calibration.measure()
 
 
-class _Calibration:
-    def __init__(self, config: DeviceConfig, budget_s: float, store: MeasurementStore, say: Say) -> None:
-        self.config, self.budget_s, self.store, self.say = config, budget_s, store, say
-        self.started = time.monotonic()
-        device = config.device
-        self.session = BoardSession(
-            config.calibration.output_dir / "session", device=device.name, precision=device.precision
-        )
+class _Calibration(BoardRun):
+    def __init__(self, config: DeviceConfig, budget_s: float, store: MeasurementStore, progress: Progress) -> None:
+        super().__init__(config, store, progress, "session")
+        self.budget_s = budget_s
         self.boxed = boxed_model(config)
-        self.fresh = 0
         self.model: LatencyModel | None = None
         self.accuracy: Accuracy | None = None
         self._pool: BoardPool | None = None
-
-    @property
-    def elapsed_s(self) -> float:
-        return time.monotonic() - self.started
 
     @property
     def left_s(self) -> float:
@@ -122,12 +106,8 @@ class _Calibration:
         return self._pool
 
     def measure(self) -> BoardCalibrationReport:
-        link = open_link(self.config, self.session.id)
-        ask = Reconnect(link.shell.place, self.say)
-        self.say(f"{self.config.device.name} on {link.shell.place}, {clock_text(self.budget_s)} to spend")
-        facts = ask(lambda: link.check(agent_path()))
-        self.say(describe_board(facts))
-        results = self._take_in()
+        self.connect(f"{self.config.device.name} on {{place}}, {clock_text(self.budget_s)} to spend")
+        results = self.take_in()
         last = 0
         while True:
             batch = self.session.open_batch(results)
@@ -146,11 +126,11 @@ class _Calibration:
                     why = "nothing is left that could be measured in the time"
                     break
             last = batch.number
-            results = self._run(batch, link, ask)
-        return self._report(results, why, drops=ask.drops)
+            results = self.run_batch(batch, deadline=self.started + self.budget_s, enough=self._has_model)
+        return self._report(results, why)
 
-    def write_carried(self) -> BoardCalibrationReport:
-        results = self._take_in()
+    def write_offline(self) -> BoardCalibrationReport:
+        results = self.take_in()
         waiting = self.session.open_batch(results)
         back = results.done | {failure.job_id for failure in results.failures}
         if waiting is not None and any(job.id in back for job in waiting.jobs):
@@ -167,34 +147,22 @@ class _Calibration:
                     f"the kit {target} was ordered before and is gone. Bring its results, or move the folder "
                     f"{self.session.folder} away to order another."
                 )
-            hours, command = sum(batch.seconds) / 3600, "paretoseg calibrate DEVICE.yaml"
-            write_carry_kit(kit, target, device=self.config.device.name, hours=hours, command=command)
+            self.offline_kit(batch, target, "paretoseg calibrate DEVICE.yaml")
             self.session.drop_kits()
         return self._report(results, "the kit waits to be carried to the board", kit=target)
 
-    def read_carried(self, path: Path) -> BoardCalibrationReport:
-        self.session.carry_in(find_results(path))
-        results = self._take_in()
+    def read_offline(self, path: Path) -> BoardCalibrationReport:
+        results = self.import_results(path)
         self._fit(results)
         return self._report(results, "the results were read")
 
-    def _take_in(self) -> BoardResults:
-        """What came back so far; all of it is in the store afterwards."""
-        results = self.session.results()
-        new, _ = self.store.add_all(zip(results.measurements, results.protocols, strict=True))
-        self.fresh += new
-        return results
-
     def _order(self, results: BoardResults, *, whole: bool = False) -> Batch | None:
         """Plan the next batch and write its kit; None where nothing is left that fits."""
-        self.say("planning what to measure next")
+        self.progress("planning what to measure next")
         calibration = self.config.calibration
         jobs = self.session.jobs()
         kinds = {job.subject: job.kind for job in jobs.values()}
-        orders = Counter(job.subject for job in jobs.values())
-        given_up = {failure.subject for failure in results.failures if not failure.retry}
-        given_up |= {subject for subject, count in orders.items() if count >= MOST_ORDERS}
-        settled = {item.subject for item in results.measurements} | given_up
+        settled = self.settled(results)
         suggestions = self.pool.networks()
         if calibration.chains and builds_engines(self.config):
             suggestions += self.pool.chains()
@@ -237,20 +205,13 @@ class _Calibration:
             for kind, noun in ((NETWORK, "network"), (KERNELS, "chain"))
             if counts[kind]
         ]
-        self.say(f"batch {number}: {' and '.join(parts)}, about {clock_text(sum(batch.seconds))}")
+        self.progress(f"batch {number}: {' and '.join(parts)}, about {clock_text(sum(batch.seconds))}")
         return batch
 
-    def _run(self, batch: Batch, link: AgentLink, ask: Reconnect) -> BoardResults:
-        """Have the board measure the batch, taking in each result as it comes; it may end early, when the time is spent."""
-        watch = BatchWatch(
-            batch, self.session, link, ask, self.say, take_in=self._take_in, describe=self._describe, clock=self._clock
-        )
-        return watch.measure(deadline=self.started + self.budget_s, enough=self._has_model)
-
-    def _describe(self, subject: str) -> str:
+    def describe(self, subject: str) -> str:
         return self.pool.describe(subject)
 
-    def _clock(self) -> str:
+    def clock(self) -> str:
         return f"{clock_text(self.elapsed_s)} of {clock_text(self.budget_s)}"
 
     def _has_model(self) -> bool:
@@ -269,8 +230,8 @@ class _Calibration:
         self.model = fit_board_model(self.config, self.store, fingerprint)
         networks = [item.kernels for item in self.pool.networks()[:ACCURACY_NETWORKS]]
         self.accuracy = accuracy_of(self.model, networks)
-        self.say(
-            f"[{self._clock()}] model of {self.accuracy.networks}: error {self.accuracy.error_rel:.1%}, "
+        self.progress(
+            f"[{self.clock()}] model of {self.accuracy.networks}: error {self.accuracy.error_rel:.1%}, "
             f"interval ±{self.accuracy.interval_rel:.0%}"
         )
 
@@ -284,7 +245,7 @@ class _Calibration:
         for path in fit_cost_models(
             everything, self.config.model_path, device=device.name, fingerprint=fingerprint, times=times
         ):
-            self.say(f"model: {path}")
+            self.progress(f"model: {path}")
 
     def _accurate(self) -> bool:
         goal = self.config.calibration
@@ -293,10 +254,9 @@ class _Calibration:
     def _enough(self, results: BoardResults) -> bool:
         return self._accurate() or len(results.measurements) >= self.config.calibration.max_networks
 
-    def _report(
-        self, results: BoardResults, why: str, *, drops: int = 0, kit: Path | None = None
-    ) -> BoardCalibrationReport:
-        if self.model is None and kit is None:
+    def _report(self, results: BoardResults, why: str, *, kit: Path | None = None) -> BoardCalibrationReport:
+        model = self.model
+        if model is None and kit is None:
             least = MIN_MEASUREMENTS
             raise UserError(
                 f"{len(results.measurements)} networks of {self.config.device.name} are measured, a model needs {least}"
@@ -304,18 +264,31 @@ class _Calibration:
                 + ". They are kept: run the same command again with more hours."
             )
         self._fit_costs()
-        return BoardCalibrationReport.of(
-            config=self.config,
-            results=results,
-            model=self.model,
-            accuracy=self.accuracy,
+        quality = model.quality if model is not None else None
+        return BoardCalibrationReport(
+            device=self.config.device.name,
+            precision=self.config.device.precision,
+            fingerprint=dict(model.fingerprint) if model is not None else {},
+            model_path=self.config.model_path if model is not None else None,
             store=self.store.name,
-            fresh=self.fresh,
-            skipped=() if self._pool is None else tuple(self._pool.skipped.values()),
-            seconds=self.elapsed_s,
-            drops=drops,
-            why=why,
             kit=kit,
+            why=why,
+            fresh=self.fresh,
+            measured=len(results.measurements),
+            networks=quality.networks if quality is not None else 0,
+            failed=tuple(f"{failure.subject}: {failure.reason}" for failure in results.failures),
+            refused=results.refused,
+            skipped=() if self._pool is None else tuple(self._pool.skipped.values()),
+            damaged=results.damaged,
+            noisy=sum(item.noisy for item in results.measurements),
+            drops=self.lost_connections,
+            seconds=self.elapsed_s,
+            build_s=sum(build_s for _, build_s in results.seconds.values()),
+            loo_median_error_rel=quality.median_error_rel if quality is not None else None,
+            loo_within10=quality.within10 if quality is not None else None,
+            coverage=quality.coverage if quality is not None else None,
+            interval_rel=self.accuracy.interval_rel if self.accuracy is not None else None,
+            started_from_boxed=model is not None and model.fit_result.prior.prior_type == NanoPrior.prior_type,
         )
 
 

@@ -4,34 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from exports import DeviceProfile, get_profile, lint_onnx
-from hw_latency_model.board.costs import job_cost
 from hw_latency_model.board.device_config import DeviceConfig
-from hw_latency_model.board.fitting import fit_board_model
-from hw_latency_model.board.kit import agent_path, write_kit
-from hw_latency_model.board.plan import NETWORK, Suggestion
-from hw_latency_model.board.report import clock_text, describe_board
+from hw_latency_model.board.kit import write_kit
+from hw_latency_model.board.plan import NETWORK, Suggestion, job_cost
+from hw_latency_model.board.report import clock_text
 from hw_latency_model.board.results import BoardResults
-from hw_latency_model.board.session import Batch, BoardSession
-from hw_latency_model.board.transport import Reconnect, find_results, open_link, write_carry_kit
-from hw_latency_model.board.watch import BatchWatch
+from hw_latency_model.board.run import MOST_ORDERS, BoardRun, Progress, fit_board_model
+from hw_latency_model.board.session import Batch
 from hw_latency_model.kernels.extract import kernels_from_onnx
 from hw_latency_model.model.fitting import MIN_MEASUREMENTS
 from hw_latency_model.model.latency_model import LatencyModel
 from hw_latency_model.store.measurement_store import MeasurementStore
 from hw_latency_model.types import KernelSpec, Measurement
 from search_spaces._common.errors import UserError
-
-Say = Callable[[str], None]
-
-MOST_ORDERS = 3
-"""A network that was ordered so often without a result that can be believed is left."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +59,11 @@ class BoardMeasured:
 
 
 def measure_networks(
-    config: DeviceConfig, networks: Sequence[GivenNetwork], *, results: Path | None = None, progress: Say | None = None
+    config: DeviceConfig,
+    networks: Sequence[GivenNetwork],
+    *,
+    results: Path | None = None,
+    progress: Progress | None = None,
 ) -> BoardMeasured:
     """Measure what was not measured yet; called again, it goes on. All goes into the device's store, and its model learns from it.
 
@@ -84,29 +78,23 @@ def measure_networks(
         KeyboardInterrupt: the board was told to stop and gave its clocks back; everything measured is kept.
     """
     with contextlib.closing(MeasurementStore(config.store_location)) as store:
-        return _Measuring(config, networks, store, progress or (lambda line: None)).run(results)
+        return _NetworksRun(config, networks, store, progress or (lambda line: None)).run(results)
 
 
-class _Measuring:
+class _NetworksRun(BoardRun):
     def __init__(
-        self, config: DeviceConfig, networks: Sequence[GivenNetwork], store: MeasurementStore, say: Say
+        self, config: DeviceConfig, networks: Sequence[GivenNetwork], store: MeasurementStore, progress: Progress
     ) -> None:
-        self.config, self.store, self.say = config, store, say
+        super().__init__(config, store, progress, "networks")
         self.networks = {network.subject: network for network in networks}
-        self.started = time.monotonic()
-        device = config.device
-        folder = config.calibration.output_dir / "networks"
-        self.session = BoardSession(folder, device=device.name, precision=device.precision)
-        self.source = _Files(self.networks, get_profile(device.profile_name), device.runtime)
+        self.source = _Files(self.networks, get_profile(config.device.profile_name), config.device.runtime)
 
-    def run(self, carried: Path | None) -> BoardMeasured:
-        if carried is not None:
-            self.session.carry_in(find_results(carried))
-        results = self._take_in()
+    def run(self, transferred: Path | None) -> BoardMeasured:
+        results = self.take_in() if transferred is None else self.import_results(transferred)
         kit = None
-        if carried is None and self.config.transport == "offline":
+        if transferred is None and self.config.transport == "offline":
             kit = self._kit(results)
-        elif carried is None and (self.session.open_batch(results) or self._todo(results)):
+        elif transferred is None and (self.session.open_batch(results) or self._todo(results)):
             results = self._measure(results)
         measurements = {item.subject: item for item in results.measurements if item.subject in self.networks}
         failed = {item.subject: item.reason for item in results.failures if item.subject in self.networks}
@@ -114,17 +102,12 @@ class _Measuring:
         return BoardMeasured(measurements, failed, kit, self._learn(list(measurements.values())))
 
     def _measure(self, results: BoardResults) -> BoardResults:
-        link = open_link(self.config, self.session.id)
-        ask = Reconnect(link.shell.place, self.say)
-        self.say(describe_board(ask(lambda: link.check(agent_path()))))
+        self.connect()
         for _ in range(MOST_ORDERS):
             batch = self.session.open_batch(results) or self._order(results)
             if batch is None:
                 break
-            watch = BatchWatch(
-                batch, self.session, link, ask, self.say, take_in=self._take_in, describe=self._label, clock=self._clock
-            )
-            results = watch.measure()
+            results = self.run_batch(batch)
         return results
 
     def _kit(self, results: BoardResults) -> Path | None:
@@ -135,23 +118,13 @@ class _Measuring:
         if batch is None:
             return None
         target = self.config.calibration.output_dir / f"networks-kit-{batch.number:04d}"
-        if not target.is_dir():
-            kit = self.session.kit_folder(batch.number)
-            hours, command = sum(batch.seconds) / 3600, "paretoseg measure STUDY.yaml --board DEVICE.yaml"
-            write_carry_kit(kit, target, device=self.config.device.name, hours=hours, command=command)
-        return target
-
-    def _take_in(self) -> BoardResults:
-        """What came back so far; all of it is in the store afterwards."""
-        results = self.session.results()
-        self.store.add_all(zip(results.measurements, results.protocols, strict=True))
-        return results
+        if target.is_dir():
+            return target
+        return self.offline_kit(batch, target, "paretoseg measure STUDY.yaml --board DEVICE.yaml")
 
     def _todo(self, results: BoardResults) -> list[str]:
-        orders = Counter(job.subject for job in self.session.jobs().values())
-        settled = {item.subject for item in results.measurements} | self.source.refused.keys()
-        settled |= {failure.subject for failure in results.failures if not failure.retry}
-        return [key for key in self.networks if key not in settled and orders[key] < MOST_ORDERS]
+        settled = self.settled(results) | self.source.refused.keys()
+        return [key for key in self.networks if key not in settled]
 
     def _order(self, results: BoardResults) -> Batch | None:
         """Write the kit of all that is left to measure; None where nothing is."""
@@ -166,7 +139,9 @@ class _Measuring:
             return None
         cost, measure_s = job_cost(self.config, self.session.jobs(), results)
         seconds = [cost.seconds(job.kernels) + measure_s for job in jobs]
-        self.say(f"{len(jobs)} network{'' if len(jobs) == 1 else 's'} to measure, about {clock_text(sum(seconds))}")
+        self.progress(
+            f"{len(jobs)} network{'' if len(jobs) == 1 else 's'} to measure, about {clock_text(sum(seconds))}"
+        )
         return self.session.add_batch(jobs, seconds)
 
     def _learn(self, measured: Sequence[Measurement]) -> LatencyModel | None:
@@ -175,7 +150,7 @@ class _Measuring:
             return None
         path, newest = self.config.model_path, max(measured, key=lambda item: item.started_at)
         if path.is_file() and LatencyModel.load(path).fingerprint_id != newest.fingerprint_id:
-            self.say(
+            self.progress(
                 f"the board is set up otherwise than when {path} was calibrated (clocks, power mode or TensorRT): the model stays as it "
                 f"is. `paretoseg measurements list` tells the set-ups apart; calibrate again to predict for the new one."
             )
@@ -183,18 +158,18 @@ class _Measuring:
         device = self.config.device
         known = self.store.all(device.name, newest.fingerprint, precision=device.precision)
         if len({item.subject for item in known}) < MIN_MEASUREMENTS:
-            self.say(
+            self.progress(
                 f"{len(known)} networks of this set-up are measured, a model needs {MIN_MEASUREMENTS}: it stays as it is"
             )
             return None
         return fit_board_model(self.config, self.store, newest.fingerprint)
 
-    def _label(self, subject: str) -> str:
+    def describe(self, subject: str) -> str:
         network = self.networks.get(subject)
         return network.label if network is not None else subject
 
-    def _clock(self) -> str:
-        return clock_text(time.monotonic() - self.started)
+    def clock(self) -> str:
+        return clock_text(self.elapsed_s)
 
 
 class _Files:

@@ -7,11 +7,13 @@ by build. Building means timing every tactic of every *different* kernel; what t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from hw_latency_model.board.device_config import DeviceConfig
+from hw_latency_model.board.results import BoardResults, KnownJob
 from hw_latency_model.model.latency_model import LatencyModel
 from hw_latency_model.types import JobKind, KernelSpec, LatencyEstimate
 
@@ -28,6 +30,9 @@ QUICK_S_PER_KERNEL = 0.02
 NETWORK_TIME_SHARE = 0.5
 """At least so much of the time goes to whole networks: only they show what a chain leaves out."""
 MIN_NETWORKS_TO_STOP = 10
+ENGINE_RUNTIMES = frozenset({"tensorrt"})
+BESIDES_S = 3.0
+"""Seconds of loading and copying per job, before any was measured."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,30 @@ class BuildCost:
         different = {anonymous(kernel) for kernel in kernels if kernel.kind != "view"}
         known = len(different & self._cached)
         return max(1.0, len(different) - known + KNOWN_KERNEL_SHARE * known)
+
+
+def builds_engines(config: DeviceConfig) -> bool:
+    """True for a device that builds an engine of each network, which is most of the time there."""
+    return config.device.runtime in ENGINE_RUNTIMES
+
+
+def job_cost(config: DeviceConfig, jobs: Mapping[str, KnownJob], results: BoardResults) -> tuple[BuildCost, float]:
+    """Build cost, and the seconds of one job besides building.
+
+    Args:
+        config: of the device.
+        jobs: by id, all that were ever ordered.
+        results: of them; without any, published build times and the protocol's own limits are used.
+    """
+    cost = BuildCost(
+        ((jobs[job_id].kernels, build_s) for job_id, (_, build_s) in results.seconds.items()),
+        builds_engines=builds_engines(config),
+    )
+    rest = sorted(wall_s - build_s for wall_s, build_s in results.seconds.values())
+    if rest:
+        return cost, rest[len(rest) // 2]
+    settings = {"warmup_s": 1.0, "max_s": 5.0, "energy_s": 5.0, **config.protocol_settings()}
+    return cost, sum(float(settings[key]) for key in ("warmup_s", "max_s", "energy_s")) + BESIDES_S
 
 
 def choose_batch(

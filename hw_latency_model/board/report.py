@@ -3,105 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hw_latency_model.board.device_config import DeviceConfig
-from hw_latency_model.board.plan import Accuracy
-from hw_latency_model.board.results import BoardResults
-from hw_latency_model.model.latency_model import LatencyModel
+from hw_latency_model.model.calibration_summary import CalibrationSummary
 
 _MOST_LINES = 8
 
 
-@dataclass(frozen=True)
-class BoardCalibrationReport:
-    """What was measured and how far the model can be trusted.
+@dataclass(frozen=True, kw_only=True)
+class BoardCalibrationReport(CalibrationSummary):
+    """Summary of a board's calibration; ``measured`` counts all calls of this calibration together.
 
     Attributes:
-        device, precision: what was measured; fingerprint: the board as it was, empty before anything came back.
-        model_path: None while there is no model; store: where all measurements lie.
-        kit: the folder to carry to the board; None where none waits.
-        why: why it ended.
-        fresh: measurements stored this time; measured: of this calibration in all; networks: that the model was fitted on.
-        failed, refused, skipped: sentences on what the board could not measure, on results that were not believed, and on
-            networks that the device would not take.
+        precision: of the networks.
+        store: location of all measurements.
+        kit: folder for offline transfer to the board; None if none is waiting.
+        why: reason for the end of this call.
+        fresh: measurements stored by this call.
+        failed: sentences on networks that the board could not measure.
+        refused: sentences on results that were rejected.
         damaged: torn or altered lines of results.
-        noisy: measurements that the board marked.
-        drops: how often the connection was lost and found again.
-        seconds: wall time of this call; build_s: that the board spent on building engines, all calls together.
-        loo_median_error_rel, loo_within10, coverage: of networks predicted by a model that never saw them.
-        interval_rel: median half-width of the interval over the search space.
-        started_from_boxed: the model that comes in the box was improved, instead of starting from nothing.
+        drops: number of connections lost and re-established.
+        build_s: seconds the board spent on building engines, all calls together.
+        interval_rel: median half-width of the interval over the search space; None without a model.
+        started_from_boxed: the model started from the bundled one.
     """
 
-    device: str
     precision: str
-    fingerprint: Mapping[str, Any]
-    model_path: Path | None
     store: str
     kit: Path | None
     why: str
     fresh: int
-    measured: int
-    networks: int
     failed: tuple[str, ...]
     refused: tuple[str, ...]
-    skipped: tuple[str, ...]
     damaged: int
-    noisy: int
     drops: int
-    seconds: float
     build_s: float
-    loo_median_error_rel: float | None
-    loo_within10: float | None
-    coverage: float | None
     interval_rel: float | None
     started_from_boxed: bool
-
-    @classmethod
-    def of(
-        cls,
-        *,
-        config: DeviceConfig,
-        results: BoardResults,
-        model: LatencyModel | None,
-        accuracy: Accuracy | None,
-        store: str,
-        fresh: int,
-        skipped: tuple[str, ...],
-        seconds: float,
-        drops: int,
-        why: str,
-        kit: Path | None,
-    ) -> BoardCalibrationReport:
-        """Put together from what a calibration has at its end."""
-        return cls(
-            device=config.device.name,
-            precision=config.device.precision,
-            fingerprint=dict(model.fingerprint) if model is not None else {},
-            model_path=config.model_path if model is not None else None,
-            store=store,
-            kit=kit,
-            why=why,
-            fresh=fresh,
-            measured=len(results.measurements),
-            networks=model.quality.networks if model is not None else 0,
-            failed=tuple(f"{failure.subject}: {failure.reason}" for failure in results.failures),
-            refused=results.refused,
-            skipped=skipped,
-            damaged=results.damaged,
-            noisy=sum(item.noisy for item in results.measurements),
-            drops=drops,
-            seconds=seconds,
-            build_s=sum(build_s for _, build_s in results.seconds.values()),
-            loo_median_error_rel=model.quality.median_error_rel if model is not None else None,
-            loo_within10=model.quality.within10 if model is not None else None,
-            coverage=model.quality.coverage if model is not None else None,
-            interval_rel=accuracy.interval_rel if accuracy is not None else None,
-            started_from_boxed=model is not None and model.fit_result.prior.prior_type == "nano",
-        )
 
     @property
     def summary(self) -> str:
@@ -113,8 +54,7 @@ class BoardCalibrationReport:
             lines.append(f"engines: the board spent {clock_text(self.build_s)} building them")
         if self.model_path is not None:
             lines += [
-                f"leaving each out in turn: median error {self.loo_median_error_rel:.1%}, {self.loo_within10:.0%} within 10 %, "
-                f"interval held {self.coverage:.0%}; over the search space the interval is ±{self.interval_rel:.0%}",
+                f"{self.accuracy_text}; over the search space the interval is ±{self.interval_rel:.0%}",
                 f"model: {self.model_path} ({self.networks} networks and chains of one set-up"
                 + (", starting from the model in the box)" if self.started_from_boxed else ")"),
             ]
@@ -136,15 +76,6 @@ class BoardCalibrationReport:
                 "command with --results PATH"
             )
         return "\n".join(lines)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        value = asdict(self)
-        for name in ("model_path", "kit"):
-            value[name] = None if value[name] is None else str(value[name])
-        for name in ("failed", "refused", "skipped"):
-            value[name] = list(value[name])
-        return value
 
 
 def clock_text(seconds: float) -> str:

@@ -128,7 +128,7 @@ class BoardSession:
         count = len(list(self.folder.glob("results-board-*.jsonl")))
         self._append(self.folder / f"results-board-{count + 1:04d}.jsonl", b"")
 
-    def carry_in(self, files: Iterable[Path]) -> None:
+    def import_results(self, files: Iterable[Path]) -> None:
         """Take in results that were carried here; lines that came before are kept once.
 
         Raises:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,6 +18,7 @@ from hw_latency_model.kernels.extract import kernels_from_onnx
 from hw_latency_model.local.device import Device, get_device
 from hw_latency_model.local.protocol import ProtocolSettings
 from hw_latency_model.local.sampling import covering_order
+from hw_latency_model.model.calibration_summary import CalibrationSummary
 from hw_latency_model.model.fitting import MIN_MEASUREMENTS
 from hw_latency_model.model.latency_model import LatencyModel
 from hw_latency_model.store.measurement_store import MeasurementStore
@@ -32,37 +32,21 @@ FIT_RESERVE_REL = 0.1
 """Share of the budget kept for fitting."""
 
 
-@dataclass(frozen=True)
-class CalibrationReport:
-    """What a calibration did and how far its model can be trusted.
+@dataclass(frozen=True, kw_only=True)
+class CalibrationReport(CalibrationSummary):
+    """Summary of this machine's calibration.
 
     Attributes:
-        device, fingerprint: what was measured.
-        model_path, store_path: where the model and all measurements lie.
-        measured: networks measured this time; ``networks``: distinct ones the model was fitted on, older ones included.
-        skipped: networks that could not be exported, with the reason.
-        seconds: wall time in all.
-        noise_rel: median relative noise of the measurements; noisy: how many were marked so.
-        waited_rel: median share of time other processes held the core.
-        loo_median_error_rel, loo_within10: of networks predicted by a model that never saw them.
-        coverage: share of leave-one-out intervals that held the measured value.
+        model_path, store_path: files of the model and of all measurements.
+        noise_rel: median relative noise of the measurements.
+        waited_rel: median share of wall time during which other processes held the core.
         reference_drift_rel: spread of the reference network over the calibration.
     """
 
-    device: str
-    fingerprint: dict[str, Any]
     model_path: Path
     store_path: Path
-    measured: int
-    networks: int
-    skipped: tuple[str, ...]
-    seconds: float
     noise_rel: float
-    noisy: int
     waited_rel: float
-    loo_median_error_rel: float
-    loo_within10: float
-    coverage: float
     reference_drift_rel: float
 
     @property
@@ -71,18 +55,12 @@ class CalibrationReport:
         lines = [
             f"{self.device}: {self.measured} networks measured in {self.seconds:.0f} s"
             + (f", {self.networks} with those of earlier calibrations" if self.networks > self.measured else ""),
-            f"leaving each out in turn: median error {self.loo_median_error_rel:.1%}, "
-            f"{self.loo_within10:.0%} within 10 %, interval held {self.coverage:.0%}",
+            self.accuracy_text,
             f"machine: noise {self.noise_rel:.1%}, reference spread {self.reference_drift_rel:.1%}, "
             f"{self.waited_rel:.0%} of the time the core was taken by others, {self.noisy} measurements marked noisy",
             f"model: {self.model_path}",
         ]
         return "\n".join([*lines, *(f"left out: {reason}" for reason in self.skipped)])
-
-    def to_dict(self) -> dict[str, Any]:
-        value = asdict(self)
-        value.update(model_path=str(self.model_path), store_path=str(self.store_path), skipped=list(self.skipped))
-        return value
 
 
 def calibrate(

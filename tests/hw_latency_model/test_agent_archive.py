@@ -16,7 +16,7 @@ from fake_board.python36 import need_python36
 from hw_latency_model.board import agent_archive
 from hw_latency_model.board.agent_archive import AGENT_FILE, write_agent
 from hw_latency_model.board.kit import agent_path
-from hw_latency_model.board.transport.offline import write_carry_kit
+from hw_latency_model.board.transport.offline import write_offline_kit
 
 
 def test_the_agent_runs_from_a_copy_of_its_one_file(tmp_path: Path) -> None:
@@ -76,6 +76,6 @@ def test_a_kit_of_an_earlier_version_is_carried_with_the_agent_that_its_script_n
     kit = tmp_path / "kit"
     kit.mkdir()
     (kit / "paretoseg_agent.py").write_text("the one file of earlier versions")
-    target = write_carry_kit(kit, tmp_path / "stick", device="nano", hours=1.0, command="paretoseg calibrate")
+    target = write_offline_kit(kit, tmp_path / "stick", device="nano", hours=1.0, command="paretoseg calibrate")
     assert (target / AGENT_FILE).read_bytes() == agent_path().read_bytes()
     assert f" {AGENT_FILE} run " in (target / "run.sh").read_text()

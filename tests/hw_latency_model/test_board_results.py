@@ -199,10 +199,10 @@ def test_results_carried_twice_count_once(tmp_path: Path) -> None:
     session.add_batch(list(JOBS.values()), [1.0, 1.0, 1.0])
     carried = tmp_path / "results.jsonl"
     carried.write_bytes(text(BOARD, measurement("a")))
-    session.carry_in([carried])
-    session.carry_in([carried])
+    session.import_results([carried])
+    session.import_results([carried])
     carried.write_bytes(text(BOARD, measurement("a"), {**BOARD, "run_id": "r2"}, measurement("b", run_id="r2")))
-    session.carry_in([carried])
+    session.import_results([carried])
     assert [item.subject for item in session.results().measurements] == ["net-a", "net-b"]
 
 

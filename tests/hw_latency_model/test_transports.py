@@ -16,7 +16,7 @@ import pytest
 from fake_board.python36 import need_python36 as python36
 from loopback_sshd import LoopbackSshd
 
-from hw_latency_model.board.transport import AgentLink, ConnectionLost, Reconnect, find_results, write_carry_kit
+from hw_latency_model.board.transport import AgentLink, ConnectionLost, RetryPolicy, find_results, write_offline_kit
 from hw_latency_model.board.transport.agent_link import Poll
 from hw_latency_model.board.transport.shell import LocalShell
 from hw_latency_model.board.transport.ssh import SshShell
@@ -112,7 +112,7 @@ def test_stopping_ends_the_agent_and_it_goes_on_when_started_again(sshd: Loopbac
 
 def test_a_cut_connection_is_found_again_and_the_agent_never_noticed(sshd: LoopbackSshd, tmp_path: Path) -> None:
     link, lines = link_to(sshd, tmp_path), []
-    ask = Reconnect("the board", lines.append, first_pause_s=0.1, longest_pause_s=0.3)
+    ask = RetryPolicy("the board", lines.append, first_pause_s=0.1, longest_pause_s=0.3)
     ask(lambda: link.send(make_kit(tmp_path / "kit", count=3, seconds=0.5)))
     ask(link.start)
     asking = subprocess.Popen([*link.shell._command(), "sleep 60"])  # type: ignore[attr-defined]
@@ -143,8 +143,8 @@ def test_a_board_that_never_answered_is_told_at_once_and_one_that_stays_away_aft
         raise ConnectionLost("Connection refused")
 
     with pytest.raises(UserError, match=r"nano does not answer \(Connection refused\)\. Check that the board is on"):
-        Reconnect("nano", print)(gone)
-    patient = Reconnect("nano", lambda line: None, first_pause_s=0.01, longest_pause_s=0.02, give_up_s=0.1)
+        RetryPolicy("nano", print)(gone)
+    patient = RetryPolicy("nano", lambda line: None, first_pause_s=0.01, longest_pause_s=0.02, give_up_s=0.1)
     patient(lambda: None)
     with pytest.raises(UserError, match="What it measured is kept there: run the same command again"):
         patient(gone)
@@ -266,7 +266,7 @@ def children(pid: int) -> list[int]:
 
 def test_a_kit_runs_where_it_was_carried_to_and_its_results_are_found(tmp_path: Path) -> None:
     made, command = make_kit(tmp_path / "kit"), "paretoseg calibrate nano.yaml"
-    kit = write_carry_kit(made, tmp_path / "stick" / "kit-0001", device="jetson-nano", hours=1.5, command=command)
+    kit = write_offline_kit(made, tmp_path / "stick" / "kit-0001", device="jetson-nano", hours=1.5, command=command)
     text = (kit / "README.txt").read_text()
     assert "about 1.5 hours" in text and "paretoseg calibrate nano.yaml --results PATH" in text
     with pytest.raises(UserError, match=r"there is no results\.jsonl"):

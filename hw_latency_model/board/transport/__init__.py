@@ -14,8 +14,8 @@ from hw_latency_model.board.transport.agent_link import (
     AgentState,
     Poll,
 )
-from hw_latency_model.board.transport.offline import find_results, write_carry_kit
-from hw_latency_model.board.transport.retry import Reconnect
+from hw_latency_model.board.transport.offline import find_results, write_offline_kit
+from hw_latency_model.board.transport.retry import RetryPolicy
 from hw_latency_model.board.transport.shell import ConnectionLost, LocalShell
 from hw_latency_model.board.transport.ssh import SshShell
 
@@ -27,10 +27,10 @@ __all__ = [
     "AgentState",
     "ConnectionLost",
     "Poll",
-    "Reconnect",
+    "RetryPolicy",
     "find_results",
     "open_link",
-    "write_carry_kit",
+    "write_offline_kit",
 ]
 
 

@@ -32,7 +32,7 @@ Do not change any file here: what does not match its checksum is not measured, a
 """
 
 
-def write_carry_kit(kit: Path, target: Path, *, device: str, hours: float, command: str) -> Path:
+def write_offline_kit(kit: Path, target: Path, *, device: str, hours: float, command: str) -> Path:
     """Copy a batch's kit to ``target`` with ``run.sh`` and ``README.txt`` added, which names the command that reads the results.
 
     Raises:

@@ -12,7 +12,7 @@ from search_spaces._common.errors import UserError
 T = TypeVar("T")
 
 
-class Reconnect:
+class RetryPolicy:
     """Runs questions to one board.
 
     The first question of all is asked once: an address that never answered is most likely a wrong one.

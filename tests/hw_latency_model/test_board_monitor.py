@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from hw_latency_model.board.monitor import JobMonitor, reports_full_disk
 from hw_latency_model.board.results import BoardResults, KnownJob
 from hw_latency_model.board.session import BoardSession
-from hw_latency_model.board.transport import AgentLink, Reconnect
+from hw_latency_model.board.transport import AgentLink, RetryPolicy
 from hw_latency_model.board.transport.shell import LocalShell
-from hw_latency_model.board.watch import BatchWatch, reports_full_disk
 from search_spaces._common.errors import UserError
 
 STAND_IN = Path(__file__).with_name("stand_in_agent.py")
@@ -49,11 +49,11 @@ class Case:
 
     def run(self, *, deadline_s: float = 60.0, enough: Callable[[], bool] = lambda: True) -> BoardResults:
         self.link.send(self.kit)
-        watch = BatchWatch(
+        watch = JobMonitor(
             self.batch,
             self.session,
             self.link,
-            Reconnect("this machine", self.lines.append),
+            RetryPolicy("this machine", self.lines.append),
             self.lines.append,
             take_in=self.session.results,
             describe=lambda subject: f"<{subject}>",

@@ -17,7 +17,7 @@ from hw_latency_model.board.transport import (
     AgentState,
     ConnectionLost,
     Poll,
-    Reconnect,
+    RetryPolicy,
 )
 from search_spaces._common.errors import UserError
 
@@ -29,7 +29,7 @@ GRACE_SHARE = 0.2
 """Of a job's planned time: what is so near its end when the time is up may end."""
 
 
-class BatchWatch:
+class JobMonitor:
     """One batch on its way.
 
     Args:
@@ -47,7 +47,7 @@ class BatchWatch:
         batch: Batch,
         session: BoardSession,
         link: AgentLink,
-        ask: Reconnect,
+        ask: RetryPolicy,
         say: Callable[[str], None],
         *,
         take_in: Callable[[], BoardResults],
