@@ -69,7 +69,7 @@ def resolve_callable(reference: str, what: str) -> Any:
 
 
 def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """Parameters of a function or constructor by name; none for one written in C that does not tell them."""
+    """Parameters of a function or constructor by name; none for one written in C that does not expose them."""
     try:
         return inspect.signature(function).parameters
     except ValueError:
