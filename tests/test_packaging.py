@@ -22,7 +22,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> zipfile.
 
 
 def test_every_module_and_data_file_of_the_packages_is_in_the_wheel(wheel: zipfile.ZipFile, repo_root: Path):
-    packages = ("search_spaces", "exports", "hw_latency_model", "objectives", "dashboards", "trial_runner")
+    packages = ("search_spaces", "exports", "hw_latency_model", "objectives", "dashboards", "trial_runner", "paretoseg")
     expected = {
         str(path.relative_to(repo_root))
         for package in packages

@@ -104,7 +104,8 @@ def _explain(error: ValidationError, model: type[BaseModel], path: Path, tree: y
     problems = []
     for detail in error.errors():
         keys = [str(key) for key in detail["loc"]]
-        where = f"{path}, line {_line(tree, keys)}: {'.'.join(keys) or 'the file'}"
+        line = f", line {_line(tree, keys)}" if tree is not None else ""
+        where = f"{path}{line}: {'.'.join(keys) or 'the file'}"
         if detail["type"] == "extra_forbidden":
             known = _known_keys(model, keys[:-1])
             near = nearest_name(keys[-1], known)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from search_spaces._common.errors import UserError
 from trial_runner.cli.console import say
-from trial_runner.cli.options import add_study, find_trial, study_config
+from trial_runner.cli.options import add_study, study_config
 from trial_runner.study.paths import StudyPaths
 
 HELP = "Export the front of a study, or one trial, as bundles."
@@ -22,9 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; return its exit status. Raises UserError for what the user can put right."""
-    from objectives.trial_record import read_study, store_later_facts
-    from trial_runner.front.export_job import export_trial
-    from trial_runner.front.exporter import export_order
+    from objectives.trial_record import read_study
+    from trial_runner.front.exporter import export_now, find_trial
     from trial_runner.front.table import front_records
     from trial_runner.study.objectives import open_configured, stored_objectives
 
@@ -38,15 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise UserError("no finished trial keeps the budget: there is nothing to export. Launch the study first.")
     else:
         chosen = [find_trial(records, arguments.trial)]
-        if not chosen[0].complete:
-            state = chosen[0].outcome or chosen[0].state
-            raise UserError(
-                f"trial {arguments.trial} was not trained to the end ({state}). Choose one of `paretoseg front`."
-            )
     for record in chosen:
         folder = arguments.out / paths.bundle(record.number).name if arguments.out else None
-        bundle = export_trial(export_order(config, paths, record, folder))
-        if folder is None:
-            store_later_facts(study, record.number, bundle=str(bundle), export_error=None)
-        say(str(bundle))
+        say(str(export_now(config, study, record, folder)))
     return 0

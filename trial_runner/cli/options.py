@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search_spaces._common.errors import UserError
-
 if TYPE_CHECKING:
-    from objectives.trial_record import TrialRecord
     from trial_runner.config.study import StudyConfig
 
 
@@ -34,11 +30,3 @@ def study_config(arguments: argparse.Namespace) -> StudyConfig:
     from trial_runner.config.load import load_config
 
     return load_config(arguments.study, arguments.overrides)
-
-
-def find_trial(records: Sequence[TrialRecord], number: int) -> TrialRecord:
-    """Return the trial of that number. Raises UserError where the study has none."""
-    for record in records:
-        if record.number == number:
-            return record
-    raise UserError(f"the study has no trial {number}; it has {len(records)}, counted from 0.")

@@ -6,7 +6,7 @@ import argparse
 import json
 
 from trial_runner.cli.console import mutter, say
-from trial_runner.cli.options import add_study, find_trial, study_config
+from trial_runner.cli.options import add_study, study_config
 from trial_runner.study.paths import StudyPaths
 
 HELP = "Train one trial's candidate again on several seeds, and report mean and spread."
@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; return its exit status. Raises UserError for what the user can put right."""
     from objectives.trial_record import read_study
+    from trial_runner.front.exporter import find_trial
     from trial_runner.refit import refit as run_refit
     from trial_runner.study.objectives import open_configured
 

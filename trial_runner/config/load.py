@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import yaml
 from sqlalchemy.engine import make_url
@@ -16,7 +18,7 @@ from trial_runner.config.study import StudyConfig
 __all__ = ["ConfigError", "dump_config", "load_config"]
 
 
-def load_config(path: Path, overrides: Iterable[str] = ()) -> StudyConfig:
+def load_config(path: str | PathLike[str], overrides: Iterable[str] = ()) -> StudyConfig:
     """Read a study's YAML; ``overrides`` are ``section.key=value`` with a YAML value.
 
     Relative paths and sqlite URLs come back absolute, taken from the YAML's folder. ``${NAME:-default}`` is replaced
@@ -25,6 +27,7 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> StudyConfig:
     Raises:
         ConfigError: the file is missing, is no YAML, or holds an unknown key or a value out of range.
     """
+    path = Path(path)
     values, tree = read_yaml(path, what="study file", sections="study, data, device, …")
     if "transport" in values and "study" not in values:
         raise ConfigError(f"{path} describes a device, not a study. Measure it with: paretoseg calibrate {path}")
@@ -32,6 +35,16 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> StudyConfig:
         override(values, text)
     config = check_values(StudyConfig, values, path, tree)
     return resolve_paths(config, path.resolve().parent)
+
+
+def study_of(source: Mapping[str, Any] | StudyConfig, folder: Path) -> StudyConfig:
+    """Check a study's values; relative paths come back absolute, taken from ``folder``.
+
+    Raises:
+        ConfigError: an unknown key or a value out of range.
+    """
+    config = source if isinstance(source, StudyConfig) else check_values(StudyConfig, source, Path("the study"), None)
+    return resolve_paths(config, folder.resolve())
 
 
 def dump_config(config: StudyConfig) -> str:

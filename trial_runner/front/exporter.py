@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -40,6 +41,33 @@ def export_order(
     }
     spec = spec_of(config, paths, record)
     return ExportOrder(spec, folder or paths.bundle(record.number), facts, dump_config(config))
+
+
+def find_trial(records: Sequence[TrialRecord], number: int) -> TrialRecord:
+    """Return the trial of that number. Raises UserError where the study has none."""
+    for record in records:
+        if record.number == number:
+            return record
+    raise UserError(f"the study has no trial {number}; it has {len(records)}, counted from 0.")
+
+
+def export_now(config: StudyConfig, study: optuna.Study, record: TrialRecord, folder: Path | None = None) -> Path:
+    """Export a trial in this process; return the bundle's folder.
+
+    Args:
+        record: a trial that was trained to the end.
+        folder: of the bundle; by default the study's, which is noted at the trial.
+
+    Raises:
+        UserError: the trial was not trained to the end, its checkpoint is gone, or the ONNX file does not agree with torch.
+    """
+    if not record.complete:
+        state = record.outcome or record.state
+        raise UserError(f"trial {record.number} was not trained to the end ({state}). Choose one of `paretoseg front`.")
+    bundle = export_trial(export_order(config, StudyPaths(config.study.output_dir), record, folder))
+    if folder is None:
+        note_afterwards(study, record.number, bundle=str(bundle), export_error=None)
+    return bundle
 
 
 class FrontExporter:

@@ -22,7 +22,7 @@ from trial_runner.study.paths import StudyPaths
 from trial_runner.training.trial import open_split
 
 
-def write_study_report(config: StudyConfig, study: optuna.Study, paths: StudyPaths) -> Path:
+def write_study_report(config: StudyConfig, study: optuna.Study, paths: StudyPaths, page: Path | None = None) -> Path:
     """One HTML file on the study as it stands; its path."""
     records = read_study(study)
     inputs = ReportInputs(
@@ -38,7 +38,7 @@ def write_study_report(config: StudyConfig, study: optuna.Study, paths: StudyPat
         rungs=config.search.early_stopping.rungs_epochs,
         data_name=config.data.kind,
     )
-    return write_report(paths.report, inputs)
+    return write_report(page or paths.report, inputs)
 
 
 def _calibration(config: StudyConfig) -> dict[str, object] | None:

@@ -1,0 +1,198 @@
+"""A study in Python: launch it, read its results, export what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from objectives.objective import Objective
+from objectives.pareto import pareto_front
+from objectives.trial_record import TrialRecord, read_study
+from paretoseg.table import Table
+from search_spaces._common.errors import UserError
+from search_spaces.describe import network_name
+from trial_runner.config.load import load_config, study_of
+from trial_runner.config.study import StudyConfig
+from trial_runner.front.table import front_records, front_rows
+from trial_runner.study.objectives import open_configured, stored_objectives
+from trial_runner.study.paths import StudyPaths
+
+if TYPE_CHECKING:
+    import optuna
+    import plotly.graph_objects as go
+
+_SHOWN = ("trial", "outcome", "network", "resolution", "prune_ratio", "val_miou", "latency_ms", "measured_ms", "reason")
+
+
+class Study:
+    """One study, of a YAML file, of a dict with the same keys, or of a configuration.
+
+    Relative paths are taken from the YAML's folder, those of a dict from the current one; modules that the study refers to
+    (``module:name``) are imported from there, too.
+
+    Args:
+        source: path of a YAML file, its values as a dict, or a `StudyConfig`.
+        overrides: ``section.key=value`` with a YAML value each, as ``--set`` takes them; for a path only.
+
+    Attributes:
+        config: the configuration with absolute paths.
+
+    Raises:
+        UserError: a file that cannot be read, an unknown key, or a value out of range.
+    """
+
+    def __init__(
+        self, source: str | PathLike[str] | Mapping[str, Any] | StudyConfig, overrides: Iterable[str] = ()
+    ) -> None:
+        if isinstance(source, str | PathLike):
+            self.config = load_config(source, overrides)
+        else:
+            if tuple(overrides):
+                raise UserError("overrides change the values of a YAML file; change the dict or configuration itself.")
+            self.config = study_of(source, Path.cwd())
+
+    def __repr__(self) -> str:
+        return f"Study({self.config.study.name!r}, {len(self._records_so_far())} trials)"
+
+    def launch(self, progress: Callable[[str], None] | None = print) -> Table:
+        """Run the study to the end of its budget, or continue it where an earlier launch stopped.
+
+        Args:
+            progress: called with a line of text for each event; None for silence.
+
+        Returns:
+            The front within the budgets, as `front`.
+
+        Raises:
+            UserError: something to put right; the study is intact, and the next launch continues it.
+            KeyboardInterrupt: after Ctrl-C; trials that ran are continued by the next launch.
+        """
+        from trial_runner.launch import launch, quiet_libraries
+
+        quiet_libraries()
+        launch(self.config, progress or (lambda line: None))
+        return self.front()
+
+    @property
+    def optuna_study(self) -> optuna.Study:
+        """The study in Optuna's database.
+
+        Raises:
+            UserError: it was not launched yet, or the database cannot be reached.
+        """
+        return open_configured(self.config)
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """Objectives with direction, unit and budget."""
+        return stored_objectives(self.config, self.optuna_study)
+
+    def records(self) -> list[TrialRecord]:
+        """Return all trials by number, with everything that is known of them.
+
+        Raises:
+            UserError: the study was not launched yet, or the database cannot be reached.
+        """
+        return read_study(self.optuna_study)
+
+    def front(self) -> Table:
+        """Return the Pareto front within the budgets, the best in the last objective first.
+
+        Columns: ``trial``, ``network``, each dimension, ``precision``, ``val_miou``, ``float_miou``, latencies in milliseconds
+        (``latency_ms``, ``latency_low_ms``, ``latency_high_ms``, ``measured_ms``), ``macs``, ``parameters``, ``bundle``, and each
+        further objective.
+
+        Raises:
+            UserError: the study was not launched yet, or the database cannot be reached.
+        """
+        study = self.optuna_study
+        objectives = stored_objectives(self.config, study)
+        members = front_records(read_study(study), self.config.device.latency_budget_ms, objectives)
+        return Table([_flat(row) for row in front_rows(members, objectives)], _shown(objectives))
+
+    def trials(self) -> Table:
+        """Return every trial, the stopped, rejected and failed ones too, with ``outcome`` and ``reason`` beside the columns of `front`.
+
+        Raises:
+            UserError: the study was not launched yet, or the database cannot be reached.
+        """
+        study = self.optuna_study
+        objectives, records = stored_objectives(self.config, study), read_study(study)
+        rows = [
+            {
+                "trial": record.number,
+                "outcome": str(record.outcome or record.state.lower()),
+                **_flat(row),
+                "epoch": record.score.epoch if record.score else None,
+                "duration_s": record.duration_s,
+                "reason": record.reason,
+            }
+            for record, row in zip(records, front_rows(records, objectives), strict=True)
+        ]
+        return Table(rows, _shown(objectives))
+
+    def report(self, path: str | PathLike[str] | None = None) -> Path:
+        """Write the HTML report; return its path.
+
+        Args:
+            path: the file; ``report.html`` in the study's folder by default.
+
+        Raises:
+            UserError: the study was not launched yet, or the file cannot be written.
+        """
+        from trial_runner.front.report import write_study_report
+
+        page = Path(path).resolve() if path is not None else None
+        return write_study_report(self.config, self.optuna_study, StudyPaths(self.config.study.output_dir), page)
+
+    def export(self, trial: int, folder: str | PathLike[str] | None = None) -> Path:
+        """Write a finished trial as a bundle (ONNX, weights, manifest); return its folder.
+
+        Args:
+            trial: its number.
+            folder: the bundle's folder; one below the study's by default.
+
+        Raises:
+            UserError: there is no such trial, it was not trained to the end, or the ONNX file does not agree with torch.
+        """
+        from trial_runner.front.exporter import export_now, find_trial
+
+        study = self.optuna_study
+        record = find_trial(read_study(study), trial)
+        return export_now(self.config, study, record, Path(folder).resolve() if folder is not None else None)
+
+    def plot_front(self) -> go.Figure:
+        """Return a plotly figure of the front: mIoU against latency, or each pair of the study's other objectives.
+
+        Raises:
+            UserError: no trial was trained to the end yet.
+        """
+        from dashboards.figures.front import pareto_figure
+
+        study = self.optuna_study
+        records = read_study(study)
+        front = pareto_front(records, objectives=stored_objectives(self.config, study))
+        figure = pareto_figure(records, front, latency_budget_ms=self.config.device.latency_budget_ms)
+        if figure is None:
+            raise UserError("no trial was trained to the end yet: there is no front to draw. Launch the study first.")
+        return figure
+
+    def _records_so_far(self) -> list[TrialRecord]:
+        try:
+            return self.records()
+        except UserError:
+            return []
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of `front_rows` with its dimensions and objectives as columns of their own."""
+    params = row["params"]
+    rest = {key: value for key, value in row.items() if key not in ("trial", "params", "objectives")}
+    others = {name: value for name, value in row["objectives"].items() if name not in rest}
+    return {"trial": row["trial"], "network": network_name(params) if params else None, **others, **params, **rest}
+
+
+def _shown(objectives: Iterable[Objective]) -> list[str]:
+    return [*_SHOWN, *(item.name for item in objectives)]
