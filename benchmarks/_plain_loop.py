@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from objectives.data import SegmentationData
-from trial_runner.training.batches import MEAN, STD
+from objectives.data.base import IMAGENET_MEAN, IMAGENET_STD
 
 
 class _Files(Dataset[tuple[Tensor, Tensor]]):
@@ -29,7 +29,7 @@ class _Files(Dataset[tuple[Tensor, Tensor]]):
             ]
         )
         self._image = v2.Compose(
-            [v2.ColorJitter(0.2, 0.2), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
+            [v2.ColorJitter(0.2, 0.2), v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
         )
 
     def __len__(self) -> int:

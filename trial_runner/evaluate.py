@@ -13,6 +13,7 @@ import yaml
 
 from exports import ExportBundle, TrainedNetwork, read_bundle, read_network
 from objectives.data import ArraySplit, SegmentationData, decoded_parts, open_dataset
+from objectives.data.base import Normalisation
 from objectives.dice import lpcvc_score
 from objectives.split_scores import SplitScores
 from search_spaces._common.errors import UserError
@@ -150,10 +151,9 @@ def _latency_ms(bundle: ExportBundle) -> float | None:
 def score(trained: TrainedNetwork, parts: Iterable[ArraySplit], device: torch.device) -> SplitScores:
     """Confusion matrix and Dice of a split. The parts' images are at the network's input resolution."""
     scores, net = SplitScores(len(trained.class_names), trained.ignore_index), trained.delivered().to(device)
+    normalisation = Normalisation(trained.mean, trained.std)
     for part in parts:
-        found = predictions(
-            net, part.images, part.labels, device=device, batch_size=8, mean=trained.mean, std=trained.std
-        )
+        found = predictions(net, part.images, part.labels, device=device, batch_size=8, normalisation=normalisation)
         for prediction, label in found:
             scores.update(prediction, label)
     return scores

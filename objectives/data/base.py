@@ -27,6 +27,17 @@ class DatasetError(UserError):
 
 
 @dataclass(frozen=True)
+class Normalisation:
+    """Normalisation of a network's input: per channel (RGB), for images scaled to 0..1."""
+
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+
+IMAGENET = Normalisation()
+
+
+@dataclass(frozen=True)
 class DatasetInfo:
     """What is true of all splits of a data set.
 
@@ -48,6 +59,11 @@ class DatasetInfo:
     def __post_init__(self) -> None:
         if len(self.palette) != len(self.class_names):
             raise ValueError(f"{len(self.palette)} colours for {len(self.class_names)} classes of {self.name}")
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """Normalisation of a network's input."""
+        return Normalisation(tuple(self.mean), tuple(self.std))
 
     @property
     def num_classes(self) -> int:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from exports import TrainedNetwork, read_network, write_network
+from objectives.data.base import Normalisation
 from search_spaces import SegmentationNet, get_space, open_space
 from search_spaces._common.errors import UserError
 from search_spaces.candidate import Candidate
@@ -121,3 +122,16 @@ def test_a_teacher_of_other_classes_or_none_at_all_is_refused(
         load_config(
             write_study(), [f"training.distillation.teacher={teacher[0]}", "training.distillation.study_best=true"]
         )
+
+
+def test_a_teacher_of_another_normalisation_gets_images_as_it_expects_them(teacher):
+    _, net = teacher
+    images = torch.rand(2, 3, 64, 96)
+    own, other = Normalisation((0.1, 0.2, 0.3), (0.5, 0.4, 0.3)), Normalisation()
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (own.mean, own.std))
+    with torch.no_grad():
+        logits = net((images - mean) / std)
+    guide = Teacher(net, (64, 96), (64, 96), DistillationSection(weight=3.0), CPU, own, other)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (other.mean, other.std))
+    assert float(guide.loss((images - mean) / std, logits)) == pytest.approx(0.0, abs=1e-5)
+    assert float(guide.loss((images - 0.5) / std, logits)) > 1e-3

@@ -13,6 +13,7 @@ import optuna
 import pytest
 from optuna.samplers import RandomSampler
 
+from exports import read_network
 from hw_latency_model import KernelSpec, LatencyEstimate
 from hw_latency_model.model.custom import CustomLatencyModel
 from objectives.custom_metric import SplitPredictions
@@ -22,6 +23,7 @@ from objectives.trial_score import TrialScore
 from search_spaces._common.errors import UserError
 from trial_runner.config.load import ConfigError, load_config
 from trial_runner.config.study import SearchSection
+from trial_runner.evaluate import evaluate
 from trial_runner.launch import launch
 from trial_runner.search.samplers import make_sampler
 from trial_runner.study.objectives import open_configured
@@ -112,6 +114,21 @@ def test_a_study_of_own_parts_runs_and_every_part_counts(own_study: Path):
     assert result.report.is_file() and "error rate" in result.report.read_text()
     again = load_config(config.study.output_dir / "study.yaml")  # from another folder, the modules are found as well
     assert again.study.python_path == own_study.parent and again.references == config.references
+
+
+def test_networks_are_trained_scored_and_delivered_with_the_data_sets_own_normalisation(own_study: Path):
+    module = next(own_study.parent.glob("own_*.py"))
+    given = "spread_palette(2), mean=(0.0, 0.1, 0.2), std=(0.004, 0.004, 0.004))"
+    module.write_text(module.read_text().replace("spread_palette(2))", given))
+    space = "space={name: encoder_decoder, families: [lcnet], widths: [0.25], resolutions_px: [[64, 64]]}"
+    changes = [space, "search.trials=1", "objectives=[val_miou, latency_ms]"]
+    launched = launch(load_config(own_study, changes), lambda line: None)
+    (record,) = launched.front
+    bundle = Path(record.bundle)
+    network = read_network(bundle / "model.pt")
+    assert (network.mean, network.std) == ((0.0, 0.1, 0.2), (0.004, 0.004, 0.004))
+    score = evaluate(bundle, device="cpu")
+    assert score.miou == pytest.approx(record.score.val_miou, abs=1e-9)
 
 
 def test_a_worker_finds_the_modules_by_its_order_alone(own_study: Path, monkeypatch: pytest.MonkeyPatch):

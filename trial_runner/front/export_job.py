@@ -18,7 +18,7 @@ from search_spaces import SegmentationNet, open_space
 from search_spaces._common.errors import UserError
 from search_spaces._common.references import add_import_folder
 from search_spaces.pruning.prune import fit_shape
-from trial_runner.training.batches import MEAN, STD, normalise
+from trial_runner.training.batches import normalise
 from trial_runner.training.checkpoint import Checkpoint, load_checkpoint
 from trial_runner.training.trial import load_splits, open_split
 from trial_runner.training.trial_spec import TrialSpec
@@ -102,7 +102,7 @@ def export_trial(order: ExportOrder) -> Path:
     inputs = BundleInputs(
         network=_trained_network(spec, info, hw),
         palette=info.palette,
-        images=normalise(val.images[:count], torch.device("cpu")).numpy(),
+        images=normalise(val.images[:count], torch.device("cpu"), info.normalisation).numpy(),
         labels=[val.labels[index] for index in range(count)],
         profile=get_profile(spec.config.device.name),
         facts=order.facts,
@@ -120,8 +120,8 @@ def _trained_network(
         input_hw=input_hw,
         class_names=info.class_names,
         ignore_index=info.ignore_index,
-        mean=MEAN,
-        std=STD,
+        mean=info.mean,
+        std=info.std,
         data_kind=data_kind,
         precision=spec.precision,
         quantized=quantized_net(spec),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
@@ -12,30 +12,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from objectives.data.base import IMAGENET, Normalisation
 from trial_runner.training.augmentation import Augmentation, Moves, augmented
-
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 
 
 def normalise(
-    images: NDArray[np.uint8] | Tensor,
-    device: torch.device,
-    mean: Sequence[float] = MEAN,
-    std: Sequence[float] = STD,
+    images: NDArray[np.uint8] | Tensor, device: torch.device, normalisation: Normalisation = IMAGENET
 ) -> Tensor:
-    """uint8 ``(N, H, W, 3)`` RGB to float32 ``(N, 3, H, W)``; ImageNet's mean and standard deviation by default."""
+    """Convert uint8 ``(N, H, W, 3)`` RGB to normalised float32 ``(N, 3, H, W)``."""
     batch = (
         torch.tensor(images, device=device) if isinstance(images, np.ndarray) else images.to(device, non_blocking=True)
     )
-    centre, spread = _moments(tuple(mean), tuple(std), device)
+    centre, spread = _moments(normalisation, device)
     floats = batch.permute(0, 3, 1, 2).to(torch.float32, copy=True)
     return floats.div_(255).sub_(centre).div_(spread)
 
 
 @lru_cache
-def _moments(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    return torch.tensor(mean, device=device).view(1, 3, 1, 1), torch.tensor(std, device=device).view(1, 3, 1, 1)
+def _moments(normalisation: Normalisation, device: torch.device) -> tuple[Tensor, Tensor]:
+    mean, std = (torch.tensor(values, device=device) for values in (normalisation.mean, normalisation.std))
+    return mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1)
 
 
 def batch_count(images: int, batch_size: int, parts: int = 1) -> int:
@@ -45,12 +41,18 @@ def batch_count(images: int, batch_size: int, parts: int = 1) -> int:
     return starts - 1 if starts > 1 and images - (starts - 1) * batch_size < 2 * parts else starts
 
 
-def plain_batches(images: NDArray[np.uint8], count: int, batch_size: int, device: torch.device) -> Iterator[Tensor]:
+def plain_batches(
+    images: NDArray[np.uint8],
+    count: int,
+    batch_size: int,
+    device: torch.device,
+    normalisation: Normalisation = IMAGENET,
+) -> Iterator[Tensor]:
     """Up to ``count`` batches of unchanged images, spread evenly over ``images``; float32 ``(batch_size, 3, H, W)``."""
     wanted = min(count, max(len(images) // batch_size, 1)) * min(batch_size, len(images))
     chosen = np.linspace(0, len(images) - 1, wanted).round().astype(np.int64) if wanted else np.empty(0, np.int64)
     for start in range(0, len(chosen), batch_size):
-        yield normalise(np.take(images, chosen[start : start + batch_size], axis=0), device)
+        yield normalise(np.take(images, chosen[start : start + batch_size], axis=0), device, normalisation)
 
 
 def epoch_batches(
@@ -64,6 +66,7 @@ def epoch_batches(
     ignore_index: int,
     device: torch.device,
     part: tuple[int, int] = (0, 1),
+    normalisation: Normalisation = IMAGENET,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (images float32 ``(B, 3, h, w)``, labels int64 ``(B, h / label_stride, w / label_stride)``) over one shuffled pass.
 
@@ -96,6 +99,5 @@ def epoch_batches(
             if position + 1 < count:
                 coming = reader.submit(read, position + 1)
             moves = Moves.draw(len(batch), augmentation, rng).of(part)
-            yield augmented(
-                normalise(pixels, device), classes.to(device, non_blocking=True), augmentation, moves, ignore_index
-            )
+            floats, classes = normalise(pixels, device, normalisation), classes.to(device, non_blocking=True)
+            yield augmented(floats, classes, augmentation, moves, ignore_index)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from exports import read_bundle, read_network
+from objectives.data.base import IMAGENET, Normalisation
 from search_spaces import SearchSpace
 from search_spaces._common.errors import UserError
 from search_spaces.networks.segmentation_net import upsample_logits
@@ -26,6 +27,7 @@ class Teacher:
     Args:
         net, input_hw: the teacher and the height and width of the images that it is meant for.
         student_hw: the same of the student.
+        normalisation: of the images that the teacher expects; student_normalisation: of the student's batches.
     """
 
     def __init__(
@@ -35,10 +37,19 @@ class Teacher:
         student_hw: tuple[int, int],
         config: DistillationSection,
         device: torch.device,
+        normalisation: Normalisation = IMAGENET,
+        student_normalisation: Normalisation = IMAGENET,
     ) -> None:
         self._net = net.to(device).eval().requires_grad_(False)
         self._ratio = (input_hw[0] / student_hw[0], input_hw[1] / student_hw[1])
         self._weight, self._temperature = config.weight, config.temperature
+        mean, std, own_mean, own_std = (
+            torch.tensor(values, device=device).view(1, 3, 1, 1)
+            for source in (student_normalisation, normalisation)
+            for values in (source.mean, source.std)
+        )
+        self._renormalise = normalisation != student_normalisation
+        self._factor, self._shift = std / own_std, (mean - own_mean) / own_std
 
     def loss(self, images: Tensor, student: Tensor) -> Tensor:
         """Weighted divergence of the student from the teacher, a scalar.
@@ -54,6 +65,8 @@ class Teacher:
                 for side, ratio in zip(images.shape[2:], self._ratio, strict=True)
             ]
             seen = functional.interpolate(images, size=sides, mode="bilinear", align_corners=False, antialias=True)
+            if self._renormalise:
+                seen = seen * self._factor + self._shift
             logits = upsample_logits(self._net(seen), (student.shape[2], student.shape[3]))
         t = self._temperature
         wanted = (logits.float() / t).softmax(1)
@@ -62,7 +75,13 @@ class Teacher:
         return self._weight * t * t * divergence
 
 
-def teacher_of(spec: TrialSpec, space: SearchSpace, num_classes: int, device: torch.device) -> Teacher | None:
+def teacher_of(
+    spec: TrialSpec,
+    space: SearchSpace,
+    num_classes: int,
+    device: torch.device,
+    normalisation: Normalisation = IMAGENET,
+) -> Teacher | None:
     """The teacher that a trial's order names: a given network, or a finished trial of its study; None where there is none.
 
     Raises:
@@ -71,7 +90,7 @@ def teacher_of(spec: TrialSpec, space: SearchSpace, num_classes: int, device: to
     """
     config = spec.training.distillation
     if config.teacher is not None:
-        return _given(config, config.teacher, num_classes, space.input_hw(spec.candidate), device)
+        return _given(config, config.teacher, num_classes, space.input_hw(spec.candidate), device, normalisation)
     if not config.study_best or spec.teacher is None:
         return None
     trial = spec.teacher
@@ -82,11 +101,17 @@ def teacher_of(spec: TrialSpec, space: SearchSpace, num_classes: int, device: to
         )
     net = fit_shape(space.build(trial.candidate, num_classes), checkpoint.weights)
     net.load_state_dict(checkpoint.weights)
-    return Teacher(net, space.input_hw(trial.candidate), space.input_hw(spec.candidate), config, device)
+    sizes = space.input_hw(trial.candidate), space.input_hw(spec.candidate)
+    return Teacher(net, *sizes, config, device, normalisation, normalisation)
 
 
 def _given(
-    config: DistillationSection, path: Path, num_classes: int, student_hw: tuple[int, int], device: torch.device
+    config: DistillationSection,
+    path: Path,
+    num_classes: int,
+    student_hw: tuple[int, int],
+    device: torch.device,
+    normalisation: Normalisation,
 ) -> Teacher:
     trained = read_network(read_bundle(path).checkpoint_path if path.is_dir() else path)
     if len(trained.class_names) != num_classes:
@@ -94,4 +119,5 @@ def _given(
             f"the teacher {path} tells {len(trained.class_names)} classes apart, the data have {num_classes}. "
             "Set training.distillation.teacher to a network trained on the same classes."
         )
-    return Teacher(trained.net, trained.input_hw, student_hw, config, device)
+    own = Normalisation(trained.mean, trained.std)
+    return Teacher(trained.net, trained.input_hw, student_hw, config, device, own, normalisation)

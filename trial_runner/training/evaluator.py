@@ -13,11 +13,12 @@ from torch import nn
 from objectives.cost import deployed_cost
 from objectives.custom_metric import Pairs, SplitPredictions
 from objectives.data import ArraySplit
+from objectives.data.base import IMAGENET, Normalisation
 from objectives.split_scores import SplitScores
 from objectives.trial_score import TrialScore
 from search_spaces import SearchSpace
 from search_spaces.networks.segmentation_net import upsample_logits
-from trial_runner.training.batches import MEAN, STD, normalise
+from trial_runner.training.batches import normalise
 from trial_runner.training.custom_metrics import compute_metrics, load_metrics
 from trial_runner.training.distributed import World
 from trial_runner.training.quantization import PrecisionStage
@@ -38,7 +39,9 @@ class Reader:
         ignore_index: int,
         device: torch.device,
         world: World,
+        normalisation: Normalisation = IMAGENET,
     ) -> None:
+        self._normalisation = normalisation
         self._config, self._input_hw, self._val = spec.config, space.input_hw(spec.candidate), val
         self._num_classes, self._ignore_index, self._device, self._world = num_classes, ignore_index, device, world
         self._metrics = load_metrics(spec.config)
@@ -86,7 +89,9 @@ class Reader:
         images, labels = self._val.images, self._val.labels
 
         def pairs() -> Pairs:
-            for prediction, label in predictions(net, images, labels, device=self._device):
+            for prediction, label in predictions(
+                net, images, labels, device=self._device, normalisation=self._normalisation
+            ):
                 yield prediction.astype(np.uint8), label
 
         was_training = net.training
@@ -105,7 +110,15 @@ class Reader:
         """Of all processes together."""
         rank, size = self._world.rank, self._world.size
         images, labels = split.images[rank::size], split.labels[rank::size]
-        part = split_scores(net, images, labels, self._num_classes, self._ignore_index, device=self._device)
+        part = split_scores(
+            net,
+            images,
+            labels,
+            self._num_classes,
+            self._ignore_index,
+            device=self._device,
+            normalisation=self._normalisation,
+        )
         return part if size == 1 else part.shared(lambda counts: self._world.add_up(counts, self._device))
 
 
@@ -119,6 +132,7 @@ def split_scores(
     *,
     device: torch.device,
     batch_size: int = 16,
+    normalisation: Normalisation = IMAGENET,
 ) -> SplitScores:
     """Confusion matrix over a split, and the Dice of each image.
 
@@ -130,7 +144,8 @@ def split_scores(
     scores = SplitScores(num_classes, ignore_index)
     was_training = net.training
     net.eval()
-    for prediction, label in predictions(net, images, labels, device=device, batch_size=batch_size):
+    found = predictions(net, images, labels, device=device, batch_size=batch_size, normalisation=normalisation)
+    for prediction, label in found:
         scores.update(prediction, label)
     net.train(was_training)
     return scores
@@ -144,12 +159,11 @@ def predictions(
     *,
     device: torch.device,
     batch_size: int = 16,
-    mean: Sequence[float] = MEAN,
-    std: Sequence[float] = STD,
+    normalisation: Normalisation = IMAGENET,
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
     """Yield the predicted class ids (H, W) and the label (H, W) of each image; arguments as of `split_scores`."""
     for start in range(0, len(images), batch_size):
-        logits = net(normalise(images[start : start + batch_size], device, mean, std))
+        logits = net(normalise(images[start : start + batch_size], device, normalisation))
         for offset, logit in enumerate(logits):
             label = np.asarray(labels[start + offset])
             upsampled = upsample_logits(logit[None], (label.shape[0], label.shape[1]))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from exports import ExportError
 from exports.quantization.net import QuantizedNet
 from exports.quantization.quantize import half_precision, pack_quantized, quantize, unpack_quantized
+from objectives.data.base import IMAGENET, Normalisation
 from trial_runner.training.batches import normalise
 from trial_runner.training.checkpoint import Checkpoint
 from trial_runner.training.trial_spec import TrialFailed, TrialSpec
@@ -44,7 +45,9 @@ class PrecisionStage:
         *,
         epochs: int,
         prune_epoch: int,
+        normalisation: Normalisation = IMAGENET,
     ) -> None:
+        self._normalisation = normalisation
         self._config, self._precision = spec.training.quantization, spec.precision
         self._input_hw, self._images, self._device = input_hw, images, device
         self._subject = f"candidate {spec.candidate.id}"
@@ -109,7 +112,7 @@ class PrecisionStage:
             return quantize(
                 net,
                 self._input_hw,
-                calibration_batches(self._images, self._config.calibration_images),
+                calibration_batches(self._images, self._config.calibration_images, self._normalisation),
                 calibration=self._config.calibration,
                 weight_bits=self._config.weight_bits,
                 subject=self._subject,
@@ -118,8 +121,10 @@ class PrecisionStage:
             raise TrialFailed(f"it could not be quantized: {error}") from error
 
 
-def calibration_batches(images: NDArray[np.uint8], count: int) -> Iterator[Tensor]:
+def calibration_batches(
+    images: NDArray[np.uint8], count: int, normalisation: Normalisation = IMAGENET
+) -> Iterator[Tensor]:
     """``count`` images, or all where there are fewer, spread evenly over the data, normalised, in batches on the CPU."""
     chosen = np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int))
     for start in range(0, len(chosen), _BATCH):
-        yield normalise(np.asarray(images[chosen[start : start + _BATCH]]), torch.device("cpu"))
+        yield normalise(np.asarray(images[chosen[start : start + _BATCH]]), torch.device("cpu"), normalisation)

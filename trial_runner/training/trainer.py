@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from objectives.data import ArraySplit
+from objectives.data.base import IMAGENET, Normalisation
 from objectives.trial_score import TrialScore
 from search_spaces import SearchSpace
 from search_spaces.networks.segmentation_net import upsample_logits
@@ -56,17 +57,25 @@ class Trainer:
         device: torch.device,
         resume: Checkpoint | None = None,
         world: World = World(),  # noqa: B008
+        normalisation: Normalisation = IMAGENET,
     ) -> None:
         self._spec, self._space, self._train = spec, space, train
-        self._ignore_index, self._device = ignore_index, device
+        self._ignore_index, self._device, self._normalisation = ignore_index, device, normalisation
         self._config, self._world = spec.training, world
         self._seed = spec.config.study.seed if spec.seed is None else spec.seed
         hyper = space.hyperparameters(spec.candidate)
         self._learning_rate, self._weight_decay = hyper["learning_rate"], hyper["weight_decay"]
         self._reader = Reader(
-            spec, space, val, num_classes=num_classes, ignore_index=ignore_index, device=device, world=world
+            spec,
+            space,
+            val,
+            num_classes=num_classes,
+            ignore_index=ignore_index,
+            device=device,
+            world=world,
+            normalisation=normalisation,
         )
-        self._teacher: Teacher | None = teacher_of(spec, space, num_classes, device)
+        self._teacher: Teacher | None = teacher_of(spec, space, num_classes, device, normalisation)
         self._mixed = self._config.mixed_precision and device.type == "cuda"
         self._epochs = spec.epochs
         self._prune_epoch = min(round(self._epochs * self._config.prune_after), self._epochs - 1)
@@ -94,6 +103,7 @@ class Trainer:
             device,
             epochs=self._epochs,
             prune_epoch=self._prune_epoch if self._pruning else 0,
+            normalisation=normalisation,
         )
         if resume:
             self.net = self._precision.resumed(self.net, resume)
@@ -214,6 +224,7 @@ class Trainer:
             ignore_index=self._ignore_index,
             device=self._device,
             part=(self._world.rank, self._world.size),
+
         )
         unread: Tensor | None = None
         asked = time.monotonic()
@@ -261,4 +272,4 @@ class Trainer:
 
     def _calibration_batches(self) -> Iterator[Tensor]:
         count = self._config.norm_calibration_batches
-        return plain_batches(self._train.images, count, self._config.batch_size, self._device)
+        return plain_batches(self._train.images, count, self._config.batch_size, self._device, self._normalisation)

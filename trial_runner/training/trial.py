@@ -54,6 +54,7 @@ def make_trainer(spec: TrialSpec, world: World) -> Trainer:
         val,
         num_classes=info.num_classes,
         ignore_index=info.ignore_index,
+        normalisation=info.normalisation,
         device=torch_device(spec.config.training.device),
         resume=load_checkpoint(spec.checkpoint_path, spec.fingerprint),
         world=world,
