@@ -1,8 +1,8 @@
-"""Images as a bad day makes them: the corruption set that a network's robustness is measured on.
+"""Image corruptions (ImageNet-C) for robust mIoU.
 
-Kinds and strengths follow Hendrycks and Dietterich (arXiv 1903.12261), who define five severities of each; Kamann and Rother
-(arXiv 1908.05005) apply them to segmentation. Lengths in pixels are scaled from their 224 pixels to the image's height, so that
-a severity means the same at every input resolution. All randomness comes from a seed: every network sees the same images.
+Kinds and the five severities of each follow Hendrycks and Dietterich (arXiv 1903.12261); Kamann and Rother (arXiv 1908.05005) apply
+them to segmentation. Lengths in pixels scale with the image's height relative to 224 pixels, so that a severity is comparable between
+input resolutions. The randomness is seeded: all networks are evaluated on the same images.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _REFERENCE_PX = 224.0
 
 
 def corrupt(image: NDArray[np.uint8], name: str, severity: int, *, seed: int) -> NDArray[np.uint8]:
-    """A corrupted copy of an image; labels stay as they are, since nothing moves.
+    """Return a corrupted copy of an image; its label stays valid, because no pixel is displaced.
 
     Args:
         image: uint8 (H, W, 3), RGB.
         name: a key of ``CORRUPTIONS``.
         severity: 1 (slight) to 5.
-        seed: of whatever the corruption draws; the same image, name, severity and seed give the same result.
+        seed: seed of the corruption; the same image, name, severity and seed give the same result.
 
     Raises:
         UserError: there is no such corruption.
@@ -59,7 +59,7 @@ def _defocus_blur(image: Pixels, level: int, rng: np.random.Generator) -> Pixels
     radius = (3.0, 4.0, 6.0, 8.0, 10.0)[level] * image.shape[0] / _REFERENCE_PX
     reach = math.ceil(radius)
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    # A pixel on the disc's rim counts by how much of it lies inside.
+    # Pixels on the disc's rim are weighted by the share inside it.
     disc = np.clip(radius + 0.5 - np.hypot(x, y), 0.0, 1.0)
     return _filtered(image, disc)
 
@@ -84,9 +84,9 @@ def _filtered(image: Pixels, kernel: NDArray[np.float64]) -> Pixels:
 
 
 def _fog(image: Pixels, level: int, rng: np.random.Generator) -> Pixels:
-    """A fractal cloud, made from its spectrum, laid over the image with the range put back."""
+    """Add a fractal cloud generated from its spectrum, then rescale to the original maximum."""
     amount = (1.5, 2.0, 2.5, 2.5, 3.0)[level]
-    decay = (2.0, 2.0, 1.7, 1.5, 1.4)[level]  # of the cloud's detail from each scale to the one of half its size
+    decay = (2.0, 2.0, 1.7, 1.5, 1.4)[level]  # amplitude ratio between a scale and half that scale
     height, width, _ = image.shape
     frequency = np.hypot(np.fft.fftfreq(height)[:, None] * height, np.fft.rfftfreq(width)[None] * width)
     frequency[0, 0] = 1.0
@@ -99,7 +99,7 @@ def _fog(image: Pixels, level: int, rng: np.random.Generator) -> Pixels:
 
 
 def _brightness(image: Pixels, level: int, rng: np.random.Generator) -> Pixels:
-    """More of HSV's value: the largest channel rises, hue and saturation stay."""
+    """Raise the value channel of HSV; hue and saturation stay the same."""
     value = image.max(axis=2, keepdims=True)
     raised = np.minimum(value + (0.1, 0.2, 0.3, 0.4, 0.5)[level], 1.0)
     return np.asarray(np.where(value > 0.0, image * raised / np.maximum(value, 1e-6), raised), dtype=np.float32)

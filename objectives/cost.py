@@ -1,4 +1,4 @@
-"""What a network costs in arithmetic and in memory, whatever the device."""
+"""Device-independent cost of a network: multiply-accumulates and parameters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class NetworkCost:
 
 
 def deployed_cost(net: SegmentationNet, input_hw: tuple[int, int]) -> NetworkCost:
-    """What ``net`` costs in the form that runs on a device: without the branches that only its training has (RepVGG)."""
+    """Return the cost of ``net`` as deployed, with training-time branches (RepVGG) merged."""
     from search_spaces.networks.segmentation_net import reparameterize
 
     merged = reparameterize(net)
@@ -28,10 +28,10 @@ def deployed_cost(net: SegmentationNet, input_hw: tuple[int, int]) -> NetworkCos
 
 
 def count_macs(net: nn.Module, input_hw: tuple[int, int]) -> int:
-    """Multiply-accumulates of one image through ``net``, in the shape it has now.
+    """Return the multiply-accumulates of one image through ``net`` in its current shape.
 
-    Summed over the convolutions and matrix products of its kernels; biases and everything element-wise (normalisation,
-    activation, resizing) are left out, as papers do. The net's mode, device and gradients stay as they are.
+    Convolutions and matrix products are counted; biases and element-wise operations (normalisation, activation, resizing) are not,
+    as is usual in papers. The mode, device and gradients of ``net`` do not change.
 
     Args:
         net: takes (1, 3, height, width) float32; on any device, the meta device included.
@@ -44,5 +44,5 @@ def count_macs(net: nn.Module, input_hw: tuple[int, int]) -> int:
 
 
 def count_params(net: nn.Module) -> int:
-    """Parameters of ``net``, a shared one counted once; buffers such as running means are not parameters."""
+    """Return the number of parameters of ``net``; shared ones count once, buffers such as running means do not."""
     return sum(parameter.numel() for parameter in net.parameters())

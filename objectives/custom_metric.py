@@ -1,4 +1,4 @@
-"""Metrics of the user's own: what they are given, and what they return."""
+"""Protocol of user-defined metrics and the predictions they score."""
 
 from __future__ import annotations
 

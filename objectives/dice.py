@@ -1,4 +1,4 @@
-"""Dice and score of LPCVC 2023, by the referee's own maths: one confusion matrix an image, not one for the whole split."""
+"""Dice and score of LPCVC 2023 as its referee computes them: one confusion matrix per image, not per split."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from objectives.metrics import ConfusionMatrix
 class MeanImageDice:
     """Mean over images of the mean Dice over classes.
 
-    Per image and class Dice is 2 TP / (labelled + predicted pixels). A class that an image neither holds nor predicts is
-    left out of that image's mean; one that is only predicted counts with 0, if only by a single pixel. Label values that
-    are no class are masked out (nano_code of lpcvai/2023-LPCVC-Referee).
+    Per image and class Dice is 2 TP / (labelled + predicted pixels). A class absent from label and prediction of an image is excluded
+    from that image's mean; one predicted in a single pixel only counts as 0. Label values that are no class are masked out
+    (nano_code of lpcvai/2023-LPCVC-Referee).
     """
 
     def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
-        """Raises ValueError as `ConfusionMatrix` does."""
+        """Raise ValueError as `ConfusionMatrix` does."""
         ConfusionMatrix(num_classes, ignore_index)
         self._num_classes, self._ignore_index = num_classes, ignore_index
         self._sum, self._images = 0.0, 0
@@ -41,30 +41,29 @@ class MeanImageDice:
 
     @property
     def totals(self) -> npt.NDArray[np.float64]:
-        """Sum of the images' Dice, and how many they are: those of parts of a split add up to the whole's."""
+        """Sum of the images' Dice and their number, float64 (2,); additive over parts of a split."""
         return np.array([self._sum, self._images], dtype=np.float64)
 
     def add_totals(self, totals: npt.NDArray[np.float64]) -> None:
-        """Add what another part of the split counted."""
+        """Add the ``totals`` of another part of the split."""
         self._sum += float(totals[0])
         self._images += round(float(totals[1]))
 
     @property
     def images(self) -> int:
-        """Images with at least one counted pixel."""
+        """Number of images with at least one pixel that is not ignored."""
         return self._images
 
     @property
     def value(self) -> float:
-        """0 to 1; NaN before the first image."""
+        """Mean Dice, 0 to 1; NaN before the first image."""
         return self._sum / self._images if self._images else float("nan")
 
 
 def lpcvc_score(mean_dice: float, seconds: float, images: int) -> float:
-    """``mean_dice / (seconds / images)``: accuracy over mean seconds an image.
+    """Return ``mean_dice / (seconds / images)``, in 1/s.
 
-    The referee divides by 600 whatever the number of images is, which is the size of its test set; over another number of
-    images its formula would mistake the speed.
+    The referee divides by 600, the size of its test set, for any number of images; here the actual number is used.
 
     Raises:
         ValueError: no image, or no time.

@@ -1,4 +1,4 @@
-"""The volume that a front dominates, in any number of objectives. Every column is minimised; NaN means "unknown"."""
+"""Hypervolume in any number of objectives. Every column is minimised; NaN means "unknown"."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def hypervolume(points: npt.ArrayLike, reference: Sequence[float]) -> float:
-    """Volume that is dominated by ``points`` and bounded by ``reference``, every column minimised.
+    """Return the volume dominated by ``points`` and bounded by ``reference``, every column minimised.
 
-    Exclusive volumes are added up, each over the points limited to what it dominates (WFG, While, Bradstreet and Barone,
-    IEEE TEC 16(1), 2012); sorted by the last column, that column is a factor and the rest a problem of one dimension less.
+    WFG algorithm (While, Bradstreet and Barone, IEEE TEC 16(1), 2012): a sum of exclusive hypervolumes; sorted by the last column,
+    each reduces to a problem with one dimension less.
 
     Args:
-        points: (n, m). Those not strictly better than the reference in every column, and those with NaN, add nothing;
-            dominated points and duplicates add nothing either.
-        reference: the worst corner, m finite numbers, two at least.
+        points: (n, m). Points with NaN, dominated points, duplicates, and points not strictly better than the reference in every column
+            contribute nothing.
+        reference: reference point, m >= 2 finite numbers.
 
     Returns:
         The volume in the product of the m units; 0.0 without points.
+
+    Raises:
+        ValueError: the reference is not at least two finite numbers.
     """
     corner = np.asarray(reference, dtype=np.float64)
     if corner.ndim != 1 or len(corner) < 2 or not np.isfinite(corner).all():
@@ -31,7 +34,7 @@ def hypervolume(points: npt.ArrayLike, reference: Sequence[float]) -> float:
 
 
 def hypervolume_2d(points: npt.ArrayLike, reference: Sequence[float]) -> float:
-    """The same for two columns: an area.
+    """Return the hypervolume of two columns, an area.
 
     Raises:
         ValueError: the reference is not two finite numbers.
@@ -42,7 +45,7 @@ def hypervolume_2d(points: npt.ArrayLike, reference: Sequence[float]) -> float:
 
 
 def exclusive_hypervolume(point: npt.ArrayLike, others: npt.ArrayLike, reference: Sequence[float]) -> float:
-    """What ``point`` (m,) adds to the hypervolume of ``others`` (n, m): never negative, 0.0 where it is dominated."""
+    """Return the hypervolume that ``point`` (m,) adds to ``others`` (n, m): 0.0 for a dominated point, never negative."""
     corner = np.asarray(reference, dtype=np.float64)
     mine = _inside(point, corner)
     if not len(mine):
@@ -61,10 +64,10 @@ def _volume(points: FloatArray, corner: FloatArray) -> float:
     if not len(points):
         return 0.0
     if len(corner) == 2:
-        # Sorted by the first column, a front falls in the second: a staircase of boxes.
+        # Sorted by the first column, the second decreases along a front: the area is a sum of boxes.
         above = np.concatenate([corner[1:], points[:-1, 1]])
         return float((corner[0] - points[:, 0]) @ (above - points[:, 1]))
-    # Worst in the last column first: what the later ones are limited to has the same value there.
+    # Descending by the last column: the later points, limited to this one, share its value there.
     points = points[np.argsort(-points[:, -1], kind="stable")]
     rest, total = corner[:-1], 0.0
     for index, point in enumerate(points):
@@ -75,11 +78,11 @@ def _volume(points: FloatArray, corner: FloatArray) -> float:
 
 
 def _front(points: FloatArray) -> FloatArray:
-    """The distinct points that no other dominates, sorted by the first column, then the second, and so on."""
+    """Return the distinct non-dominated points in lexicographic order."""
     points = np.unique(points, axis=0)
     kept: list[int] = []
     for index, point in enumerate(points):
-        # Whatever dominates a point is sorted before it.
+        # A dominating point precedes those it dominates in lexicographic order.
         if not (points[kept] <= point).all(axis=1).any():
             kept.append(index)
     return points[kept]

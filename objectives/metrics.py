@@ -1,4 +1,4 @@
-"""Class-mean IoU from one confusion matrix over a whole split."""
+"""Class-mean IoU from one confusion matrix over a split."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from search_spaces._common.confusion import IntArray, class_iou, confusion_count
 
 @dataclass(frozen=True)
 class ClassReport:
-    """What one confusion matrix says, in words that may be shown.
+    """Metrics of one confusion matrix, for display.
 
     Attributes:
         miou: mean of the IoU of the classes that occur, 0 to 1; NaN when none does.
         class_iou: IoU by class in the data set's order; None for a class absent from labels and predictions.
-        absent: names of the classes left out of the mean, because neither labels nor predictions hold them.
-        pixel_accuracy: share of counted pixels that are right, 0 to 1; NaN without pixels. Never the headline: a large
-            class hides all others in it.
-        pixels: pixels counted, ignored ones excluded.
+        absent: names of the classes excluded from the mean, absent from labels and predictions.
+        pixel_accuracy: share of correct pixels, 0 to 1; NaN without pixels. Dominated by large classes.
+        pixels: number of pixels, without ignored ones.
     """
 
     miou: float
@@ -31,22 +30,22 @@ class ClassReport:
     pixels: int
 
     def summary(self) -> str:
-        """One line, e.g. ``mIoU 0.412 over 11 of 12 classes (absent from labels and predictions: tunnel)``."""
+        """Return one line, e.g. ``mIoU 0.412 over 11 of 12 classes (absent from labels and predictions: tunnel)``."""
         total = len(self.class_iou)
         text = f"mIoU {self.miou:.3f} over {total - len(self.absent)} of {total} classes"
         return f"{text} (absent from labels and predictions: {', '.join(self.absent)})" if self.absent else text
 
 
 class ConfusionMatrix:
-    """Counts of pixels by (label, prediction), added up over any number of images of any sizes.
+    """Pixel counts by (label, prediction), accumulated over images of any sizes.
 
     The IoU of a class is TP / (TP + FP + FN) over all pixels of the split, as PASCAL VOC and Cityscapes define it: not
-    a mean of per-image values. A class that neither the labels nor the predictions hold has no IoU and is left out of
-    the mean; a class that is only predicted counts with 0.
+    a mean of per-image values. A class absent from labels and predictions has no IoU and is excluded from the mean; a class that is
+    only predicted counts as 0.
     """
 
     def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
-        """Raises ValueError for fewer than one class, or an ignore index that is also a class."""
+        """Raise ValueError for fewer than one class, or an ignore index that is also a class."""
         if num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, got {num_classes}")
         if 0 <= ignore_index < num_classes:
@@ -57,14 +56,14 @@ class ConfusionMatrix:
 
     @classmethod
     def of(cls, counts: npt.NDArray[np.int64], ignore_index: int = 255) -> ConfusionMatrix:
-        """The matrix with these counts, (num_classes, num_classes), rows by label."""
+        """Return the matrix with these counts, (num_classes, num_classes), rows by label."""
         matrix = cls(len(counts), ignore_index)
         matrix._counts += counts
         return matrix
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
-        """A copy of the counts, (num_classes, num_classes): rows are labels, columns are predictions."""
+        """Copy of the counts, int64 (num_classes, num_classes): rows are labels, columns predictions."""
         return self._counts.copy()
 
     def update(self, pred: IntArray, label: IntArray) -> None:
@@ -72,7 +71,7 @@ class ConfusionMatrix:
 
         Args:
             pred: class ids, any shape, any integer type.
-            label: class ids or ``ignore_index``, of the same shape. Ignored pixels count for nothing.
+            label: class ids or ``ignore_index``, of the same shape; ignored pixels are not counted.
 
         Raises:
             TypeError: an array that is not of integers.
@@ -81,21 +80,29 @@ class ConfusionMatrix:
         self._counts += confusion_counts(pred, label, self.num_classes, self.ignore_index)
 
     def merge(self, other: ConfusionMatrix) -> None:
-        """Add another matrix's counts: parts of a split counted apart give the same IoU as the whole."""
+        """Add the counts of another part of the split.
+
+        Raises:
+            ValueError: classes or ignore index differ.
+        """
         if (self.num_classes, self.ignore_index) != (other.num_classes, other.ignore_index):
             raise ValueError("only matrices with the same classes and ignore index can be merged")
         self._counts += other._counts
 
     def iou(self) -> npt.NDArray[np.float64]:
-        """IoU by class, (num_classes,), 0 to 1; NaN for a class absent from both labels and predictions."""
+        """Return the IoU by class, float64 (num_classes,), 0 to 1; NaN for a class absent from labels and predictions."""
         return class_iou(self._counts)
 
     def miou(self) -> float:
-        """Mean of the IoU of the classes that occur; NaN before the first counted pixel."""
+        """Return the mean IoU of the classes that occur; NaN before the first counted pixel."""
         return mean_iou(self._counts)
 
     def report(self, class_names: Sequence[str]) -> ClassReport:
-        """All of it, with the names of the classes that were left out. ValueError for a wrong number of names."""
+        """Return all metrics with class names.
+
+        Raises:
+            ValueError: the number of names is not that of the classes.
+        """
         if len(class_names) != self.num_classes:
             raise ValueError(f"{len(class_names)} class names for {self.num_classes} classes")
         values = [None if np.isnan(value) else float(value) for value in self.iou()]

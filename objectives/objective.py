@@ -1,6 +1,6 @@
-"""What a candidate can be judged by: each objective with its direction, unit and budget, and how a trial's record tells it.
+"""Objectives of a study: direction, unit, budget, and the value in a trial record.
 
-An objective is one entry of ``METRICS``; only ``class_iou`` names something more, the class: ``class_iou:person``.
+Each is an entry of ``METRICS``; ``class_iou`` takes a class as well, ``class_iou:person``.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ Available = Literal["pre_training", "per_epoch", "final"]
 
 @dataclass(frozen=True)
 class Objective:
-    """One axis of a front.
+    """One objective of a multi-objective study.
 
     Attributes:
-        name: how a study's YAML calls it; units are in the name where there is one.
-        direction: which way is better.
-        label: how people read it.
-        unit: of values and budget; empty for a share from 0 to 1.
-        known: ``before`` any training, after each ``epoch``, or only at the ``end`` of a full training.
-        read: its value in a trial's record; None where the record does not tell.
-        measured: the same as measured on the device afterwards; None for what cannot be.
-        budget: the worst value that is wanted; None for no limit.
+        name: name in a study's YAML, with the unit where there is one.
+        direction: ``maximize`` or ``minimize``.
+        label: name for display.
+        unit: unit of values and budget; empty for a share from 0 to 1.
+        available: ``pre_training`` (predicted), ``per_epoch`` (evaluated after each epoch) or ``final`` (after a full training only).
+        read: returns the value in a trial record, or None if the record has none.
+        measured: returns the value measured on the device; None for objectives that are not measured.
+        budget: worst acceptable value; None for no limit.
     """
 
     name: str
@@ -48,29 +48,29 @@ class Objective:
 
     @property
     def sign(self) -> float:
-        """What a value is multiplied with to be minimised."""
+        """Factor that turns a value into one to minimise: -1 for maximised objectives, else 1."""
         return -1.0 if self.direction == "maximize" else 1.0
 
     def value(self, record: TrialRecord) -> float:
-        """The record's value, NaN when it has none."""
+        """Return the record's value, NaN if it has none."""
         value = self.read(record)
         return math.nan if value is None else float(value)
 
     def measured_or_predicted(self, record: TrialRecord) -> float:
-        """Measured where measured, else ``value``."""
+        """Return the measured value if there is one, else ``value``."""
         value = self.measured(record) if self.measured else None
         return self.value(record) if value is None else float(value)
 
     def violation(self, value: float) -> float:
-        """By how much a value breaks the budget, in its unit; zero or negative where it holds, or none is set."""
+        """Return the constraint violation in the objective's unit: positive over the budget, else zero or negative."""
         return 0.0 if self.budget is None else self.sign * (value - self.budget)
 
     def holds(self, record: TrialRecord) -> bool:
-        """Whether the record keeps the budget, by what was measured where it was; an unknown value keeps none."""
+        """Return True if the measured, else the predicted value is within the budget; an unknown value is not."""
         return self.budget is None or self.violation(self.measured_or_predicted(record)) <= 0.0
 
     def text(self, value: float) -> str:
-        """A value as people read it: ``0.512``, ``4.82 ms``, a count ``68.4 M``; ``–`` for one that is unknown."""
+        """Format a value for display: ``0.512``, ``4.82 ms``, ``68.4 M`` for counts, ``–`` for NaN."""
         if math.isnan(value):
             return "–"
         if not self.unit:
@@ -131,7 +131,7 @@ MEASURED_LATENCY = Objective(
     "measured_ms", "minimize", "measured latency", "ms", "final", lambda record: record.measured_ms
 )
 OBJECTIVES = (MIOU, LATENCY)
-"""Those of a study that lists none."""
+"""Default objectives of a study."""
 
 CLASS_IOU = "class_iou"
 ENERGY, MEMORY, MACS, PARAMS = "energy_mj", "memory_peak_mb", "macs", "parameters"
@@ -157,12 +157,12 @@ METRICS: dict[str, Objective] = {
 
 
 def is_custom(name: str) -> bool:
-    """Return True for ``module:name`` of a metric of the user's own, False for ``class_iou:person``."""
+    """Return True for ``module:name`` of a user-defined metric, False for ``class_iou:person``."""
     return name.partition(":")[0] not in METRICS and is_reference(name)
 
 
 def _custom(name: str, direction: Direction | None, budget: float | None) -> Objective:
-    """A metric of the user's own, ``module:name``; its value is in the score of a full training."""
+    """Return a user-defined metric, ``module:name``, whose value is in the score of a full training."""
     if direction is None:
         raise UserError(f"the objective {name} is a function of your own: give it a direction, maximize or minimize.")
 
@@ -180,13 +180,13 @@ def get_objective(
     class_names: Sequence[str] = (),
     direction: Direction | None = None,
 ) -> Objective:
-    """The objective of that name.
+    """Return the objective of that name.
 
     Args:
         name: a key of ``METRICS``; ``class_iou`` with a class, ``class_iou:person``; or ``module:name`` of a `SegmentationMetric`.
-        budget: the worst value that is wanted.
-        class_names: of the data set. Empty: not known here, and the objective of a class tells no value.
-        direction: of a metric of the user's own.
+        budget: worst acceptable value.
+        class_names: classes of the data set; without them the objective of a class has no value.
+        direction: direction of a user-defined metric.
 
     Raises:
         UserError: there is no such objective, or no such class in the data.
@@ -209,24 +209,24 @@ def get_objective(
 
 
 def extra_objectives(objectives: Sequence[Objective]) -> tuple[Objective, ...]:
-    """Those that are neither mIoU nor latency, which every table shows in any case."""
+    """Return the objectives besides mIoU and latency, which every table shows in any case."""
     return tuple(item for item in objectives if item.name not in (MIOU.name, LATENCY.name))
 
 
 def budget_texts(objectives: Sequence[Objective]) -> list[str]:
-    """The budgets as people read them: ``latency 10 ms``, ``mIoU 0.400``."""
+    """Format the budgets for display: ``latency 10 ms``, ``mIoU 0.400``."""
     return [f"{item.label} {item.text(item.budget)}" for item in objectives if item.budget is not None]
 
 
 def intermediate_values(objectives: Sequence[Objective], record: TrialRecord) -> tuple[float, ...]:
-    """What a trial that is not trained out yet is compared by, one value an objective, in its own unit.
+    """Return the values that compare a partly trained trial with others, one per objective, in its unit.
 
-    What only a full training tells is stood in for by mIoU, which it goes with.
+    Objectives known only after full training are replaced by mIoU as a proxy.
     """
-    return tuple(_stand_in(item, record) if item.available == "final" else item.value(record) for item in objectives)
+    return tuple(_miou_proxy(item, record) if item.available == "final" else item.value(record) for item in objectives)
 
 
-def _stand_in(objective: Objective, record: TrialRecord) -> float:
-    """mIoU, or 1 - mIoU for what is to be minimised."""
+def _miou_proxy(objective: Objective, record: TrialRecord) -> float:
+    """Return mIoU for a maximised objective, 1 - mIoU for a minimised one."""
     miou = MIOU.value(record)
     return miou if objective.direction == "maximize" else 1.0 - miou

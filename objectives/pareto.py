@@ -1,7 +1,7 @@
-"""Who stands on the Pareto front, and how good a front is.
+"""Pareto-front membership and hypervolume.
 
-All functions on arrays minimise every column: negate what is maximised. NaN means "unknown": a row that holds one is
-never on a front, dominates nothing and adds nothing to a hypervolume. Infinity is an ordinary value.
+Functions on arrays minimise every column: negate maximised objectives. NaN means "unknown": a row with NaN is never on a front,
+dominates nothing and adds nothing to a hypervolume. Infinity is an ordinary value.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ def non_dominated_rank(values: npt.ArrayLike) -> npt.NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class ParetoFront:
-    """The members of a front and the corner its hypervolume is measured from.
+    """Pareto front with the reference point of its hypervolume.
 
     Attributes:
-        records: the members, by the last objective from best to worst (fastest first), equal ones by trial number.
-        objectives: what was compared.
-        reference_point: the worst corner, in the objectives' own units and order, e.g. ``(0.0, 25.0)``, mIoU and ms.
+        records: members, by the last objective from best to worst (fastest first), ties by trial number.
+        objectives: compared objectives.
+        reference_point: reference point in the objectives' units and order, e.g. ``(0.0, 25.0)`` for mIoU and ms.
     """
 
     records: tuple[TrialRecord, ...]
@@ -98,16 +98,17 @@ def reference_point(
     latency_budget_ms: float | None = None,
     objectives: Sequence[Objective] = OBJECTIVES,
 ) -> tuple[float, ...]:
-    """The corner used throughout: each objective at its budget; without one at 0 where more is better (mIoU 0), at the
-    worst complete trial where less is.
+    """Return the default reference point: each objective's budget; without one, 0 if maximised, else the worst complete trial.
 
-    Two fronts may only be compared with the same corner: set the budgets, or pass one study's corner to the other.
+    Hypervolumes of two fronts are comparable only with the same reference point.
 
     Args:
-        latency_budget_ms: the budget of ``latency_ms``, where the objective does not carry it.
+        records: trials of the study.
+        latency_budget_ms: budget of ``latency_ms`` if the objective has none.
+        objectives: objectives in the order of the reference point.
     """
     complete = [record for record in records if record.complete]
-    corner = []
+    point = []
     for objective in objectives:
         budget = objective.budget
         if budget is None and objective.name == LATENCY.name:
@@ -115,8 +116,8 @@ def reference_point(
         if budget is None and objective.direction == "minimize":
             known = [objective.value(record) for record in complete]
             budget = max((value for value in known if np.isfinite(value)), default=0.0)
-        corner.append(float(budget or 0.0))
-    return tuple(corner)
+        point.append(float(budget or 0.0))
+    return tuple(point)
 
 
 def pareto_front(
@@ -125,14 +126,14 @@ def pareto_front(
     reference: Sequence[float] | None = None,
     objectives: Sequence[Objective] = OBJECTIVES,
 ) -> ParetoFront:
-    """The front of the complete records: no partial score, no repeated proposal, and no unknown value stands on it.
+    """Return the Pareto front of the complete records: no partial scores, duplicates or unknown values.
 
-    Of different trials with exactly equal values all stand on the front: none dominates another.
+    Trials with exactly equal values are all members: none dominates another.
 
     Args:
-        records: all trials of a study; only ``record.complete`` ones are looked at.
-        reference: see ``reference_point``, which is asked where None.
-        objectives: pass ``(MIOU, MEASURED_LATENCY)`` for the front by what was measured.
+        records: trials of a study; only those with ``record.complete`` are considered.
+        reference: reference point; None for ``reference_point``.
+        objectives: compared objectives; ``(MIOU, MEASURED_LATENCY)`` gives the front by measured latency.
     """
     eligible = [record for record in records if record.complete]
     values = _values(eligible, objectives)
@@ -141,20 +142,20 @@ def pareto_front(
     members = [record for record, chosen in zip(eligible, on_front, strict=True) if chosen]
     last = objectives[-1]
     members.sort(key=lambda record: (last.sign * last.value(record), record.number))
-    corner = reference_point(eligible, objectives=objectives) if reference is None else tuple(reference)
-    return ParetoFront(tuple(members), tuple(objectives), corner)
+    point = reference_point(eligible, objectives=objectives) if reference is None else tuple(reference)
+    return ParetoFront(tuple(members), tuple(objectives), point)
 
 
 def hypervolume_history(
     records: Sequence[TrialRecord], reference: Sequence[float], objectives: Sequence[Objective] = OBJECTIVES
 ) -> list[tuple[int, float]]:
-    """(trial number, hypervolume of all complete trials up to it), one entry per complete trial, by number."""
+    """Return (trial number, hypervolume of the complete trials up to it) for each complete trial, by number."""
     complete = sorted((record for record in records if record.complete), key=lambda record: record.number)
-    corner = _signed(objectives, reference)
+    worst = _signed(objectives, reference)
     members = np.empty((0, len(objectives)))
     total, history = 0.0, []
     for record, point in zip(complete, _values(complete, objectives), strict=True):
-        gained = exclusive_hypervolume(point, members, corner)
+        gained = exclusive_hypervolume(point, members, worst)
         if gained > 0.0:
             members = np.vstack([members[~(point <= members).all(axis=1)], point])
             total += gained
@@ -167,5 +168,5 @@ def _values(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> 
     return np.asarray(rows, dtype=np.float64).reshape(len(records), len(objectives))
 
 
-def _signed(objectives: Sequence[Objective], corner: Sequence[float]) -> list[float]:
-    return [objective.sign * value for objective, value in zip(objectives, corner, strict=True)]
+def _signed(objectives: Sequence[Objective], values: Sequence[float]) -> list[float]:
+    return [objective.sign * value for objective, value in zip(objectives, values, strict=True)]

@@ -1,4 +1,4 @@
-"""mIoU and Dice of a split in one pass: each image's confusion matrix is counted once and serves both."""
+"""mIoU and Dice of a split in one pass over its images."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ IntArray = npt.NDArray[np.integer[Any]]
 
 
 class SplitScores:
-    """What the maps of a split say of a network.
+    """Accumulated scores of a network on a split.
 
     Attributes:
-        matrix: counts of the whole split, for mIoU.
-        dice: of each image, as LPCVC takes it.
+        matrix: confusion matrix of the whole split, for mIoU.
+        dice: mean Dice by image, as LPCVC defines it.
     """
 
     def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
-        """Raises ValueError as `ConfusionMatrix` does."""
+        """Raise ValueError as `ConfusionMatrix` does."""
         self.matrix = ConfusionMatrix(num_classes, ignore_index)
         self.dice = MeanImageDice(num_classes, ignore_index)
 
@@ -34,9 +34,9 @@ class SplitScores:
         self.matrix.merge(image)
         self.dice.add(image)
 
-    def shared(self, add_up: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> SplitScores:
-        """Those of the whole split, where each process counted a part: ``add_up`` sums an array over the processes."""
+    def all_reduced(self, all_reduce: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> SplitScores:
+        """Return the scores of the whole split from the parts of all processes; ``all_reduce`` sums an array over them."""
         whole = SplitScores(self.matrix.num_classes, self.matrix.ignore_index)
-        whole.matrix = ConfusionMatrix.of(add_up(self.matrix.counts), self.matrix.ignore_index)
-        whole.dice.add_totals(add_up(self.dice.totals))
+        whole.matrix = ConfusionMatrix.of(all_reduce(self.matrix.counts), self.matrix.ignore_index)
+        whole.dice.add_totals(all_reduce(self.dice.totals))
         return whole

@@ -1,4 +1,4 @@
-"""What a trial scored, and how far it had been trained when the score was read."""
+"""Scores of a trial and the epoch of their evaluation."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 
 @dataclass(frozen=True)
 class TrialScore:
-    """One reading of a candidate.
+    """Result of one evaluation of a candidate.
 
     Attributes:
         val_miou: class-mean IoU on the validation split, 0 to 1, at the labels' own resolution.
-        epoch: epochs trained when it was read; with ``epochs_total`` the fidelity of the reading.
+        epoch: epochs trained at the evaluation; ``epoch / epochs_total`` is its fidelity.
         epochs_total: epochs of a full training.
-        macs: multiply-accumulates of one image through the network in the shape it was read in.
-        params: parameters of the network in the shape it was read in.
-        train_s: seconds spent training up to this reading, over all restarts.
+        macs: multiply-accumulates of one image through the evaluated network, pruned or not yet.
+        params: parameters of the evaluated network.
+        train_s: seconds of training up to the evaluation, over all restarts.
         class_iou: IoU per class in the data set's order; None for a class absent from labels and predictions.
-        initial_weights: what the encoder was started from, in words.
-        precision: ``fp32``, ``fp16`` or ``int8``: of the network that was scored.
-        float_miou: val_miou of the same network before it was brought to that precision; None where that was not read.
-        val_dice: mean over images of each image's class-mean Dice, as LPCVC takes it; None where it was not taken.
-        corruption_miou: mIoU on the validation images by the corruption they went through; None where not taken.
-        metrics: values of the user's own metrics by their reference; None where the study has none, or before the end.
+        initial_weights: origin of the encoder's initial weights, for display.
+        precision: precision of the evaluated network.
+        float_miou: val_miou before quantization; None where not evaluated.
+        val_dice: mean over images of each image's class-mean Dice, as LPCVC defines it; None where not evaluated.
+        corruption_miou: mIoU on corrupted validation images by corruption; None where not evaluated.
+        metrics: values of user-defined metrics by reference; None without any, or before the end of training.
     """
 
     val_miou: float
@@ -52,7 +52,7 @@ class TrialScore:
 
     @property
     def robust_miou(self) -> float | None:
-        """Mean over the corruptions of the mIoU under each (arXiv 1903.12261 takes the mean error so)."""
+        """Mean of the mIoU over the corruptions (the mean corruption error of arXiv 1903.12261, as mIoU)."""
         if not self.corruption_miou:
             return None
         return sum(self.corruption_miou.values()) / len(self.corruption_miou)

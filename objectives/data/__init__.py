@@ -1,4 +1,4 @@
-"""Data sets: one interface for built-in scenes and for folders on disk, checked before training."""
+"""Data sets behind one interface: built-in scenes and folders on disk."""
 
 from __future__ import annotations
 

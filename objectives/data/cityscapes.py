@@ -43,7 +43,7 @@ _LABEL_IDS = range(34)
 
 
 def open_cityscapes(root: Path | None, split: str) -> FileData:
-    """19 classes. ``*_labelTrainIds.png`` are read where a split has no ``*_labelIds.png``."""
+    """Open Cityscapes with 19 classes; ``*_labelTrainIds.png`` are read for a split without ``*_labelIds.png``."""
     root = require_root("cityscapes", root)
     image_folder = require_folder("cityscapes", split, "images", [root / "leftImg8bit" / split])
     label_folder = require_folder("cityscapes", split, "labels", [root / "gtFine" / split])

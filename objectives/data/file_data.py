@@ -1,4 +1,4 @@
-"""A split that is image and label files: reading them, and checking them before training."""
+"""Splits stored as image and label files: decoding and validation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNDECODABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 def worker_threads() -> int:
-    """Threads for decoding: PIL releases the interpreter's lock, and more than eight wait for the disk."""
+    """Return the number of decoding threads: PIL releases the GIL, and beyond eight the disk limits."""
     return min(8, os.cpu_count() or 1)
 
 
@@ -28,11 +28,11 @@ class FileData(SegmentationData):
 
     Args:
         info: facts of the data set.
-        split: its name.
-        pairs: the files, in order.
-        id_map: value in the label file to class id or ``info.ignore_index``; a value it lacks is out of range.
-        ids_rule: the allowed values in words, for the error message.
-        equal_channels: take a label of three equal channels for one channel; colours are refused all the same.
+        split: name of the split.
+        pairs: files in order.
+        id_map: class id, or ``info.ignore_index``, of each value in label files; other values are out of range.
+        ids_rule: allowed values in words, for the error message.
+        equal_channels: accept labels with three equal channels; coloured labels are rejected in any case.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class FileData(SegmentationData):
             )
 
     def _check_one(self, index: int) -> DatasetError | bool:
-        """The file's defect, or whether its label has a pixel that counts."""
+        """Return the first defect of a pair, or True if its label has a pixel that is not ignored."""
         files = self.pairs[index]
         try:
             image_hw = _size_hw(files.image, "image")
@@ -145,7 +145,7 @@ class FileData(SegmentationData):
 
 
 def _size_hw(path: Path, what: str) -> tuple[int, int]:
-    """Height and width from the header."""
+    """Return height and width from the file's header."""
     try:
         with Image.open(path) as opened:
             return opened.height, opened.width
@@ -154,9 +154,9 @@ def _size_hw(path: Path, what: str) -> tuple[int, int]:
 
 
 def _require_whole(path: Path, what: str) -> None:
-    """A PNG or JPEG that ends as its format demands is taken for whole without decoding it, which is dear for photos.
+    """Raise for a PNG or JPEG without its format's end marker.
 
-    Decoding alone would not do either: a PNG cut shortly before its end decodes without complaint.
+    Cheaper than decoding large photos, and stricter: a PNG truncated shortly before its end decodes without an error.
     """
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Finding a split's files on disk and pairing each image with its label."""
+"""Index a split's files on disk and pair each image with its label."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LABEL_SUFFIXES = (".png",)
 
 @dataclass(frozen=True)
 class FilePair:
-    """An image, its label, and the name they share."""
+    """Image and label files with their common name."""
 
     name: str
     image: Path
@@ -23,7 +23,7 @@ class FilePair:
 
 
 def require_root(kind: str, root: Path | None) -> Path:
-    """The data set's folder, which must exist.
+    """Return the data set's folder after checking that it exists.
 
     Raises:
         DatasetError: no root was given, or it is no folder.
@@ -41,10 +41,10 @@ def first_folder(candidates: Iterable[Path]) -> Path | None:
 
 
 def require_folder(kind: str, split: str, what: str, candidates: Iterable[Path], hint: str = "") -> Path:
-    """The first of ``candidates`` that is a folder.
+    """Return the first of ``candidates`` that is a folder.
 
     Raises:
-        DatasetError: none is; the sentence names all of them.
+        DatasetError: none is; the message names all of them.
     """
     candidates = list(candidates)
     folder = first_folder(candidates)
@@ -58,7 +58,7 @@ def require_folder(kind: str, split: str, what: str, candidates: Iterable[Path],
 
 
 def index_files(folder: Path, suffixes: tuple[str, ...], ending: str = "") -> dict[str, Path]:
-    """Files below ``folder`` by their relative path without ``ending`` and suffix; hidden files are passed over.
+    """Return the files below ``folder`` by relative path without ``ending`` and suffix; hidden files are skipped.
 
     Raises:
         DatasetError: two files share a name and differ in their suffix only, or the folder cannot be listed.
@@ -94,7 +94,7 @@ def pair_files(
     label_folder: Path,
     labels: Mapping[str, Path],
 ) -> list[FilePair]:
-    """Pair by name, sorted by name.
+    """Pair images and labels by name, sorted by name.
 
     Raises:
         DatasetError: there is no image, an image has no label, or a label has no image.
@@ -120,7 +120,7 @@ def pair_files(
 
 
 def read_list(kind: str, split: str, path: Path) -> list[str]:
-    """The lines of a split's list, without empty ones.
+    """Return the non-empty lines of a split's list.
 
     Raises:
         DatasetError: the list is missing, cannot be read, or is empty.
@@ -142,7 +142,7 @@ def read_list(kind: str, split: str, path: Path) -> list[str]:
 
 
 def listed_pairs(kind: str, split: str, entries: Iterable[tuple[str, Path, Path]]) -> list[FilePair]:
-    """(name, image, label) as pairs sorted by name.
+    """Return pairs from (name, image, label), sorted by name.
 
     Raises:
         DatasetError: a file is missing, or a name is listed twice.
@@ -162,12 +162,13 @@ def listed_pairs(kind: str, split: str, entries: Iterable[tuple[str, Path, Path]
 
 
 def train_val_split(kind: str, split: str, pairs: list[FilePair], val_fraction: float) -> list[FilePair]:
-    """The train or val part of ``pairs``: val is the ``val_fraction`` whose hashed names come first, at least one.
+    """Return the train or val part of ``pairs``.
 
-    The choice depends on the names alone, so it is the same on every machine.
+    Val is the ``val_fraction`` with the smallest name hashes, at least one; it depends on the names alone, so it is the same on every
+    machine.
 
     Raises:
-        DatasetError: the fraction is not between 0 and 1, there is one image only, or another split is asked for.
+        DatasetError: the fraction is not between 0 and 1, there is one image only, or another split is requested.
     """
     if not isinstance(val_fraction, int | float) or not 0 < val_fraction < 1:
         raise DatasetError(f"val_fraction must be a number between 0 and 1, but is {val_fraction!r}; 0.2 is usual.")

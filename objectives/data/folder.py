@@ -1,4 +1,4 @@
-"""A plain folder: ``images/<split>`` and ``labels/<split>``, or ``images`` and ``labels`` with a split made here."""
+"""Plain folder: ``images/<split>`` and ``labels/<split>``, or ``images`` and ``labels`` with a generated split."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _MAX_CLASSES = IGNORE_INDEX
 
 
 def open_folder(root: Path | None, split: str, *, val_fraction: float = 0.2) -> FileData:
-    """Classes are the lines of ``classes.txt``, the first being id 0; 255 in a label is ignored.
+    """Open a folder whose ``classes.txt`` lists one class a line, from id 0; 255 in a label is ignored.
 
     Args:
-        root: holds ``images``, ``labels`` and ``classes.txt``.
+        root: folder with ``images``, ``labels`` and ``classes.txt``.
         split: train, val or test.
-        val_fraction: share of the images that is held out as val, where ``images`` has no folders train and val.
+        val_fraction: share of the images held out as val if ``images`` has no folders train and val.
     """
     root = require_root("folder", root)
     names = _read_classes(root / "classes.txt")

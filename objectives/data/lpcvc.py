@@ -18,7 +18,7 @@ from objectives.data.file_index import (
     train_val_split,
 )
 
-# There are no official colours; these are ours.
+# The data set defines no colours.
 CLASSES: dict[str, tuple[int, int, int]] = {
     "background": (60, 110, 60),
     "avalanche": (235, 240, 250),
@@ -39,12 +39,12 @@ INFO = DatasetInfo("lpcvc", tuple(CLASSES), tuple(CLASSES.values()))
 
 
 def open_lpcvc(root: Path | None, split: str, *, val_fraction: float | None = None) -> FileData:
-    """14 classes; ids from 14 on are ignored, as the referee does.
+    """Open LPCVC 2023 with 14 classes; ids from 14 on are ignored, as in the referee.
 
     Args:
-        root: the folder that holds ``LPCVC_Train*`` and ``LPCVC_Val*``.
+        root: folder with ``LPCVC_Train*`` and ``LPCVC_Val*``.
         split: train, val or test.
-        val_fraction: hold this share of the train folder out as val, where there is no ``LPCVC_Val*``.
+        val_fraction: share of the train folder held out as val if there is no ``LPCVC_Val*``.
     """
     root = require_root("lpcvc", root)
     if val_fraction is not None and split in ("train", "val"):
@@ -52,7 +52,7 @@ def open_lpcvc(root: Path | None, split: str, *, val_fraction: float | None = No
     else:
         pairs = _read_pairs(root, split)
     id_map = {value: value if value < len(CLASSES) else IGNORE_INDEX for value in range(256)}
-    # The referee reads the first channel of a three-channel label, so such labels are about.
+    # The referee reads the first channel of three-channel labels, so such labels exist.
     return FileData(INFO, split, pairs, id_map, "0 to 255", equal_channels=True)
 
 

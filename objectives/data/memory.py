@@ -1,4 +1,4 @@
-"""A split that is held in memory, for data sets of one's own."""
+"""Splits held in memory, for user-defined data sets."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class InMemoryData(SegmentationData):
         return f"{index:05d}"
 
     def pair(self, index: int) -> tuple[UInt8Array, UInt8Array]:
-        """As `SegmentationData.pair`."""
+        """See `SegmentationData.pair`."""
         self._require(index)
         image, label = np.asarray(self._images[index]), np.asarray(self._labels[index])
         where = f"image {index} of the split {self.split} of {self.info.name}"
@@ -62,13 +62,13 @@ class InMemoryData(SegmentationData):
         return image, label
 
     def label_hw(self, index: int) -> tuple[int, int]:
-        """As `SegmentationData.label_hw`."""
+        """See `SegmentationData.label_hw`."""
         self._require(index)
         height, width = np.asarray(self._labels[index]).shape[:2]
         return int(height), int(width)
 
     def check(self) -> None:
-        """As `SegmentationData.check`."""
+        """See `SegmentationData.check`."""
         if all((self.pair(index)[1] == self.info.ignore_index).all() for index in range(len(self))):
             raise DatasetError(f"no label of the split {self.split} of {self.info.name} holds a class.")
 

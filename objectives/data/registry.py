@@ -1,4 +1,4 @@
-"""The kinds of data set by name."""
+"""Kinds of data set by name."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ class DatasetOpener(Protocol):
 
 
 def known_options(kind: str) -> tuple[str, ...]:
-    """Names of the options that ``open_dataset`` takes for ``kind``."""
+    """Return the names of the options that ``open_dataset`` accepts for ``kind``."""
     return tuple(name for name in inspect.signature(KINDS[kind]).parameters if name not in ("root", "split"))
 
 
 def open_dataset(kind: str, *, root: Path | None, split: str, **options: Any) -> SegmentationData:
-    """One split of a data set. Files are listed and paired, not yet read: ``check()`` does that.
+    """Open one split of a data set: files are listed and paired, but read only by ``check()``.
 
     Args:
         kind: a key of ``KINDS``, or ``module:name`` of a `DatasetOpener`.

@@ -36,7 +36,7 @@ _IMAGES, _LABELS = "Rellis_3D_pylon_camera_node", "Rellis_3D_pylon_camera_node_l
 
 
 def open_rellis3d(root: Path | None, split: str) -> FileData:
-    """19 classes; void becomes the ignore index.
+    """Open RELLIS-3D with 19 classes; void is ignored.
 
     ``root`` holds the unpacked downloads (images, label ids, split lists), each with the folder ``Rellis-3D`` inside, or all in one
     folder of sequences beside ``train.lst``, ``val.lst`` and ``test.lst``: lines of image and label, relative to the sequences.

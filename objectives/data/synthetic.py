@@ -14,12 +14,12 @@ from objectives.data.scenes import THEMES, render_scene
 
 INFO = DatasetInfo("synthetic", tuple(CLASSES), tuple(CLASSES.values()))
 MIN_SIDE_PX = 32
-# Raised whenever the same seed would draw another picture: caches made before are then not used.
+# Increment when a seed renders another image: older caches are then not used.
 _DRAWING_VERSION = 1
 
 
 class SyntheticData(SegmentationData):
-    """Scenes drawn on demand; each follows from seed, split, index and size alone."""
+    """Scenes rendered on demand; each depends only on seed, split, index and size."""
 
     def __init__(self, split: str, images: int, height_px: int, width_px: int, seed: int) -> None:
         super().__init__(INFO, split)
@@ -33,7 +33,7 @@ class SyntheticData(SegmentationData):
         return f"scene_{index:05d}"
 
     def theme(self, index: int) -> str:
-        """Kind of disaster: each block of as many scenes as there are kinds has every kind once, in random order."""
+        """Return the kind of disaster; a block of as many scenes as kinds has each once, in random order."""
         self._require(index)
         themes = list(THEMES)
         block, place = divmod(index, len(themes))
@@ -48,7 +48,7 @@ class SyntheticData(SegmentationData):
         return self._height_px, self._width_px
 
     def check(self) -> None:
-        """Nothing can be wrong: there are no files."""
+        """Do nothing: there are no files to validate."""
 
     def _generator(self, purpose: int, number: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, zlib.crc32(self.split.encode()), purpose, number])
@@ -64,7 +64,7 @@ class SyntheticData(SegmentationData):
 def open_synthetic(
     root: Path | None, split: str, *, images: int = 200, height_px: int = 96, width_px: int = 128, seed: int = 0
 ) -> SyntheticData:
-    """14 classes, no pixel ignored.
+    """Open procedural scenes with 14 classes and no ignored pixel.
 
     Args:
         root: must be None: nothing is read.

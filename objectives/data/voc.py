@@ -36,8 +36,10 @@ INFO = DatasetInfo("voc", _CLASSES, spread_palette(len(_CLASSES)))
 
 
 def open_voc(root: Path | None, split: str) -> FileData:
-    """21 classes, the background one of them; 255 (the outlines) is ignored. ``root`` is the folder VOC2012, or one that holds
-    it or ``VOCdevkit/VOC2012``. The test split's labels were never published."""
+    """Open Pascal VOC 2012 with 21 classes including the background; 255 (outlines) is ignored.
+
+    ``root`` is the folder VOC2012, or one with ``VOC2012`` or ``VOCdevkit/VOC2012``. Labels of the test split were never published.
+    """
     root = require_root("voc", root)
     top = first_folder([root / "VOCdevkit" / "VOC2012", root / "VOC2012"]) or root
     images = require_folder("voc", split, "images", [top / "JPEGImages"])

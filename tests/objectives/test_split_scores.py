@@ -29,7 +29,7 @@ def test_parts_that_processes_counted_apart_add_up_to_the_whole():
         whole.update(pred, label)
         parts[index % 2].update(pred, label)
     sums = iter([sum(part.matrix.counts for part in parts), sum(part.dice.totals for part in parts)])
-    together = parts[0].shared(lambda mine: next(sums))
+    together = parts[0].all_reduced(lambda mine: next(sums))
     assert np.array_equal(together.matrix.counts, whole.matrix.counts)
     assert together.dice.images == 7 and together.dice.value == pytest.approx(whole.dice.value)
 

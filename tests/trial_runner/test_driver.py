@@ -109,7 +109,7 @@ def test_a_refused_candidate_is_weighed_anew_against_the_budget_of_today(config:
     second = driver_of(config, LatencyByWidth(budget_ms=12.0), seed=3)
     specs = [second.propose(), second.propose()]  # what the first start had begun, and the candidate itself
     spec = next(item for item in specs if item is not None and item.candidate.id == refused.candidate.id)
-    assert records_of(config)[spec.number].reused_from is None
+    assert records_of(config)[spec.number].duplicate_of is None
 
 
 def test_optuna_and_its_samplers_see_the_refused_as_infeasible(new_driver, config: StudyConfig):

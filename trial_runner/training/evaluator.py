@@ -119,7 +119,7 @@ class Reader:
             device=self._device,
             normalisation=self._normalisation,
         )
-        return part if size == 1 else part.shared(lambda counts: self._world.add_up(counts, self._device))
+        return part if size == 1 else part.all_reduced(lambda counts: self._world.add_up(counts, self._device))
 
 
 @torch.inference_mode()

@@ -224,7 +224,6 @@ class Trainer:
             ignore_index=self._ignore_index,
             device=self._device,
             part=(self._world.rank, self._world.size),
-
         )
         unread: Tensor | None = None
         asked = time.monotonic()

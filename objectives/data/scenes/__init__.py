@@ -1,4 +1,4 @@
-"""Procedural aerial disaster scenes: the drawing behind the synthetic data set."""
+"""Procedural aerial disaster scenes of the synthetic data set."""
 
 from __future__ import annotations
 

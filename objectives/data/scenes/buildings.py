@@ -1,4 +1,4 @@
-"""Buildings, whole and damaged, of the same colours: outline, roof and rubble tell them apart."""
+"""Undamaged and damaged buildings of the same colours; outline, roof and rubble distinguish them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def rubble_heap(canvas: Canvas, centre: Points, size: float) -> None:
 
 
 def building(canvas: Canvas, centre: Points, length: float, width: float, angle: float, *, damaged: bool) -> bool:
-    """One building if its site is free; tells whether it was built."""
+    """Draw a building if its site is free; return True if it was drawn."""
     rng, unit = canvas.rng, canvas.unit
     corners = rectangle(centre, length, width, angle)
     site = canvas.polygon(rectangle(centre, length + 2 * unit, width + 2 * unit, angle))

@@ -13,7 +13,7 @@ UInt8Array = npt.NDArray[np.uint8]
 
 
 def photograph(canvas: Canvas, size_hw: tuple[int, int]) -> tuple[UInt8Array, UInt8Array]:
-    """Image (h, w, 3) and label (h, w) as seen from the air: colours are averaged, class ids are picked."""
+    """Render image (h, w, 3) and label (h, w) in perspective: colours are averaged, class ids sampled."""
     rng = canvas.rng
     quad = _view(canvas)
     size = (size_hw[1], size_hw[0])
@@ -28,7 +28,7 @@ def photograph(canvas: Canvas, size_hw: tuple[int, int]) -> tuple[UInt8Array, UI
 
 
 def _view(canvas: Canvas) -> tuple[float, ...]:
-    """Corners of what is seen: the far side, at the top, is wider. Upper left, lower left, lower right, upper right."""
+    """Return the corners of the field of view, wider at the far side: upper left, lower left, lower right, upper right."""
     narrow = float(np.clip(canvas.rng.normal(0.10, 0.08), 0.0, 0.25)) * canvas.width
     width, height = float(canvas.width), float(canvas.height)
     return (0.0, 0.0, narrow, height, width - narrow, height, width, 0.0)

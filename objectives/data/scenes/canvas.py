@@ -1,4 +1,4 @@
-"""The sheet a scene is drawn on: colours and class ids side by side, so that they cannot disagree."""
+"""Drawing surface of a scene: colours and class ids are painted together, so that they agree."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Canvas:
         return self.height, self.width
 
     def polygon(self, points: Points) -> Region | None:
-        """The part of a polygon, (n, 2) of x and y, that lies on the canvas."""
+        """Return the part of a polygon, (n, 2) of x and y, inside the canvas."""
         window = self._window(points, 0.0)
         if window is None:
             return None
@@ -76,7 +76,7 @@ class Canvas:
         return Region(top, left, _mask(sheet))
 
     def _window(self, points: Points, margin: float) -> tuple[Image.Image, int, int] | None:
-        """An empty sheet for what of the points' bounding box lies on the canvas, with its left and top."""
+        """Return an empty mask for the points' bounding box inside the canvas, with its left and top."""
         (low_x, low_y), (high_x, high_y) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
         left, top = max(0, floor(low_x - margin)), max(0, floor(low_y - margin))
         right, bottom = min(self.width, ceil(high_x + margin) + 1), min(self.height, ceil(high_y + margin) + 1)
@@ -85,7 +85,7 @@ class Canvas:
         return Image.new("L", (right - left, bottom - top)), left, top
 
     def area(self, mask: Mask) -> Region | None:
-        """A full-size mask, cut to what it covers."""
+        """Return a full-size mask cropped to its bounding box."""
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         if not rows.size:
             return None
@@ -107,7 +107,7 @@ class Canvas:
             self.label[window][region.mask] = class_id
 
     def darken(self, region: Region | None, factor: float) -> None:
-        """A shadow: what lies there stays what it is."""
+        """Darken a region without changing its class ids."""
         if region is not None:
             window = self.rgb[region.window]
             np.multiply(window, np.float32(factor), out=window, where=region.mask[..., None])
@@ -121,7 +121,7 @@ class Canvas:
         return float(sum(counts[class_id] for class_id in allowed if class_id < len(counts))) / ids.size
 
     def random_point(self, margin: float = 0.0) -> Points:
-        """x, y anywhere on the canvas, ``margin`` (a share of each side) away from the border."""
+        """Return x, y at least ``margin`` (a share of each side) from the border."""
         low, high = margin, 1 - margin
         return np.array([self.rng.uniform(low, high) * self.width, self.rng.uniform(low, high) * self.height])
 

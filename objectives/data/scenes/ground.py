@@ -1,4 +1,4 @@
-"""Ground and water: what lies under everything else."""
+"""Ground and water, the lowest layer of a scene."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def flood(canvas: Canvas, share: float) -> None:
 
 
 def river(canvas: Canvas, path: Points, width: float) -> Region | None:
-    """Water along a path, its banks uneven; returns where it lies."""
+    """Draw water with uneven banks along a path; return its mask."""
     rng = canvas.rng
     uneven = width * (1 + 0.25 * np.interp(np.linspace(0, 1, len(path)), np.linspace(0, 1, 7), rng.uniform(-1, 1, 7)))
     bank = canvas.polygon(strip(path, uneven + 3 * canvas.unit))

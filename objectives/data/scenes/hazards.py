@@ -1,4 +1,4 @@
-"""What the disaster brings: flows, ice, lava, fire, cracks. Shape and texture tell them apart, seldom the colour."""
+"""Hazards: flows, ice, lava, fire, cracks. Shape and texture distinguish them more than colour."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def fan(canvas: Canvas, reach: float, spread: float) -> tuple[Mask, float]:
 
 
 def _rim_shadow(canvas: Canvas, mask: Mask, depth: float) -> None:
-    """What a thick flow throws on the ground beside it."""
+    """Draw the shadow of a thick flow on the ground beside it."""
     shift = np.round(-np.array(canvas.sun) * depth).astype(int)
     canvas.darken(canvas.area(np.roll(mask, (int(shift[1]), int(shift[0])), axis=(0, 1)) & ~mask), 0.68)
 
@@ -167,7 +167,7 @@ def fire(canvas: Canvas, centre: Points, size: float, wind: float) -> None:
 
 
 def smoke(canvas: Canvas, source: Points, length: float, wind: float) -> None:
-    """A plume that drifts away and is seen through: what lies below keeps its class."""
+    """Draw a translucent plume; the class ids below stay the same."""
     rng = canvas.rng
     far = source + np.array([np.cos(wind), np.sin(wind)]) * length
     plume = canvas.polygon(strip(np.linspace(source, far, 10), np.linspace(0.12, 0.7, 10) * length))

@@ -9,7 +9,7 @@ from PIL import Image
 Field = npt.NDArray[np.float32]
 Colour = tuple[float, float, float]
 
-# Shared between classes on purpose: shape, texture and surroundings must carry the class, not the colour.
+# Shared between classes, so that shape, texture and context identify a class rather than its colour.
 _POOLS: dict[str, tuple[Colour, ...]] = {
     "grey": ((0.30, 0.30, 0.31), (0.45, 0.45, 0.45), (0.58, 0.57, 0.55), (0.66, 0.66, 0.68)),
     "dark": ((0.14, 0.13, 0.13), (0.20, 0.19, 0.20), (0.24, 0.22, 0.19)),
@@ -93,7 +93,7 @@ def cells(
     along_cell, across_cell = np.floor(along), np.floor(across)
     along -= along_cell
     across -= across_cell
-    period = 64  # the pattern repeats after so many cells
+    period = 64  # period of the pattern in cells
     along_index, across_index = along_cell.astype(np.int32) + period, across_cell.astype(np.int32) + period
     centre_along, centre_across = rng.uniform(0.1, 0.9, (2, period * period)).astype(np.float32)
     nearest, second = np.full(shape, 9.0, np.float32), np.full(shape, 9.0, np.float32)
@@ -127,7 +127,7 @@ def relief(height: Field, sun: tuple[float, float], depth_px: float) -> Field:
 
 
 def tint(base: Field, light: Field) -> Field:
-    """A colour (3,) or (h, w, 3) made lighter or darker by a field (h, w): rgb (h, w, 3)."""
+    """Return a colour, (3,) or (h, w, 3), scaled by a field (h, w): rgb (h, w, 3)."""
     return np.asarray(base * (1.0 + light[..., None]), dtype=np.float32)
 
 

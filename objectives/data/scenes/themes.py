@@ -1,4 +1,4 @@
-"""Kinds of disaster: which ground, hazards and objects make up a scene."""
+"""Kinds of disaster: the ground, hazards and objects of a scene."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ THEMES: dict[str, Callable[[Canvas], None]] = {
 
 
 def render_scene(rng: np.random.Generator, theme: str, height_px: int, width_px: int) -> tuple[UInt8Array, UInt8Array]:
-    """One scene: image (h, w, 3) and label (h, w). The generator decides everything but the theme.
+    """Render a scene of a theme: image (h, w, 3) and label (h, w).
 
     Objects keep their share of the picture at any size: the shorter side is always about as many metres.
     """
