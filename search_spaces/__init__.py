@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from search_spaces._common.errors import UserError as UserError
 from search_spaces._common.lazy import lazy_exports
 from search_spaces.candidate import Candidate as Candidate, ParamValue as ParamValue
-from search_spaces.registry import SPACES as SPACES, get_space as get_space
+from search_spaces.registry import SPACES as SPACES, get_space as get_space, open_space as open_space
 from search_spaces.space import SearchSpace as SearchSpace
 from search_spaces.spaces.custom import NetworkSpace as NetworkSpace
 
@@ -27,5 +27,5 @@ __getattr__, __dir__, __all__ = lazy_exports(
     {
         "networks.segmentation_net": ("SegmentationNet", "reparameterize", "upsample_logits"),
     },
-    eager=("Candidate", "NetworkSpace", "ParamValue", "SPACES", "SearchSpace", "UserError", "get_space"),
+    eager=("Candidate", "NetworkSpace", "ParamValue", "SPACES", "SearchSpace", "UserError", "get_space", "open_space"),
 )

@@ -133,5 +133,5 @@ def test_a_teacher_of_another_normalisation_gets_images_as_it_expects_them(teach
         logits = net((images - mean) / std)
     guide = Teacher(net, (64, 96), (64, 96), DistillationSection(weight=3.0), CPU, own, other)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (other.mean, other.std))
-    assert float(guide.loss((images - mean) / std, logits)) == pytest.approx(0.0, abs=1e-5)
-    assert float(guide.loss((images - 0.5) / std, logits)) > 1e-3
+    right, wrong = (float(guide.loss((images - shift) / std, logits)) for shift in (mean, 0.5))
+    assert 0 <= right < 0.01 * wrong

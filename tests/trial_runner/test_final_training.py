@@ -90,7 +90,7 @@ def test_the_next_network_is_the_one_that_adds_most_hypervolume(
     overrides = ["space.widths=[0.25, 0.75, 1.0]", "search.sampler=random", "search.final_training.members=2"]
     config = load_config(write_study(epochs=EPOCHS, trials=3, budget_ms=12.0), overrides)
     driver = driver_of(config)
-    params = get_space(config.space.name, config.space.arguments()).default().params
+    params = open_space(config.space).default().params
     for width in order:
         open_configured(config).enqueue_trial({**params, "width": width})
     finals = []

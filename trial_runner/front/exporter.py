@@ -66,7 +66,7 @@ def export_now(config: StudyConfig, study: optuna.Study, record: TrialRecord, fo
         raise UserError(f"trial {record.number} was not trained to the end ({state}). Choose one of `paretoseg front`.")
     bundle = export_trial(export_order(config, StudyPaths(config.study.output_dir), record, folder))
     if folder is None:
-        note_afterwards(study, record.number, bundle=str(bundle), export_error=None)
+        store_later_facts(study, record.number, bundle=str(bundle), export_error=None)
     return bundle
 
 
