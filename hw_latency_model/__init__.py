@@ -1,4 +1,4 @@
-"""How long a network takes on one device: kernels, measurements, a calibrated model with honest intervals."""
+"""Latency of a network on one device: kernels, measurements, and a calibrated model with prediction intervals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calibrating a board: plan a batch, send it, measure, read back, store, fit, plan the next; until time or accuracy is reached."""
+"""Calibration of a board in batches (plan, send, measure, store, fit) until the time is spent or the accuracy is reached."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from search_spaces import open_space
 from search_spaces._common.errors import UserError
 
 BATCH_SHARE = 0.2
-"""Of the whole time, planned before the model has seen the last results."""
+"""Share of the budget planned as one batch, i.e. before the model is refitted."""
 SHORTEST_BATCH_S, LONGEST_BATCH_S = 30.0, 1800.0
 MOST_JOBS = 24
 FEWEST_NETWORKS, MOST_NETWORKS, NETWORKS_PER_S = 20, 120, 1 / 60
-"""Of the search space, weighed against each other: in a short calibration there is no time to look at many."""
+"""Bounds on the networks of the search space that are considered; a short calibration considers fewer."""
 ACCURACY_NETWORKS = 40
 
 
@@ -47,20 +47,20 @@ def calibrate_board(
     results: Path | None = None,
     progress: Progress | None = None,
 ) -> BoardCalibrationReport:
-    """Measure the device that ``config`` describes and fit its latency model; called again, it goes on.
+    """Measure the device that ``config`` describes and fit its latency model; calling it again resumes.
 
     Args:
-        config: of the device, see ``load_device``.
-        hours: to spend now; the configuration's by default.
-        results: read these results, carried from the board, instead of measuring.
-        progress: called with a line now and then.
+        config: the device's configuration, see ``load_device``.
+        hours: time budget of this call; default: that of the configuration.
+        results: import these results, transferred offline, instead of measuring.
+        progress: called with single lines.
 
     Returns:
-        What was done. With transport ``offline`` and no results its ``kit`` is the folder to carry to the board.
+        A summary. With transport ``offline`` and no results, its ``kit`` is the folder to transfer to the board.
 
     Raises:
-        UserError: something to put right; everything measured is kept, and the same call goes on.
-        KeyboardInterrupt: the board was told to stop and gave its clocks back; everything measured is kept.
+        UserError: a problem for the user to solve; all measurements are kept, and the same call resumes.
+        KeyboardInterrupt: the agent was stopped and restored the clocks; all measurements are kept.
     """
     report = progress or (lambda line: None)
     spent_s = 3600 * (config.calibration.hours if hours is None else hours)
@@ -111,9 +111,7 @@ class _Calibration(BoardRun):
         last = 0
         while True:
             batch = self.session.open_batch(results)
-            if (
-                batch is None or batch.number == last
-            ):  # what is left of one that was run just now failed, or the time is up
+            if batch is None or batch.number == last:  # the rest of a batch that has just run failed, or the time is up
                 self._fit(results)
                 if self._enough(results):
                     why = "the accuracy asked for is reached" if self._accurate() else "enough networks are measured"
@@ -134,7 +132,7 @@ class _Calibration(BoardRun):
         waiting = self.session.open_batch(results)
         back = results.done | {failure.job_id for failure in results.failures}
         if waiting is not None and any(job.id in back for job in waiting.jobs):
-            waiting = None  # it was carried back; what it lacks may be ordered anew
+            waiting = None  # transferred back; jobs without a result may be planned again
         self._fit(results)
         batch = waiting or self._order(results, whole=True)
         if batch is None:
@@ -157,7 +155,7 @@ class _Calibration(BoardRun):
         return self._report(results, "the results were read")
 
     def _order(self, results: BoardResults, *, whole: bool = False) -> Batch | None:
-        """Plan the next batch and write its kit; None where nothing is left that fits."""
+        """Plan the next batch and write its kit; None if no remaining network fits the budget."""
         self.progress("planning what to measure next")
         calibration = self.config.calibration
         jobs = self.session.jobs()
@@ -183,7 +181,7 @@ class _Calibration(BoardRun):
             seconds,
             budget_s,
             most=most,
-            least=max(1, MIN_MEASUREMENTS - len(results.measurements) + whole),  # a carried kit has one to spare
+            least=max(1, MIN_MEASUREMENTS - len(results.measurements) + whole),  # an offline kit has one spare network
             model=self.model or self.boxed,
             network_s=spent[NETWORK],
             chain_s=spent[KERNELS],
@@ -215,7 +213,7 @@ class _Calibration(BoardRun):
         return f"{clock_text(self.elapsed_s)} of {clock_text(self.budget_s)}"
 
     def _has_model(self) -> bool:
-        """Whether so much is measured under the newest set-up that a model can be fitted."""
+        """Return True if enough networks are measured under the latest fingerprint to fit a model."""
         results = self.session.results()
         if not results.measurements:
             return False
@@ -236,7 +234,7 @@ class _Calibration(BoardRun):
         )
 
     def _fit_costs(self) -> None:
-        """Energy and peak memory, where the board tells them: once, at the end."""
+        """Fit models of energy and peak memory, where the board measures them; once, at the end."""
         if self.model is None:
             return
         device, fingerprint = self.config.device, self.model.fingerprint

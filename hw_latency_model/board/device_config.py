@@ -1,4 +1,4 @@
-"""DEVICE.yaml: a device, how to reach it, and how long it may be measured. Units are in the keys."""
+"""DEVICE.yaml: a device, its transport and the budget for measuring it. Units are in the keys."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
 class TargetSection(Section):
-    """What is measured. ``profile`` names the export rules where they are not called like the device; ``power_profile`` and
-    ``lock_clocks`` say how the board is set while it is measured: it is put back afterwards."""
+    """The measured device. ``profile`` names the export profile if its name differs from the device's; ``power_profile`` and
+    ``lock_clocks`` are the board's settings during measurements; the original ones are restored afterwards."""
 
     name: str = Field(pattern=_NAME, max_length=100)
     profile: str | None = None
@@ -48,14 +48,14 @@ class TargetSection(Section):
 
     @property
     def runtime(self) -> str:
-        """Whose fusion rules its kernels follow."""
+        """Runtime whose fusion rules apply, a key of ``fusion.RULES``."""
         if self.backend == "auto":
             return PROFILES[self.profile_name].runtime
         return "tensorrt" if self.backend in ("tensorrt", "trtexec") else "onnxruntime"
 
 
 class SshSection(Section):
-    """How the board is reached: by key, never by password. What is left out is taken from OpenSSH's own configuration."""
+    """SSH connection, with key authentication only. Missing keys are taken from OpenSSH's own configuration."""
 
     host: str = Field(min_length=1, pattern=r"^[^-\s][^\s]*$")
     user: str | None = Field(default=None, pattern=r"^[^-\s@][^\s@]*$")
@@ -65,14 +65,14 @@ class SshSection(Section):
 
 
 class BoardSection(Section):
-    """What is used there: a folder (relative to the login folder; for ``local`` to output_dir) and the command of Python 3.6 or newer."""
+    """Folder on the board (relative to the login folder; for ``local`` to output_dir) and command of Python 3.6 or newer."""
 
     dir: str = Field(default="paretoseg", min_length=1)
     python: str | None = Field(default=None, min_length=1)
 
 
 class ProtocolSection(Section):
-    """How each network is timed on the board; a key left out takes the agent's default."""
+    """Timing protocol on the board; missing keys have the agent's default."""
 
     warmup_s: Seconds | None = None
     min_runs: Count | None = None
@@ -89,9 +89,9 @@ class ProtocolSection(Section):
 
 
 class CalibrationSection(Section):
-    """How long, on what, and when it is good enough. It ends when the hours are spent, ``max_networks`` are measured, or both
-    accuracies are reached: ``stop_error_rel`` by the median error of networks left out in turn, ``stop_interval_rel`` by the
-    median half-width of the interval over the search space."""
+    """Budget, search space and stop criteria. Calibration ends when the hours are spent, ``max_networks`` are measured, or both
+    accuracies are reached: ``stop_error_rel`` by the leave-one-out median error, ``stop_interval_rel`` by the median
+    half width of the interval over the search space."""
 
     hours: float = Field(default=2.0, gt=0)
     num_classes: Count = 14
@@ -126,7 +126,7 @@ class DeviceConfig(Section):
 
     @property
     def model_path(self) -> Path:
-        """Where the latency model is written."""
+        """Path of the latency model."""
         return self.calibration.output_dir / MODEL_FILE
 
     @property
@@ -135,15 +135,15 @@ class DeviceConfig(Section):
         return self.calibration.store or str(self.calibration.output_dir / STORE_FILE)
 
     def protocol_settings(self) -> dict[str, float | int]:
-        """The keys of the section protocol that were given."""
+        """Explicitly set keys of the section protocol."""
         return self.protocol.model_dump(exclude_none=True)
 
 
 def is_device_file(path: Path) -> bool:
-    """Whether a YAML file describes a device, not a study: it has a key ``transport``, or ``device`` without ``study``.
+    """Return True if a YAML file describes a device, not a study: it has a key ``transport``, or ``device`` without ``study``.
 
     Raises:
-        ConfigError: the file is missing or is no YAML.
+        ConfigError: the file is missing or not YAML.
     """
     values, _ = read_yaml(path, what="file", sections="device, transport, calibration, … (or study, data, …)")
     return "transport" in values or ("device" in values and "study" not in values)
@@ -152,10 +152,10 @@ def is_device_file(path: Path) -> bool:
 def load_device(path: Path, overrides: Iterable[str] = ()) -> DeviceConfig:
     """Read a DEVICE.yaml; ``overrides`` are ``section.key=value`` with a YAML value.
 
-    Paths come back absolute, taken from the YAML's folder, ``~`` being the home folder.
+    Relative paths are resolved against the YAML's folder, ``~`` against the home folder.
 
     Raises:
-        ConfigError: the file is missing, is no YAML, or holds an unknown key or a value out of range.
+        ConfigError: the file is missing, not YAML, or has an unknown key or a value out of range.
     """
     values, tree = read_yaml(path, what="device file", sections="device, transport, calibration, …")
     for text in overrides:

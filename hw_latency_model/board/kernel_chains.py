@@ -1,12 +1,11 @@
-"""Small engines that hold many kernels: chains cut out of whole networks.
+"""Kernel chains: subgraphs of whole networks, measured as small engines.
 
-Which small graphs are sound to measure? Kernels side by side are not: a runtime may merge convolutions that read the same
-tensor, runs branches at the same time from TensorRT 8.6 on, and converts the layout at each of their inputs and outputs. One
-kernel alone is not either: half of what it costs inside a network (its layout, what lies in the cache) is missing, and its
-time is mostly the launch. So a chain is a piece of a real network, several kernels long, cut only where a single tensor passes
-and where no fusion reaches across. Inside it each kernel has the neighbours that it has in the network; only at its two
-ends is there a copy that the network has not. Its measured time is one equation over its kernels, like a network's, but it
-builds in a fraction of the time, because building means timing each different kernel.
+Parallel kernels cannot be measured in one small graph: a runtime may merge convolutions that read the same tensor, runs
+branches concurrently (TensorRT 8.6 and later), and converts the layout at each input and output. A single kernel cannot be
+measured either: its layout and cache state inside a network are missing, and its time is mostly the launch. A chain is
+therefore a subgraph of a real network, several kernels long, cut where a single tensor passes and no fusion crosses the cut.
+Each kernel has the same neighbours as in the network; only the two ends have an additional copy. The measured time is one
+equation over the kernels, as for a network, but the build takes a fraction of the time because it times each distinct kernel.
 """
 
 from __future__ import annotations
@@ -27,17 +26,17 @@ _HEAVY = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 def cut_chains(path: Path, *, least_heavy: int = 4, most_heavy: int = 10) -> list[onnx.ModelProto]:
-    """Pieces of the network in ``path``, from its input on, without overlap.
+    """Cut the network in ``path`` into consecutive chains without overlap.
 
-    A piece runs from a tensor to one that depends on nothing else; skips that leave it on the way do not matter.
+    A chain ends at a tensor that depends on its first tensor only; skip connections that leave it are allowed.
 
     Args:
         path: an ONNX file with one input and static shapes.
-        least_heavy, most_heavy: convolutions and matrix products that a piece shall hold; a stretch that can only be cut into
-            longer pieces is left out.
+        least_heavy, most_heavy: bounds on the convolutions and matrix products of a chain; parts of the network that only
+            allow longer chains are left out.
 
     Returns:
-        Models with one input and one output each; empty where the network cannot be cut.
+        Models with one input and one output each; empty if the network cannot be cut.
     """
     model = shape_inference.infer_shapes(onnx.load(str(path)))
     graph = model.graph
@@ -64,7 +63,7 @@ class _Spans:
                 self._uses.setdefault(name, set()).add(node.op_type)
 
     def find(self, least_heavy: int, most_heavy: int) -> list[tuple[str, str]]:
-        """(first, last) tensor of each piece."""
+        """Return the (first, last) tensor of each chain."""
         dominator = self._dominators()
         begins: dict[str, str | None] = {self._source: self._source}
         taken: set[int] = set()
@@ -90,12 +89,12 @@ class _Spans:
         return spans
 
     def _is_clean(self, tensor: str) -> bool:
-        """Whether no fusion reaches across: what only elementwise operations read is fused with what made it."""
+        """Return True if no fusion crosses the tensor: one read only by elementwise operations is fused with its producer."""
         uses = self._uses.get(tensor, set())
         return tensor in self._shaped and bool(uses) and not uses <= _FUSED_INTO_PRODUCER
 
     def _dominators(self) -> dict[str, str]:
-        """Tensor to the nearest one that everything in it comes through; the source's own is missing."""
+        """Immediate dominator of each tensor; the source has none."""
         depth = {self._source: 0}
         dominator: dict[str, str] = {}
         for node, names in zip(self._nodes, self._reads, strict=True):
@@ -114,7 +113,7 @@ class _Spans:
         return dominator
 
     def _between(self, first: str, last: str) -> set[int]:
-        """Indices of the nodes that ``last`` needs, given ``first``."""
+        """Indices of the nodes that compute ``last`` from ``first``."""
         found: set[int] = set()
         open_names = [last]
         while open_names:

@@ -1,4 +1,4 @@
-"""Watching the agent work through one batch: results are taken in as they come, and it is started again when it died."""
+"""Monitoring of the agent during one batch: results are stored as they arrive, and a dead agent is restarted."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from search_spaces._common.errors import UserError
 FIRST_POLL_S, LONGEST_POLL_S = 0.5, 10.0
 HEARTBEAT_S = 60.0
 MOST_STARTS = 4
-"""Times the agent is started without a new result in between."""
+"""Limit on consecutive starts of the agent without a new result."""
 GRACE_SHARE = 0.2
-"""Of a job's planned time: what is so near its end when the time is up may end."""
+"""Share of a job's planned time; a job that needs less than this at the deadline may finish."""
 
 
 class JobMonitor:
-    """One batch on its way.
+    """Runs one batch on a board.
 
     Args:
-        batch: what was sent.
-        session: its files.
-        link, ask: the way to the board, and patience with it.
-        say: takes a line of progress.
-        take_in: stores what came back, and returns all of it.
-        describe: a subject in a few words.
-        clock: time spent so far, in words.
+        batch: jobs of the batch.
+        session: files of the session.
+        link, ask: connection to the board, and its retry policy.
+        say: called with lines of progress.
+        take_in: stores new results and returns all of them.
+        describe: short description of a subject.
+        clock: elapsed time as text.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class JobMonitor:
         self._said = time.monotonic()
 
     def measure(self, *, deadline: float = math.inf, enough: Callable[[], bool] = lambda: True) -> BoardResults:
-        """Send what the board lacks for the batch, and ``run`` it; kits that are done with are deleted.
+        """Send the files missing on the board and ``run`` the batch; kits of finished batches are deleted.
 
         Raises:
-            KeyboardInterrupt: the board was told to stop and gave its clocks back; what it measured is taken in.
+            KeyboardInterrupt: the agent was stopped and restored the clocks; its results are stored.
         """
         kit = self.session.kit_folder(self.batch.number)
         try:
@@ -85,14 +85,14 @@ class JobMonitor:
         return results
 
     def run(self, *, deadline: float, enough: Callable[[], bool]) -> BoardResults:
-        """Until every job of the batch has a result, or the time is up.
+        """Wait until every job of the batch has a result or the deadline has passed.
 
         Args:
-            deadline: on ``time.monotonic``'s clock; a job that is nearly done may end.
-            enough: whether it may end early at all.
+            deadline: by ``time.monotonic``; a job that is nearly done may finish.
+            enough: allow an early end.
 
         Raises:
-            UserError: the board needs somebody's hand; what it measured is taken in before.
+            UserError: the board needs manual intervention; its results are stored before.
         """
         results = self._take_in()
         self._told = {job.id for job in self.batch.jobs if job.id in results.done}
@@ -116,7 +116,7 @@ class JobMonitor:
             else:
                 if poll.code == DONE_EXIT:
                     if tried_again:
-                        return results  # what is left failed, and failed again when the agent was started anew
+                        return results  # the remaining jobs failed, and failed again after a restart of the agent
                     tried_again = True
                 else:
                     self._explain(poll, starts)
@@ -159,7 +159,7 @@ class JobMonitor:
         return results, len(news)
 
     def _explain(self, poll: Poll, starts: int) -> None:
-        """Say why the agent is not running; raise where starting it again would not help."""
+        """Report why the agent is not running; raise if restarting it would not help."""
         log = self.ask(self.link.log_tail)
         last = log.splitlines()[-1] if log else ""
         place = self.link.shell.place

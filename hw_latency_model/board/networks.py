@@ -1,4 +1,4 @@
-"""Measuring given networks on a board, a study's winners above all: the agent, the protocol, the store and the model of its calibration."""
+"""Measurement of given networks on a board, such as a study's front, with the agent, protocol, store and model of its calibration."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class GivenNetwork:
     """A network to measure.
 
     Attributes:
-        subject: what it is stored under: networks of one subject take one time, whatever their weights.
-        path: its ONNX file.
-        family: which networks belong together.
-        label: a few words for people.
+        subject: key in the store: networks of one subject have the same latency, regardless of their weights.
+        path: ONNX file.
+        family: family of the network, for validation on held-out families.
+        label: short description.
     """
 
     subject: str
@@ -43,13 +43,13 @@ class GivenNetwork:
 
 @dataclass(frozen=True)
 class BoardMeasured:
-    """What came back.
+    """Results of a measurement on a board.
 
     Attributes:
-        measurements: by subject, the newest of each.
-        failed: by subject, why the board could not measure it, or would refuse it.
-        kit: the folder to carry to the board; None where none waits.
-        model: after it has learnt; None where nothing was measured, or the model was left as it was.
+        measurements: the latest of each subject.
+        failed: by subject, the reason for a failed measurement or a network that the device does not support.
+        kit: folder for offline transfer to the board; None if none is waiting.
+        model: the refitted model; None if nothing was measured, or the model was not refitted.
     """
 
     measurements: Mapping[str, Measurement]
@@ -65,17 +65,17 @@ def measure_networks(
     results: Path | None = None,
     progress: Progress | None = None,
 ) -> BoardMeasured:
-    """Measure what was not measured yet; called again, it goes on. All goes into the device's store, and its model learns from it.
+    """Measure the networks without a measurement, store the results and refit the device's model; calling it again resumes.
 
     Args:
-        config: of the device, see ``load_device``.
-        networks: of different subjects; only theirs are reported.
-        results: read these, carried from the board, instead of measuring.
-        progress: called with a line now and then.
+        config: the device's configuration, see ``load_device``.
+        networks: networks of distinct subjects; only these are reported.
+        results: import these results, transferred offline, instead of measuring.
+        progress: called with single lines.
 
     Raises:
-        UserError: something to put right; everything measured is kept, and the same call goes on.
-        KeyboardInterrupt: the board was told to stop and gave its clocks back; everything measured is kept.
+        UserError: a problem for the user to solve; all measurements are kept, and the same call resumes.
+        KeyboardInterrupt: the agent was stopped and restored the clocks; all measurements are kept.
     """
     with contextlib.closing(MeasurementStore(config.store_location)) as store:
         return _NetworksRun(config, networks, store, progress or (lambda line: None)).run(results)
@@ -113,7 +113,7 @@ class _NetworksRun(BoardRun):
     def _kit(self, results: BoardResults) -> Path | None:
         batch = self.session.open_batch(results)
         if batch is not None and not self.session.kit_folder(batch.number).is_dir():
-            batch = None  # its networks are ordered anew
+            batch = None  # its networks are planned again
         batch = batch or self._order(results)
         if batch is None:
             return None
@@ -127,12 +127,12 @@ class _NetworksRun(BoardRun):
         return [key for key in self.networks if key not in settled]
 
     def _order(self, results: BoardResults) -> Batch | None:
-        """Write the kit of all that is left to measure; None where nothing is."""
+        """Write the kit of all networks left to measure; None if there are none."""
         todo = self._todo(results)
         if not todo:
             return None
         kit = self.session.kit_folder(self.session.next_number)
-        shutil.rmtree(kit, ignore_errors=True)  # of a call that ended before it was ordered
+        shutil.rmtree(kit, ignore_errors=True)  # left by a call that ended before the batch was stored
         chosen = [Suggestion(key, NETWORK, ()) for key in todo]
         jobs = write_kit(kit, self.config, self.source, chosen, number=self.session.next_number)
         if not jobs:
@@ -145,7 +145,7 @@ class _NetworksRun(BoardRun):
         return self.session.add_batch(jobs, seconds)
 
     def _learn(self, measured: Sequence[Measurement]) -> LatencyModel | None:
-        """Fit the board's model anew with what was measured, unless the board was calibrated under another set-up."""
+        """Refit the board's model with the new measurements, unless it was calibrated under another fingerprint."""
         if not measured:
             return None
         path, newest = self.config.model_path, max(measured, key=lambda item: item.started_at)
@@ -173,7 +173,7 @@ class _NetworksRun(BoardRun):
 
 
 class _Files:
-    """ONNX files as they are; what the device would refuse stays away, with its reason in ``refused``."""
+    """Unchanged ONNX files; networks that the device does not support are left out, with the reason in ``refused``."""
 
     def __init__(self, networks: Mapping[str, GivenNetwork], profile: DeviceProfile, runtime: str) -> None:
         self._networks, self._profile, self._runtime = networks, profile, runtime

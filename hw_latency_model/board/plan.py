@@ -1,7 +1,7 @@
-"""What to measure next when building engines costs more than running them: a budget in hours, spent on what tells most.
+"""Selection of the next measurements within a time budget that engine builds dominate.
 
 On a Nano an engine takes 119 to 5060 s to build (median 789 over 92 published builds) and seconds to time, so time is planned
-by build. Building means timing every tactic of every *different* kernel; what the timing cache holds is nearly free.
+by build. A build times every tactic of every *distinct* kernel; kernels in the timing cache are nearly free.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from hw_latency_model.types import JobKind, KernelSpec, LatencyEstimate
 NETWORK, KERNELS = JobKind.NETWORK, JobKind.KERNELS
 PUBLISHED_BUILD_S = 789.0
 PUBLISHED_KERNELS = 60
-"""Different kernels of a network whose build takes the published median: a ResNet-50 has 25, an FPN on a MobileNet 70."""
+"""Distinct kernels of a network whose build takes the published median: a ResNet-50 has 25, an FPN on a MobileNet 70."""
 PUBLISHED_WEIGHT = 2.0
-"""How many builds of this very board outweigh the published ones."""
+"""Number of builds on this board that weigh as much as the published ones."""
 KNOWN_KERNEL_SHARE = 0.05
-"""Of a kernel whose timings lie in the cache."""
+"""Relative build cost of a kernel in the timing cache."""
 QUICK_S_PER_KERNEL = 0.02
-"""For runtimes that build no engine: opening the file."""
+"""Seconds per kernel to open the file, for runtimes without engines."""
 NETWORK_TIME_SHARE = 0.5
-"""At least so much of the time goes to whole networks: only they show what a chain leaves out."""
+"""Minimum share of the time for whole networks, which show what chains leave out."""
 MIN_NETWORKS_TO_STOP = 10
 ENGINE_RUNTIMES = frozenset({"tensorrt"})
 BESIDES_S = 3.0
-"""Seconds of loading and copying per job, before any was measured."""
+"""Assumed seconds of loading and copying per job, before the first measurement."""
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """Something that could be measured.
+    """Candidate for a measurement.
 
     Attributes:
-        key: recognises it: the subject it is stored under.
-        kind: a network, or a chain of kernels cut out of one.
-        kernels: of the graph, as the device fuses them.
+        key: subject in the store.
+        kind: a whole network or a kernel chain.
+        kernels: kernels of the graph after fusion by the device's rules.
     """
 
     key: str
@@ -51,11 +51,11 @@ class Suggestion:
 
 
 class BuildCost:
-    """Seconds to build an engine: proportional to its different kernels, in logarithms, starting from the published median.
+    """Estimate of engine build times: proportional to the number of distinct kernels, starting from the published median.
 
     Args:
         builds: (kernels, build_s) of engines built on this device, in order.
-        builds_engines: False for runtimes that only open the file.
+        builds_engines: False for runtimes without engines.
     """
 
     def __init__(self, builds: Iterable[tuple[Sequence[KernelSpec], float]] = (), *, builds_engines: bool) -> None:
@@ -67,15 +67,15 @@ class BuildCost:
 
     @property
     def seconds_per_kernel(self) -> float:
-        """Of a kernel that the timing cache does not hold."""
+        """Build time in seconds of a kernel that is not in the timing cache."""
         return math.exp(self._log_sum / self._weight)
 
     def seconds(self, kernels: Sequence[KernelSpec]) -> float:
-        """To build an engine of these kernels now."""
+        """Predict the build time of an engine of these kernels, in seconds."""
         return self.seconds_per_kernel * self._units(kernels)
 
     def learn(self, kernels: Sequence[KernelSpec], build_s: float) -> None:
-        """Take in one build; its kernels are in the timing cache from now on. An engine found built (0 s) tells nothing."""
+        """Add one build; its kernels are in the timing cache afterwards. A cached engine (0 s) carries no information."""
         if build_s > 0:
             self._log_sum += math.log(build_s / self._units(kernels))
             self._weight += 1.0
@@ -88,17 +88,17 @@ class BuildCost:
 
 
 def builds_engines(config: DeviceConfig) -> bool:
-    """True for a device that builds an engine of each network, which is most of the time there."""
+    """Return True for a device that builds an engine of each network, which dominates the measuring time."""
     return config.device.runtime in ENGINE_RUNTIMES
 
 
 def job_cost(config: DeviceConfig, jobs: Mapping[str, KnownJob], results: BoardResults) -> tuple[BuildCost, float]:
-    """Build cost, and the seconds of one job besides building.
+    """Estimate the build cost, and the seconds per job besides building.
 
     Args:
-        config: of the device.
-        jobs: by id, all that were ever ordered.
-        results: of them; without any, published build times and the protocol's own limits are used.
+        config: the device's configuration.
+        jobs: all planned jobs by id.
+        results: their results; without any, published build times and the limits of the protocol are used.
     """
     cost = BuildCost(
         ((jobs[job_id].kernels, build_s) for job_id, (_, build_s) in results.seconds.items()),
@@ -122,19 +122,19 @@ def choose_batch(
     network_s: float = 0.0,
     chain_s: float = 0.0,
 ) -> list[int]:
-    """Indices into ``pool`` of what to measure next, most informative first.
+    """Choose the next measurements; return indices into ``pool``, the most informative first.
 
-    Without a model the pool's own order is taken, which covers the space; with one, its ``suggest_measurements``: what takes
-    most uncertainty out of the whole pool per second. Chains and networks alternate by time spent.
+    Without a model the order of the pool is used, which covers the space; with one, its ``suggest_measurements``: the
+    largest reduction of uncertainty over the whole pool per second. Chains and networks alternate by time spent.
 
     Args:
-        pool: what could be measured.
-        seconds: what each would take, building included; above 0.
-        budget_s: for the whole batch.
-        most: how many at most.
-        least: so many are chosen whatever they take, the cheapest first where nothing fits any more.
-        model: fitted on what was measured so far.
-        network_s, chain_s: time spent on each kind so far.
+        pool: candidates.
+        seconds: cost of each, build included; above 0.
+        budget_s: budget of the batch in seconds.
+        most: maximum number.
+        least: minimum number, regardless of cost; the cheapest first once none fits the budget.
+        model: model fitted on the measurements so far.
+        network_s, chain_s: seconds spent on each kind so far.
     """
     queues = {kind: _ordered(pool, seconds, kind, model) for kind in (NETWORK, KERNELS)}
     spent = {NETWORK: network_s, KERNELS: chain_s}
@@ -157,12 +157,12 @@ def choose_batch(
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How good a model is by now.
+    """Current accuracy of a model.
 
     Attributes:
-        error_rel: median error of networks left out in turn.
-        interval_rel: median half-width of the interval over the search space, relative.
-        networks: how many it was fitted on.
+        error_rel: leave-one-out median error, relative.
+        interval_rel: median half width of the interval over the search space, relative.
+        networks: number of networks it was fitted on.
     """
 
     error_rel: float
@@ -170,20 +170,20 @@ class Accuracy:
     networks: int
 
     def reached(self, error_rel: float, interval_rel: float) -> bool:
-        """Whether both goals are met, by a model of enough networks to be able to tell."""
+        """Return True if both goals are met by a model of enough networks to judge."""
         return (
             self.networks >= MIN_NETWORKS_TO_STOP and self.error_rel <= error_rel and self.interval_rel <= interval_rel
         )
 
 
 def accuracy_of(model: LatencyModel, networks: Sequence[Sequence[KernelSpec]]) -> Accuracy:
-    """The model's accuracy on ``networks`` of the search space, measured or not; at least one."""
+    """Compute the model's accuracy on ``networks`` of the search space, measured or not; at least one."""
     widths = [_half_width(estimate) for estimate in model.predict_many(networks)]
     return Accuracy(model.quality.median_error_rel, float(np.median(widths)), model.quality.networks)
 
 
 def anonymous(kernel: KernelSpec) -> KernelSpec:
-    """The kernel without its name and place: equal where a timing cache has one entry for both."""
+    """Return the kernel without its name and nodes: equal kernels share an entry of the timing cache."""
     return KernelSpec.from_dict({**kernel.to_dict(), "name": ""})
 
 
@@ -191,7 +191,7 @@ def _ordered(pool: Sequence[Suggestion], seconds: Sequence[float], kind: str, mo
     members = [index for index, item in enumerate(pool) if item.kind == kind]
     if model is None or not members:
         return members
-    prices = iter([seconds[index] for index in members])  # asked for once each, in order
+    prices = iter([seconds[index] for index in members])  # distinct, in order
     told = model.suggest_measurements([pool[index].kernels for index in members], math.inf, cost=lambda _: next(prices))
     return [members[index] for index in told]
 

@@ -1,4 +1,4 @@
-"""What could be measured on a board: networks that cover the search space, and chains cut out of some of them."""
+"""Pool of candidates for measurement on a board: networks that cover the search space, and chains cut from some of them."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ CHAIN_PARENTS = 6
 
 
 class BoardPool:
-    """Suggestions, and the ONNX file of each.
+    """Candidates for measurement, with the ONNX file of each.
 
     Args:
-        space: whose networks are meant.
+        space: search space of the networks.
         num_classes: channels of the logits.
-        profile: what the device takes; networks that it would refuse are left out, each with its reason in ``skipped``.
-        runtime: whose fusion rules the kernels follow.
-        seed: of the sample.
-        networks: how many of the space's are weighed against each other.
+        profile: export profile; networks that it does not allow are left out, each with its reason in ``skipped``.
+        runtime: runtime whose fusion rules apply.
+        seed: seed of the sample.
+        networks: number of networks sampled from the space.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class BoardPool:
         self.skipped: dict[str, str] = {}
 
     def networks(self) -> list[Suggestion]:
-        """Whole networks, those first that cover the space best."""
+        """Whole networks in covering order."""
         return [
             Suggestion(key, NETWORK, self._kernels(candidate))
             for key, candidate in self._candidates.items()
@@ -55,7 +55,7 @@ class BoardPool:
         ]
 
     def chains(self) -> list[Suggestion]:
-        """Chains out of the first networks, each bringing as many kernels that those before it have not as can be."""
+        """Chains cut from the first networks, ordered greedily by the number of new kernels."""
         if not self._chains:
             self._cut()
         left = {key: {anonymous(kernel) for kernel in kernels} for key, (_, kernels) in self._chains.items()}
@@ -68,13 +68,13 @@ class BoardPool:
         return [Suggestion(key, KERNELS, self._chains[key][1]) for key in order]
 
     def family(self, key: str) -> str:
-        """Which networks a suggestion belongs with; chains belong with each other."""
+        """Return the family of a suggestion; all chains form one family."""
         candidate = self._candidates.get(key)
         return KERNELS.value if candidate is None else str(candidate.params.get("family", ""))
 
     def write(self, key: str, path: Path) -> tuple[KernelSpec, ...] | None:
-        """Write the suggestion's ONNX file and return its kernels; None, with the reason in ``skipped``, where the device
-        would refuse it.
+        """Write the suggestion's ONNX file and return its kernels; None, with the reason in ``skipped``, if the device does not
+        support it.
 
         Raises:
             UserError: the file cannot be written.
@@ -86,7 +86,7 @@ class BoardPool:
         return self._export(self._candidates[key], path)
 
     def describe(self, key: str) -> str:
-        """The suggestion in a few words."""
+        """Describe the suggestion briefly."""
         candidate = self._candidates.get(key)
         if candidate is None:
             heavy = sum(kernel.macs > 0 for kernel in self._chains[key][1]) if key in self._chains else 0

@@ -1,4 +1,4 @@
-"""What a board's calibration did, for people and for programs."""
+"""Report of a board's calibration, as text and as data."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class BoardCalibrationReport(CalibrationSummary):
 
     @property
     def summary(self) -> str:
-        """A few lines for people."""
+        """Format the report as a few lines of text."""
         lines = [
             f"{self.device} {self.precision}: {self.fresh} measured now in {clock_text(self.seconds)}, {self.measured} in all; {self.why}"
         ]
@@ -87,7 +87,7 @@ def clock_text(seconds: float) -> str:
 
 
 def describe_board(facts: Mapping[str, Any]) -> str:
-    """One line on a board from what the agent's ``check`` says; facts that are missing are left out."""
+    """Describe a board in one line from the answer of the agent's ``check``; missing facts are left out."""
     backends = facts.get("backends")
     here = [
         f"{name} {version}"

@@ -1,7 +1,7 @@
-"""Reading what the agent wrote: every line proves itself, or it is counted and never believed.
+"""Parser of ``results.jsonl``; lines whose checksum fails are counted and skipped.
 
-A line is JSON with a checksum of its own content. Cut cables, full disks and sticks pulled out too early leave torn and
-mixed lines; a whole record that was glued to the torn one before it is still found.
+Each line is JSON with a checksum of its content. Dropped connections, full disks and USB drives removed too early leave
+truncated and merged lines; a complete record appended to a truncated one is still found.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _LAYER_NAMES = re.compile(r" \+ |\|\||\(|\)|, ")
 
 @dataclass(frozen=True)
 class KnownJob:
-    """What the host knows of a job that it sent.
+    """Job sent to a board, as stored on the host.
 
     Attributes:
         id, subject, sha256: as in ``jobs.json``.
-        kind: a network, or a chain of kernels.
-        kernels: of the graph, read from the file that was sent.
-        family: which networks belong together.
+        kind: a whole network or a kernel chain.
+        kernels: kernels of the file that was sent.
+        family: family of the network.
     """
 
     id: str
@@ -45,7 +45,7 @@ class KnownJob:
 
 @dataclass(frozen=True)
 class JobFailure:
-    """A job that the board could not measure, and why; ``retry``: it may work at the next start of the agent."""
+    """Failed job with its reason; ``retry``: it may succeed at the next start of the agent."""
 
     job_id: str
     subject: str
@@ -56,18 +56,18 @@ class JobFailure:
 
 @dataclass(frozen=True)
 class BoardResults:
-    """What a results file holds.
+    """Content of a results file.
 
     Attributes:
-        measurements: with their kernels, in order of the file, each job's last one only.
+        measurements: the last measurement of each job, with its kernels, in order of the file.
         failures: jobs that failed and were not measured later.
-        protocols: the settings that each of them was timed with; None where the agent did not say.
-        seconds: job id to (wall seconds on the board, those of building the engine among them).
-        boards: the facts of each run of the agent, in order.
-        done: ids of jobs with a measurement, or a failure that trying again would not change.
-        damaged: lines that are torn or altered; they are not believed.
-        refused: one sentence for each whole line that does not belong to a job of ours, or says what cannot be.
-        ended: the agent said that it went through all its jobs.
+        protocols: protocol settings of each measurement; None if not recorded.
+        seconds: (wall seconds on the board, of which building the engine) by job id.
+        boards: facts of each run of the agent, in order.
+        done: ids of jobs with a measurement or a permanent failure.
+        damaged: number of truncated or altered lines, which are skipped.
+        refused: one sentence for each valid line of an unknown job or with impossible values.
+        ended: the agent finished its job list.
     """
 
     measurements: tuple[Measurement, ...]
@@ -82,13 +82,13 @@ class BoardResults:
 
 
 def read_results(data: bytes, jobs: Mapping[str, KnownJob], *, device: str, precision: str) -> BoardResults:
-    """Everything in ``data`` that can be believed.
+    """Parse ``results.jsonl``, skipping damaged and impossible records.
 
     Args:
-        data: of ``results.jsonl``; a last line without its newline counts as damaged.
-        jobs: by id, all that were ever sent.
-        device: name that the measurements are kept under.
-        precision: that they were ordered in.
+        data: content of the file; a last line without its newline counts as damaged.
+        jobs: all jobs sent, by id.
+        device: device name of the measurements.
+        precision: precision of the jobs.
     """
     measured: dict[str, tuple[Measurement, Mapping[str, Any] | None]] = {}
     failed: dict[str, JobFailure] = {}
@@ -143,7 +143,7 @@ def read_results(data: bytes, jobs: Mapping[str, KnownJob], *, device: str, prec
 
 
 def read_records(data: bytes) -> Iterator[dict[str, Any] | None]:
-    """Each line's record, None for a line that is damaged; empty lines are passed over."""
+    """Decode each line; None for a damaged one. Empty lines are skipped."""
     *lines, tail = data.split(b"\n")
     for line in lines:
         if line.strip(b" \t\r\0"):
@@ -153,7 +153,7 @@ def read_records(data: bytes) -> Iterator[dict[str, Any] | None]:
 
 
 def record_crc(record: Mapping[str, Any]) -> int:
-    """CRC-32 of a record's content: its JSON without ``crc``, keys sorted, without blanks."""
+    """Compute the CRC-32 of a record: its JSON without ``crc``, keys sorted, without blanks."""
     content = {key: value for key, value in record.items() if key != "crc"}
     return zlib.crc32(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()) & 0xFFFFFFFF
 
@@ -228,18 +228,18 @@ def _measurement(
 
 
 def kernel_shares(kernels: Sequence[KernelSpec], layers: Sequence[object]) -> tuple[float, ...]:
-    """Share of the time of each kernel, from the runtime's own profile of its layers.
+    """Compute each kernel's share of the time from the runtime's layer profile.
 
-    A profiler slows everything down, so only proportions are taken. A layer belongs to the kernel whose nodes its name lists
-    (``Conv_0 + Relu_1``); one that lists nodes of several is divided by their bytes; what the runtime added (reformats) belongs
-    to none.
+    Profiling is intrusive, so only proportions are used. A layer is assigned to the kernel whose nodes its name lists
+    (``Conv_0 + Relu_1``); the time of a layer that lists nodes of several kernels is divided by their bytes; layers inserted
+    by the runtime (reformats) are not assigned.
 
     Args:
-        kernels: with their nodes.
+        kernels: kernels with their nodes.
         layers: pairs of name and ms.
 
     Returns:
-        Numbers that add up to 1; empty where less than 80 % of the time, or not every kernel with arithmetic, was found.
+        Shares with sum 1; empty if less than 80 % of the time was assigned, or a kernel with arithmetic has none.
     """
     owner = {node: index for index, kernel in enumerate(kernels) for node in (kernel.name, *kernel.nodes)}
     times, total = [0.0] * len(kernels), 0.0
@@ -261,7 +261,7 @@ def kernel_shares(kernels: Sequence[KernelSpec], layers: Sequence[object]) -> tu
 
 
 def _seconds(record: Mapping[str, Any]) -> tuple[float, float]:
-    """Wall seconds on the board, and those of building; 0 where the board's clock was set meanwhile."""
+    """Wall seconds on the board, and those of building; 0 if the board's clock was set in between."""
     build_s = max(0.0, _optional(record, "build_s") or 0.0)
     try:
         begun, ended = (datetime.fromisoformat(str(record[key])) for key in ("started_at", "ended_at"))
@@ -271,7 +271,7 @@ def _seconds(record: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def _spread(samples: Sequence[float]) -> float:
-    """Half the interquartile range over the median: what one run more or less may shift the median by, at most."""
+    """Half the interquartile range over the median: a bound on the shift of the median by one more or fewer run."""
     if len(samples) < 4:
         return 0.0
     ordered = sorted(samples)

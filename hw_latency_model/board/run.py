@@ -31,10 +31,10 @@ class BoardRun(ABC):
     """State of one command on a board.
 
     Args:
-        config: of the device.
-        store: of its measurements.
+        config: the device's configuration.
+        store: measurement store of the device.
         progress: called with single lines.
-        folder: of the session, below ``calibration.output_dir``.
+        folder: name of the session's folder below ``calibration.output_dir``.
 
     Attributes:
         session: files of the session.
@@ -99,7 +99,7 @@ class BoardRun(ABC):
         return monitor.measure(**limits)
 
     def take_in(self) -> BoardResults:
-        """All results received so far, added to the store."""
+        """Store and return all results received so far."""
         results = self.session.results()
         new, _ = self.store.add_all(zip(results.measurements, results.protocols, strict=True))
         self.fresh += new

@@ -1,8 +1,8 @@
-"""One calibration of one board, as files: what was ordered, what came back. It survives whatever ends the process.
+"""Files of one calibration of one board: planned batches and received results. They survive a crash of the process.
 
 In ``<output_dir>/session/``: ``session.json`` (its name, device, precision), ``batch-0001.json`` (the jobs with their kernels),
-``kit-0001/`` (what the board gets), ``results-board-0001.jsonl`` (the board's file as far as it was read: its size is where to go
-on reading), ``results-carried.jsonl`` (lines that came on a stick).
+``kit-0001/`` (the kit of the batch), ``results-board-0001.jsonl`` (the part of the board's file read so far: its size is the
+offset of the next read), ``results-carried.jsonl`` (lines transferred offline).
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Batch:
-    """Jobs that are sent together.
+    """Jobs sent together.
 
     Attributes:
-        number: from 1.
-        jobs: in the order they are measured.
-        seconds: what each job was planned to take.
+        number: number of the batch, from 1.
+        jobs: jobs in order of measurement.
+        seconds: planned seconds of each job.
     """
 
     number: int
@@ -40,11 +40,11 @@ class Batch:
 
 
 class BoardSession:
-    """The files of one calibration; made when they are not there.
+    """Files of one calibration; created if missing.
 
     Args:
-        folder: where they lie.
-        device, precision: what is measured.
+        folder: folder of the files.
+        device, precision: device and precision of the measurements.
 
     Raises:
         UserError: the folder belongs to another device or precision, or cannot be read or written.
@@ -72,11 +72,11 @@ class BoardSession:
         return [_batch(path) for path in sorted(self.folder.glob("batch-*.json"))]
 
     def jobs(self) -> dict[str, KnownJob]:
-        """Every job that was ever ordered, by id."""
+        """Every planned job by id."""
         return {job.id: job for batch in self.batches for job in batch.jobs}
 
     def add_batch(self, jobs: Sequence[KnownJob], seconds: Sequence[float]) -> Batch:
-        """Remember a batch before anything of it is sent. Its kit must lie in ``kit_folder`` already."""
+        """Store a batch before it is sent. Its kit must be in ``kit_folder`` already."""
         number = self.next_number
         rows = [
             {
@@ -95,41 +95,41 @@ class BoardSession:
 
     @property
     def next_number(self) -> int:
-        """Number of the batch that is added next."""
+        """Number of the next batch."""
         return len(list(self.folder.glob("batch-*.json"))) + 1
 
     def kit_folder(self, number: int) -> Path:
-        """What the board gets for batch ``number``."""
+        """Kit folder of batch ``number``."""
         return self.folder / f"kit-{number:04d}"
 
     def drop_kits(self) -> None:
-        """Delete the networks that were sent: what they are is known from the batches."""
+        """Delete the kits; the batches describe their networks."""
         for path in self.folder.glob("kit-*"):
             shutil.rmtree(path, ignore_errors=True)
 
     @property
     def offset(self) -> int:
-        """Bytes of the board's results file that are here already."""
+        """Number of bytes of the board's results file already received."""
         mirror = self._mirror()
         return mirror.stat().st_size if mirror.is_file() else 0
 
     def append(self, data: bytes) -> None:
-        """Add the next bytes of the board's results file, as far as they are whole lines: the agent takes back a torn one.
+        """Append the next complete lines of the board's results file; the agent removes a truncated last line.
 
         Raises:
-            UserError: they cannot be written here; they are still on the board.
+            UserError: they cannot be written; they remain on the board.
         """
         whole = data[: data.rfind(b"\n") + 1]
         if whole:
             self._append(self._mirror(), whole)
 
     def start_over(self) -> None:
-        """The board's file is a new one: read it from its start. What came from the old one is kept."""
+        """Start a new results file because the board's was replaced; results from the old one are kept."""
         count = len(list(self.folder.glob("results-board-*.jsonl")))
         self._append(self.folder / f"results-board-{count + 1:04d}.jsonl", b"")
 
     def import_results(self, files: Iterable[Path]) -> None:
-        """Take in results that were carried here; lines that came before are kept once.
+        """Import results transferred offline; duplicate lines are stored once.
 
         Raises:
             UserError: a file cannot be read.
@@ -142,11 +142,11 @@ class BoardSession:
                 raise UserError(f"cannot read {path}: {error.strerror}. Copy it from the stick again.") from error
             old = target.read_bytes() if target.is_file() else b""
             if data and not _contains(old, data):
-                # Whole files one after the other: each run's description of the board stands before its measurements.
+                # Whole files in order: each run's ``board`` record precedes its measurements.
                 self._append(target, data if data.endswith(b"\n") else data + b"\n")
 
     def results(self) -> BoardResults:
-        """All that came back so far, from every file."""
+        """Parse the results of all files received so far."""
         data = b""
         for path in sorted(self.folder.glob("results-*.jsonl")):
             text = path.read_bytes()
@@ -154,7 +154,7 @@ class BoardSession:
         return read_results(data, self.jobs(), device=self.device, precision=self.precision)
 
     def open_batch(self, results: BoardResults) -> Batch | None:
-        """The last batch, where some of its jobs have neither a measurement nor a failure."""
+        """Return the last batch if some of its jobs have neither a measurement nor a failure."""
         batches = self.batches
         if batches and any(job.id not in results.done for job in batches[-1].jobs):
             return batches[-1]

@@ -1,4 +1,4 @@
-"""Ways to a board: through ``ssh``, on this machine, or on a stick."""
+"""Transports to a board: ``ssh``, ``local`` (this machine), and ``offline`` (e.g. by USB drive)."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ __all__ = [
 
 
 def open_link(config: DeviceConfig, session: str) -> AgentLink:
-    """The way to the board that ``config`` names; nothing is sent yet.
+    """Create the link to the board that ``config`` names; nothing is sent yet.
 
     Raises:
-        ValueError: the transport is ``offline``: no link leads there.
+        ValueError: the transport is ``offline``, which has no link.
     """
     board = config.board
     if config.transport == "ssh":

@@ -1,7 +1,7 @@
-"""The agent on its board, through a shell: send it, start it detached, ask how far it is, stop it.
+"""Control of the agent on its board through a shell: send, start detached, poll, stop.
 
-Nothing stays connected. The agent runs in a session of its own and writes ``results.jsonl`` there; each question is one
-short script that can be asked again, so a connection that drops costs a question, not a measurement.
+No connection is kept open. The agent runs in its own session and writes ``results.jsonl`` on the board; each request is one
+short, repeatable script, so a dropped connection costs a request, not a measurement.
 
 Layout below the board's folder: ``work/`` (engines, timing cache; shared) and one folder for each calibration with
 ``paretoseg_agent.pyz``, ``jobs.json``, ``reference.onnx``, ``onnx/``, ``results.jsonl``, ``agent.log``, ``agent.pid``, ``agent.exit``.
@@ -26,7 +26,7 @@ from search_spaces._common.errors import UserError
 
 DONE_EXIT, USER_EXIT, RESUMABLE_EXIT = 0, 2, 3
 CHECK_TIMEOUT_S = 600.0
-"""A board opens each of its runtimes to see whether it works, which takes a Nano a minute."""
+"""Time limit of ``check``, which opens each runtime; a Nano takes a minute."""
 _SLOWEST_BYTES_PER_S = 50_000
 _SPARE_KB = 20_000
 _NO_PYTHON = 97
@@ -38,7 +38,7 @@ _ALIVE = (
 
 
 class AgentState(StrEnum):
-    """State of the agent's process: ``GONE`` was killed, or its board rebooted; ``IDLE`` was never started."""
+    """State of the agent's process: ``GONE``: killed, or the board rebooted; ``IDLE``: never started."""
 
     RUNNING = "running"
     EXIT = "exit"
@@ -51,8 +51,8 @@ class Poll:
     """State and new results of the agent.
 
     Attributes:
-        state: of its process.
-        code: exit status for ``EXIT``, else None.
+        state: state of the process.
+        code: exit status for ``EXIT``, otherwise None.
         size: bytes of ``results.jsonl`` on the board.
         data: its bytes from the requested offset.
     """
@@ -64,13 +64,13 @@ class Poll:
 
 
 class AgentLink:
-    """One calibration's folder on a board.
+    """Folder of one calibration on a board.
 
     Args:
-        shell: where the board is.
+        shell: shell on the board.
         root: folder on the board, relative to the login folder or absolute.
         session: name of the calibration's own folder below it.
-        python: command that runs Python 3.6 or newer there; may be several words.
+        python: command of Python 3.6 or newer on the board; may be several words.
     """
 
     def __init__(self, shell: Shell, root: str, session: str, python: str) -> None:
@@ -80,11 +80,11 @@ class AgentLink:
         self.python = python
 
     def check(self, agent: Path) -> dict[str, Any]:
-        """Put the agent there and return what it says of the board.
+        """Install the agent and return its description of the board.
 
         Raises:
-            ConnectionLost: no answer just now.
-            UserError: the folder cannot be written, there is no Python, or the agent does not run.
+            ConnectionLost: no answer; a retry may succeed.
+            UserError: the folder cannot be written, Python is missing, or the agent does not run.
         """
         self._send([(agent, AGENT_FILE)])
         words = shlex.split(self.python)
@@ -112,26 +112,26 @@ class AgentLink:
         return facts
 
     def send(self, kit: Path) -> None:
-        """Make the folder there hold the kit's files, ``jobs.json`` last. Files that are there already are not sent again, so
-        that it can be called until it succeeds; networks of earlier batches are removed first.
+        """Send the kit's files, ``jobs.json`` last. Existing identical files are not sent again, so that the call can be
+        repeated until it succeeds; networks of earlier batches are removed first.
 
         Raises:
-            ConnectionLost: the connection dropped; what arrived whole is kept.
-            UserError: the disk there is full, or the folder cannot be written.
+            ConnectionLost: the connection dropped; complete files are kept.
+            UserError: the board's disk is full, or the folder cannot be written.
         """
         files = [path for path in sorted(kit.rglob("*")) if path.is_file() and path.name != "jobs.json"]
         self._send([(path, path.relative_to(kit).as_posix()) for path in [*files, kit / "jobs.json"]], prune=True)
 
     def start(self) -> None:
-        """Start the agent, detached from this connection; where it runs already it is left alone.
+        """Start the agent detached from this connection; a running agent is not restarted.
 
         Raises:
-            ConnectionLost: no answer; it may have started all the same.
-            UserError: the board refuses.
+            ConnectionLost: no answer; the agent may have started.
+            UserError: the board cannot start it.
         """
         command = " ".join(map(shlex.quote, shlex.split(self.python)))
         run = f"{command} {AGENT_FILE} run --jobs jobs.json --results results.jsonl --work ../work"
-        # The wrapper hands a stop on to the agent alone, never to an engine build of its, and outlives it to keep its exit status.
+        # The wrapper forwards a stop signal to the agent only, never to its engine build, and outlives it to store its exit status.
         wrapper = (
             f"trap 'kill -TERM $child' TERM INT; {run} >agent.log 2>&1 & child=$!; "
             "wait $child; code=$?; while kill -0 $child 2>/dev/null; do wait $child; code=$?; done; "
@@ -144,10 +144,10 @@ class AgentLink:
         self._done(self.shell.run(script))
 
     def poll(self, offset: int) -> Poll:
-        """State of the agent, and its results from byte ``offset`` on.
+        """Query the state of the agent and its results from byte ``offset`` on.
 
         Raises:
-            ConnectionLost: no answer, or half of one.
+            ConnectionLost: no answer, or an incomplete one.
         """
         script = (
             f"cd {self._quoted} 2>/dev/null || {{ echo '{_MARK} idle - 0'; exit 0; }}; {_ALIVE}; "
@@ -157,7 +157,7 @@ class AgentLink:
             f'echo "{_MARK} $s "$n; [ "$n" -gt {offset} ] && tail -c +{offset + 1} results.jsonl | head -c $((n - {offset})); true'
         )
         out = self.shell.run(script).out
-        # A login script may have said something before.
+        # A login script may have printed something before.
         match = re.search(rb"^@@paretoseg (running|exit|gone|idle) (-|\d+) (\d+)\n", out, re.MULTILINE)
         if match is None:
             raise ConnectionLost("the board's answer was cut off")
@@ -167,7 +167,7 @@ class AgentLink:
         return Poll(AgentState(match[1].decode()), None if match[2] == b"-" else int(match[2]), size, data)
 
     def stop(self, wait_s: int = 20) -> None:
-        """Ask the agent to end, which puts the clocks back, and wait for it.
+        """Stop the agent, which restores the clocks, and wait for it.
 
         Raises:
             ConnectionLost: no answer.
@@ -179,7 +179,7 @@ class AgentLink:
         self.shell.run(script, timeout_s=COMMAND_TIMEOUT_S + wait_s)
 
     def log_tail(self) -> str:
-        """The last lines that the agent said; empty where there are none.
+        """Return the last lines of the agent's log; empty without one.
 
         Raises:
             ConnectionLost: no answer.
@@ -188,7 +188,7 @@ class AgentLink:
         return out.decode(errors="replace").strip()
 
     def full_disk(self) -> UserError | None:
-        """The error to show where the board's disk has next to no room left.
+        """Return the error for a nearly full disk on the board, None otherwise.
 
         Raises:
             ConnectionLost: no answer.
@@ -201,7 +201,7 @@ class AgentLink:
         return shlex.quote(self.folder)
 
     def _send(self, files: list[tuple[Path, str]], *, prune: bool = False) -> None:
-        """Make the folder hold these files, in this order; ``prune`` removes other networks."""
+        """Send these files in order, skipping identical ones; ``prune`` removes other networks."""
         wanted = {name: _sha256(path) for path, name in files}
         names = " ".join(map(shlex.quote, wanted))
         survey = self._done(
@@ -237,7 +237,7 @@ class AgentLink:
             raise ConnectionLost(f"{len(wanted) - len(arrived)} of {len(wanted)} files did not arrive whole")
 
     def _done(self, answer: Answer) -> Answer:
-        """The answer of a script that had to succeed, or the reason why it did not."""
+        """Run a script that has to succeed; return its answer."""
         if answer.code == 0:
             return answer
         place = f"{self.folder} on {self.shell.place}"
@@ -261,13 +261,13 @@ class AgentLink:
 
 
 def _matching(out: bytes, wanted: dict[str, str]) -> set[str]:
-    """Names whose checksum is the wanted one, in the output of sha256sum."""
+    """Names with the expected checksum in the output of sha256sum."""
     found = re.findall(r"^([0-9a-f]{64}) [ *](.+)$", out.decode(errors="replace"), re.MULTILINE)
     return {name for digest, name in found if wanted.get(name) == digest}
 
 
 def _free_kb(out: bytes) -> int | None:
-    """The number of free kB in the output of ``df -Pk``."""
+    """Free kB in the output of ``df -Pk``."""
     found = re.search(r"^.+?\s+\d+\s+\d+\s+(\d+)\s+\d+%\s", out.decode(errors="replace"), re.MULTILINE)
     return int(found[1]) if found else None
 

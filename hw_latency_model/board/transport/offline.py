@@ -1,4 +1,4 @@
-"""A board that cannot be reached: a folder to carry there on a stick, and the results that come back on it."""
+"""Offline transfer: a folder to copy to the board, e.g. by USB drive, and the results copied back."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Do not change any file here: what does not match its checksum is not measured, a
 
 
 def write_offline_kit(kit: Path, target: Path, *, device: str, hours: float, command: str) -> Path:
-    """Copy a batch's kit to ``target`` with ``run.sh`` and ``README.txt`` added, which names the command that reads the results.
+    """Copy a batch's kit to ``target`` and add ``run.sh`` and ``README.txt``, which names the command that imports the results.
 
     Raises:
         UserError: the folder cannot be written.
@@ -51,10 +51,10 @@ def write_offline_kit(kit: Path, target: Path, *, device: str, hours: float, com
 
 
 def find_results(path: Path) -> list[Path]:
-    """The results files that ``path`` is or holds: itself, or ``results.jsonl`` in the folder or one folder below.
+    """Find the results files of ``path``: the file itself, or ``results.jsonl`` in the folder or its subfolders.
 
     Raises:
-        UserError: there is none.
+        UserError: no file was found.
     """
     if path.is_file():
         return [path]

@@ -1,4 +1,4 @@
-"""Asking again after a dropped connection: with growing pauses, for as long as a board may take to come back."""
+"""Retries after a dropped connection, with exponential backoff."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ T = TypeVar("T")
 
 
 class RetryPolicy:
-    """Runs questions to one board.
+    """Retry policy for the requests to one board.
 
-    The first question of all is asked once: an address that never answered is most likely a wrong one.
+    The first request is not retried: an address that never answered is most likely wrong.
 
     Args:
-        place: how messages call the board.
-        say: takes a line when the connection drops and when it is back.
-        first_pause_s, longest_pause_s: seconds between tries; each pause is twice the last.
-        give_up_s: after so long without an answer it ends with a sentence.
+        place: name of the board in messages.
+        say: called with a line when the connection drops and when it is re-established.
+        first_pause_s, longest_pause_s: seconds between tries; each pause is twice the previous one.
+        give_up_s: seconds without an answer after which UserError is raised.
     """
 
     def __init__(
@@ -42,10 +42,10 @@ class RetryPolicy:
         self._met = False
 
     def __call__(self, ask: Callable[[], T]) -> T:
-        """What ``ask`` returns, asked until it answers.
+        """Call ``ask`` until it answers and return the answer.
 
         Raises:
-            UserError: the board never answered, or not for ``give_up_s``.
+            UserError: the board never answered, or not within ``give_up_s``.
         """
         pause_s, since = self._first_pause_s, time.monotonic()
         told = False

@@ -1,4 +1,4 @@
-"""Running a POSIX shell script where the board is: here, or behind a connection that may drop at any time."""
+"""POSIX shell scripts on the board: on this machine, or over a connection that may drop at any time."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pathlib import Path
 from search_spaces._common.errors import UserError
 
 COMMAND_TIMEOUT_S = 120.0
-"""A script that takes longer is taken for a dead connection; nothing that is run here does."""
+"""Time limit of a script; a longer one is treated as a dropped connection."""
 
 
 class ConnectionLost(Exception):
-    """The board could not be asked just now; asking again may well work. The message is the connection's own."""
+    """Temporary loss of the connection; a retry may succeed. The message is that of the connection."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a script said.
+    """Result of a script.
 
     Attributes:
-        code: its exit status.
-        out: standard output, bytes as they came.
+        code: exit status.
+        out: standard output, unchanged.
         err: last lines of standard error.
     """
 
@@ -34,23 +34,23 @@ class Answer:
 
 
 class Shell(ABC):
-    """A place where scripts run."""
+    """A shell on a board."""
 
     place: str
-    """How messages call it: ``nano@192.168.0.7``."""
+    """Name in messages: ``nano@192.168.0.7``."""
 
     @abstractmethod
     def run(self, script: str, *, stdin: Path | None = None, timeout_s: float = COMMAND_TIMEOUT_S) -> Answer:
-        """Run a script of ``sh`` and wait for it.
+        """Run a script with ``sh`` and wait for it.
 
         Args:
             script: POSIX shell.
-            stdin: a file that it reads; nothing by default.
-            timeout_s: wall seconds.
+            stdin: file for its stdin; empty by default.
+            timeout_s: limit in wall seconds.
 
         Raises:
-            ConnectionLost: the place did not answer; trying again may help.
-            UserError: the place will not answer before something is put right.
+            ConnectionLost: no answer; a retry may succeed.
+            UserError: the connection is refused until the user solves a problem.
         """
 
 
@@ -64,11 +64,11 @@ class LocalShell(Shell):
 
 
 def run_command(command: Sequence[str], stdin: Path | None, timeout_s: float) -> Answer:
-    """Run ``command`` in its own session, so that a Ctrl-C here does not reach it.
+    """Run ``command`` in its own session, so that a Ctrl-C does not reach it.
 
     Raises:
-        ConnectionLost: it ran into the time limit.
-        UserError: there is no such command.
+        ConnectionLost: the time limit was reached.
+        UserError: the command does not exist.
     """
     try:
         with (stdin or Path("/dev/null")).open("rb") as source:

@@ -1,4 +1,4 @@
-"""The board behind ``ssh``: keys only, the host key checked, and a sentence for each way in which it can refuse."""
+"""Connection by ``ssh``: key authentication, host key checking, and one sentence for each kind of refusal."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from search_spaces._common.errors import UserError
 
 _SSH_FAILED = 255
 _OPTIONS = {
-    # Keys only: nobody is asked for a password, and none is ever sent.
+    # Keys only: no password prompt, and none is ever sent.
     "BatchMode": "yes",
     "PasswordAuthentication": "no",
     "KbdInteractiveAuthentication": "no",
     "PreferredAuthentications": "publickey",
     "StrictHostKeyChecking": "yes",
     "UpdateHostKeys": "no",
-    # Each question has a connection of its own, so that a dead one is forgotten with it.
+    # Each request has its own connection, so that a dead one is not reused.
     "ControlMaster": "no",
     "ControlPath": "none",
     "ConnectTimeout": "10",
@@ -41,7 +41,7 @@ class SshShell(Shell):
         self.place = f"{section.user}@{section.host}" if section.user else section.host
 
     def run(self, script: str, *, stdin: Path | None = None, timeout_s: float = COMMAND_TIMEOUT_S) -> Answer:
-        # The login shell may be any; it only has to hand one quoted word to sh.
+        # Works with any login shell, which only passes one quoted word to sh.
         answer = run_command([*self._command(), f"sh -c {shlex.quote(script)}"], stdin, timeout_s)
         if answer.code == _SSH_FAILED or answer.code < 0:
             self._refuse(answer.err)
@@ -64,7 +64,7 @@ class SshShell(Shell):
         return [*command, "--", section.host]
 
     def _refuse(self, error: str) -> None:
-        """Raise for what will not pass by itself."""
+        """Raise UserError for a refusal that a retry cannot solve."""
         section = self.section
         port = section.port or 22
         known = section.known_hosts or Path("~/.ssh/known_hosts")
