@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 import shlex
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, get_args
 
@@ -37,6 +39,7 @@ def committed_files() -> Iterator[Path]:
 
 DOCUMENTS = [path for path in committed_files() if path.suffix == ".md"]
 README = (ROOT / "README.md").read_text()
+PACKAGES = ("paretoseg", "search_spaces", "exports", "hw_latency_model", "objectives", "dashboards", "trial_runner")
 
 
 def prose(text: str) -> str:
@@ -110,6 +113,75 @@ def test_every_command_of_the_readme_is_one(monkeypatch: pytest.MonkeyPatch):
             load = load_device if is_device_file(arguments.study) else load_config
             load(arguments.study, arguments.overrides)
     assert {words[0] for words in found} >= {"launch", "dashboard", "calibrate", "export"}
+
+
+def source_files() -> list[str]:
+    """Paths of the packages' modules, relative to the repository."""
+    found = (path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+    return sorted(path.relative_to(ROOT).as_posix() for path in found if path.name != "__init__.py")
+
+
+def defined_names(path: Path) -> set[str]:
+    """Functions, classes, methods and module constants of a file."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return found
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_path_named_in_backticks_exists(document: Path):
+    tops = {path.name for path in ROOT.iterdir()} - _MADE_FOLDERS
+    for path in re.findall(r"`([\w.-]+(?:/[\w.-]*)+)`", prose(document.read_text())):
+        if path.split("/")[0] in tops and path.split("/")[0] != "shared":
+            assert (ROOT / path).exists(), f"{document.name} speaks of {path}, which is not there"
+
+
+def test_the_architecture_names_every_module_and_no_other():
+    rows = re.findall(r"^\| `([\w/]+/)` \| (.*) \|$", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
+    named = {
+        f"{folder}{name}.py"
+        for folder, cell in rows
+        for part in re.split(r"; |: ", cell)
+        for names in re.findall(r"^(?:and a command each: )?((?:`\w+`(?:, )?)+)", part)
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    modules = set(source_files())
+    assert named - modules == set(), "ARCHITECTURE.md names modules that are not there"
+    assert modules - named == set(), "ARCHITECTURE.md lacks modules"
+
+
+def test_classes_and_methods_named_in_the_architecture_exist():
+    known = set().union(*(defined_names(ROOT / path) for path in source_files()))
+    text = prose((ROOT / "ARCHITECTURE.md").read_text())
+    named = re.findall(r"`([A-Z][a-z]+(?:[A-Z]\w*)+)(?:\.(\w+))?`", text)
+    for name in {name for pair in named for name in pair if name}:
+        assert name in known or name in ("channels", "number"), f"ARCHITECTURE.md speaks of {name}"
+
+
+def test_the_answers_to_where_is_what_are_found_by_name():
+    table = (ROOT / "CONTRIBUTING.md").read_text().split("## Where is what")[1].split("\n## ")[0]
+    modules, counted = source_files(), {}
+    for line in table.splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if len(cells) != 6 or not cells[0].isdigit():
+            continue
+        answer, name = re.findall(r"`([^`]+)`", cells[4])
+        assert name in defined_names(ROOT / answer), f"{answer} does not define {name}"
+        patterns = re.findall(r"`([^`]+)`", cells[2])
+        opened = [path for path in modules if any(fnmatch(path, pattern) for pattern in patterns)]
+        if answer not in opened:
+            hits = {path: (ROOT / path).read_text().lower().count(cells[3].lower()) for path in modules}
+            opened += sorted((path for path in modules if hits[path]), key=lambda path: (-hits[path], path))
+        wrong = opened.index(answer)
+        assert wrong <= int(cells[5]), f"question {cells[0]} opens {opened[:wrong]} first"
+        counted[cells[1]] = (int(cells[0]), wrong)
+    assert len(counted) == 15
+    assert sum(wrong for number, wrong in counted.values() if number <= 12) <= 8
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
