@@ -45,6 +45,11 @@ def resolve(reference: str, what: str) -> Any:
     if not is_reference(reference):
         raise UserError(f"{what} must be written module:name, such as mypkg.module:name, but is {reference!r}.")
     module_name, _, path = reference.partition(":")
+    if module_name == "__main__":
+        raise UserError(
+            f"{what} is {reference!r}, but other processes cannot import what a script or notebook defines. Write it into a file "
+            "beside the study, such as mine.py, and name it mine:" + path + "."
+        )
     found: Any = _import(module_name, reference, what)
     for name in path.split("."):
         if not hasattr(found, name):

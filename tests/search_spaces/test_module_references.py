@@ -54,6 +54,7 @@ def test_names_and_paths_are_no_references(text: object):
     ("reference", "sentence"),
     [
         ("encoder_decoder", "space.name must be written module:name"),
+        ("__main__:MySpace", "cannot import what a script or notebook defines"),
         ("ref_absent:f", "there is no module 'ref_absent'. Put it beside the YAML file or install it"),
         ("ref_user.sub:f", "space.name is 'ref_user.sub:f'"),
         ("ref_user:boundry", "did you mean 'boundary'"),

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -43,6 +45,22 @@ def test_a_front_without_bundles_is_exported_by_the_helper_process(finished):
     finally:
         exporter.close()
     assert bundles(study) and all(read_bundle(Path(folder)) for folder in bundles(study))
+
+
+def test_the_helper_process_does_not_run_the_users_script_again(finished, tmp_path: Path, monkeypatch):
+    """Scripts and notebooks need no ``if __name__ == "__main__"``."""
+    config, study, paths = finished
+    script = tmp_path / "script.py"
+    script.write_text("raise SystemExit('run again')")
+    main = ModuleType("__main__")
+    main.__file__ = str(script)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    exporter = FrontExporter(config, study, paths)
+    try:
+        exporter.drain()
+    finally:
+        exporter.close()
+    assert bundles(study) and sys.modules["__main__"] is main
 
 
 def test_a_killed_helper_costs_nothing_but_time(finished):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import optuna
 
@@ -122,7 +125,8 @@ class FrontExporter:
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=settle_as_helper)
         try:
-            self._open[record.number] = self._pool.submit(export_trial, order)
+            with _without_main_module():  # the first order starts the helper process
+                self._open[record.number] = self._pool.submit(export_trial, order)
         except BrokenProcessPool:
             self._pool = None  # ordered again at the next look
 
@@ -142,3 +146,14 @@ class FrontExporter:
                 store_later_facts(self._study, number, export_error=reason)
                 self._failed.add(number)
             del self._open[number]
+
+
+@contextmanager
+def _without_main_module() -> Iterator[None]:
+    """Keep a spawned process from running the user's script again, as it does with one that has no ``if __name__ == "__main__"``."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
