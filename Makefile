@@ -1,4 +1,4 @@
-# Every target sets up what it needs in .venv first. Choose other builds of torch with TORCH, e.g.
+# Every target installs what it needs in .venv first. TORCH selects other builds of torch, e.g.
 #   make demo TORCH="torch==2.13.0 torchvision==0.28.0"
 # and other indexes with pip's own variables (PIP_INDEX_URL, PIP_EXTRA_INDEX_URL).
 PYTHON ?= python3
@@ -24,7 +24,7 @@ endif
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
-# The main job: calibrate this machine, search, export and measure the winners, write a report. Again: it goes on.
+# Calibrate this machine, search, export and measure the front, write a report. A second run resumes the study.
 ifeq ($(strip $(DATA)),)
 DEMO := configs/demo.yaml
 else
