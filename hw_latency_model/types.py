@@ -1,4 +1,4 @@
-"""What flows through the latency model: kernels, measurements of whole networks, estimates. Imports nothing heavy."""
+"""Data types of the latency model: kernels, measurements of networks, estimates. No heavy imports."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ class JobKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KernelSpec:
-    """One launch on the device: an operation with everything that the runtime fuses into it.
+    """Launch of one kernel on the device: an operation with everything that the runtime fuses into it.
 
     Attributes:
-        kind: what the latency model knows it by: ``conv``, ``pointwise``, ``depthwise``, ``resize``... or ``op:NAME``
-            for an operation that the graph readers have no kind for.
-        name: the node it is anchored at, for people.
-        macs: multiply-accumulates of convolutions and matrix products; 0 for all else.
-        input_bytes, output_bytes: activations read and written, those of fused operations included.
-        weight_bytes: constants read, with the bias that a folded batch normalisation leaves behind.
-        in_channels, out_channels, kernel, stride, groups, in_hw, out_hw: shape; zeros where they mean nothing.
-        fused: operations that were fused into the anchor, in order; a batch normalisation is folded and leaves none.
-        nodes: all graph nodes this kernel accounts for, the anchor and free ones (views) included.
+        kind: key of the latency model: ``conv``, ``pointwise``, ``depthwise``, ``resize``... or ``op:NAME`` for an operation
+            unknown to the graph readers.
+        name: name of the anchor node, for display.
+        macs: multiply-accumulates of convolutions and matrix products; 0 for others.
+        input_bytes, output_bytes: activations read and written, including those of fused operations.
+        weight_bytes: constants read, including the bias of a folded batch normalisation.
+        in_channels, out_channels, kernel, stride, groups, in_hw, out_hw: shape; zeros if not applicable.
+        fused: operations fused into the anchor, in order, without folded batch normalisations.
+        nodes: all graph nodes of this kernel, including the anchor and free ones (views).
         precision: ``fp32``, ``fp16`` or ``int8``.
-        dilation: of a convolution, how far apart its taps are; 1 along a side of one tap, and for all else.
+        dilation: dilation of a convolution; 1 along a side of one tap, and for other kernels.
     """
 
     kind: str
@@ -59,12 +59,12 @@ class KernelSpec:
 
     @property
     def intensity(self) -> float:
-        """MACs per byte moved; 0 where nothing is moved."""
+        """MACs per byte moved; 0 without data movement."""
         moved = self.input_bytes + self.weight_bytes + self.output_bytes
         return self.macs / moved if moved else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, without ``nodes``, which concern the graph it was read from, and without a dilation of 1."""
+        """Convert to a JSON-ready dict, without ``nodes``, which refer to the source graph, and without a dilation of 1."""
         value = asdict(self)
         del value["nodes"]
         if self.dilation == (1, 1):
@@ -80,33 +80,33 @@ class KernelSpec:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One network, timed once by the device's protocol.
+    """Measurement of one network by the device's protocol.
 
     Attributes:
-        subject: what was measured: a candidate's architecture id or a file name.
+        subject: a candidate's architecture id or a file name.
         device: name of the device, e.g. ``local-cpu``.
         latency_ms_p50, latency_ms_p90, latency_ms_p99: percentiles over ``runs`` runs at batch 1.
-        noise_rel: how far the median may be off, relative: half the interquartile range of the rounds, each over the
-            reference around it, or the reference's drift, whichever is larger.
+        noise_rel: relative uncertainty of the median: half the interquartile range of the rounds, each relative to the
+            surrounding reference, or the reference's drift, whichever is larger.
         reference_ms: median of the fixed reference network, which runs between the rounds.
-        drift_rel: the reference's relative change from the first half of the rounds to the second.
+        drift_rel: relative change of the reference from the first half of the rounds to the second.
         waited_rel: share of wall time during which other processes held the core; left out of the latencies.
         noisy: the reference still drifted after the repeats that the protocol allows.
-        repeats: how often the measurement was repeated because the reference drifted.
+        repeats: number of repeats because of drift of the reference.
         precision: ``fp32``...
-        fingerprint: what the machine was; measurements of different fingerprints are never mixed.
+        fingerprint: facts of the machine; measurements with different fingerprints are never mixed.
         started_at: ISO 8601, UTC.
-        samples_ms: raw latencies, at most some hundred of them; empty where only the percentiles were kept.
-        energy_mj, energy_net_mj: energy of one run, as drawn and with the idle power taken off; None without a power rail.
-        power_mw: mean power over the loop that the energy was integrated on.
-        memory_peak_mb: what the process or engine held at most.
-        end_to_end_ms_p50: with copies to and from the device, where ``latency_ms_*`` is the engine alone.
-        build_s: seconds that building the engine took.
-        temp_c: of the processor at the end.
-        provenance: ``measured``, or where an imported row comes from.
-        family: which networks belong together (an encoder family, a campaign), for errors on families never seen.
-        kernels: the network's kernels, where known.
-        kernel_shares: share of the time that each of them took inside the network, where the device can tell.
+        samples_ms: raw latencies, at most a few hundred; empty if only the percentiles were stored.
+        energy_mj, energy_net_mj: energy of one run, gross and net of idle power; None without a power rail.
+        power_mw: mean power over the loop for the energy.
+        memory_peak_mb: peak memory of the process or engine.
+        end_to_end_ms_p50: latency including copies to and from the device, if ``latency_ms_*`` is the engine alone.
+        build_s: seconds of the engine build.
+        temp_c: temperature of the processor at the end.
+        provenance: ``measured``, or the origin of an imported row.
+        family: family of the network (an encoder family, a campaign), for errors on held-out families.
+        kernels: the network's kernels, if known.
+        kernel_shares: share of the time of each kernel inside the network, if the device has a profiler.
     """
 
     subject: str
@@ -142,13 +142,13 @@ class Measurement:
         return fingerprint_id(self.fingerprint)
 
     def with_kernels(self, kernels: Sequence[KernelSpec], shares: Sequence[float] = ()) -> Measurement:
-        """The same, with its kernels and, where known, the share of the time of each."""
+        """Copy with its kernels and, if known, their shares of the time."""
         if shares and len(shares) != len(kernels):
             raise ValueError(f"{len(shares)} shares do not belong to {len(kernels)} kernels")
         return replace(self, kernels=tuple(kernels), kernel_shares=tuple(shares))
 
     def to_dict(self, *, kernel_shares: bool = False) -> dict[str, Any]:
-        """JSON-ready facts without the kernels; their shares of the time only on request."""
+        """Convert to JSON-ready facts without the kernels; their shares of the time only on request."""
         value = {item.name: getattr(self, item.name) for item in fields(self) if not item.name.startswith("kernel")}
         value["fingerprint"] = dict(self.fingerprint)
         value["samples_ms"] = list(self.samples_ms)
@@ -158,22 +158,22 @@ class Measurement:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Measurement:
-        """Inverse of ``to_dict``; fields that an older release did not write take their defaults."""
+        """Inverse of ``to_dict``; fields missing in older releases have their defaults."""
         lists = {key: tuple(value.get(key, ())) for key in ("samples_ms", "kernel_shares")}
         return cls(**{**value, **lists})
 
 
 @dataclass(frozen=True)
 class LatencyEstimate:
-    """A predicted latency with the interval that holds the measured one in ``level`` of all cases.
+    """Predicted latency with the interval that contains the measured one with probability ``level``.
 
     Attributes:
         latency_ms, low_ms, high_ms: estimate and bounds, all > 0, ``low_ms <= latency_ms <= high_ms``.
-        coverage: share (by predicted time) of kernels of a kind that was measured; 1.0 when all are known.
-        per_kernel: (name, kind, ms) of every kernel; they add up to ``latency_ms``.
+        coverage: share (by predicted time) of kernels of measured kinds; 1.0 when all are known.
+        per_kernel: (name, kind, ms) of every kernel, with sum ``latency_ms``.
         level: nominal probability of the interval.
-        unknown_kinds: kinds of kernel that were never measured on this device, sorted.
-        extrapolation: how far outside the measured range of sizes the network lies, in e-folds; 0 inside.
+        unknown_kinds: kinds of kernel without measurements on this device, sorted.
+        extrapolation: e-folds outside the measured range of sizes; 0 inside.
     """
 
     latency_ms: float
@@ -186,7 +186,7 @@ class LatencyEstimate:
     extrapolation: float = 0.0
 
     def to_dict(self, *, per_kernel: bool = False) -> dict[str, Any]:
-        """JSON-ready; the kernels only on request, they are many."""
+        """Convert to a JSON-ready dict; the kernels only on request."""
         value: dict[str, Any] = {
             "latency_ms": self.latency_ms,
             "low_ms": self.low_ms,
@@ -202,7 +202,7 @@ class LatencyEstimate:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> LatencyEstimate:
-        """Inverse of ``to_dict``; ``coverage`` is 1.0 where it was not stored, and the other missing fields their defaults."""
+        """Inverse of ``to_dict``; a missing ``coverage`` is 1.0, and other missing fields have their defaults."""
         kernels = value.get("kernels", ())
         coverage = value.get("coverage")
         return cls(
@@ -234,13 +234,13 @@ class LatencyPredictor(Protocol):
 
 @dataclass(frozen=True)
 class TargetEstimate:
-    """A prediction of whatever a model was fitted to, with the interval that holds the measured one in ``level`` of all cases.
+    """Prediction of a model's target, with the interval that contains the measured value with probability ``level``.
 
     Attributes:
         target: ``latency_ms``, ``energy_mj`` or ``memory_peak_mb``: the unit of ``value``, ``low``, ``high``, ``per_kernel``.
         value, low, high: all > 0, ``low <= value <= high``.
         coverage, per_kernel, level, unknown_kinds, extrapolation: as in ``LatencyEstimate``.
-        distance: how unlike the measured networks this one is; 1 is how unlike a family left out was in the calibration.
+        distance: distance to the measured networks; 1 is that of a left-out family in the calibration.
     """
 
     target: str
@@ -255,10 +255,10 @@ class TargetEstimate:
     distance: float = 0.0
 
     def as_latency(self) -> LatencyEstimate:
-        """The same as a latency.
+        """Convert to a latency.
 
         Raises:
-            ValueError: it is not one.
+            ValueError: the target is not a latency.
         """
         if self.target != "latency_ms":
             raise ValueError(f"an estimate of {self.target} is no latency")
@@ -275,6 +275,6 @@ class TargetEstimate:
 
 
 def fingerprint_id(fingerprint: Mapping[str, Any]) -> str:
-    """16 hex digits that are the same for the same facts, in whatever order."""
+    """Compute 16 hex digits that identify the facts, independent of their order."""
     text = json.dumps(dict(fingerprint), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("search_spaces", "exports")
+PACKAGES = ("search_spaces", "exports", "hw_latency_model")
 REJECTED = frozenset({"What", "Who", "Whether", "How", "Where", "Why", "Which", "As", "Of", "By", "When"})
 """First words that begin a clause instead of naming an object or an action."""
 

@@ -191,7 +191,7 @@ def _ordered(pool: Sequence[Suggestion], seconds: Sequence[float], kind: str, mo
     members = [index for index, item in enumerate(pool) if item.kind == kind]
     if model is None or not members:
         return members
-    prices = iter([seconds[index] for index in members])  # distinct, in order
+    prices = iter([seconds[index] for index in members])  # one call per member, in order
     told = model.suggest_measurements([pool[index].kernels for index in members], math.inf, cost=lambda _: next(prices))
     return [members[index] for index in told]
 

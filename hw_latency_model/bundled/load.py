@@ -1,4 +1,4 @@
-"""Latency models that come in the box: fitted on public measurements, uncalibrated, for users without a measurement yet."""
+"""Bundled latency models: fitted on public measurements, uncalibrated, for users without measurements."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _ALIASES = {"nano": "jetson-nano"}
 
 
 def boxed_names() -> list[tuple[str, str]]:
-    """(device, precision) of every model in the box, sorted."""
+    """Return (device, precision) of every bundled model, sorted."""
     stems = [path.stem.rpartition("-") for path in sorted(FOLDER.glob("*.json"))]
     return [(device, precision) for device, _, precision in stems if precision != HELD_OUT_SUFFIX]
 
 
 def load_boxed(device: str, precision: str) -> LatencyModel:
-    """The model of a device (``jetson-nano``, or ``nano`` for short) in ``fp32`` or ``fp16``; its ``calibrated`` is False.
+    """Load the model of a device (``jetson-nano`` or ``nano``) in ``fp32`` or ``fp16``; its ``calibrated`` is False.
 
     Raises:
-        UserError: there is none of that device and precision in the box.
+        UserError: no model of that device and precision is bundled.
     """
     known = boxed_names()
     name = _ALIASES.get(device, device)
@@ -42,7 +42,7 @@ def load_boxed(device: str, precision: str) -> LatencyModel:
 
 
 def calibrated_or_boxed(path: Path, device: str, precision: str) -> LatencyModel:
-    """The model that a calibration left at ``path``, or, where there is no such file, the one in the box.
+    """Load the calibrated model at ``path``, or the bundled one if there is no such file.
 
     Raises:
         UserError: there is neither, or the file is damaged.
@@ -53,10 +53,10 @@ def calibrated_or_boxed(path: Path, device: str, precision: str) -> LatencyModel
 
 
 def held_out_models(device: str, precision: str) -> Mapping[str, LatencyModel]:
-    """For every published network that the boxed model was fitted on, by key: the model of a fit that never saw it.
+    """Load the leave-one-network-out models of the bundled model by the key of the published network left out.
 
     Raises:
-        UserError: there is no such model in the box.
+        UserError: no such model is bundled.
     """
     model = load_boxed(device, precision)
     text = (FOLDER / f"{_ALIASES.get(device, device)}-{HELD_OUT_SUFFIX}.json").read_text()

@@ -1,1 +1,1 @@
-"""A new device from few measurements, with the help of other devices' measurements."""
+"""Few-shot transfer of latency to a new device from the measurements of other devices."""

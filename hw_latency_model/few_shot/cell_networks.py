@@ -1,9 +1,9 @@
-"""Networks of NAS-Bench-201: from an architecture string to the graph that a device computes, and to numbers about it.
+"""NAS-Bench-201 cells: parsing of architecture strings, graphs, and features.
 
 A cell has four tensors, 0 (input) to 3 (output), and one operation on each of the six edges between them; fifteen equal
-cells make the network, so the cell says everything. Two views of it matter, because devices differ in what they run:
-an eager framework computes every edge, a compiler first removes what does not reach the output (Dong and Yang, 2020,
-"NAS-Bench-201", describes the space; the views are this project's).
+cells form the network, so the cell determines it. Features are computed on two graphs, because devices differ in what they
+execute: an eager framework computes every edge, a compiler removes operations that do not reach the output. The space is
+that of Dong and Yang (2020), "NAS-Bench-201"; the features are this project's.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class CellNetwork:
         """Read ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``.
 
         Raises:
-            UserError: the string has another form, or an operation is not one of ``OPS``.
+            UserError: the string has another format, or an operation is not one of ``OPS``.
         """
         terms = _TERM.findall(arch_str) if _FORM.fullmatch(arch_str) else []
         if len(terms) != len(EDGES) or [int(source) for _, source in terms] != [source for source, _ in EDGES]:
@@ -59,11 +59,11 @@ class CellNetwork:
 
     @cached_property
     def pruned(self) -> CellNetwork:
-        """The same with ``none`` on every edge that no path from input to output runs through."""
+        """Copy with ``none`` on every edge that is not on a path from input to output."""
         return self.without(unfed=True, unused=True)
 
     def without(self, *, unfed: bool, unused: bool) -> CellNetwork:
-        """The same with ``none`` on edges that nothing of the input reaches, and on those that reach no output."""
+        """Copy with ``none`` on edges that the input does not reach, and on those that do not reach the output."""
         edges = [(a, b) for (a, b), op in zip(EDGES, self.ops, strict=True) if op != NONE]
         fed, used = {0}, {_OUTPUT}
         for _ in EDGES:
@@ -74,14 +74,14 @@ class CellNetwork:
 
     @property
     def connected(self) -> bool:
-        """Whether anything of the input reaches the output."""
+        """True if a path connects input and output."""
         return any(op != NONE for op in self.pruned.ops)
 
     @cached_property
     def graph(self) -> tuple[Edge, ...]:
-        """Edges (from, to, operation) after pruning, tensors that are mere copies of another one replaced by it.
+        """Edges (from, to, operation) after pruning, with copied tensors replaced by their source.
 
-        The order of the inner tensors is the one that makes the tuple smallest: isomorphic cells have equal graphs.
+        The inner tensors are ordered to make the tuple smallest, so isomorphic cells have equal graphs.
         """
         edges = [(a, b, op) for (a, b), op in zip(EDGES, self.pruned.ops, strict=True) if op != NONE]
         for node in (1, 2):
@@ -99,12 +99,12 @@ class CellNetwork:
 
 
 def canonical_graph(arch_str: str) -> str:
-    """A text that is equal for cells of which a compiler computes the same graph; "" where nothing reaches the output."""
+    """Text that is equal for cells with the same compiled graph; "" for a disconnected cell."""
     return " ".join(f"{a}>{b}:{op}" for a, b, op in CellNetwork.parse(arch_str).graph)
 
 
 def cell_pool(cells: Sequence[CellNetwork], sources_ms: Array | None = None) -> NetworkPool:
-    """The cells as a pool for few-shot models, with latencies (n, m) in ms on other devices, NaN where unknown."""
+    """Build the pool of the cells for few-shot models, with latencies (n, m) in ms on other devices, NaN where unknown."""
     used = [cell.without(unfed=False, unused=True) for cell in cells]
     pruned = edge_features([cell.pruned for cell in cells])
     into_output = pruned[:, -3 * len(OPS[1:]) :]
@@ -114,10 +114,10 @@ def cell_pool(cells: Sequence[CellNetwork], sources_ms: Array | None = None) -> 
 
 
 def prior_terms(cells: Sequence[CellNetwork]) -> Array:
-    """(n, 23), ≥ 0: what a cell's time adds up from: the rest of the network (1), then counts of operations.
+    """Compute additive terms of a cell's time, (n, 23) and ≥ 0: the rest of the network (1), then counts of operations.
 
-    Five operations as computed by an eager framework; 1x1, 3x3, pooling, additions and single copies as compiled; then
-    four operations each with what reaches no output removed, with what nothing reaches removed, and with both.
+    Five operations as executed eagerly; 1x1, 3x3, pooling, additions and single copies as compiled; then four operations
+    each without edges that do not reach the output, without edges that the input does not reach, and without both.
     """
     rows = []
     for cell in cells:
@@ -137,13 +137,13 @@ def prior_terms(cells: Sequence[CellNetwork]) -> Array:
 
 
 def edge_features(cells: Sequence[CellNetwork]) -> Array:
-    """(n, 24) of 0 and 1: the operation on each edge, ``none`` being all zeros."""
+    """One-hot encode the operation on each edge, (n, 24); ``none`` is all zeros."""
     rows = [[op == known for op in cell.ops for known in OPS[1:]] for cell in cells]
     return np.array(rows, dtype=np.float64).reshape(len(cells), -1)
 
 
 def graph_features(cells: Sequence[CellNetwork]) -> Array:
-    """(n, 43) counts over the compiled graph: operations, what stands beside and behind what, paths, fusions, memory."""
+    """Count features of the compiled graph, (n, 43): operations, parallel and consecutive pairs, paths, fusions, memory."""
     return np.array([_graph_row(cell.graph) for cell in cells], dtype=np.float64).reshape(len(cells), -1)
 
 
@@ -187,14 +187,14 @@ def _unordered(ops: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _pairs(ops: Sequence[str], pair: tuple[str, str]) -> float:
-    """How many pairs of these two operations there are among ``ops``."""
+    """Count the pairs of these two operations among ``ops``."""
     first, second = pair
     count = ops.count(first)
     return count * (count - 1) / 2 if first == second else count * ops.count(second)
 
 
 def _single_copies(graph: tuple[Edge, ...]) -> list[bool]:
-    """For each tensor that is computed: whether it is one lone copy (the output, then: inner ones are replaced)."""
+    """Flag each computed tensor that is a single copy (only the output: inner ones are replaced)."""
     nodes = sorted({b for _, b, _ in graph})
     return [[op for _, b, op in graph if b == node] == [SKIP] for node in nodes]
 
@@ -207,6 +207,6 @@ def _longest(graph: tuple[Edge, ...], weight: dict[str, float]) -> float:
 
 
 def _peak_tensors(graph: tuple[Edge, ...]) -> float:
-    """Most tensors alive at once when the inner ones are computed in order."""
+    """Maximum number of tensors alive at once if the inner ones are computed in order."""
     last_read = {a: max(b for first, b, _ in graph if first == a) for a, _, _ in graph}
     return float(max((sum(born <= step <= last_read[born] for born in last_read) + 1 for step in (1, 2, 3)), default=1))

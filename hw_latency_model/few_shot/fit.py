@@ -1,4 +1,4 @@
-"""Fitting look-up and process to one device's few measurements, and predicting from them."""
+"""Fit of look-up and Gaussian process to one device's few measurements."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 MIN_MEASUREMENTS = 3
 STRENGTHS = (0.01, 0.03, 0.1, 0.3)
 
-# Log variance (and log length) per kernel, and log noise: means of what devices of public tables needed.
+# Log variance (and log length) per kernel, and log noise: means over devices of public tables.
 _DEFAULTS: dict[str, tuple[float, ...]] = {
     "view linear": (-8.5,),
     "view smooth": (-5.5, 1.0),
@@ -31,17 +31,17 @@ _DEFAULTS: dict[str, tuple[float, ...]] = {
 _DEFAULT_STD = 1.5
 _META_NETWORKS = 100.0
 _THETA_ROWS = 400
-"""Parameters are found on at most so many, the last ones measured; more change little and cost their cube."""
+"""Maximum number of measurements, the last ones, for hyperparameter optimisation, which takes cubic time."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to fit after a certain number of measurements.
+    """Fit settings for a given number of measurements.
 
     Attributes:
-        learnt: mean and deviation of log parameters by kernel name; the defaults where a kernel is not in it.
-        shifts: what is added to the means, by the first word of the kernel's name, or ``noise``.
-        error: by (physical, source) strength of the look-up: mean log error on other devices, empty where there are none.
+        learnt: mean and standard deviation of log parameters by kernel name; kernels not listed have the defaults.
+        shifts: shifts of the means, by the first word of the kernel's name, or ``noise``.
+        error: mean log error on other devices by (physical, source) strength of the look-up; empty without other devices.
     """
 
     learnt: Mapping[str, tuple[Array, Array]] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Settings:
         return Hyperprior(np.concatenate(means), np.concatenate(stds))
 
     def parameters(self, name: str) -> tuple[Array, Array]:
-        """Mean and deviation of the log parameters of the kernel of that name, before shifts."""
+        """Mean and standard deviation of the named kernel's log parameters, before shifts."""
         if name in self.learnt:
             return self.learnt[name]
         words = name.split()
@@ -69,11 +69,11 @@ class Settings:
 
 @dataclass(frozen=True)
 class DeviceFit:
-    """One device's look-up and process.
+    """Look-up and process of one device.
 
     Attributes:
-        costs, fastest_ms: of the look-up; strength: its (k + m,) pulls.
-        scores: (n,) |error| in deviations of each measured network when left out; empty where not asked for.
+        costs, fastest_ms: parameters of the look-up; strength: its (k + m,) regularisation.
+        scores: (n,) leave-out |error| of each measured network in standard deviations; empty if not computed.
     """
 
     costs: Array
@@ -83,7 +83,7 @@ class DeviceFit:
     scores: Array
 
     def predict_log(self, pool: PreparedPool, rows: Rows) -> tuple[Array, Array]:
-        """Mean and deviation of the log latency, both (m,)."""
+        """Predict mean and standard deviation of the log latency, both (m,)."""
         mean, std = self.process.predict(rows)
         return log_lookup(pool.lookup_terms[rows], self.costs, self.fastest_ms) + mean, std
 
@@ -98,12 +98,12 @@ def fit_device(
     optimise: bool = True,
     scores: bool = False,
 ) -> DeviceFit:
-    """Fit to latencies (n,) of these rows, all of them ordinary.
+    """Fit to latencies (n,) of these rows, all of group 0.
 
     Args:
-        strengths: of physical terms and of sources; None chooses by cross-validation and what other devices needed.
-        optimise: the process's parameters; the hyperprior's means stand otherwise.
-        scores: also leave networks out in turn.
+        strengths: regularisation of physical terms and of sources; None chooses by cross-validation here and on other devices.
+        optimise: optimise the process's parameters instead of using the means of the hyperprior.
+        scores: also cross-validate.
     """
     terms = pool.lookup_terms
     if strengths is None:
@@ -128,14 +128,14 @@ def strength_vector(pool: PreparedPool, strengths: tuple[float, float]) -> Array
 
 
 def strength_pairs(pool: PreparedPool) -> list[tuple[float, float]]:
-    """Pulls worth trying: of physical terms, of sources."""
+    """Candidate regularisation strengths: (physical terms, sources)."""
     return [(one, other) for one in STRENGTHS for other in (STRENGTHS if pool.sources else STRENGTHS[:1])]
 
 
 def _choose_strengths(pool: PreparedPool, terms: Array, latency_ms: Array, settings: Settings) -> tuple[float, float]:
-    """The pair with the least error: cross-validated on this device, and on others after as many measurements.
+    """Choose the pair with the least error: cross-validated on this device, and on others after as many measurements.
 
-    Other devices count as much as ``_META_NETWORKS`` networks of this one: few errors left out say little of what is best.
+    Other devices weigh as much as ``_META_NETWORKS`` networks of this one, because few cross-validated errors are unreliable.
     """
     fold = folds(len(latency_ms))
     own = len(latency_ms) / (len(latency_ms) + _META_NETWORKS) if settings.error else 1.0
@@ -149,7 +149,7 @@ def _choose_strengths(pool: PreparedPool, terms: Array, latency_ms: Array, setti
 
 
 def _left_out(terms: Array, latency_ms: Array, fit: DeviceFit) -> Array:
-    """(n,) |log error| in deviations of each network by look-up and process that were not shown its fold."""
+    """Cross-validated |log error| of each network in standard deviations, (n,)."""
     logs = np.log(latency_ms)
     fold = folds(len(logs))
     result = np.zeros(len(logs))

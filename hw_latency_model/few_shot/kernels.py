@@ -15,7 +15,7 @@ Rows = NDArray[np.intp]
 
 BIAS_VAR = 1.0
 _OUTLIER_Z2 = 25.0
-"""A measurement five deviations off what the others say is not believed; nearer ones are, as devices have two modes."""
+"""Squared deviations beyond which a measurement is an outlier: five, as devices with two modes exceed fewer."""
 _ROBUST_ROUNDS = 2
 _BOUND = 14.0
 _CHUNK = 512
@@ -26,7 +26,7 @@ class Block:
     """One kernel over all networks of a pool.
 
     Attributes:
-        name: by which hyperparameters learnt on one device are found again on another.
+        name: key of the hyperparameters across devices.
         kind: ``linear`` or ``smooth`` (squared exponential); each divides by the number of columns.
         values: (n, d), centred and scaled.
     """
@@ -49,14 +49,14 @@ class Block:
         return np.asarray(inner / self.values.shape[1], dtype=np.float64)
 
     def diagonal(self, rows: Rows) -> Array:
-        """The grams of each row with itself."""
+        """Gram value of each row with itself."""
         if self.kind == "smooth":
             return np.zeros(len(rows))
         return np.asarray((self.values[rows] ** 2).mean(axis=1), dtype=np.float64)
 
 
 def covariance(blocks: Sequence[Block], grams: Sequence[Array], theta: Array) -> tuple[Array, list[Array]]:
-    """The sum of the kernels, and its derivative by each parameter but the noise."""
+    """Compute the sum of the kernels and its derivative by each parameter except the noise."""
     derivatives: list[Array] = []
     total = np.zeros_like(grams[0])
     at = 0
@@ -82,7 +82,7 @@ class Hyperprior:
 
 
 def fit_theta(blocks: Sequence[Block], rows: Rows, targets: Array, prior: Hyperprior, *, iterations: int = 40) -> Array:
-    """(p,) log parameters that maximise marginal likelihood times prior for centred targets (n,) at these rows."""
+    """Maximise marginal likelihood times prior over the log parameters (p,), for centred targets (n,) at these rows."""
     grams = [block.gram(rows, rows) for block in blocks]
     identity = np.eye(len(rows))
 
@@ -108,12 +108,12 @@ def fit_theta(blocks: Sequence[Block], rows: Rows, targets: Array, prior: Hyperp
 
 @dataclass(frozen=True)
 class Conditioned:
-    """The process given its data.
+    """Process conditioned on data.
 
     Attributes:
         rows: (n,) networks measured; theta: (p,) parameters.
         factor: (n, n) Cholesky factor of the covariance; weights: (n,) its inverse times the centred targets.
-        centre: what was taken off the targets.
+        centre: mean subtracted from the targets.
     """
 
     blocks: tuple[Block, ...]
@@ -125,7 +125,7 @@ class Conditioned:
 
     @classmethod
     def on(cls, blocks: Sequence[Block], theta: Array, rows: Rows, targets: Array, centre: float) -> Conditioned:
-        """Condition on targets (n,); the noise of a point that the others find implausible is raised to its error."""
+        """Condition on targets (n,); the noise of an outlier is raised to its error."""
         base = covariance(blocks, [block.gram(rows, rows) for block in blocks], theta)[0] + BIAS_VAR
         noise = np.full(len(rows), np.exp(theta[-1]))
         centred = targets - centre
@@ -142,7 +142,7 @@ class Conditioned:
         return cls(tuple(blocks), theta, rows, factor, weights, centre)
 
     def predict(self, rows: Rows) -> tuple[Array, Array]:
-        """Mean and standard deviation of a new observation, both (m,)."""
+        """Predict mean and standard deviation of a new observation, both (m,)."""
         means, stds = np.zeros(len(rows)), np.zeros(len(rows))
         for start in range(0, len(rows), _CHUNK):
             part = slice(start, start + _CHUNK)
@@ -158,7 +158,7 @@ class Conditioned:
 
 
 def prior_variance(blocks: Sequence[Block], theta: Array, rows: Rows) -> Array:
-    """(m,) variance before any data, the noise left out."""
+    """Prior variance without noise, (m,)."""
     variance = np.full(len(rows), BIAS_VAR)
     at = 0
     for block in blocks:

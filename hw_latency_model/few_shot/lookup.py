@@ -1,4 +1,4 @@
-"""The additive prior of a few-shot model: a network's time as a non-negative sum of terms, fitted to few networks."""
+"""Additive prior of a few-shot model: a network's time as a non-negative sum of terms, fitted to few networks."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from scipy.optimize import nnls
 Array = NDArray[np.float64]
 
 FLOOR = 0.2
-"""The look-up never goes below this share of the fastest network measured."""
+"""Lower bound of the look-up as a share of the fastest measured network."""
 _FOLDS = 10
 
 
 def fit_terms(terms: Array, latency_ms: Array, strength: Array) -> Array:
-    """Costs (k,) ≥ 0 that minimise Σ (terms · cost / latency - 1)² + n Σ (strength · share)².
+    """Fit costs (k,) ≥ 0 that minimise Σ (terms · cost / latency - 1)² + n Σ (strength · share)².
 
     Args:
         terms: (n, k), ≥ 0.
         latency_ms: (n,), > 0.
-        strength: (k,) pull of each term's share of the mean latency towards nothing.
+        strength: (k,) penalty on each term's share of the mean latency.
     """
     relative = terms / latency_ms[:, None]
     pull = np.sqrt(len(latency_ms)) * strength * np.maximum(relative.mean(axis=0), 1e-12)
@@ -29,12 +29,12 @@ def fit_terms(terms: Array, latency_ms: Array, strength: Array) -> Array:
 
 
 def log_lookup(terms: Array, costs: Array, fastest_ms: float) -> Array:
-    """(m,) logs of the look-up's ms, floored; for terms (m, k)."""
+    """Predict log ms by the look-up, (m,), with its lower bound, for terms (m, k)."""
     return np.asarray(np.log(np.maximum(terms @ costs, FLOOR * fastest_ms)), dtype=np.float64)
 
 
 def out_of_fold(terms: Array, latency_ms: Array, strength: Array, fold: NDArray[np.intp]) -> Array:
-    """(n,) log look-ups of each network by costs fitted without the networks of its fold."""
+    """Cross-validated log look-up of each network, (n,)."""
     logs = np.zeros(len(latency_ms))
     for held in np.unique(fold):
         out = fold == held
@@ -44,5 +44,5 @@ def out_of_fold(terms: Array, latency_ms: Array, strength: Array, fold: NDArray[
 
 
 def folds(count: int, seed: int = 0) -> NDArray[np.intp]:
-    """(count,) fold of each of ``count`` networks: leave-one-out up to ten, ten-fold above."""
+    """Assign folds (count,): leave-one-out up to ten networks, ten-fold above."""
     return np.asarray(np.random.default_rng(seed).permutation(count) % min(count, _FOLDS), dtype=np.intp)

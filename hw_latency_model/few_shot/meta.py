@@ -1,4 +1,4 @@
-"""Learning how to learn from few measurements: every other device is played through as if it were the target."""
+"""Meta-learning over devices: each source device takes the role of the target in turn."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _SHIFTS = (-1.0, 0.0, 1.0, 2.0, 3.0)
 _SHIFTED = (("terms", "sources"), ("rest",), ("view",), ("noise",))
 _CLIP = 4.0
 _UNRELIABLE = 3.0
-"""After so many left-out errors their mean is half believed."""
+"""Number of cross-validated errors at which their mean has weight one half."""
 _LEAST_MISS = 0.05
 
 
 @dataclass(frozen=True)
 class Task:
-    """Another device in the target's place: a small pool whose first rows are measured and whose others are to be predicted."""
+    """Source device in the role of the target: a small pool whose first rows are measured and whose other rows are predicted."""
 
     pool: PreparedPool
     logs: Array
@@ -36,7 +36,7 @@ class Task:
 
 
 def learn_parameters(pool: PreparedPool, rng: np.random.Generator) -> Settings:
-    """Mean and spread, over the pool's sources, of the process's parameters after 200 measurements."""
+    """Learn mean and standard deviation, over the pool's sources, of the process's parameters after 200 measurements."""
     found: dict[str, list[Array]] = {}
     for task in tasks(pool, None, rng):
         process = fit_device(task.pool, task.measured, np.exp(task.logs[task.measured]), Settings()).process
@@ -54,7 +54,7 @@ def learn_parameters(pool: PreparedPool, rng: np.random.Generator) -> Settings:
 
 
 def tasks(pool: PreparedPool, rows: Rows | None, rng: np.random.Generator) -> list[Task]:
-    """One per source: measured where the target is, or at random; tested on random ordinary networks."""
+    """Create one task per source: measured where the target is, or at random; tested on random networks of group 0."""
     result = []
     for column in range(pool.sources):
         known = pool.known[:, column]
@@ -72,7 +72,7 @@ def tasks(pool: PreparedPool, rows: Rows | None, rng: np.random.Generator) -> li
 
 
 def tune(settings: Settings, played: Sequence[Task]) -> Settings:
-    """Strengths of the look-up and shifts of the variances under which the tasks' tests would have been likeliest."""
+    """Choose strengths of the look-up and shifts of the variances by the likelihood of the tasks' tests."""
     if not played:
         return settings
     errors = {
@@ -92,10 +92,10 @@ def tune(settings: Settings, played: Sequence[Task]) -> Settings:
 
 
 def pooled_margin(settings: Settings, played: Sequence[Task], level: float, scores: Array) -> float:
-    """Quantile of |error| in deviations over the tests of all tasks, each fitted as the target is.
+    """Compute the quantile of |error| in standard deviations over the tests of all tasks, each fitted as the target is.
 
-    A process is too sure of one device and too cautious of another; how much so shows in what it misses its own left-out
-    measurements by. The tests count relative to that, and the quantile is scaled by the target's (n,) ``scores``.
+    A process is overconfident on some devices and underconfident on others, which its cross-validated errors show. The tests
+    are taken relative to these errors, and the quantile is scaled by the target's (n,) ``scores``.
     """
     reliability = len(scores) / (len(scores) + _UNRELIABLE)
     errors = []
@@ -111,7 +111,7 @@ def _miss(scores: Array) -> float:
 
 
 def _outcome(task: Task, settings: Settings, pair: tuple[float, float]) -> tuple[float, float]:
-    """Mean negative log likelihood, outliers clipped, and mean absolute log error of the tests."""
+    """Compute mean negative log likelihood, with outliers clipped, and mean absolute log error of the tests."""
     latency_ms = np.exp(task.logs[task.measured])
     fit = fit_device(task.pool, task.measured, latency_ms, settings, strengths=pair, optimise=False)
     mean, std = fit.predict_log(task.pool, task.tested)

@@ -1,4 +1,4 @@
-"""The networks among which a few are measured: what is known of them before, and what other devices took for them."""
+"""Pool of networks to measure or predict: features, and latencies on other devices."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _CLIP = 4.0
 
 @dataclass(frozen=True)
 class NetworkPool:
-    """All networks that may be measured or predicted, one row each.
+    """Networks that may be measured or predicted, one row each.
 
     Attributes:
-        views: arrays (n, d_i) of features, each a description of the networks in its own right.
-        prior_terms: (n, k), ≥ 0: what time adds up from: counts, bytes, MACs, kernel prior times in ms...
+        views: arrays (n, d_i) of features, each a complete description of the networks.
+        prior_terms: (n, k), ≥ 0: additive terms of the time: counts, bytes, MACs, kernel prior times in ms...
         sources_ms: (n, m) latencies on other devices in ms, NaN where unknown.
-        groups: (n,) 0 for ordinary networks; other numbers for networks that a device may treat altogether differently,
-            e.g. because nothing of the input reaches the output.
+        groups: (n,) 0 for ordinary networks; other numbers for networks that a device may treat differently, e.g. because
+            the output does not depend on the input.
     """
 
     views: tuple[Array, ...]
@@ -49,7 +49,7 @@ class NetworkPool:
         """Check shapes and values.
 
         Raises:
-            UserError: the arrays differ in length, are empty, or hold numbers that they must not.
+            UserError: the arrays differ in length, are empty, or have invalid values.
         """
         views = (features,) if isinstance(features, np.ndarray) else tuple(features)
         count = len(prior_terms)
@@ -72,17 +72,17 @@ class NetworkPool:
 
 @dataclass(frozen=True)
 class PreparedPool:
-    """A pool with its features scaled, its sources completed and explained as far as their own look-up goes.
+    """Pool with scaled features, imputed sources, and the residuals of the sources' own look-ups.
 
     Attributes:
-        views: features, each column at mean 0 and deviation 1 among ordinary networks.
-        terms: (n, k) prior terms, each over its mean.
-        logs: (n, m) log latencies of usable sources, completed by ridge regression where unknown.
-        known: (n, m) whether measured.
-        source_terms: (n, m) latencies of the sources, each over its mean.
-        source_logs: (n, m) the logs, scaled as the views are.
-        rest: (n, m) what the source's own look-up leaves of the logs.
-        source_rest: (n, m) the same, scaled likewise.
+        views: features, each column with mean 0 and standard deviation 1 in group 0.
+        terms: (n, k) prior terms, each divided by its mean.
+        logs: (n, m) log latencies of usable sources; unknown ones imputed by ridge regression.
+        known: (n, m) mask of measured entries.
+        source_terms: (n, m) latencies of the sources, each divided by its mean.
+        source_logs: (n, m) logs, scaled like the views.
+        rest: (n, m) residuals of the logs after the source's own look-up.
+        source_rest: (n, m) residuals, scaled like the views.
         groups: as in the pool.
     """
 
@@ -135,30 +135,30 @@ class PreparedPool:
         return np.asarray(self.groups == 0)
 
     def without_source(self, column: int) -> PreparedPool:
-        """The same as if that source had never been."""
+        """Copy without that source."""
         keep = np.arange(self.sources) != column
         names = ("logs", "known", "source_terms", "source_logs", "rest", "source_rest")
         return replace(self, **{name: getattr(self, name)[:, keep] for name in names})
 
     def take(self, rows: Rows) -> PreparedPool:
-        """Only these networks, scaled as among all."""
+        """Subset of the networks, with the scaling of the whole pool."""
         names = ("terms", "logs", "known", "source_terms", "source_logs", "rest", "source_rest", "groups")
         part = {name: getattr(self, name)[rows] for name in names}
         return replace(self, views=tuple(view[rows] for view in self.views), **part)
 
     @property
     def lookup_terms(self) -> Array:
-        """(n, k + m): prior terms, then the sources' latencies over their mean."""
+        """Terms of the look-up, (n, k + m): prior terms, then the sources' latencies over their mean."""
         return np.hstack([self.terms, self.source_terms])
 
     def expected_log(self) -> Array:
-        """(n,) log of how the networks' times relate when nothing is measured: the sources' mean, else the terms'."""
+        """Expected log of the networks' relative times before any measurement, (n,): mean of the sources, otherwise of the terms."""
         if self.sources:
             return np.asarray((self.logs - self.logs[self.ordinary].mean(axis=0)).mean(axis=1), dtype=np.float64)
         return np.asarray(np.log(np.maximum(self.terms.mean(axis=1), 0.1)), dtype=np.float64)
 
     def blocks(self, log_scale: Array) -> tuple[Block, ...]:
-        """The kernels of a process over log latency, ``log_scale`` (n,) being about that latency."""
+        """Build the kernels of a process over log latency; ``log_scale`` (n,) approximates it."""
         ordinary = self.ordinary
         result = []
         for index, view in enumerate(self.views):
@@ -171,7 +171,7 @@ class PreparedPool:
         return tuple(result)
 
     def group_blocks(self) -> tuple[Block, ...]:
-        """A kernel that tells the groups apart; none where all networks are ordinary."""
+        """Build a kernel that separates the groups; none if all networks are in group 0."""
         if self.ordinary.all():
             return ()
         special = np.unique(self.groups[~self.ordinary])
@@ -180,20 +180,20 @@ class PreparedPool:
 
 
 def scaled(values: Array, ordinary: NDArray[np.bool_]) -> Array:
-    """Columns that vary among ordinary networks, at mean 0 and deviation 1 there, clipped at four deviations."""
+    """Standardise the columns that vary within group 0, clipped at four standard deviations."""
     mean, std = values[ordinary].mean(axis=0), values[ordinary].std(axis=0)
     varies = std > 1e-9
     return np.asarray(np.clip((values[:, varies] - mean[varies]) / std[varies], -_CLIP, _CLIP), dtype=np.float64)
 
 
 def centred(values: Array, ordinary: NDArray[np.bool_]) -> Array:
-    """Columns less their mean among ordinary networks, over one common scale that makes the mean square 1."""
+    """Centre the columns on group 0 and divide them by one common scale with mean square 1."""
     moved = values - values[ordinary].mean(axis=0)
     return np.asarray(moved / max(float(np.sqrt((moved[ordinary] ** 2).mean())), 1e-9), dtype=np.float64)
 
 
 def _complete(logs: Array, known: NDArray[np.bool_], features: Array) -> Array:
-    """Unknown entries (n, m) from a ridge regression of the known ones on features (n, d)."""
+    """Impute unknown entries (n, m) by ridge regression of the known ones on features (n, d)."""
     result = logs.copy()
     design = np.hstack([features, np.ones((len(features), 1))])
     for column in range(logs.shape[1]):

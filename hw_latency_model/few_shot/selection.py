@@ -1,4 +1,4 @@
-"""Which networks to measure: those that together leave least variance in all others, known before any is measured."""
+"""Active selection of the networks to measure by minimum posterior variance of all others, before any measurement."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _ACTIVE = 200
 
 
 def select(blocks: Sequence[Block], theta: Array, rows: Rows, count: int, rng: np.random.Generator) -> Rows:
-    """Greedily take the candidate that lowers the summed variance of a random sample of all networks most.
+    """Greedily select the candidate that reduces the summed variance of a random sample of all networks most.
 
-    (Cohn 1996's criterion for a Gaussian process, one at a time; the candidates are a random sample, too.) From the
-    201st on they are random: with so many, the typical networks tell more than further rare ones.
+    This is the criterion of Cohn (1996) for a Gaussian process; the candidates are a random sample, too. From the 201st
+    on, networks are drawn at random: typical networks are then more informative than further rare ones.
 
     Args:
         rows: (n,) networks that may be measured.
-        count: ≤ n.
+        count: number of networks, at most n.
     """
     order = rng.permutation(rows)
     candidates, active = order[: max(_CANDIDATES, count)], min(count, _ACTIVE)

@@ -1,7 +1,7 @@
-"""Networks outside the ordinary: their few measurements correct what the model of the ordinary ones says of them.
+"""Correction for networks of groups other than 0, from their few measurements.
 
-A compiler may remove nearly all of a network of which nothing reaches the output, where an eager framework computes it.
-What a device does shows in a measurement, or in what the most similar other device does.
+A compiler may remove nearly all of a network whose output does not depend on its input, where an eager framework computes
+it. The behaviour of a device is inferred from a measurement, or from the most similar other device.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hw_latency_model.few_shot.pool import PreparedPool
 Array = NDArray[np.float64]
 
 _UNKNOWN_LOG_STD = 1.0
-"""Deviation of the log where neither a measurement nor another device tells."""
+"""Standard deviation of the log without any measurement or other device."""
 _MIN_COMMON = 3
 
 
@@ -27,15 +27,15 @@ class SpecialFit:
     """Correction (log) for networks of other groups than 0.
 
     Attributes:
-        expected: (n,) correction taken over from the most similar source, for every network of the pool.
-        process: what the measured special networks add to it; None where none was measured.
+        expected: (n,) correction by the most similar source, for every network of the pool.
+        process: further correction by the measured special networks; None without any.
     """
 
     expected: Array
     process: Conditioned | None
 
     def correct(self, mean: Array, std: Array, rows: Rows) -> tuple[Array, Array]:
-        """Mean and deviation of the log latency (m,) of special networks from those by the ordinary ones' model."""
+        """Correct mean and standard deviation of the log latency (m,) that the model of group 0 predicts for special networks."""
         shifted = mean + self.expected[rows]
         if self.process is None:
             return shifted, np.hypot(std, _UNKNOWN_LOG_STD)
@@ -46,7 +46,7 @@ class SpecialFit:
 def fit_special(
     pool: PreparedPool, fit: DeviceFit, ordinary_rows: Rows, ordinary_ms: Array, rows: Rows, latency_ms: Array
 ) -> SpecialFit:
-    """Fit to the special networks measured (rows, latency_ms), perhaps none, beside the ordinary ones."""
+    """Fit to the measured special networks (rows, latency_ms), possibly none, in addition to group 0."""
     expected = _of_most_similar(pool, ordinary_rows, ordinary_ms)
     if not len(rows):
         return SpecialFit(expected, None)
@@ -64,7 +64,7 @@ def fit_special(
 
 
 def _of_most_similar(pool: PreparedPool, rows: Rows, latency_ms: Array) -> Array:
-    """(n,) how far special networks are off the look-up of the source whose ordinary latencies run most alike."""
+    """Log deviation of special networks from the look-up, (n,), on the source most correlated in group 0."""
     nothing = np.zeros(len(pool.groups))
     special = ~pool.ordinary
     if not special.any() or len(rows) < _MIN_COMMON:

@@ -1,9 +1,9 @@
-"""Few-shot latency prediction: a handful of measured networks, an additive prior, and what other devices took.
+"""Few-shot latency prediction from a few measured networks, an additive prior, and latencies on other devices.
 
 log latency = log look-up + Gaussian process. The look-up is a non-negative sum of the pool's prior terms and of the other
-devices' latencies, so it scales physically; the process has kernels over features, terms and what the other devices'
-own look-ups left unexplained. Each other device is also played through as if it were the target: from that come
-the process's hyperprior and how wide an interval must be after so few measurements (meta-learning over devices).
+devices' latencies, so it scales physically; the process has kernels over features, terms and the residuals of the other
+devices' own look-ups. The hyperprior of the process and the width of the intervals are meta-learned by giving each other
+device the role of the target.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 LEVEL = 0.9
 _META_MAX_MEASUREMENTS = 150
 _META_WEIGHT = 30.0
-# What sources would have taught, as found on devices of public tables without any: margin in deviations, and shifts of log
+# Substitutes for meta-learning without sources, from devices of public tables: margin in standard deviations, and shifts of log
 # variances, after ten measurements or fewer, fading out until _META_MAX_MEASUREMENTS.
 _UNTRIED_MARGIN = (4.0, 1.7)
 _UNTRIED_SHIFTS = {"terms": 4.0, "noise": 1.0}
@@ -36,7 +36,7 @@ _UNTRIED_FROM = 10
 
 @dataclass(frozen=True)
 class FewShotPrediction:
-    """(m,) latencies in ms with the bounds of the interval that holds a measurement in ``level`` of all cases."""
+    """Latencies (m,) in ms with the bounds of the interval that contains a measurement with probability ``level``."""
 
     latency_ms: Array
     low_ms: Array
@@ -45,7 +45,7 @@ class FewShotPrediction:
 
 
 class FewShotModel:
-    """Predicts any network of a pool after a few of them were measured on the target.
+    """Predictor of any network of a pool from a few measurements on the target.
 
     >>> model = FewShotModel(NetworkPool.of(features, prior_terms, sources_ms))
     >>> rows = model.suggest(10)
@@ -53,7 +53,7 @@ class FewShotModel:
     """
 
     def __init__(self, pool: NetworkPool, *, level: float = LEVEL, seed: int = 0) -> None:
-        """Prepare the pool and learn from its sources; a second or two for ten sources."""
+        """Prepare the pool and learn from its sources; takes one to two seconds for ten sources."""
         self.level = level
         self.margin = _UNTRIED_MARGIN[0]
         self._pool = PreparedPool.of(pool)
@@ -63,21 +63,21 @@ class FewShotModel:
 
     @property
     def source_count(self) -> int:
-        """Sources that are of use: varying, and measured on enough networks."""
+        """Number of usable sources: not constant, and measured on enough networks."""
         return self._pool.sources
 
     def suggest(self, count: int, *, seed: int = 0, allowed: Rows | None = None) -> Rows:
-        """Rows of the networks whose measurement tells most about all others.
+        """Select the networks whose measurements are most informative about all others; return their rows.
 
         Uses features and sources only, never the target's latencies.
 
         Args:
-            count: how many.
-            seed: decides the random part: which candidates are looked at.
-            allowed: rows that can be measured, all where None.
+            count: number of networks.
+            seed: seed of the sample of candidates.
+            allowed: rows that can be measured; None: all.
 
         Raises:
-            UserError: fewer networks than asked for.
+            UserError: there are fewer networks than ``count``.
         """
         rows = np.arange(len(self._pool.groups)) if allowed is None else np.asarray(allowed, dtype=np.intp)
         if count > len(rows):
@@ -86,10 +86,10 @@ class FewShotModel:
         return select(blocks, self._settings.hyperprior(blocks).mean, rows, count, np.random.default_rng(seed))
 
     def fit(self, rows: Sequence[int] | Rows, latency_ms: Array) -> FewShotModel:
-        """Learn from the latencies (n,) in ms of the networks at these rows.
+        """Fit to the latencies (n,) in ms of the networks at these rows.
 
         Raises:
-            UserError: fewer than three measurements, or a latency that is not above 0.
+            UserError: fewer than three measurements, or a latency that is not positive.
         """
         at, measured = np.asarray(rows, dtype=np.intp), np.asarray(latency_ms, dtype=np.float64)
         if len(at) < MIN_MEASUREMENTS or len(at) != len(measured):
@@ -120,7 +120,7 @@ class FewShotModel:
         return self
 
     def predict(self, rows: Sequence[int] | Rows | None = None) -> FewShotPrediction:
-        """Latencies of these rows, or of the whole pool.
+        """Predict the latencies of these rows, or of the whole pool.
 
         Raises:
             UserError: ``fit`` was not called.
@@ -138,7 +138,7 @@ class FewShotModel:
 
 
 def _scarcity(count: int) -> float:
-    """1 after few measurements, 0 after many, linear in their logarithm."""
+    """Interpolate from 1 after few measurements to 0 after many, linearly in their logarithm."""
     part = np.log(_META_MAX_MEASUREMENTS / count) / np.log(_META_MAX_MEASUREMENTS / _UNTRIED_FROM)
     return float(np.clip(part, 0.0, 1.0))
 
@@ -153,6 +153,6 @@ def _untried_margin(count: int) -> float:
 
 
 def _upper_quantile(scores: Array, level: float) -> float:
-    """The (n + 1)-corrected quantile, at most the largest score."""
+    """Compute the (n + 1)-corrected quantile, at most the largest score."""
     rank = min(int(np.ceil((len(scores) + 1) * level)), len(scores))
     return float(np.sort(scores)[rank - 1])

@@ -1,1 +1,1 @@
-"""From a network to the kernels that a device launches: readers, fusion rules, shapes, tables."""
+"""Kernels that a device launches for a network: readers, fusion rules, shapes, tables."""

@@ -1,4 +1,4 @@
-"""Kernels of a search's candidates in milliseconds: each network is traced once, its other sizes are computed."""
+"""Fast extraction of candidates' kernels: each network is traced once, other sizes and prune ratios are computed from it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from search_spaces.pruning.prune import Plan
 
 TRACE_HW = (96, 128)
-"""At this size no map but those of a global pooling is 1×1, down to stride 32."""
+"""Image size of the trace, at which only maps after a global pooling are 1×1, down to stride 32."""
 
 KEPT = 2000
-"""So many candidates' kernels stay in memory, about 100 kB each; working them out again takes milliseconds."""
+"""Number of candidates whose kernels stay in memory, about 100 kB each; recomputing them takes milliseconds."""
 
 KEPT_TRACES = 300
-"""So many traced networks: every one of a space of a few families, the last ones of a space without end."""
+"""Number of traced networks that stay in memory: all of a space of a few families, the last ones of an unbounded space."""
 
 
 class CandidateKernels:
-    """Kernels of candidates in their final, pruned shape; traced networks and the last kernels asked for are remembered.
+    """Kernels of candidates in their final, pruned shape, with caches of traced networks and of the latest kernels.
 
     A network is traced on the meta device once per set of params that its operations depend on
     (``SearchSpace.operations_id``). Image size and prune ratio are then applied to its shapes, which gives the same
@@ -39,8 +39,8 @@ class CandidateKernels:
     Args:
         space: the candidates' space.
         num_classes: channels of the logits.
-        runtime: whose fusion rules to follow, a key of ``fusion.RULES``.
-        plan_of: how many channels each group of a candidate keeps; None where it keeps the same share of each.
+        runtime: runtime whose fusion rules apply, a key of ``fusion.RULES``.
+        plan_of: channels that each group of a candidate keeps; None for the same share of each.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class CandidateKernels:
         self._tables: dict[str, KernelTable] = {}
 
     def __call__(self, candidate: Candidate) -> tuple[KernelSpec, ...]:
-        """The candidate's kernels, in the network's order."""
+        """Return the candidate's kernels, in the network's order."""
         return self.table(candidate).kernels
 
     def table(self, candidate: Candidate) -> KernelTable:
-        """The same as a table, which ``LatencyModel`` predicts on fastest."""
+        """Return the kernels as a table, the fastest input of ``LatencyModel``."""
         key = self._space.architecture_id(candidate)
         if key not in self._tables:
             if len(self._tables) >= KEPT:
@@ -70,11 +70,11 @@ class CandidateKernels:
         return self._tables[key]
 
     def planned(self, candidate: Candidate, plan: Plan | None) -> KernelTable:
-        """The same, were the candidate pruned by ``plan``; not remembered."""
+        """Return the table of the candidate pruned by ``plan``; not cached."""
         return KernelTable.of(fuse(self._graph(candidate, plan), self._rules))
 
     def groups(self, candidate: Candidate) -> tuple[ChannelGroup, ...]:
-        """The groups of coupled channels of the candidate's network before pruning."""
+        """Return the groups of coupled channels of the candidate's unpruned network."""
         key = self._space.operations_id(candidate) or self._space.architecture_id(candidate)
         if key not in self._groups:
             from search_spaces.networks.meta_init import meta_init
@@ -87,7 +87,7 @@ class CandidateKernels:
     def dense_costs(
         self, candidate: Candidate, costs: Callable[[Sequence[KernelSpec]], Sequence[float]]
     ) -> list[CostTerm]:
-        """What each kernel of the candidate's network costs before pruning, with the groups it shrinks with."""
+        """Return the cost of each kernel of the unpruned network, with the channel groups that scale it."""
         from hw_latency_model.kernels.pruning_costs import cost_terms
 
         return cost_terms(self._dense(candidate), self._rules, self.groups(candidate), costs)
@@ -160,7 +160,7 @@ class CandidateKernels:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """No garbage is collected within: a collection walks all of torch, which takes longer than a trace."""
+    """Context without garbage collection, which walks all of torch and takes longer than a trace."""
     enabled = gc.isenabled()
     gc.disable()
     try:

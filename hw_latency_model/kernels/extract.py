@@ -1,7 +1,7 @@
-"""A network as the kernels that a runtime launches for it, from an ONNX file or straight from a torch module.
+"""Extraction of a network's kernels from an ONNX file or a torch module.
 
-Both readers produce the same ``OpGraph``, and one pass fuses it, so what the search predicts on (the module) and what
-is measured and delivered (the file) are described alike.
+Both readers produce the same ``OpGraph``, and one pass fuses it, so that the search (on modules) and measurements (of files)
+use the same description.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def kernels_from_onnx(model: onnx.ModelProto | Path, *, runtime: str = "onnxruntime") -> list[KernelSpec]:
-    """Kernels of an ONNX model with static shapes.
+    """Extract the kernels of an ONNX model with static shapes.
 
     Raises:
-        UserError: the file is missing, not ONNX, empty, or has open shapes.
+        UserError: the file is missing, not ONNX, empty, or has dynamic shapes.
     """
     from hw_latency_model.kernels.onnx_graph import graph_from_onnx
 
@@ -34,13 +34,13 @@ def kernels_from_onnx(model: onnx.ModelProto | Path, *, runtime: str = "onnxrunt
 
 
 def kernels_from_module(net: nn.Module, input_hw: tuple[int, int], *, runtime: str = "onnxruntime") -> list[KernelSpec]:
-    """Kernels of ``net`` for one (3, H, W) image in evaluation mode; nothing is computed or exported.
+    """Extract the kernels of ``net`` for one (3, H, W) image in evaluation mode, without computation or export.
 
-    Leaves the module's mode, parameters, buffers and the random state untouched.
+    The module's mode, parameters, buffers and the random state do not change.
     """
     from hw_latency_model.kernels.torch_graph import graph_from_module
     from search_spaces import SegmentationNet, reparameterize
 
     if isinstance(net, SegmentationNet):
-        net = reparameterize(net)  # what is exported and timed
+        net = reparameterize(net)  # as exported and timed
     return fuse(graph_from_module(net, input_hw), RULES[runtime])

@@ -1,7 +1,7 @@
-"""From operations to kernels: what a runtime fuses, as data, and the one pass that applies it.
+"""Fusion of operations into kernels: the rules of each runtime as data, and the pass that applies them.
 
-The rules say what a runtime does to an operation that directly follows a convolution (or another anchor) and is the
-only reader of its result: ONNX Runtime's conv/activation, conv/add and conv/batch-norm fusions, TensorRT's likewise.
+The rules concern an operation that directly follows a convolution (or another anchor) and is the only reader of its
+result: conv/activation, conv/add and conv/batch-norm fusions of ONNX Runtime and TensorRT.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from hw_latency_model.kernels.op_graph import CONVOLUTIONS, FREE, Op, OpGraph, S
 from hw_latency_model.types import KernelSpec
 
 RULES_VERSION = 2
-"""Raised whenever the same network gives other kernels: measurements keep their kernels and must not be mixed then."""
+"""Increased when the same network gives other kernels: measurements store their kernels and must not be mixed across versions."""
 
 
 @dataclass(frozen=True)
 class FusionRules:
-    """What one runtime folds into a kernel.
+    """Fusion rules of one runtime.
 
     Attributes:
         runtime: its name.
-        activations: operations that an anchor takes in after itself.
-        anchors: kinds of operation that can take something in.
-        residual_add: a convolution also takes in the addition of another activation.
-        narrow_below: a dense convolution that reads fewer channels than one block of the runtime's layout takes
-            another, slower path, and so is a kind of its own.
-        block: channels in one block of the layout that convolutions work in; copies between it and planes are kernels
-            of kind ``relayout`` that stand for no node. 0 for a runtime with one layout.
+        activations: operations fused into a preceding anchor.
+        anchors: operations that others are fused into.
+        residual_add: the addition of another activation is fused into a convolution.
+        narrow_below: dense convolutions with fewer input channels (than one block of the layout) take a slower path and
+            are a separate kind.
+        block: channels per block of the convolutions' layout; copies between it and the planar layout are kernels of kind
+            ``relayout`` without a node. 0 for a runtime with one layout.
     """
 
     runtime: str
@@ -46,7 +46,7 @@ RULES: dict[str, FusionRules] = {
         frozenset({"relu", "clip", "sigmoid", "hard_sigmoid", "tanh", "leaky_relu", "hard_swish"}),
         block=16,
     ),
-    # Its 8-bit kernels: the rounding of a convolution's result does what a relu or clip would do, and nothing else is taken in.
+    # 8-bit kernels: relu and clip are absorbed by the rounding of a convolution's result; nothing else is fused.
     "onnxruntime-int8": FusionRules("onnxruntime-int8", frozenset({"relu", "clip"}), residual_add=False),
     "tensorrt": FusionRules(
         "tensorrt", frozenset({"relu", "clip", "sigmoid", "hard_sigmoid", "tanh", "leaky_relu", "hard_swish", "silu"})
@@ -73,11 +73,11 @@ KIND_OF = {
     "softmax": "softmax",
     "argmax": "argmax",
 }
-"""Kind of a kernel by its anchor's operation; convolutions are told apart by shape, and what is missing is unknown."""
+"""Kind of a kernel by its anchor's operation; convolutions are distinguished by shape, missing operations are unknown kinds."""
 
 
 def kind_of(op: Op, in_shape: Shape, rules: FusionRules) -> str:
-    """The kind a kernel anchored at ``op`` is known by; ``op:NAME`` when there is none.
+    """Return the kind of a kernel anchored at ``op``; ``op:NAME`` for an unknown operation.
 
     Dense convolutions: ``vector`` on 1×1 maps (a matrix times a vector), ``narrow_conv`` and ``narrow_pointwise`` from few channels,
     ``pointwise`` with a 1×1 kernel, ``conv`` otherwise.
@@ -109,7 +109,7 @@ class _Kernel:
 
 
 def fuse(graph: OpGraph, rules: FusionRules) -> list[KernelSpec]:
-    """Every operation ends in exactly one kernel: fused, attached as a free view, or a kernel of its own."""
+    """Fuse the graph's operations into kernels; each operation belongs to exactly one: fused, attached as a free view, or anchor."""
     graph = without_compounds(graph)
     kernels: list[_Kernel] = []
     producer: dict[str, _Kernel] = {}
@@ -174,7 +174,7 @@ def _host(op: Op, sources: list[_Kernel | None], graph: OpGraph, rules: FusionRu
     if op.op == "add" and rules.residual_add and len(op.inputs) == 2 and op.inputs[0] != op.inputs[1]:
         same = graph.shapes[op.inputs[0]] == graph.shapes[op.inputs[1]]
         takers = [source for source in ready if source.anchor.op in CONVOLUTIONS and "add" not in source.fused]
-        # Readers order parallel branches differently: the taker is chosen by what it is, the deepest, then the largest.
+        # Readers order parallel branches differently, so the anchor is chosen by its properties: the deepest, then the largest.
         return max(takers, key=lambda source: (source.depth, source.weight_elements)) if same and takers else None
     return None
 
@@ -212,7 +212,7 @@ def _spec(kernel: _Kernel, graph: OpGraph, rules: FusionRules) -> KernelSpec:
 
 
 def _dilation(op: Op) -> tuple[int, int]:
-    """What of it means something: a side of one tap has none."""
+    """Normalise the dilation: 1 along a side of one tap."""
     high, wide = (reach if side > 1 else 1 for reach, side in zip(op.dilation, op.kernel, strict=True))
     return high, wide
 

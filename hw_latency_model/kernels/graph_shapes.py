@@ -1,9 +1,9 @@
-"""The same network at another image size or with fewer channels: shapes rewritten in its operations, nothing built anew.
+"""Operation graphs at another image size or with fewer channels, by rewriting shapes instead of building the network.
 
 Convolutional networks whose strides divide the image keep every operation when the image grows; only heights and widths
-change, by the same factor. Structured pruning keeps every operation too: how many channels of a convolution stay depends
-on how many it has. So one traced network stands for all its sizes, exactly; where that cannot be vouched for, ``Unscalable``
-is raised and the caller builds the network.
+change, by the same factor. Structured pruning keeps every operation too: the number of channels kept depends on their
+number. One trace therefore gives all sizes exactly; where this is not guaranteed, ``Unscalable`` is raised and the caller
+builds the network.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from dataclasses import replace
 from hw_latency_model.kernels.op_graph import CONVOLUTIONS, FREE, Op, OpGraph, Shape
 
 _ALIGNED = frozenset({"split", "slice", "transpose", "gather", "gemm", "reduce", "expand", FREE})
-"""Operations whose channels this module only follows where they change nothing but height and width."""
+"""Operations through which channels are followed only if they change nothing but height and width."""
 
 
 class Unscalable(ValueError):
-    """The operations alone do not say what the network would be at that size."""
+    """The network at that size cannot be derived from its operations."""
 
 
 def resized(graph: OpGraph, old_hw: tuple[int, int], new_hw: tuple[int, int]) -> OpGraph:
-    """The graph of the same network for an image of ``new_hw`` instead of ``old_hw``; maps of 1×1 stay what they are.
+    """Rescale the graph from an image of ``old_hw`` to ``new_hw``; 1×1 maps do not change.
 
     Raises:
-        Unscalable: a map's height or width is no whole number at the new size, or has no place for one.
+        Unscalable: a map's height or width would not be an integer of at least 1 at the new size.
     """
     if old_hw == new_hw:
         return graph
@@ -48,12 +48,12 @@ def _resized(shape: Shape, old_hw: tuple[int, int], new_hw: tuple[int, int]) -> 
 
 
 def with_fewer_channels(graph: OpGraph, kept: Callable[[Op, int], int]) -> OpGraph:
-    """The graph after structured pruning: a convolution ``op`` with ``c`` outputs keeps ``kept(op, c)``, classifiers keep all.
+    """Apply structured pruning to the graph: a convolution ``op`` with ``c`` outputs keeps ``kept(op, c)``, classifiers keep all.
 
-    Classifiers are the convolutions from which the results are reached without another convolution.
+    Classifiers are the convolutions without another convolution between them and the results.
 
     Raises:
-        Unscalable: there is an operation through which channels cannot be followed.
+        Unscalable: channels cannot be followed through an operation.
     """
     final = _classifiers(graph)
     shapes = dict(graph.shapes)

@@ -1,4 +1,4 @@
-"""Which kinds of kernel cost alike."""
+"""Classes of kernel kinds with similar costs."""
 
 from __future__ import annotations
 

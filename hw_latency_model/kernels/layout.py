@@ -1,7 +1,7 @@
-"""Changes of layout that a runtime inserts: it works in channel blocks where it can, and in planes elsewhere.
+"""Layout conversions inserted by a runtime between blocked (NCHWc) and planar (NCHW) tensors.
 
-ONNX Runtime's CPU convolutions keep their results in blocks of channels (NCHWc). What cannot work in blocks, such as a
-broadcast multiplication or a reduction, reads planes, so a copy stands between: no node of the file, yet it takes time.
+ONNX Runtime's CPU convolutions write results in blocks of channels (NCHWc). Operations that do not support blocks, such as
+a broadcast multiplication or a reduction, read planes, so a copy is inserted: not a node of the file, but it takes time.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ PLANES_FROM_BLOCKS = "to planes"
 
 @dataclass(frozen=True)
 class Relayout:
-    """A copy of ``value`` into the other layout.
+    """Copy of ``value`` into the other layout.
 
     Attributes:
-        before: index of the kernel that is the first to need it; the number of kernels where the network's result is it.
-        value: what is copied.
+        before: index of the first kernel that needs it; the number of kernels if it is a result of the network.
+        value: id of the copied value.
         direction: ``to blocks`` or ``to planes``.
     """
 
@@ -35,12 +35,12 @@ class Relayout:
 
 
 def relayouts(kernels: Iterable[tuple[Op, Sequence[str], str]], graph: OpGraph, block: int) -> list[Relayout]:
-    """Which copies are made, in order.
+    """Find the copies between layouts, in order.
 
     Args:
         kernels: (anchor, values it reads, value it writes) of each kernel, in order.
-        graph: the shapes.
-        block: channels in one block; 0 for a runtime with one layout.
+        graph: graph with the shapes.
+        block: channels per block; 0 for a runtime with one layout.
     """
     if not block:
         return []
@@ -63,7 +63,7 @@ def relayouts(kernels: Iterable[tuple[Op, Sequence[str], str]], graph: OpGraph, 
 
 
 def _blocked(steps: Sequence[tuple[Op, Sequence[str], str]], graph: OpGraph, block: int) -> set[str]:
-    """Values that are written in blocks. A kernel may read what one after it in the list writes: a fused addition does."""
+    """Find the values written in blocks. A kernel with a fused addition may read the result of a later one in the list."""
     blocked: set[str] = set()
     while True:
         before = len(blocked)
@@ -83,7 +83,7 @@ def _missing(value: str, needs: bool | None, blocked: set[str]) -> str | None:
 def _needs(
     anchor: Op, sources: Sequence[str], blocked: set[str], graph: OpGraph, block: int
 ) -> tuple[bool | None, bool]:
-    """(reads blocks, writes blocks); None for a kernel that takes its input as it comes."""
+    """Return (reads blocks, writes blocks); None for a kernel that accepts both layouts."""
     shapes = [graph.shapes[value] for value in sources]
     if anchor.op in CONVOLUTIONS:
         if anchor.op != "conv" or len(shapes[0]) != 4:

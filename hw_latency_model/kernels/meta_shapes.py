@@ -1,4 +1,4 @@
-"""Shapes of the commonest ATen calls, without torch's own meta kernels, which take up to ten milliseconds a call."""
+"""Shape inference for the most common ATen calls, without torch's meta kernels, which take up to ten milliseconds per call."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Arguments = tuple[Any, ...]
 
 
 def meta_result(func: Any, args: Arguments, kwargs: dict[str, Any] | None) -> Any:
-    """What ``func`` gives for tensors on the meta device: only the shapes of the results mean something."""
+    """Infer the result of ``func`` for tensors on the meta device; only its shape is meaningful."""
     quick = _QUICK.get(func.overloadpacket.__name__) if not kwargs else None
     result = quick(args) if quick is not None else None
     return func(*args, **(kwargs or {})) if result is None else result
 
 
 class MetaShapes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Within, calls on the meta device are answered by ``meta_result``."""
+    """Context in which ``meta_result`` answers calls on the meta device."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -100,4 +100,4 @@ _QUICK: dict[str, Callable[[Arguments], Any]] = {
     "mean": _mean,
     "convolution": _convolved,
 }
-"""By the packet's name; None means: this call is not a common one, let torch answer."""
+"""Shape function by the operator packet's name; None leaves the call to torch."""

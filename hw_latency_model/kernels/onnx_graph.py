@@ -1,4 +1,4 @@
-"""An ONNX file as operations, under the same vocabulary as a torch module's."""
+"""Reader of ONNX files into ``OpGraph``, with the same vocabulary as for torch modules."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ _VOCABULARY = {
 }
 _VIEWS = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout"})
 _ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear"})
-"""A quantized graph's kernels are those of its float graph: where runtimes do not merge these, their time counts to a neighbour."""
+"""Rounding operations: a quantized graph has the kernels of its float graph; unmerged ones count to a neighbour."""
 _CONSTANTS = frozenset({"Constant", "ConstantOfShape", "Shape", "Range"})
 _CONSTANTS_ARE_ATTRIBUTES = frozenset(
     {"Reshape", "Slice", "Pad", "Resize", "Upsample", "Expand", "Clip", "Split", "Unsqueeze", "Squeeze", "ReduceMean"}
@@ -79,10 +79,10 @@ _SKIPPABLE = frozenset({"Slice", "Expand", "Split", "Pad", "Cast"})
 
 
 def graph_from_onnx(model: onnx.ModelProto | Path) -> OpGraph:
-    """The operations of an ONNX model with static shapes.
+    """Read the operations of an ONNX model with static shapes.
 
     Raises:
-        UserError: the file is missing or not ONNX, or an activation's shape is not fixed.
+        UserError: the file is missing or not ONNX, or an activation's shape is dynamic.
     """
     source = str(model) if isinstance(model, Path) else "the ONNX model"
     inferred = _with_shapes(load_graph(model))
@@ -102,7 +102,7 @@ def graph_from_onnx(model: onnx.ModelProto | Path) -> OpGraph:
 
 
 def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with the shape of every value that can be told; constant arithmetic on shapes is folded where needed."""
+    """Infer the shape of every value where possible, folding constant arithmetic on shapes if needed."""
     inferred = shape_inference.infer_shapes(model, data_prop=True)
     shapes = declared_shapes(inferred.graph)
     fixed = all(value.name in shapes for value in inferred.graph.input)

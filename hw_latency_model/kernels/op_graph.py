@@ -1,4 +1,4 @@
-"""The graph both readers (ONNX files, torch modules) produce: operations under one vocabulary, before fusion."""
+"""Operation graph that both readers (ONNX files, torch modules) produce, with one vocabulary, before fusion."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 Shape = tuple[int, ...]
 
 FREE = "free"
-"""An operation that moves nothing at run time: a view, an identity, a slice that keeps everything."""
+"""Operation without data movement at run time: a view, an identity, a slice of everything."""
 
 CONVOLUTIONS = frozenset({"conv", "transposed_conv"})
 
@@ -19,14 +19,14 @@ class Op:
     """One operation.
 
     Attributes:
-        op: its name in the vocabulary (``conv``, ``batchnorm``, ``relu``, ``add``, ``resize``...), ``free``, or
-            ``op:NAME`` for one that the reader does not know.
-        name: unique within the graph.
-        inputs: ids of the activations it reads (constants are not among them).
-        outputs: ids of what it writes.
-        weight_shapes: shapes of the constants it reads, scalars left out.
-        kernel, stride, groups, dilation: of a convolution or pooling.
-        module: name of the module whose weights a convolution reads, where the graph was read from a torch module.
+        op: name in the vocabulary (``conv``, ``batchnorm``, ``relu``, ``add``, ``resize``...), ``free``, or ``op:NAME``
+            for an unknown operation.
+        name: unique name in the graph.
+        inputs: ids of the activations read (without constants).
+        outputs: ids of the values written.
+        weight_shapes: shapes of the constants read, without scalars.
+        kernel, stride, groups, dilation: parameters of a convolution or pooling.
+        module: name of the module whose weights a convolution reads, for graphs of torch modules.
     """
 
     op: str
@@ -43,7 +43,7 @@ class Op:
 
 @dataclass(frozen=True)
 class OpGraph:
-    """Operations in an order in which they can run, the shape of every activation, and what the network returns."""
+    """Operations in topological order, the shape of every activation, and the network's results."""
 
     ops: tuple[Op, ...]
     shapes: dict[str, Shape]
@@ -61,9 +61,9 @@ class OpGraph:
 
 
 def without_compounds(graph: OpGraph) -> OpGraph:
-    """Replace ``x * hard_sigmoid(x)`` by ``hard_swish`` and ``x * sigmoid(x)`` by ``silu``, however they were spelt.
+    """Replace ``x * hard_sigmoid(x)`` by ``hard_swish`` and ``x * sigmoid(x)`` by ``silu``, in either order of the factors.
 
-    Exporters decompose them for old opsets, torch does not; both become one operation here, named after the product.
+    Exporters decompose them for old opsets, torch does not; both become one operation, named after the product.
     """
     gates = {op.outputs[0]: op for op in graph.ops if op.op in ("hard_sigmoid", "sigmoid")}
     merged: dict[str, Op] = {}

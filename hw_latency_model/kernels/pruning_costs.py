@@ -1,4 +1,4 @@
-"""What a network's kernels cost, and which groups of channels each of them shrinks with: what an allocation of pruning needs."""
+"""Costs of a network's kernels as functions of its channel groups, for the allocation of sparsity."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from search_spaces.pruning.allocation import CostTerm
 from search_spaces.pruning.groups import ChannelGroup
 
 _MERGED = "reparam"
-"""How timm calls a convolution that training-time branches were merged into."""
+"""Name in timm of a convolution that training-time branches were merged into."""
 
 
 def group_of_convolutions(groups: Sequence[ChannelGroup]) -> Callable[[str], str | None]:
-    """From the name of a convolution's module to the root of its group; None for one whose channels are not pruned.
+    """Map the name of a convolution's module to the root of its group; None for one whose channels are not pruned.
 
-    A convolution that branches were merged into (RepVGG) is known by the branches beside it.
+    A convolution that branches were merged into (RepVGG) is identified by its sibling branches.
     """
     roots = {member.name: group.root for group in groups for member in group.members}
 
@@ -38,11 +38,11 @@ def cost_terms(
     groups: Sequence[ChannelGroup],
     costs: Callable[[Sequence[KernelSpec]], Sequence[float]],
 ) -> list[CostTerm]:
-    """Every kernel's cost with the groups it shrinks with; kernels whose channels cannot be followed shrink with none.
+    """Pair each kernel's cost with the channel groups that scale it; none for a kernel whose channels cannot be followed.
 
     Args:
-        graph: the unpruned network.
-        costs: of the kernels, in any unit, in their order.
+        graph: graph of the unpruned network.
+        costs: cost of each kernel, in any unit.
     """
     kernels = fuse(graph, rules)
     shrinks = _groups_of_ops(graph, group_of_convolutions(groups))
@@ -53,12 +53,12 @@ def cost_terms(
 
 
 def macs_of(kernels: Sequence[KernelSpec]) -> list[float]:
-    """Multiply-accumulates, as costs."""
+    """Return the multiply-accumulates as costs."""
     return [float(kernel.macs) for kernel in kernels]
 
 
 def _groups_of_ops(graph: OpGraph, find: Callable[[str], str | None]) -> Mapping[str, tuple[str, ...]]:
-    held: dict[str, str | None] = {}  # by value: whose channels it holds
+    held: dict[str, str | None] = {}  # by value: the group of its channels
     found: dict[str, tuple[str, ...]] = {}
     for op in graph.ops:
         read = held.get(op.inputs[0])

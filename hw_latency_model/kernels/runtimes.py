@@ -1,4 +1,4 @@
-"""Which runtime's fusion rules the kernels of a device follow."""
+"""Choice of the fusion rules by a device's fingerprint."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _OTHER = "onnxruntime"
 
 
 def runtime_of(fingerprint: Mapping[str, Any]) -> str:
-    """The key of ``fusion.RULES`` for measurements under ``fingerprint``, whose ``runtime`` begins with the runtime's name.
+    """Return the key of ``fusion.RULES`` for a fingerprint, whose ``runtime`` begins with the runtime's name.
 
-    ``onnxruntime`` where it names none, or one without rules of its own (torch).
+    ``onnxruntime`` if it names none, or one without rules of its own (torch).
     """
     name, *_ = str(fingerprint.get("runtime") or _OTHER).split()
     name = _RULES_OF.get(name, name)

@@ -1,4 +1,4 @@
-"""A network's kernels as arrays: what all priors and corrections compute on, worked out once per network."""
+"""Kernels as arrays, the input of all priors and corrections, computed once per network."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class KernelTable:
     """Kernels of one or more networks, one after the other.
 
     Attributes:
-        names: kinds of kernel; those of a joined table are told once for each of its networks.
-        kind, before, after: (n,) index into ``names`` of each kernel's kind, and of the kind of the kernel that stands
-            before and after it in its network; ``""`` at the ends.
+        names: kinds of kernel; in a joined table repeated for each of its networks.
+        kind, before, after: (n,) index into ``names`` of each kernel's kind, and of the kinds of the preceding and following
+            kernel in its network; ``""`` at the ends.
         facts: (n, 21) numbers of each kernel: MACs, bytes read, bytes written, bytes of weights, input channels, output
-            channels, groups, launches (0 for a view), whether it is dense, depthwise, moving, pointwise, then its shape, and
-            the share of its taps that dilation left inside the map.
+            channels, groups, launches (0 for a view), flags for dense, depthwise, memory-bound, pointwise, then its shape,
+            and the share of its taps inside the map under dilation.
         starts: index of each network's first kernel.
-        networks: the kernels of each network.
-        parts: the tables that it was joined from; none where it is one network's own.
+        networks: kernels of each network.
+        parts: tables it was joined from; none for the table of one network.
     """
 
     names: tuple[str, ...]
@@ -52,7 +52,7 @@ class KernelTable:
 
     @classmethod
     def of(cls, kernels: Sequence[KernelSpec]) -> KernelTable:
-        """The table of one network."""
+        """Create the table of one network."""
         names = ("", *dict.fromkeys(kernel.kind for kernel in kernels))
         place = {name: index for index, name in enumerate(names)}
         kind = np.array([0, *(place[kernel.kind] for kernel in kernels), 0], dtype=np.intp)
@@ -63,7 +63,7 @@ class KernelTable:
 
     @classmethod
     def join(cls, tables: Sequence[KernelTable]) -> KernelTable:
-        """One table of all networks, at least one, in order; each keeps its own neighbours."""
+        """Join the tables of networks, at least one, in order; neighbours do not cross networks."""
         if len(tables) == 1:
             return tables[0]
         sizes = [len(table) for table in tables]
@@ -90,11 +90,11 @@ class KernelTable:
 
     @property
     def kernels(self) -> tuple[KernelSpec, ...]:
-        """What the table was made of."""
+        """Kernels in order."""
         return self.networks[0] if len(self.networks) == 1 else tuple(chain.from_iterable(self.networks))
 
     def once(self, name: str, compute: Callable[[KernelTable], Array]) -> Array:
-        """(n, ...) what ``compute`` says of the kernels, worked out once for each network and kept under ``name``."""
+        """Compute (n, ...) values of the kernels, cached by ``name`` for each network."""
         if name not in self._kept:
             parts = [part.once(name, compute) for part in self.parts]
             self._kept[name] = np.concatenate(parts) if parts else np.asfortranarray(compute(self))
@@ -105,11 +105,11 @@ class KernelTable:
         return {}
 
     def by_name(self, value_of: Callable[[str], float], which: Indices) -> Array:
-        """(n,) the value of each kernel's name, ``which`` being ``kind``, ``before`` or ``after``."""
+        """Map names to values, (n,); ``which`` is ``kind``, ``before`` or ``after``."""
         return np.array([value_of(name) for name in self.names], dtype=np.float64)[which]
 
     def sums(self, values: Array) -> Array:
-        """(networks, ...) sums over each network's kernels of ``values`` (n, ...)."""
+        """Sum ``values`` (n, ...) over the kernels of each network, (networks, ...)."""
         return np.asarray(np.add.reduceat(values, self.starts, axis=0), dtype=np.float64)
 
 
@@ -142,7 +142,7 @@ def _facts(kernel: KernelSpec) -> tuple[float, ...]:
 
 
 def _inside(kernel: KernelSpec) -> float:
-    """How much of what a convolution reads lies inside its map, beside the same one without dilation; in (0, 1]."""
+    """Share of a convolution's taps inside its map, relative to the same one without dilation; in (0, 1]."""
     share = 1.0
     for side, reach, size in zip(kernel.kernel, kernel.dilation, kernel.in_hw, strict=True):
         away = np.abs(np.arange(side) - (side - 1) / 2) / max(size, 1)
@@ -151,7 +151,7 @@ def _inside(kernel: KernelSpec) -> float:
 
 
 def context_columns(table: KernelTable) -> Array:
-    """(n, 19) what may explain how far a kernel is off its roofline: size, shape, alignment, traffic, surroundings."""
+    """Compute explanatory columns for a kernel's deviation from its roofline, (n, 19): size, shape, alignment, traffic, context."""
     macs, read, written, weights, inner, outer = table.facts.T[:6]
     area, stride, in_px, out_px, width, add, dear, _ = table.facts.T[_SHAPES:INSIDE]
     moved = read + written + weights
@@ -184,5 +184,5 @@ def context_columns(table: KernelTable) -> Array:
 
 
 def _filling(channels: Array) -> Array:
-    """How full the blocks of channels are, in (0, 1]."""
+    """Utilisation of the channel blocks, in (0, 1]."""
     return np.asarray(np.maximum(channels, 1.0) / (np.ceil(np.maximum(channels, 1.0) / BLOCK) * BLOCK))

@@ -1,4 +1,4 @@
-"""A torch module as operations, without exporting it: a copy runs on the meta device and every ATen call is noted."""
+"""Reader of torch modules into ``OpGraph``: a copy runs on the meta device and every ATen call is recorded."""
 
 from __future__ import annotations
 
@@ -93,10 +93,10 @@ _CREATION = frozenset({"empty", "zeros", "ones", "full", "arange", "zeros_like",
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Writes down every ATen call as an ``Op``. Tensors made by no recorded operation are constants.
+    """Recorder of every ATen call as an ``Op``. Tensors not produced by a recorded operation are constants.
 
     Args:
-        weights: name of the module that holds a weight, by the tensor's ``id``.
+        weights: name of the module of each weight, by the tensor's ``id``.
     """
 
     def __init__(self, weights: dict[int, str]) -> None:
@@ -118,7 +118,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def value(self, tensor: torch.Tensor) -> str:
-        """The id of what the tensor holds from now on; in-place operations give their tensor a new one."""
+        """Assign a new id to the tensor's content; in-place operations do so for their tensor."""
         name = f"v{len(self.shapes)}"
         self.shapes[name] = tuple(tensor.shape)
         self.ids[id(tensor)] = name
@@ -152,10 +152,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def graph_from_module(
     net: nn.Module, input_hw: tuple[int, int], *, in_channels: int = 3, owned: bool = False
 ) -> OpGraph:
-    """The operations of one image's pass through ``net`` in evaluation mode, with static shapes.
+    """Trace the operations of ``net`` for one image in evaluation mode, with static shapes.
 
-    The module, its mode, its buffers and the random state stay as they are: a copy without storage runs instead. Where
-    ``owned``, the network is on the meta device, in evaluation mode and the caller's own, and runs itself.
+    A copy without storage is run, so the module, its mode, its buffers and the random state do not change. If ``owned``, the
+    network is already on the meta device in evaluation mode, may be modified, and is run itself.
 
     Raises:
         ValueError: the network does not return a tensor, or a tuple, list or dict of tensors.
@@ -173,7 +173,7 @@ def graph_from_module(
 
 
 def _meta_copy(net: nn.Module) -> nn.Module:
-    """A deep copy in evaluation mode whose parameters and buffers have shapes but no storage."""
+    """Copy the module in evaluation mode, with parameters and buffers on the meta device."""
     memo: dict[int, Any] = {}
     for tensor in itertools.chain(net.parameters(), net.buffers()):
         memo[id(tensor)] = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
@@ -181,7 +181,7 @@ def _meta_copy(net: nn.Module) -> nn.Module:
 
 
 def _clone(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
-    """``copy.deepcopy`` of a module with a short way for what modules mostly hold: it is called for every proposal."""
+    """Copy a module like ``copy.deepcopy``, faster for the usual attributes of modules, as it runs for every proposal."""
     known = memo.get(id(module))
     if known is not None:
         return cast("nn.Module", known)
@@ -236,7 +236,7 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 def _describe(name: str, args: list[Any], in_shape: Shape, output: torch.Tensor) -> tuple[str, dict[str, Any]]:
-    """The operation's name in the vocabulary and its shape attributes."""
+    """Return the operation's name in the vocabulary and its shape attributes."""
     special = _SPECIAL.get(name)
     if special is not None:
         return special(args, in_shape, tuple(output.shape))
@@ -271,7 +271,7 @@ def _mean(args: list[Any], in_shape: Shape, out_shape: Shape) -> tuple[str, dict
     axes = {axis % len(in_shape) for axis in args[1]} if len(args) > 1 and args[1] is not None else set()
     if len(in_shape) != 4 or axes != {2, 3}:
         return "reduce", {}
-    # torch turns an adaptive pooling to 1x1 into this very call; people write (2, 3).
+    # torch turns an adaptive pooling to 1x1 into this call; user code has (2, 3).
     return ("global_pool" if list(args[1]) == [-1, -2] else "spatial_mean"), {}
 
 

@@ -1,1 +1,1 @@
-"""Measuring networks on this machine, and which to measure."""
+"""Measurement of networks on this machine."""

@@ -1,4 +1,4 @@
-"""Calibrating a device: measure architectures of the search space for as long as allowed, keep them, fit the model."""
+"""Calibration of a device: measure architectures of the search space within a time budget, store them, fit the model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from search_spaces.describe import architecture_words
 
 MAX_NETWORKS = 200
 FIT_RESERVE_REL = 0.1
-"""Share of the budget kept for fitting."""
+"""Share of the budget reserved for fitting."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class CalibrationReport(CalibrationSummary):
 
     @property
     def summary(self) -> str:
-        """A few lines for people."""
+        """Format the report as a few lines of text."""
         lines = [
             f"{self.device}: {self.measured} networks measured in {self.seconds:.0f} s"
             + (f", {self.networks} with those of earlier calibrations" if self.networks > self.measured else ""),
@@ -77,18 +77,18 @@ def calibrate(
 ) -> CalibrationReport:
     """Measure a covering sample of ``space`` on ``device``, append it to the store in ``out_dir``, and fit the model.
 
-    Each measurement is stored at once: an interrupted calibration loses at most one. A second one measures other
-    architectures first and fits on all that were taken under the same fingerprint.
+    Each measurement is stored at once: an interrupted calibration loses at most one. A further call measures other
+    architectures first and fits on all measurements with the same fingerprint.
 
     Args:
         device: a device or its name.
         num_classes: channels of the logits.
-        out_dir: gets ``latency_model.json`` and ``measurements.sqlite``.
-        budget_s: wall seconds; at least five networks are measured however long they take.
-        max_networks: stop earlier, after so many.
-        seed: of the sample.
+        out_dir: folder of ``latency_model.json`` and ``measurements.sqlite``.
+        budget_s: wall seconds; at least five networks are measured regardless.
+        max_networks: limit on the number of networks.
+        seed: seed of the sample.
         progress: called with one line after each network.
-        settings: of the timing protocol; the device's own by default.
+        settings: settings of the timing protocol; default: those of the device.
 
     Raises:
         UserError: unknown device, the folder cannot be written, or it holds a model of another precision.
@@ -153,7 +153,7 @@ def _check_precision(path: Path, device: Device) -> None:
     try:
         there = LatencyModel.load(path)
     except UserError:
-        return  # none, or a damaged one, which a calibration puts right
+        return  # none, or a damaged one, which a calibration replaces
     if there.precision != device.precision:
         raise UserError(
             f"{path} is the latency model of {there.device} in {there.precision}, which a calibration in {device.precision} would "
@@ -188,7 +188,7 @@ def measure_candidate(
 
 
 def _export(net: SegmentationNet, hw: tuple[int, int], path: Path, device: Device, candidate_id: str) -> None:
-    """Write what the device runs; the ranges of an INT8 network, which cost no time, come from noise."""
+    """Export the network; the ranges of an INT8 network, which do not affect its latency, are calibrated on noise."""
     subject = f"candidate {candidate_id}"
     if device.precision != "int8":
         export_onnx(net, hw, path, subject=subject)
@@ -198,7 +198,7 @@ def _export(net: SegmentationNet, hw: tuple[int, int], path: Path, device: Devic
 
 
 def subject_of(space: SearchSpace, candidate: Candidate, num_classes: int) -> str:
-    """Name of what is measured: the architecture and its number of classes."""
+    """Subject of a measurement: the architecture and its number of classes."""
     return f"{space.architecture_id(candidate)}-{num_classes}"
 
 

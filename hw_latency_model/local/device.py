@@ -1,4 +1,4 @@
-"""Devices that networks are measured on. Each answers the same three questions: who are you, can you, how long."""
+"""Interface of a device, and this machine's CPU as one."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ PROFILE_RUNS = 30
 
 
 class Device(ABC):
-    """Something that runs ONNX files and can be timed.
+    """Device on which ONNX files can be timed.
 
     Attributes:
-        name: how it is called in configurations, commands and stores.
-        runtime: whose fusion rules its kernels follow, a key of ``fusion.RULES``.
-        precision: what it runs networks in: ``fp32``, ``fp16`` or ``int8``.
+        name: name in configurations, commands and stores.
+        runtime: runtime whose fusion rules apply, a key of ``fusion.RULES``.
+        precision: ``fp32``, ``fp16`` or ``int8``.
     """
 
     name: ClassVar[str]
@@ -37,7 +37,7 @@ class Device(ABC):
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """What has to be the same for two measurements to be comparable; JSON scalars only."""
+        """Facts that must be equal for two measurements to be comparable; JSON scalars only."""
 
     @abstractmethod
     def measure(
@@ -50,7 +50,7 @@ class Device(ABC):
         """
 
     def kernel_shares(self, onnx_path: Path, kernels: Sequence[KernelSpec]) -> tuple[float, ...]:
-        """Share of the network's time that each kernel takes; empty where the device cannot look inside."""
+        """Measure each kernel's share of the network's time; empty for a device without a profiler."""
         return ()
 
 
@@ -58,11 +58,11 @@ class LocalCpuDevice(Device):
     """This machine's CPU through ONNX Runtime.
 
     Args:
-        threads: threads inside one operator. With one, what other processes do to the core is kept out of the times.
-        precision: ``int8`` for quantized (Q/DQ) files, whose measurements are kept apart from those of float ones.
+        threads: threads within one operator. With one, time during which other processes held the core is excluded.
+        precision: ``int8`` for quantized (Q/DQ) files, whose measurements are separate from those of float files.
 
     Raises:
-        ValueError: no thread, or a precision that its profile does not name.
+        ValueError: fewer than one thread, or a precision that the export profile does not allow.
     """
 
     name: ClassVar[str] = "local-cpu"
@@ -123,7 +123,7 @@ class LocalCpuDevice(Device):
         from hw_latency_model.local.ort_profile import kernel_shares
 
         if self.precision != "fp32":
-            return ()  # the runtime rewrites a quantized graph: its events name other nodes than the file's
+            return ()  # the runtime rewrites a quantized graph, so its events name other nodes than the file
         return kernel_shares(onnx_path, kernels, runs=PROFILE_RUNS, threads=self.threads)
 
     def _runner(self, onnx_path: Path) -> Callable[[], object]:
@@ -148,10 +148,10 @@ DEVICES: dict[str, Callable[..., Device]] = {LocalCpuDevice.name: LocalCpuDevice
 
 
 def get_device(name: str, precision: str = "fp32") -> Device:
-    """The device called ``name``, with its default settings, running networks in ``precision``.
+    """Create the device called ``name`` with its default settings for networks in ``precision``.
 
     Raises:
-        UserError: there is none of that name (the nearest is named), or it does not run that precision.
+        UserError: the name is unknown (the closest is suggested), or the device does not support the precision.
     """
     if name not in DEVICES:
         near = nearest_name(name, DEVICES, cutoff=0.6)

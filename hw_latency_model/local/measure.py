@@ -1,4 +1,4 @@
-"""Measuring one exported network: what is done to the members of a front after the search."""
+"""Measurement of one exported network, such as a member of a front after the search."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from hw_latency_model.local.protocol import ProtocolSettings
 from hw_latency_model.types import Measurement
 
 FRONT_SETTINGS = ProtocolSettings(min_runs=40, max_runs=500, max_s=1.5)
-"""Longer than in a calibration: there are few winners, and each number is shown to people."""
+"""Protocol settings for the front, longer than in a calibration."""
 
 
 def measure_bundle(
     onnx_path: Path, device: Device | str, *, subject: str | None = None, settings: ProtocolSettings = FRONT_SETTINGS
 ) -> Measurement:
-    """Measure an exported ``model.onnx``, or the one in a bundle's folder, with its kernels attached.
+    """Measure an exported ``model.onnx``, or the one in a bundle's folder; the result includes its kernels.
 
     Raises:
-        UserError: the file is missing, the device unknown, or the runtime cannot run it.
+        UserError: the file is missing, the device is unknown, or the runtime cannot run the file.
     """
     path = onnx_path / "model.onnx" if onnx_path.is_dir() else onnx_path
     target = get_device(device) if isinstance(device, str) else device

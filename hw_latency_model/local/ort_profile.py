@@ -1,9 +1,8 @@
-"""Where a network's time goes inside ONNX Runtime: its own profiler's events, assigned to our kernels.
+"""Kernel profile of a network by the profiler of ONNX Runtime.
 
-Kernels timed inside their network, with its caches and layouts, tell far more about each kind's cost than the network's
-total does. The profiler's times are whole microseconds and each event carries about two of its own, which would make
-networks of many small kernels look like nothing but small kernels: the same session timed without the profiler tells how
-much that is, and it is taken off. What is left is used as shares.
+Kernel times inside a network, with its caches and layouts, are far more informative than the network's total. The profiler
+reports whole microseconds and adds about two per event, which would distort networks of many small kernels: the overhead is
+determined by timing the same session without the profiler, and subtracted. The remaining times are used as shares.
 """
 
 from __future__ import annotations
@@ -29,19 +28,19 @@ _SUFFIX = "_kernel_time"
 _RENAMED = ("_bn_nchwc", "_nchwc")
 _COPIES = {"ReorderInput": BLOCKS_FROM_PLANES, "ReorderOutput": PLANES_FROM_BLOCKS}
 _BLOCKED = frozenset({"conv", "pointwise", "depthwise", "grouped_conv", "vector"})
-"""Kinds that run in the blocked layout, and so are not what a change of layout is made for."""
+"""Kinds that run in the blocked layout and do not cause a layout conversion."""
 _QUANTILE = 25
-"""Percentile of the runs: what other processes add to an event only ever lengthens it."""
+"""Percentile over the runs, a low one because other processes only lengthen an event."""
 _LEAST_US = 0.1
 _COPY_BYTES = 8000.0
-"""A copy of so many bytes takes twice as long as one of none."""
+"""Bytes whose copy takes twice as long as an empty one."""
 
 
 def kernel_shares(onnx_path: Path, kernels: Sequence[KernelSpec], *, runs: int, threads: int) -> tuple[float, ...]:
-    """Share of the time that each kernel takes, adding up to 1, over ``runs`` runs.
+    """Measure each kernel's share of the time, with sum 1, over ``runs`` runs.
 
-    Changes of layout that the runtime inserts are no nodes of the file. They count to the kernels of kind ``relayout``
-    that stand for them, by size, or where there is none to the neighbour that cannot work in the blocked layout.
+    Layout conversions inserted by the runtime are not nodes of the file. They are assigned to the kernels of kind
+    ``relayout`` by size, or without one to the neighbour that does not support the blocked layout.
     """
     names, times_us = _events(onnx_path, runs, threads)
     if not names:
@@ -77,7 +76,7 @@ def _is_copy(kernel: KernelSpec, direction: str) -> bool:
 
 
 def _owners(onnx_path: Path, kernels: Sequence[KernelSpec]) -> dict[str, int]:
-    """Index of the kernel that a node, by its own name or its output's, belongs to."""
+    """Map the name of a node, or of its output, to the index of its kernel."""
     owner = {part: index for index, kernel in enumerate(kernels) for name in kernel.nodes for part in name.split("+")}
     for index, node in enumerate(load_graph(onnx_path).graph.node):
         name = node_name(node, index)
@@ -93,7 +92,7 @@ def _session(onnx_path: Path, threads: int, profile: Path | None = None) -> tupl
 
 
 def _bare_us(onnx_path: Path, runs: int, threads: int) -> float:
-    """Microseconds of one run without the profiler; on the core with one thread, else on the wall."""
+    """Time one run without the profiler in microseconds: CPU time with one thread, otherwise wall time."""
     session, feed = _session(onnx_path, threads)
     clock = time.thread_time if threads == 1 else time.perf_counter
     times = []
@@ -105,7 +104,7 @@ def _bare_us(onnx_path: Path, runs: int, threads: int) -> float:
 
 
 def _events(onnx_path: Path, runs: int, threads: int) -> tuple[list[tuple[str, str]], Array]:
-    """(name, operation) of each node of a run, in order, and (runs, nodes) microseconds; two warm-up runs are left out."""
+    """Return (name, operation) of each node in order, and (runs, nodes) microseconds, without two warm-up runs."""
     with tempfile.TemporaryDirectory() as folder:
         session, feed = _session(onnx_path, threads, Path(folder) / "profile")
         for _ in range(runs + 2):

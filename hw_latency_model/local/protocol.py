@@ -1,8 +1,7 @@
-"""How one network is timed: warm-up, runs interleaved with a fixed reference network, repeats when that drifts.
+"""Timing protocol: warm-up, runs interleaved with a fixed reference network, repeats when the reference drifts.
 
-Nothing here knows what runs; a device hands in two callables. On a shared machine the operating system takes the core
-away now and then. A run that this happened to says nothing about the network, so with one thread its time on the core
-is taken instead of the time on the wall, and how much was waited is reported beside it.
+The protocol only knows the two callables that a device passes. On a shared machine the operating system preempts runs. With
+one thread, CPU time is therefore used instead of wall time, and the share of time waited is reported separately.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ class ProtocolSettings:
 
     Attributes:
         min_runs, max_runs, max_s: at least ``min_runs``, then until ``max_runs`` or ``max_s``, whichever is first.
-        warmup_runs, warmup_max_s: warm until two rounds of this many runs have medians within 3 %, or so long.
-        round_s: the network runs for about so long between two turns of the reference.
-        reference_runs: runs of the reference at each turn.
-        cap_s: a network too slow for ``min_runs`` in this time ends here, with three rounds at least.
-        max_drift_rel: above this change of the reference, first half to second, a measurement is repeated.
-        max_repeats: after so many repeats it is kept and marked noisy.
+        warmup_runs, warmup_max_s: warm up until two rounds of this many runs have medians within 3 %, or the time limit.
+        round_s: duration of a round between two rounds of the reference.
+        reference_runs: runs per round of the reference.
+        cap_s: time limit for networks too slow for ``min_runs``, with at least three rounds.
+        max_drift_rel: drift of the reference, first half to second, above which a measurement is repeated.
+        max_repeats: limit on repeats, after which the measurement is marked noisy.
     """
 
     min_runs: int = 20
@@ -46,7 +45,7 @@ class ProtocolSettings:
 
 @dataclass(frozen=True)
 class Timing:
-    """What the protocol found; see ``Measurement`` for the fields. Times in milliseconds."""
+    """Result of the protocol; see ``Measurement`` for the fields. Times in milliseconds."""
 
     p50_ms: float
     p90_ms: float
@@ -69,8 +68,8 @@ def time_network(
     Args:
         run: runs the network once, blocking.
         reference: runs the fixed reference network once.
-        settings: how long and how often.
-        one_thread: the network runs in the calling thread alone, so the thread's clock tells its time on the core.
+        settings: settings of the protocol.
+        one_thread: the network runs in the calling thread only, whose CPU clock is then used.
     """
     kept: Timing | None = None
     for repeat in range(settings.max_repeats + 1):
@@ -127,7 +126,7 @@ def _time_once(
 
 
 def _thinned(times: list[float]) -> list[float]:
-    """At most ``KEPT_SAMPLES`` of them, evenly spread and in order."""
+    """Subsample to at most ``KEPT_SAMPLES`` evenly spaced values, in order."""
     step = -(-len(times) // KEPT_SAMPLES)
     return times[::step]
 
@@ -139,7 +138,7 @@ def _goes_on(runs: int, rounds: int, elapsed_s: float, settings: ProtocolSetting
 
 
 def _warm_up(run: Callable[[], object], settings: ProtocolSettings, one_thread: bool) -> float:
-    """Run until the time is steady; returns the last median in ms."""
+    """Run until the time is stable; return the last median in ms."""
     start = time.perf_counter()
     last = float("inf")
     while True:
@@ -150,7 +149,7 @@ def _warm_up(run: Callable[[], object], settings: ProtocolSettings, one_thread: 
 
 
 def _samples(run: Callable[[], object], runs: int, one_thread: bool) -> tuple[list[float], float]:
-    """Milliseconds of each run, and the seconds that other processes held the core meanwhile."""
+    """Time runs: milliseconds of each, and the seconds during which other processes held the core."""
     times = []
     waited = 0.0
     for _ in range(runs):

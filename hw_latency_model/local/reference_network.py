@@ -1,4 +1,4 @@
-"""The fixed network that is timed before and after every other: when its time changes, the machine changed."""
+"""Fixed reference network, timed around every other to detect changes of the machine's speed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _STAGES = ((32, 2), (64, 2), (96, 2), (128, 2))
 
 
 def write_reference(path: Path) -> Path:
-    """Write it as ONNX (opset 13): dense, depthwise and pointwise convolutions of a small mobile network at 128×128.
+    """Write the reference network as ONNX (opset 13): dense, depthwise and pointwise convolutions at 128×128.
 
-    Its mixture matters: a network that stays within the first cache does not feel what slows the others down.
+    It exceeds the first-level cache, because a network within it is not affected by what slows others down.
     """
     rng = np.random.default_rng(7)
     nodes: list[onnx.NodeProto] = []

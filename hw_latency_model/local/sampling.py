@@ -1,4 +1,4 @@
-"""Which architectures to measure first: each is the farthest from all before it, so any prefix covers the space."""
+"""Order of architectures for measurement: farthest-point sampling, so that every prefix covers the space."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ POOL = 2000
 
 
 def covering_order(space: SearchSpace, count: int, *, seed: int) -> list[Candidate]:
-    """Up to ``count`` candidates of different architecture, the default one first; every prefix fills the space.
+    """Sample up to ``count`` candidates of distinct architectures, the default one first; every prefix covers the space.
 
-    Farthest-point sampling goes to the corners of the space first (every family and decoder, smallest and largest),
-    which is what keeps a later prediction an interpolation.
+    Farthest-point sampling begins with the corners of the space (every family and decoder, smallest and largest), so that
+    later predictions are interpolations.
     """
     rng = np.random.default_rng(seed)
     pool: dict[str, Candidate] = {}
@@ -34,7 +34,7 @@ def covering_order(space: SearchSpace, count: int, *, seed: int) -> list[Candida
 
 
 def _encode(space: SearchSpace, candidates: list[Candidate]) -> NDArray[np.float64]:
-    """(n, d): one column per value of a named choice, one column from 0 to 1 per number, and the image's log area."""
+    """Encode candidates, (n, d): one column per value of a categorical choice, one from 0 to 1 per number, and the log image area."""
     columns: list[NDArray[np.float64]] = []
     areas = np.array([math.log(math.prod(space.input_hw(item))) for item in candidates])
     resolutions = {f"{h}x{w}" for h, w in map(space.input_hw, candidates)}
@@ -46,7 +46,7 @@ def _encode(space: SearchSpace, candidates: list[Candidate]) -> NDArray[np.float
         if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
             columns.append(_unit(np.array(values, dtype=np.float64)))
         else:
-            # Two different names are as far apart as the ends of a number's range.
+            # Two distinct categories are as far apart as the ends of a number's range.
             columns += [
                 np.array([value == choice for value in values], dtype=np.float64) / math.sqrt(2)
                 for choice in dict.fromkeys(values)

@@ -1,4 +1,4 @@
-"""Intervals that mean what they say: conformal margins, wider for networks unlike those that were measured."""
+"""Conformal prediction intervals, wider for networks unlike the measured ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 BEYOND = 2.0
-"""Beyond the calibrated distances the margin grows in proportion, up to this many times the far margin."""
+"""Limit on the growth of the margin beyond the calibrated distances, in far margins."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,11 @@ class Margins:
     """Half width of the interval in predicted standard deviations, by the distance to the nearest measured network.
 
     Attributes:
-        near: at ``near_distance`` and closer: the quantile of errors on networks left out alone.
-        far: from ``far_distance`` to ``end_distance``: that of errors on networks whose whole family was left out.
-        near_distance: the median of the first; far_distance, end_distance: the first quarter and the last tenth of the
-            second begin there. 0 where there was one family.
+        near: margin up to ``near_distance``: quantile of leave-one-out errors.
+        far: margin from ``far_distance`` to ``end_distance``: quantile of leave-family-out errors.
+        near_distance: median distance of networks left out alone.
+        far_distance, end_distance: 25th and 90th percentile of the distances of networks whose family was left out; 0 for
+            a single family.
     """
 
     near: float
@@ -34,7 +35,7 @@ class Margins:
     end_distance: float = 0.0
 
     def at(self, distance: Array) -> Array:
-        """(n,) margins: straight from near to far, then flat, then in proportion to the distance; never shrinking."""
+        """Compute margins (n,): linear from near to far, then constant, then proportional to the distance; never decreasing."""
         if not self.end_distance:
             return np.full(len(distance), self.near)
         way = max(self.far_distance - self.near_distance, 1e-9)
@@ -43,7 +44,7 @@ class Margins:
         return np.asarray((self.near + (self.far - self.near) * share) * grown, dtype=np.float64)
 
     def relative(self, distance: Array) -> Array:
-        """(n,) distances in units of a left-out family's; 0 for all where no family was ever left out."""
+        """Express distances (n,) in units of a left-out family's; 0 for a single family."""
         return distance / self.far_distance if self.far_distance else np.zeros(len(distance))
 
     def to_dict(self) -> dict[str, float]:
@@ -59,13 +60,13 @@ _ARRAYS = ("near", "near_distance", "far", "far_distance")
 
 @dataclass(frozen=True)
 class Scores:
-    """What cross-validation found, kept with the model so that later measurements can be added to it.
+    """Cross-validation scores, stored with the model so that later measurements can be added.
 
     Attributes:
-        near, near_distance: |error| / predicted std of every raw measurement of a network left out alone, and the
-            distance of that network to the others.
-        far, far_distance: the same with its whole family left out; empty where there is one family.
-        families: how many were left out in turn.
+        near, near_distance: leave-one-out |error| / predicted standard deviation of every raw measurement, and the distance
+            of its network to the others.
+        far, far_distance: the same with the whole family left out; empty for a single family.
+        families: number of families left out in turn.
     """
 
     near: Array
@@ -75,19 +76,19 @@ class Scores:
     families: int = 0
 
     def margins(self, level: float) -> Margins:
-        """Conformal quantiles of the scores at ``level``."""
+        """Compute the conformal quantiles of the scores at ``level``."""
         near = conformal_quantile(self.near, level)
         middle = float(np.median(self.near_distance))
         if not len(self.far):
             return Margins(near, near, middle)
-        # Networks of one family err together: they count for something between one and all of them.
+        # Errors within a family are correlated: its effective sample size lies between one and its number of networks.
         counted = math.sqrt(len(self.far) * max(self.families, 1))
         far = float(np.quantile(self.far, min(1.0, level * (1.0 + 1.0 / counted))))
         begin, end = (float(value) for value in np.quantile(self.far_distance, [0.25, 0.9]))
         return Margins(near, max(near, far), middle, max(middle, begin), max(middle, end, 1e-6))
 
     def with_near(self, scores: Array, distances: Array) -> Scores:
-        """The same and these, of networks that were predicted before they were measured."""
+        """Extend by the scores of networks that were predicted before they were measured."""
         return Scores(
             np.concatenate([self.near, scores]),
             np.concatenate([self.near_distance, distances]),
@@ -107,7 +108,7 @@ class Scores:
 
 
 def conformal_quantile(scores: Array, level: float) -> float:
-    """The (n + 1)-corrected quantile of the scores; with too few for the level, their maximum, raised by 1 / n."""
+    """Compute the (n + 1)-corrected quantile of the scores; with too few for the level, their maximum increased by 1 / n."""
     rank = math.ceil((len(scores) + 1) * level)
     ordered = np.sort(scores)
     if rank <= len(scores):

@@ -1,4 +1,4 @@
-"""Models of what else a device can tell about a network, energy and peak memory: files beside its latency model."""
+"""Models of energy and peak memory, in files beside the latency model."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def fit_cost_models(
     fingerprint: Mapping[str, Any],
     times: KernelPrior | None = None,
 ) -> tuple[Path, ...]:
-    """Fit a model of each target that enough of the measurements tell, and save it beside the latency model.
+    """Fit a model of each target with enough measurements, and save it beside the latency model.
 
     Args:
-        measurements: of one device, set-up and precision, with their kernels.
+        measurements: measurements of one device, fingerprint and precision, with their kernels.
         latency_model: path of the device's latency model.
-        times: that model's prior. Energy starts from it: a kernel's time at the device's mean power.
+        times: prior of that model, from which the prior of energy is derived: time at the device's mean power.
 
     Returns:
-        The files written; none where the device has no power rail and tells no memory.
+        The files written; none for a device that measures neither power nor memory.
 
     Raises:
         UserError: a file cannot be written.
@@ -50,10 +50,10 @@ def fit_cost_models(
 
 
 def load_cost_model(latency_model: Path, target: str, *, device: str, precision: str) -> LatencyModel | None:
-    """The model of a target beside a latency model; None where there is none.
+    """Load the model of a target beside a latency model; None if there is none.
 
     Raises:
-        UserError: it is damaged, or speaks for another device or precision.
+        UserError: it is damaged, or of another device or precision.
     """
     path = latency_model.with_name(MODEL_FILES[target])
     if not path.is_file():
@@ -68,7 +68,7 @@ def load_cost_model(latency_model: Path, target: str, *, device: str, precision:
 
 
 def memory_floor_mb(kernels: Sequence[KernelSpec]) -> float:
-    """The least that a network needs, in MB of 10^6 bytes: its weights and the largest activations that one kernel reads and
-    writes. What the runtime takes for itself, hundreds of MB under TensorRT, comes on top and is the same for all."""
+    """Lower bound on a network's memory in MB of 10^6 bytes: its weights and the largest activations that one kernel reads and
+    writes. The runtime itself, with hundreds of MB under TensorRT, is not included; it is the same for all networks."""
     parts = kernels_for(kernels, "memory_peak_mb")
     return sum(part.weight_bytes + part.activation_bytes for part in parts) / 1e6

@@ -1,4 +1,4 @@
-"""Latency functions of the user's own in the place of a calibrated latency model."""
+"""User-defined latency functions in place of a calibrated latency model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PredictsLatency(Protocol):
 
     @property
     def fingerprint(self) -> Mapping[str, Any]:
-        """Facts of the set-up; ``runtime`` says whose fusion rules the kernels follow."""
+        """Facts of the device; ``runtime`` selects the fusion rules."""
 
     @property
     def calibrated(self) -> bool:

@@ -21,11 +21,11 @@ Network = Sequence[KernelSpec] | KernelTable
 EXTRAPOLATION_LOG_STD = 0.25
 """Added to the log standard deviation per e-fold outside the measured sizes."""
 UNKNOWN_LOG_STD = 1.0
-"""Log standard deviation of the time of kernels whose kind was never measured: a factor of e either way."""
+"""Log standard deviation of the time of kernels of unmeasured kinds: a factor of e in both directions."""
 NOT_MEASURED = frozenset({"view", ""})
-"""Names of kinds in a table that cost nothing and so need no data."""
+"""Kinds without cost, which need no data."""
 CHUNK = 1000
-"""Networks predicted together."""
+"""Number of networks per batch of predictions."""
 
 _WIDEST_LOG = 20.0
 

@@ -1,4 +1,4 @@
-"""JSON file of a latency model: versioned, written atomically, refused when damaged or of another machine."""
+"""JSON file of a latency model: versioned, written atomically, rejected if damaged or of another machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ READABLE = (1, 2)
 
 
 def save_state(state: ModelState, path: Path) -> None:
-    """Write the state as JSON; every number survives exactly.
+    """Write the state as JSON, with exact numbers.
 
     Raises:
         UserError: the file cannot be written.

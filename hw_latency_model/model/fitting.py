@@ -34,7 +34,7 @@ STRENGTHS = (0.03, 0.1, 0.3)
 SPEED_EXPONENTS = (1.0, 0.0, 0.5, 1.5, 2.0, 3.0)
 MIN_NETWORKS_PER_KIND = 2
 MIN_NETWORKS_TO_LEARN = 20
-"""So many networks whose kernels were timed inside them, before their kernels may teach more than a roofline."""
+"""Minimum number of networks with kernel profiles for a learned prior instead of a roofline."""
 NEAR_FOLDS = 10
 FAR_FOLDS = 20
 
@@ -177,12 +177,12 @@ def timestamp() -> str:
 
 @dataclass(frozen=True)
 class Validation:
-    """Cross-validated predictions, each (n,): with the network alone left out, and with its family left out.
+    """Cross-validated predictions, each (n,): leave-one-out (near) and leave-family-out (far).
 
     Attributes:
-        near_log, near_std, far_log, far_std: log predictions and log standard deviations; the far ones are empty where
-            there is one family.
-        near_distance, far_distance: to the nearest network that the model had seen.
+        near_log, near_std, far_log, far_std: log predictions and log standard deviations; the far ones are empty for a
+            single family.
+        near_distance, far_distance: distance to the nearest training network.
     """
 
     near_log: Array
@@ -193,7 +193,7 @@ class Validation:
     far_distance: Array
 
     def scores(self, observations: Sequence[Observation]) -> Scores:
-        """Errors against every raw measurement, in standard deviations."""
+        """Compute the errors against every raw measurement, in standard deviations."""
         rows = [index for index, item in enumerate(observations) for _ in item.raw]
         raw = np.log([value for item in observations for value in item.raw])
         near = np.abs(raw - self.near_log[rows]) / self.near_std[rows]
@@ -205,7 +205,7 @@ class Validation:
 
 
 def observe_best(measurements: Sequence[Measurement], target: str) -> tuple[list[Observation], float, float]:
-    """``observe`` with the exponent that makes the networks best predictable from one another: (..., ..., exponent)."""
+    """Call ``observe`` with the exponent of the least cross-validated error; returns (..., ..., exponent)."""
     observations, base_ms = observe(measurements, target)
     if len(observations) < 2 * MIN_NETWORKS_PER_KIND:
         return observations, base_ms, 1.0
@@ -222,9 +222,9 @@ class Fitter:
     """Fits on any subset of the observations; terms are computed once per alignment.
 
     Args:
-        observations: what was measured.
-        alignments: of channels, to choose from.
-        prior: taken as it is instead of fitting one.
+        observations: one per network.
+        alignments: channel alignments to choose from.
+        prior: fixed prior instead of a fitted one.
     """
 
     def __init__(
@@ -263,7 +263,7 @@ class Fitter:
         self.families: Indices = np.array([names[item.family] for item in self.observations], dtype=np.intp)
 
     def choose(self) -> tuple[int, float]:
-        """Alignment and pull strength with the least cross-validated error of the roofline alone."""
+        """Choose alignment and regularisation strength with the least cross-validated error of the roofline alone."""
         best = (float("inf"), next(iter(self.terms), 1), STRENGTHS[1])
         for align, strength in product(self.terms, STRENGTHS):
             error = self.prior_error(align, strength)
@@ -272,7 +272,7 @@ class Fitter:
         return best[1], best[2]
 
     def prior_error(self, align: int, strength: float) -> float:
-        """Mean absolute log error of the roofline, ten-fold cross-validated, better measurements counting more."""
+        """Compute the ten-fold cross-validated mean absolute log error of the roofline, weighted by measurement quality."""
         logs = np.zeros(len(self.observations))
         for held in self._random_folds():
             prior = self._roofline(self._without(held), align, strength)
@@ -280,9 +280,9 @@ class Fitter:
         return float(np.average(np.abs(logs - np.log(self.values)), weights=self.weights))
 
     def fit(self, align: int, strength: float) -> tuple[Fit, Validation]:
-        """Prior and correction from all observations, and how well such a pair predicts what it has not seen.
+        """Fit prior and correction to all observations, and cross-validate such a pair.
 
-        The correction learns what priors that did not see a network leave of it: its own residual would be too small.
+        The correction is fitted to cross-validated residuals of the prior, as those of the final prior would be too small.
         """
         everything = np.arange(len(self.observations))
         prior = self._prior(everything, align, strength)
@@ -304,7 +304,7 @@ class Fitter:
         correction = GaussianProcess.fit(features, residuals - offset, noise)
         own = self._logs(prior, everything)[1]
         sizes = own[:, :SIZE_FEATURES]
-        # Said of the networks as the final prior sees them, not one that did not know them.
+        # Features are computed with the final prior, not with the cross-validated ones.
         said = correction.given(own, residuals - offset, noise)
         fit = Fit(prior, said, np.stack([sizes.min(axis=0), sizes.max(axis=0)]), offset)
         near = self._left_out(correction, logs, features, self._singles())
@@ -314,7 +314,7 @@ class Fitter:
     def _left_out(
         self, correction: GaussianProcess, logs: Array, features: Array, held_sets: list[Indices]
     ) -> tuple[Array, Array, Array]:
-        """Log predictions, log standard deviations and distances of each set by a correction that knows the others."""
+        """Predict each set by a correction fitted to the others: log predictions, log standard deviations and distances."""
         residuals = np.log(self.values) - logs
         noise = 1.0 / self.weights**2
         mean, std, distance = np.zeros(len(logs)), np.zeros(len(logs)), np.zeros(len(logs))
@@ -328,13 +328,13 @@ class Fitter:
         return logs + mean, std, distance
 
     def _offset(self, residuals: Array, chosen: Indices) -> float:
-        """By what all networks differ from a prior that is not this device's own; a fitted one has no such offset."""
+        """Mean log ratio to a fixed prior of another device; 0 for a fitted prior."""
         if self.fixed is None:
             return 0.0
         return float(np.average(residuals[chosen], weights=self.weights[chosen]))
 
     def _logs(self, prior: KernelPrior, chosen: Indices) -> tuple[Array, Array]:
-        """(log of the prior's sum, features) of the chosen networks."""
+        """Compute (log of the prior's sum, features) of the chosen networks."""
         table = KernelTable.join([self.tables[index] for index in chosen])
         costs = prior.table_ms(table)
         return np.log(table.sums(costs)), network_features(table, costs)
@@ -348,7 +348,7 @@ class Fitter:
             return base
         table = KernelTable.join([self.tables[index] for index in timed])
         times = np.concatenate([self.shares[index] * self.values[index] for index in timed])
-        # By the root of its share: large kernels decide the sum, small ones are many and alike.
+        # Weighted by the root of its share: large kernels determine the sum, small ones are many and similar.
         counts = [self.weights[index] * np.sqrt(np.maximum(self.shares[index], MIN_SHARE)) for index in timed]
         return LearnedPrior.fit(base, table, times, np.concatenate(counts))
 
@@ -375,8 +375,8 @@ class Fitter:
         return [fold for fold in np.array_split(order, min(NEAR_FOLDS, size)) if len(fold)]
 
     def _family_folds(self) -> list[Indices]:
-        """One per family, or of several families each where there are very many; none where there is one family, or where the
-        networks that stay would be too few to fit a prior on."""
+        """Folds of one family each, or of several if there are very many; none for a single family, or if too few networks remain
+        to fit a prior."""
         count = int(self.families.max()) + 1 if len(self.families) else 0
         groups = [group for group in np.array_split(np.arange(count), min(FAR_FOLDS, count)) if len(group)]
         if len(groups) < 2:

@@ -1,4 +1,4 @@
-"""A small Gaussian process: what is left over after the physical prior, as a smooth function of the whole network."""
+"""Gaussian process for the residual of the physical prior as a smooth function of network features."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _SIGNALS = (0.01, 0.25, 0.5, 1.0)
 _NOISES = (0.05, 0.15, 0.4, 1.0)
 _RAISES = (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0)
 _CLEARLY = 2.0
-"""By so much must a log likelihood be better to change hyperparameters that were chosen on more data."""
+"""Log-likelihood gain required to change hyperparameters that were chosen on more data."""
 
 
 @dataclass(frozen=True)
 class GaussianProcess:
-    """Zero mean, isotropic squared-exponential kernel over standardised features; the noise differs by point.
+    """Gaussian process with zero mean, isotropic squared-exponential kernel over standardised features, and noise per point.
 
     Attributes:
         mean, scale: (d,) standardisation of the features.
@@ -30,7 +30,7 @@ class GaussianProcess:
         weights: (n,) K⁻¹ y.
         inverse: (n, n) K⁻¹.
         length: length scale, in standard deviations per √d features.
-        signal_var, noise_var: of the function and of a typical observation.
+        signal_var, noise_var: variance of the function and of a typical observation.
     """
 
     mean: Array
@@ -49,7 +49,7 @@ class GaussianProcess:
         Args:
             features: (n, d).
             targets: (n,).
-            noise_factor: (n,) how many times the typical variance each observation has; 1 is a good one.
+            noise_factor: (n,) variance of each observation relative to a typical one.
         """
         mean, spread = features.mean(axis=0), features.std(axis=0)
         scale: Array = np.where(spread > 1e-9, spread, 1.0)
@@ -73,22 +73,22 @@ class GaussianProcess:
 
     @classmethod
     def none(cls, features: int, std: float) -> GaussianProcess:
-        """One that has seen nothing: mean 0 and this standard deviation everywhere."""
+        """Create an unconditioned process: mean 0 and this standard deviation everywhere."""
         empty = np.zeros((0, features))
         nothing = np.zeros(0)
         return cls(np.zeros(features), np.ones(features), empty, nothing, np.zeros((0, 0)), 1.0, 0.0, std**2)
 
     def given(self, features: Array, targets: Array, noise_factor: Array) -> GaussianProcess:
-        """The same hyperparameters and standardisation, conditioned on this data alone."""
+        """Condition on this data only, with the same hyperparameters and standardisation."""
         points = (features - self.mean) / self.scale
         covariance = self._covariance(points, points) + np.diag(self.noise_var * noise_factor)
         inverse: Array = np.asarray(np.linalg.inv(covariance), dtype=np.float64)
         return replace(self, points=points, weights=inverse @ targets, inverse=inverse)
 
     def extended(self, features: Array, targets: Array, noise_factor: Array) -> GaussianProcess:
-        """Conditioned on further observations as well, which gives the same as having had them all at once.
+        """Condition on further observations, with the same result as conditioning on all at once.
 
-        Where they depart farther than the function was thought to vary, it is taken to vary more, by likelihood.
+        If they deviate more than the signal variance suggests, it is increased by likelihood.
         """
         points = np.vstack([self.points, (features - self.mean) / self.scale])
         known = np.linalg.inv(self.inverse) if len(self.points) else np.zeros((0, 0))
@@ -111,8 +111,8 @@ class GaussianProcess:
         )
 
     def predict(self, features: Array) -> tuple[Array, Array, Array]:
-        """Mean and standard deviation of a new typical observation, and the distance to the nearest known one in standard
-        deviations per feature (0 where none is known), all (m,), for features (m, d)."""
+        """Predict mean and standard deviation of a typical observation, and the distance to the nearest known one in standard
+        deviations per feature (0 without data), all (m,), for features (m, d)."""
         distances = _distances((features - self.mean) / self.scale, self.points, self._squares)
         nearest = np.sqrt(distances.min(axis=1)) if len(self.points) else np.zeros(len(features))
         cross = self.signal_var * np.exp(-0.5 * distances / self.length**2)
@@ -125,7 +125,7 @@ class GaussianProcess:
         return np.asarray((self.points**2).sum(axis=1), dtype=np.float64)
 
     def posterior(self, features: Array) -> Array:
-        """(m, m) covariance of the function at features (m, d), given the data."""
+        """Posterior covariance (m, m) of the function at features (m, d)."""
         points = (features - self.mean) / self.scale
         cross = self._covariance(points, self.points)
         return self._covariance(points, points) - cross @ self.inverse @ cross.T

@@ -1,4 +1,4 @@
-"""The latency model of one device: fit, predict with an interval, update; energy and peak memory alike."""
+"""Latency model of one device: fit, predict with an interval, update; also for energy and peak memory."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from hw_latency_model.types import KernelSpec, LatencyEstimate, Measurement, Tar
 
 @dataclass(frozen=True)
 class LatencyModel(ModelState):
-    """Predicts latencies on the device whose fingerprint it carries.
+    """Predictor of latencies on the device with its fingerprint.
 
-    A prior gives each kernel's cost: a typed roofline, and where kernels were timed inside their networks a learned
-    factor on it; or a bundled one. A Gaussian process corrects the network's total. The interval is conformal: its
-    margin, in units of the predicted standard deviation, is a quantile of errors on networks left out, against single,
-    raw measurements, so the machine's own noise is inside it. The margin grows with the distance from the measured
-    networks, from that of networks left out alone to that of networks whose whole family was left out.
+    A prior gives each kernel's cost: a typed roofline, with a learned factor if kernel profiles exist; or a bundled prior.
+    A Gaussian process corrects the network's total. The interval is conformal: its margin, in units of the predicted
+    standard deviation, is a quantile of cross-validated errors against single, raw measurements, so it includes the noise
+    of the machine. The margin grows with the distance from the measured networks, from the leave-one-out to the
+    leave-family-out margin.
 
-    Its attributes are those of ``ModelState``.
+    Attributes are those of ``ModelState``.
     """
 
     @classmethod
     def of(cls, state: ModelState) -> Self:
-        """The model with this state."""
+        """Create the model with this state."""
         return cls(**{item.name: getattr(state, item.name) for item in fields(ModelState)})
 
     @classmethod
@@ -49,13 +49,13 @@ class LatencyModel(ModelState):
         """Fit on measurements that carry their kernels.
 
         Args:
-            measurements: of one device, fingerprint and precision.
-            device: its name.
-            fingerprint: of the machine.
+            measurements: measurements of one device, fingerprint and precision.
+            device: name of the device.
+            fingerprint: fingerprint of the machine.
             level: nominal probability of the intervals.
             target: predicted quantity, one of ``targets.TARGETS``.
-            prior: start from this one (a bundled prior, another device's) and fit its scale and a correction only; None
-                fits a prior to the measurements themselves.
+            prior: fixed prior (bundled, or of another device), of which only the scale and a correction are fitted; None
+                fits a prior to the measurements.
 
         Raises:
             ValueError: a measurement has no kernels, or is of another device or fingerprint.
@@ -81,12 +81,12 @@ class LatencyModel(ModelState):
         level: float = LEVEL,
         target: str = "latency_ms",
     ) -> Self:
-        """A model of a prior alone, ``calibrated=False``, with wide intervals until the user's own device is measured.
+        """Create a model of a prior alone, ``calibrated=False``, with wide intervals until the device is measured.
 
         Args:
             prior: cost of every kernel.
             device, precision, fingerprint, level, target: as in ``ModelState``.
-            log_std: standard deviation of the prior's log error on whole networks it was not fitted on.
+            log_std: standard deviation of the prior's log error on held-out networks.
             quality: accuracy on them.
             provenance: source of the prior's numbers.
             networks: kernels of the networks the prior was fitted on; outside their sizes the interval widens.
@@ -107,24 +107,24 @@ class LatencyModel(ModelState):
         )
 
     def predict(self, kernels: Network) -> LatencyEstimate:
-        """Latency in ms with its interval; always positive, wider far from the measured networks.
+        """Predict the latency in ms with its interval; always positive, wider far from the measured networks.
 
         Raises:
-            ValueError: there is no kernel that takes time, or the model's target is not a latency.
+            ValueError: no kernel takes time, or the model's target is not a latency.
         """
         return self.predict_many([kernels], per_kernel=True)[0]
 
     def predict_many(self, networks: Sequence[Network], *, per_kernel: bool = False) -> list[LatencyEstimate]:
-        """``predict`` for many networks at once: thousands per second, fastest where they are tables already.
+        """Predict many networks at once: thousands per second, fastest from tables.
 
         Args:
             networks: kernels of each, or their ``KernelTable.of``.
-            per_kernel: fill in the estimates' ``per_kernel``, which takes longer than all else.
+            per_kernel: fill in the estimates' ``per_kernel``, which dominates the run time.
         """
         return [item.as_latency() for item in self.estimate(networks, per_kernel=per_kernel)]
 
     def estimate(self, networks: Sequence[Network], *, per_kernel: bool = False) -> list[TargetEstimate]:
-        """The model's target of each network, in its unit, with its interval.
+        """Estimate the model's target of each network, in its unit, with its interval.
 
         Raises:
             ValueError: a network has no kernel that costs anything.
@@ -132,11 +132,11 @@ class LatencyModel(ModelState):
         return estimates(self, networks, per_kernel=per_kernel)
 
     def update(self, measurements: Sequence[Measurement]) -> Self:
-        """Learn from further measurements on the same machine, without the earlier ones at hand.
+        """Update with further measurements on the same machine, without access to the earlier ones.
 
-        The prior is kept; the correction is conditioned on the new networks exactly as if they had been there from the
-        start. They were predicted before they were measured, so their errors also enter the interval. With the store
-        at hand, ``fit`` on everything is better still: it fits the prior, too.
+        The prior does not change; the correction is conditioned on the new networks with the same result as in one fit. Their
+        errors by the previous model also enter the interval. With the store available, ``fit`` to all measurements is
+        better, as it also fits the prior.
 
         Raises:
             ValueError: a measurement has no kernels, or is of another device or fingerprint.
@@ -157,7 +157,7 @@ class LatencyModel(ModelState):
         Args:
             candidates: kernels of each.
             budget: total cost allowed, in the unit of ``cost``.
-            cost: of measuring a candidate of that estimate, such as seconds of engine build; None: each costs 1.
+            cost: cost of measuring a candidate given its estimate, such as seconds of engine build; None: each costs 1.
 
         Returns:
             Indices into ``candidates``.
@@ -168,7 +168,7 @@ class LatencyModel(ModelState):
         return suggest(self, candidates, budget, cost)
 
     def save(self, path: Path) -> None:
-        """Write the model as JSON, atomically; every number survives exactly.
+        """Write the model as JSON, atomically, with exact numbers.
 
         Raises:
             UserError: the file cannot be written.
@@ -181,7 +181,7 @@ class LatencyModel(ModelState):
 
         Args:
             path: the JSON file.
-            fingerprint: required machine; None accepts any.
+            fingerprint: required fingerprint; None accepts any.
 
         Raises:
             UserError: the file is missing, damaged, of another version, or of another machine than ``fingerprint``.

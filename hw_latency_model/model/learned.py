@@ -1,8 +1,8 @@
-"""A prior that was taught by kernels timed inside networks: a roofline, and by how much each kernel departs from it.
+"""Prior learned from kernel profiles: a roofline with a learned factor per kernel.
 
-A kernel timed alone says little about its time inside a network: caches, layouts and neighbours differ. Timed inside,
-with its shape, its alignment, its traffic and its neighbours as columns, boosted trees learn the logarithm of its time
-over the roofline's. Far from what was timed the trees stay flat and the roofline carries on.
+The time of a kernel in isolation differs from its time inside a network: caches, layouts and neighbours differ. From kernels
+timed inside networks, boosted trees learn the log ratio to the roofline, with shape, alignment, traffic and neighbours as
+columns. Far from the data the trees are constant and the roofline extrapolates.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from hw_latency_model.types import KernelSpec
 Array = NDArray[np.float64]
 
 LIMIT = 2.0
-"""Largest departure from the roofline that is believed, as a logarithm."""
+"""Bound on the log ratio to the roofline."""
 _SHRINK = 5.0
 MIN_SHARE = 1e-5
 
 
 @dataclass(frozen=True)
 class LearnedPrior:
-    """A roofline with a learned factor per kernel.
+    """Roofline with a learned factor per kernel.
 
     Attributes:
         base: the roofline.
-        trees: log factor from the columns of ``_columns``, the last of which is younger than some models.
-        encodings: for the kernel's own kind, the kind before and the kind after: kind to its mean log factor.
+        trees: log factor from the columns of ``_columns``, the last of which is missing in older models.
+        encodings: target encodings of the kernel's kind, the preceding and the following kind: mean log factor by kind.
     """
 
     prior_type: ClassVar[str] = "learned"
@@ -49,13 +49,13 @@ class LearnedPrior:
 
     @classmethod
     def fit(cls, base: Roofline, table: KernelTable, kernel_ms: Array, weights: Array) -> LearnedPrior:
-        """Learn from kernels timed inside networks.
+        """Fit to kernels timed inside networks.
 
         Args:
-            base: fitted on the same or other networks.
+            base: roofline fitted on the same or other networks.
             table: kernels of the networks.
-            kernel_ms: (n,) time of each inside its network; 0 where it was not seen.
-            weights: (n,) how much each counts; their share of their network's time, to some power.
+            kernel_ms: (n,) time of each inside its network; 0 if not profiled.
+            weights: (n,) weight of each: a power of its share of the network's time.
         """
         expected = base.table_ms(table)
         seen = (kernel_ms > 0.0) & (expected > 0.0)
@@ -68,7 +68,7 @@ class LearnedPrior:
         rest = target - np.array([own[kind] for kind in groups[0]])
         encodings = (own, _encoding(groups[1], rest, weights, 0.0), _encoding(groups[2], rest, weights, 0.0))
         rows = _columns(table, _coded(table, encodings))[seen]
-        if np.all(rows[:, -1] == 1.0):  # so trees that never saw a dilation do not ask about it
+        if np.all(rows[:, -1] == 1.0):  # constant without dilation, so the trees do not split on it
             rows = rows[:, :-1]
         return cls(base, BoostedTrees.fit(rows, target, weights), encodings)
 
@@ -76,7 +76,7 @@ class LearnedPrior:
         return self.table_ms(KernelTable.of(kernels)) if kernels else np.zeros(0)
 
     def table_ms(self, table: KernelTable) -> Array:
-        """(n,) milliseconds of every kernel; a kind that was never timed keeps the roofline's."""
+        """Predict the milliseconds of every kernel, (n,); those of unmeasured kinds are the roofline's."""
         coded = _coded(table, self.encodings)
         factor = np.minimum(np.maximum(self.trees.predict(_columns(table, coded)), -LIMIT), LIMIT)
         known = coded[table.kind, -1]
@@ -96,7 +96,7 @@ class LearnedPrior:
 
 
 def _encoding(kinds: Sequence[str], target: Array, weights: Array, towards: float) -> dict[str, float]:
-    """Kind to its mean target, pulled towards ``towards`` where it was seen rarely."""
+    """Mean target by kind, shrunk towards ``towards`` for rare kinds."""
     names = {kind: index for index, kind in enumerate(dict.fromkeys(kinds))}
     place = np.array([names[kind] for kind in kinds], dtype=np.intp)
     unit = weights / weights.mean()
@@ -106,14 +106,14 @@ def _encoding(kinds: Sequence[str], target: Array, weights: Array, towards: floa
 
 
 def _coded(table: KernelTable, encodings: Sequence[Mapping[str, float]]) -> Array:
-    """(names, 4): what each name stands for as a kernel's own kind, the one before, the one after; whether it was timed."""
+    """Encode names, (names, 4): as a kernel's own kind, the preceding and the following kind; flag of measured kinds."""
     own, before, after = encodings
     codes = [(own.get(name, 0.0), before.get(name, 0.0), after.get(name, 0.0), name in own) for name in table.names]
     return np.array(codes, dtype=np.float64)
 
 
 def _columns(table: KernelTable, coded: Array) -> Array:
-    """(n, 23): ``context_columns``, the encoded kinds of the kernel and its neighbours, and its share of taps inside."""
+    """Build columns (n, 23): ``context_columns``, encoded kinds of the kernel and its neighbours, share of taps inside the map."""
     context = table.once("context", context_columns)
     rows = np.empty((len(table), context.shape[1] + 4), order="F")
     rows[:, :-4] = context

@@ -1,4 +1,4 @@
-"""Kernels as columns of numbers, in elements instead of bytes: what the Nano's prior and its correction compute on."""
+"""Kernels as numeric columns, in elements instead of bytes, the input of the Nano's prior."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class KernelColumns:
         macs, pixels: multiply-accumulates; output positions per channel.
         inner, outer: input channels of one group, and output channels.
         groups, taps, side, stride, dilation: of a convolution; ``taps`` is kernel height times width, ``side`` the longer one.
-        height, width: of the output map; 0 where it is none.
+        height, width: size of the output map; 0 without one.
         read, written, weights: elements moved.
-        added: 1 where an addition was fused in.
-        first: 1 for the first kernel of a network, which has no neighbour before it.
+        added: 1 with a fused addition.
+        first: 1 for the first kernel of a network.
     """
 
     kinds: tuple[str, ...]
@@ -57,21 +57,21 @@ class KernelColumns:
         return len(self.kind)
 
     def is_kind(self, *names: str) -> NDArray[np.bool_]:
-        """(n,) whether a kernel is of one of these kinds."""
+        """Mask (n,) of kernels of these kinds."""
         wanted = np.array([name in names for name in self.kinds], dtype=np.bool_)
         return np.asarray(wanted[self.kind], dtype=np.bool_) if len(self) else np.zeros(0, dtype=np.bool_)
 
     def take(self, rows: NDArray[np.bool_] | Indices) -> KernelColumns:
-        """The chosen kernels, in that order."""
+        """Select kernels, in the given order."""
         chosen = {item.name: getattr(self, item.name)[rows] for item in fields(self) if item.name != "kinds"}
         return KernelColumns(kinds=self.kinds, **chosen)
 
 
 def kernel_columns(kernels: Sequence[KernelSpec], starts: Sequence[int] = (0,)) -> KernelColumns:
-    """The kernels' columns; bytes become elements by each kernel's own precision.
+    """Build the columns; bytes are converted to elements by each kernel's precision.
 
     Args:
-        kernels: of one network, or of several one after the other.
+        kernels: kernels of one network, or of several consecutively.
         starts: index of each network's first kernel.
     """
     kinds = tuple(sorted({kernel.kind for kernel in kernels}))
@@ -84,7 +84,7 @@ def kernel_columns(kernels: Sequence[KernelSpec], starts: Sequence[int] = (0,)) 
 
 
 def joined_columns(networks: Sequence[Sequence[KernelSpec]]) -> KernelColumns:
-    """The columns of all kernels of several networks, one after the other."""
+    """Build the columns of several networks consecutively."""
     starts = np.cumsum([0, *(len(kernels) for kernels in networks)])[:-1]
     return kernel_columns([kernel for kernels in networks for kernel in kernels], starts.tolist())
 

@@ -1,4 +1,4 @@
-"""What a kernel costs on the original Jetson Nano under TensorRT: a typed roofline with utilisation, FP32 and FP16.
+"""Kernel latency on the original Jetson Nano under TensorRT: a typed roofline with utilisation, FP32 and FP16.
 
 One SM of 128 Maxwell cores at 921.6 MHz: 118 GMAC/s in FP32, twice that in FP16 where a kernel packs pairs, and 25.6 GB/s of
 memory of which about 20 arrive. A kernel's time is
@@ -6,9 +6,9 @@ memory of which about 20 arrive. A kernel's time is
     launch + ((work / (rate · utilisation))^p + (bytes / bandwidth)^p)^(1/p)
 
 with a rate for every class of kernel (a dense 3×3 at stride 1 runs as Winograd and exceeds the peak, a depthwise kernel is
-counted in outputs, one that only moves data in elements), a gain of that rate in FP16, and a utilisation that falls for small
+counted in outputs, a memory-bound one in elements), a gain of that rate in FP16, and a utilisation that decreases for small
 maps, few output channels and short sums, with output channels rounded up to whole tiles. All coefficients are fitted on
-public measurements (``nano.fit``); this module only evaluates them.
+public measurements (``benchmarks/nano_prior/fit.py``); this module only evaluates them.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ _POINTWISE, _SEPARABLE = CLASSES.index("k1"), CLASSES.index("k1s")
 _OF_SIDE = np.array([CLASSES.index(f"k{max(side, 1)}") for side in range(8)], dtype=np.intp)
 _DEPTHWISE_OF_SIDE = np.array([CLASSES.index(f"dw{side}") for side in (2, 2, 2, 3, 4, 5, 7, 7)], dtype=np.intp)
 _CHOICE = 8.0
-"""Exponent of the smooth minimum over a 3×3 convolution's two ways: TensorRT takes the faster one."""
+"""Exponent of the smooth minimum over the two algorithms of a 3×3 convolution: TensorRT chooses the faster one."""
 
 SHARED = {
     "launch_ms": 0.012,
@@ -91,7 +91,7 @@ SHARED = {
     "bandwidth_fp16": 0.9,
     "loss_fp16": 1.1,
 }
-"""Parameters that all classes share, with their values before any fit; those ending in ``_fp16`` are factors."""
+"""Parameters shared by all classes, with their initial values; those ending in ``_fp16`` are factors."""
 
 DEFAULTS: dict[str, float] = {
     **{f"rate.{name}": rate for name, (rate, _) in {**DENSE_CLASSES, **DEPTHWISE_CLASSES, **MOVING_CLASSES}.items()},
@@ -104,16 +104,16 @@ _POSITION = {name: index for index, name in enumerate(NAMES)}
 
 @dataclass(frozen=True)
 class NanoTerms:
-    """What of a kernel does not depend on the parameters, computed once per kernel; all (n,).
+    """Parameter-independent terms of each kernel, computed once; all (n,).
 
     Attributes:
         klass: index into ``CLASSES``; ``len(CLASSES)`` for a view.
-        work: in units of 1e6 (MACs, outputs or elements), so that work over a G/s rate is milliseconds.
-        megabytes: moved, by precision.
-        patches: factor on the work of a Winograd convolution that whole patches cost; 1 or more.
-        pixels, outer, depth: what the utilisation depends on.
-        launched: 1 for a kernel of its own, 0 for a pointwise operation that joins the pointwise kernel before it.
-        fp16: 1 where the kernel runs in FP16.
+        work: units of 1e6 (MACs, outputs or elements), so that work over a G/s rate is milliseconds.
+        megabytes: MB moved in the kernel's precision.
+        patches: factor on the work of a Winograd convolution due to whole patches; 1 or more.
+        pixels, outer, depth: inputs of the utilisation.
+        launched: 1 for a separate launch, 0 for a pointwise operation merged into the preceding pointwise kernel.
+        fp16: 1 for a kernel that runs in FP16.
     """
 
     klass: Indices
@@ -128,7 +128,7 @@ class NanoTerms:
 
 
 def nano_terms(columns: KernelColumns, precision: str | NDArray[np.bool_]) -> NanoTerms:
-    """The parameter-free part of the prior for kernels that run in ``precision`` (or in FP16 where the mask says so)."""
+    """Compute the parameter-free terms of kernels that run in ``precision`` (or in FP16 by the mask)."""
     fp16 = np.full(len(columns), precision == "fp16") if isinstance(precision, str) else precision
     klass = nano_classes(columns)
     dense, depthwise = klass < _DENSE, (klass >= _DENSE) & (klass < _DEPTHWISE_END)
@@ -149,7 +149,7 @@ def nano_terms(columns: KernelColumns, precision: str | NDArray[np.bool_]) -> Na
 
 
 def _joins_the_one_before(columns: KernelColumns) -> NDArray[np.bool_]:
-    """(n,) TensorRT runs a chain of pointwise operations as one kernel; only what a later one reads beside it is extra."""
+    """Mask (n,) of pointwise operations that TensorRT merges into the preceding one; only their additional reads count."""
     joined = np.zeros(len(columns), dtype=np.bool_)
     pointwise = columns.is_kind("elementwise", "hard_swish", "transcendental")
     start = pointwise | columns.is_kind("norm")
@@ -158,7 +158,7 @@ def _joins_the_one_before(columns: KernelColumns) -> NDArray[np.bool_]:
 
 
 def nano_classes(columns: KernelColumns) -> Indices:
-    """(n,) index into ``CLASSES`` of each kernel; one past the last for views. Kernels stand in the order they run in."""
+    """Classify kernels, given in order of execution: (n,) index into ``CLASSES``, one past the last for views."""
     by_kind = np.array([_class_of_kind(kind) for kind in columns.kinds], dtype=np.intp)
     klass = by_kind[columns.kind] if len(columns) else np.zeros(0, dtype=np.intp)
     square = columns.side * columns.side == columns.taps
@@ -171,7 +171,7 @@ def nano_classes(columns: KernelColumns) -> Indices:
     beside[1:] |= separable[:-1] & follows
     beside[:-1] |= separable[1:] & follows
     klass = np.where(general & (columns.taps == 1) & beside, _SEPARABLE, klass)
-    slow3 = general & (side == 3) & ((columns.stride > 1) | (columns.dilation > 1))  # Winograd takes neither
+    slow3 = general & (side == 3) & ((columns.stride > 1) | (columns.dilation > 1))  # Winograd supports neither
     klass = np.where(slow3, CLASSES.index("k3s"), klass)
     deep = _DEPTHWISE_OF_SIDE[np.clip(columns.side, 1, 7).astype(np.intp)]
     klass = np.where(separable, deep, klass)
@@ -197,10 +197,10 @@ def _class_of_kind(kind: str) -> int:
 
 
 def evaluate(terms: NanoTerms, values: Array) -> Array:
-    """(n,) milliseconds of each kernel for parameter values in the order of ``NAMES``."""
+    """Evaluate the milliseconds of each kernel, (n,), for parameter values in the order of ``NAMES``."""
     count = len(CLASSES)
     rate, gain = values[:count].copy(), values[count : 2 * count]
-    rate[_SEPARABLE] = rate[_POINTWISE]  # one and the same kernel; only what FP16 brings depends on its neighbours
+    rate[_SEPARABLE] = rate[_POINTWISE]  # the same kernel; only the gain of FP16 depends on its neighbours
     shared = {name: values[_POSITION[name]] for name in SHARED}
     view = terms.klass == count
     klass = np.where(view, 0, terms.klass)
@@ -208,7 +208,7 @@ def evaluate(terms: NanoTerms, values: Array) -> Array:
     dense, depthwise = klass < _DENSE, (klass >= _DENSE) & (klass < _DEPTHWISE_END)
 
     def busy(work: Array, of: Indices, lost: Array) -> Array:
-        """Milliseconds of arithmetic: FP16 gains on the work itself, and another factor on what is lost beside it."""
+        """Milliseconds of arithmetic: one FP16 gain on the work, and another on the utilisation loss."""
         gained = np.where(terms.fp16, gain[of], 1.0)
         kept = np.where(terms.fp16, shared["loss_fp16"], 1.0)
         return np.asarray(work / rate[of] * (1.0 / gained + lost / kept), dtype=np.float64)
@@ -237,9 +237,9 @@ class NanoPrior:
     """The fitted prior in one precision.
 
     Attributes:
-        kinds: kinds of kernel that were in the measurements it was fitted on; others get the class's physical default.
+        kinds: kinds of kernel in the measurements it was fitted on; others have the physical default of their class.
         precision: ``fp32`` or ``fp16``.
-        parameters: value by name; what is missing is taken from ``DEFAULTS``.
+        parameters: value by name; missing ones are taken from ``DEFAULTS``.
     """
 
     prior_type: ClassVar[str] = "nano"
@@ -249,11 +249,11 @@ class NanoPrior:
     parameters: Mapping[str, float]
 
     def kernel_ms(self, kernels: Sequence[KernelSpec]) -> Array:
-        """(n,) milliseconds of each kernel on the Nano at MAXN; views cost nothing."""
+        """Predict milliseconds of each kernel on the Nano at MAXN, (n,); views cost nothing."""
         return self._columns_ms(kernel_columns(kernels))
 
     def table_ms(self, table: KernelTable) -> Array:
-        """(n,) like ``kernel_ms``, for all networks of the table at once."""
+        """Predict like ``kernel_ms``, for all networks of the table at once, (n,)."""
         return self._columns_ms(kernel_columns(table.kernels, table.starts))
 
     def _columns_ms(self, columns: KernelColumns) -> Array:

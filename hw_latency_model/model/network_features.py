@@ -1,4 +1,4 @@
-"""What the correction sees of a whole network: how large it is, and where its time goes."""
+"""Network features, the input of the correction: size, and shares of the time by class of kernel."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ FEATURES = 10
 
 
 def network_features(table: KernelTable, costs: Array) -> Array:
-    """(m, 10) of each network: logs of prior time, MACs, activation and weight traffic, launches, MACs per byte; then the
-    shares of the prior's time in dense, depthwise, moving and pointwise kernels.
+    """Compute features (m, 10): logs of prior time, MACs, activation and weight traffic, launches, MACs per byte; then the
+    shares of the prior's time in dense, depthwise, memory-bound and pointwise kernels.
 
     Args:
-        table: the networks' kernels.
-        costs: (n,) the prior's time of each kernel.
+        table: kernels of the networks.
+        costs: (n,) prior time of each kernel.
     """
     facts = table.facts
     each = np.empty((len(table), 9))

@@ -1,4 +1,4 @@
-"""What was measured, one observation per network, at the machine's median speed."""
+"""Observations for fitting: one per network, at the machine's median speed."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from hw_latency_model.types import KernelSpec, Measurement
 
 @dataclass(frozen=True)
 class Observation:
-    """A network with all its measurements.
+    """Measurements of one network, combined.
 
     Attributes:
-        kernels: of the network, or the parts that stand for it (``targets.kernels_for``).
-        kernel_shares: share of the value of each kernel; empty where unknown.
-        value: of the target at the machine's median speed; raw: as measured.
-        noise_rel: how far the value may be off; noisy: every measurement was marked so.
-        family: which networks are alike; the measurement's own word, or the kernels it is made of.
+        kernels: kernels of the network, or the parts that represent it (``targets.kernels_for``).
+        kernel_shares: share of the value of each kernel; empty if unknown.
+        value: target at the machine's median speed; raw: as measured.
+        noise_rel: relative uncertainty of the value; noisy: every measurement was marked noisy.
+        family: family stated by the measurement, or derived from the kernels.
     """
 
     kernels: tuple[KernelSpec, ...]
@@ -39,15 +39,15 @@ class Observation:
 def observe(
     measurements: Sequence[Measurement], target: str = "latency_ms", exponent: float = 1.0
 ) -> tuple[list[Observation], float]:
-    """One observation per network, and the reference's median in ms.
+    """Combine measurements to one observation per network; also return the reference's median in ms.
 
-    Measurements of one network are averaged, so that a network measured twice cannot vouch for itself. Each latency is
-    brought to the median speed of the machine by the reference that ran around it; the raw values are kept beside it.
+    Measurements of one network are averaged, so that cross-validation cannot see a network measured twice. Each latency is
+    converted to the median speed of the machine by the surrounding reference runs; the raw values are kept as well.
 
     Args:
-        measurements: with their kernels; at least one.
-        target: what was measured.
-        exponent: how much harder than the reference a network is hit when the machine slows down: 1 means alike.
+        measurements: measurements with their kernels; at least one.
+        target: predicted quantity.
+        exponent: power of the reference's slowdown by which networks slow down.
     """
     base_ms = float(np.median([item.reference_ms for item in measurements]))
     groups: dict[tuple[tuple[Any, ...], ...], list[Measurement]] = defaultdict(list)
@@ -87,7 +87,7 @@ def speed_factor(measurement: Measurement, base_ms: float, exponent: float = 1.0
 
 
 def noise_factor(measurement: Measurement) -> float:
-    """How many times the variance of a good measurement this one has."""
+    """Variance relative to that of a good measurement."""
     return (1.0 + (measurement.noise_rel / 0.05) ** 2) * (4.0 if measurement.noisy else 1.0)
 
 
@@ -103,6 +103,6 @@ def _nameless(kernel: KernelSpec) -> tuple[Any, ...]:
 
 
 def _build(kernels: Sequence[KernelSpec]) -> str:
-    """How many kernels of which arithmetic kind: the same for all sizes of one family, mostly."""
+    """Number of kernels by arithmetic kind, mostly the same for all sizes of one family."""
     counts = Counter(f"{kernel.kernel[0]}x{min(kernel.groups, 2)}" for kernel in kernels if kernel.macs)
     return " ".join(f"{count}*{name}" for name, count in sorted(counts.items()))

@@ -1,4 +1,4 @@
-"""What a latency model starts from: milliseconds per kernel, by physics or by what others measured on such a device."""
+"""Interface of a prior: milliseconds per kernel, physical or fitted on other measurements of such a device."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PRIOR_TYPES = {
     "learned": "hw_latency_model.model.learned:LearnedPrior",
     "nano": "hw_latency_model.model.nano_prior:NanoPrior",
 }
-"""``prior_type`` in a saved model to the class that reads it, imported when it is met."""
+"""Class by ``prior_type`` of a saved model, imported on use."""
 
 
 @runtime_checkable
@@ -26,7 +26,7 @@ class KernelPrior(Protocol):
 
     Attributes:
         prior_type: key in ``PRIOR_TYPES``.
-        kinds: kinds of kernel it has data for; all others lower an estimate's coverage.
+        kinds: kinds of kernel it has data on; all others lower an estimate's coverage.
     """
 
     prior_type: ClassVar[str]
@@ -35,15 +35,15 @@ class KernelPrior(Protocol):
     def kinds(self) -> tuple[str, ...]: ...
 
     def kernel_ms(self, kernels: Sequence[KernelSpec]) -> NDArray[np.float64]:
-        """(n,) milliseconds (or the target's unit) of each kernel, in the network's order; never negative, a view is 0."""
+        """Predict milliseconds (or the target's unit) of each kernel in order, (n,); never negative, 0 for a view."""
         ...
 
     def table_ms(self, table: KernelTable) -> NDArray[np.float64]:
-        """(n,) like ``kernel_ms``, for the kernels of all networks of the table."""
+        """Predict like ``kernel_ms``, for the kernels of all networks of the table, (n,)."""
         ...
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; every number survives exactly."""
+        """Convert to a JSON-ready dict with exact numbers."""
         ...
 
     @classmethod
@@ -53,10 +53,10 @@ class KernelPrior(Protocol):
 
 
 def prior_from_dict(prior_type: str, value: dict[str, Any]) -> KernelPrior:
-    """The saved prior of that type.
+    """Read a saved prior.
 
     Raises:
-        ValueError: there is no such type.
+        ValueError: its type is unknown.
     """
     if prior_type not in PRIOR_TYPES:
         raise ValueError(f"there is no prior of type {prior_type!r}; known: {', '.join(PRIOR_TYPES)}")

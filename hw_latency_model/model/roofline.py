@@ -1,8 +1,8 @@
-"""The physical prior: each kind of kernel costs so much per MAC, per byte moved, and per launch; nothing is negative.
+"""Typed roofline prior: each kind of kernel has non-negative costs per MAC, per byte moved, and per launch.
 
-A typed roofline with the terms added (compute and traffic overlap little within one small kernel on one core), fitted
-to whole networks by non-negative least squares. Each kind's costs are pulled towards what all kinds of its class cost
-together, so that forty networks are enough for a dozen kinds.
+The terms are added (compute and traffic overlap little within one small kernel on one core) and fitted to whole networks by
+non-negative least squares. Each kind's costs are shrunk towards the pooled costs of its class, so that forty networks are
+enough for a dozen kinds.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ _TERMS_OF = {
     "depthwise": (True, True, False, True),
     "moving": (False, True, False, True),
 }
-"""What a class can cost at all: nothing is multiplied by a kernel that moves data."""
+"""Cost terms of each class; memory-bound kernels have no MACs."""
 
 _INSIDE_WEIGHT = 0.5
-"""How much the times of single kernels inside a network count beside that network's total."""
+"""Weight of a network's kernel profile relative to its total."""
 
 
 def kernel_terms(kernels: Sequence[KernelSpec], align: int) -> Array:
-    """(n, 4) of each kernel: MMACs, 100 kB of activations, 100 kB of weights, 1 launch; a view has none of them."""
+    """Compute terms (n, 4) of each kernel: MMACs, 100 kB of activations, 100 kB of weights, 1 launch; all 0 for a view."""
     return table_terms(KernelTable.of(kernels), align)
 
 
 def table_terms(table: KernelTable, align: int) -> Array:
-    """``kernel_terms`` of a table.
+    """Compute ``kernel_terms`` of a table.
 
-    The channels of convolutions are rounded up to ``align``: runtimes compute, read and write whole blocks of them.
+    The channels of convolutions are rounded up to ``align``, as runtimes compute, read and write whole blocks.
     """
     macs, read, written, weights, inner, outer, groups = table.facts.T[:7]
     blocks = (macs > 0) & (outer > 0)
@@ -59,12 +59,12 @@ def table_terms(table: KernelTable, align: int) -> Array:
 
 
 def _rounded_up(channels: Array, align: int) -> Array:
-    """By what factor they grow."""
+    """Factor by which channels grow when rounded up."""
     return np.asarray(np.ceil(channels / align) * align / np.maximum(channels, 1.0), dtype=np.float64)
 
 
 def network_terms(kernels: Sequence[KernelSpec], kinds: Sequence[str], align: int) -> Array:
-    """(kinds, 4) sums over the kernels of each kind; views, which cost nothing, are left out."""
+    """Sum the terms over the kernels of each kind, (kinds, 4), without views."""
     index = {kind: row for row, kind in enumerate(kinds)}
     total = np.zeros((len(kinds) + 1, len(TERMS)))
     np.add.at(total, [index.get(kernel.kind, len(kinds)) for kernel in kernels], kernel_terms(kernels, align))
@@ -76,10 +76,10 @@ class Roofline:
     """Milliseconds per unit of each term.
 
     Attributes:
-        kinds: the kinds that were fitted.
+        kinds: fitted kinds.
         cost_ms: (kinds, 4), not negative.
-        class_cost_ms: class to (4,): what a kind that was never measured is taken to cost.
-        align: channels are rounded up to a multiple of this; chosen by fit.
+        class_cost_ms: (4,) by class: costs of unmeasured kinds.
+        align: multiple that channels are rounded up to; chosen by fit.
     """
 
     prior_type: ClassVar[str] = "roofline"
@@ -100,14 +100,14 @@ class Roofline:
         align: int,
         strength: float,
     ) -> Roofline:
-        """Fit relative errors, weighted.
+        """Fit by weighted least squares of relative errors.
 
         Args:
             terms: (n, kinds, 4) of each network.
             latency_ms: (n,).
-            weights: (n,) how much each measurement counts.
-            inside: (n, kinds, 5, 5) what ``inside_equations`` says of each network's single kernels; zeros if nothing.
-            strength: of the pull towards the class's costs.
+            weights: (n,) weight of each measurement.
+            inside: (n, kinds, 5, 5) ``inside_equations`` of each network's kernel profile; zeros without one.
+            strength: strength of the shrinkage towards the class's costs.
         """
         kind_count = len(kinds)
         allowed = np.array([_TERMS_OF[class_of(kind)] for kind in kinds])
@@ -116,7 +116,7 @@ class Roofline:
         pooling = _pooling(kinds) * allowed.reshape(-1)[:, None]
         pooled = _faintly_pulled(design @ pooling, target, len(terms))
         start = pooling @ pooled
-        # Where the pooled fit gives a term nothing, a kind may still spend a part of the network on it.
+        # A term with zero pooled cost may still take a share of a network's time for a kind.
         sums = (terms * allowed).reshape(len(terms), -1)
         typical = [
             0.05 * np.median(latency_ms) / np.median(column[column > 0]) if column.any() else 0.0 for column in sums.T
@@ -128,7 +128,7 @@ class Roofline:
         return cls(tuple(kinds), cost.reshape(kind_count, len(TERMS)), class_cost, align)
 
     def cost_of(self, kind: str) -> Array:
-        """(4,) costs of a kind; when it was never measured, the dearest of its class, as nothing vouches for less."""
+        """Costs (4,) of a kind; for an unmeasured kind the highest of its class, as a conservative choice."""
         if kind not in self._costs:
             group = class_of(kind)
             alike = [cost for known, cost in zip(self.kinds, self.cost_ms, strict=True) if class_of(known) == group]
@@ -140,11 +140,11 @@ class Roofline:
         return dict(zip(self.kinds, self.cost_ms, strict=True))
 
     def kernel_ms(self, kernels: Sequence[KernelSpec]) -> Array:
-        """(n,) prior milliseconds of each kernel; views cost nothing."""
+        """Predict milliseconds of each kernel, (n,); views cost nothing."""
         return self.table_ms(KernelTable.of(kernels)) if kernels else np.zeros(0)
 
     def table_ms(self, table: KernelTable) -> Array:
-        """``kernel_ms`` of a table."""
+        """Predict ``kernel_ms`` of a table."""
         costs = np.array([self.cost_of(kind) for kind in table.names])
         terms = table.once(f"terms {self.align}", lambda part: table_terms(part, self.align))
         return np.asarray(np.einsum("ij,ij->i", terms, costs[table.kind]), dtype=np.float64)
@@ -172,7 +172,7 @@ _EXAMPLES = {"dense": "conv", "depthwise": "depthwise", "moving": "copy"}
 
 
 def _pooling(kinds: Sequence[str]) -> Array:
-    """(kinds * 4, 5): the pooled cost each kind's term starts from: MACs by class, then bytes, weights, launches."""
+    """Pooling matrix (kinds * 4, 5) from pooled costs to terms of each kind: MACs by class, then bytes, weights, launches."""
     matrix = np.zeros((len(kinds), len(TERMS), 5))
     for row, kind in enumerate(kinds):
         matrix[row, 0, 1 if class_of(kind) == "depthwise" else 0] = 1.0
@@ -184,10 +184,10 @@ def _pooling(kinds: Sequence[str]) -> Array:
 def inside_equations(
     kernels: Sequence[KernelSpec], kernel_ms: Array, latency_ms: float, kinds: Sequence[str], align: int
 ) -> Array:
-    """(kinds, 5, 5): the squared equations ``terms · cost = ms`` of a network's single kernels, summed by kind.
+    """Compute the normal equations (kinds, 5, 5) of ``terms · cost = ms`` of a network's profiled kernels, summed by kind.
 
-    Each equation is scaled so that an error counts relative to the kernel and to the network, half and half; kernels
-    that the profiler gave no time are left out.
+    Each equation is scaled so that an error counts relative to the kernel and to the network in equal parts; kernels
+    without profiled time are left out.
     """
     index = {kind: row for row, kind in enumerate(kinds)}
     total = np.zeros((len(kinds) + 1, len(TERMS) + 1, len(TERMS) + 1))
@@ -199,13 +199,13 @@ def inside_equations(
 
 
 def _equations(terms: Array, latency_ms: Array, weights: Array, inside: Array) -> tuple[Array, Array]:
-    """One row per network, relative to its time, and five per kind that stand for all single kernels of that kind."""
+    """Build one row per network, relative to its time, and five per kind that represent all profiled kernels of that kind."""
     n, kind_count, term_count = terms.shape
     rows = [terms.reshape(n, -1) * (weights / latency_ms)[:, None]]
     targets = [weights]
     gram = _INSIDE_WEIGHT**2 * np.einsum("n,nkij->kij", weights**2, inside)
     for kind in np.flatnonzero(gram[:, -1, -1] > 0):
-        # Any square root of the summed squares gives the same least squares; this one exists for singular sums too.
+        # Any square root of the normal equations gives the same least squares; this one also exists for singular ones.
         values, vectors = np.linalg.eigh(gram[kind])
         root = np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T
         row = np.zeros((term_count + 1, kind_count, term_count))
@@ -216,7 +216,7 @@ def _equations(terms: Array, latency_ms: Array, weights: Array, inside: Array) -
 
 
 def _faintly_pulled(design: Array, target: Array, networks: int) -> Array:
-    """Non-negative least squares with a faint pull to equal shares: collinear terms shall not take all or nothing."""
+    """Solve non-negative least squares with a slight ridge towards equal shares, which splits the cost of collinear terms."""
     faint = 0.05 * np.sqrt(networks)
     share = design[:networks].mean(axis=0)
     share = np.where(share > 1e-12, share, 1.0)

@@ -1,4 +1,4 @@
-"""What to measure next: kinds never measured first, then what takes most uncertainty out of all candidates together."""
+"""Selection of the next measurements: unmeasured kinds first, then the largest reduction of uncertainty over all candidates."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from hw_latency_model.types import LatencyEstimate, TargetEstimate
 Array = NDArray[np.float64]
 
 POOL = 1500
-"""So many candidates are weighed against each other; of more, this many spread evenly."""
+"""Maximum number of candidates considered, evenly spaced if there are more."""
 MIN_SIGNAL_REL = 0.25
-"""At least this share of the noise's variance is taken to be still unknown of networks far from all measured."""
+"""Minimum signal variance, as a share of the noise variance, far from all measured networks."""
 
 
 def suggest(
@@ -46,7 +46,7 @@ def suggest(
 
 
 def _unknown_first(estimates: Sequence[TargetEstimate], prices: Array, budget: float, picked: list[int]) -> float:
-    """Cover the unknown kinds, most new ones per cost first; appends to ``picked``, returns what is left to spend."""
+    """Cover the unknown kinds, most new ones per cost first; append to ``picked``, return the remaining budget."""
     missing = {kind for item in estimates for kind in item.unknown_kinds}
     while missing:
         worth = np.array([len(missing & set(item.unknown_kinds)) for item in estimates]) / prices
@@ -61,7 +61,7 @@ def _unknown_first(estimates: Sequence[TargetEstimate], prices: Array, budget: f
 
 
 def _greedy(state: ModelState, tables: Sequence[KernelTable], prices: Array, budget: float, picked: list[int]) -> float:
-    """Greedy reduction of the summed posterior variance per cost; appends to ``picked``, returns what is left."""
+    """Greedily reduce the summed posterior variance per cost; append to ``picked``, return the remaining budget."""
     table = KernelTable.join(tables)
     found = predict_log(state.fit_result, table, state.fit_result.prior.table_ms(table))
     correction = state.fit_result.correction

@@ -1,4 +1,4 @@
-"""What a model can be fitted to: latency, energy, peak memory; and the kernels that stand for a network in each case."""
+"""Targets of a model: latency, energy, peak memory; and the kernels that represent a network for each."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ TARGETS = ("latency_ms", "energy_mj", "memory_peak_mb")
 
 
 def target_value(measurement: Measurement, target: str) -> float:
-    """What was measured, in the target's unit.
+    """Read the target's value of a measurement, in its unit.
 
     Raises:
-        UserError: there is no such target, or this measurement does not have it.
+        UserError: the target is unknown, or the measurement does not have it.
     """
     if target not in TARGETS:
         raise UserError(f"a model predicts one of {', '.join(TARGETS)}, not {target!r}; name one of them.")
@@ -28,10 +28,10 @@ def target_value(measurement: Measurement, target: str) -> float:
 
 
 def kernels_for(kernels: Sequence[KernelSpec], target: str) -> Sequence[KernelSpec]:
-    """The parts whose costs add up to the target.
+    """Return the parts whose costs add up to the target.
 
-    Times and energies add up over kernels. Peak memory does not: it is the weights, the largest set of activations that
-    one kernel needs, and what the runtime takes for itself.
+    Times and energies add up over kernels. Peak memory does not: it is the sum of the weights, the largest set of
+    activations that one kernel needs, and the runtime's own memory.
     """
     if target != "memory_peak_mb" or not kernels:
         return kernels

@@ -1,7 +1,7 @@
-"""Gradient boosting with oblivious trees: small, saved as plain numbers, and quick for thousands of rows at once.
+"""Gradient boosting with oblivious trees: small, stored as plain numbers, and fast for thousands of rows at once.
 
-An oblivious tree asks the same question at all nodes of one level, so a row's leaf is a number of ``depth`` bits and all
-trees are answered together. They overfit less than free trees on a few thousand rows.
+An oblivious tree has the same split at all nodes of one level, so a row's leaf is a number of ``depth`` bits and all trees
+are evaluated together. They overfit less than unconstrained trees on a few thousand rows.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ DEPTH = 5
 TREES = 100
 RATE = 0.1
 PULL = 2.0
-"""Rows' worth of weight that pull each leaf towards 0."""
+"""L2 regularisation of the leaves, in weights of a row."""
 COLUMNS = 0.5
-"""Share of the columns that each tree may ask about."""
+"""Share of the columns that each tree may split on."""
 
 _NEVER = 1e300
 _ROWS = 512
-"""Rows answered at a time: all trees' leaves of so many stay in the cache."""
+"""Rows per batch, for which all trees' leaf values fit into the cache."""
 
 
 @dataclass(frozen=True)
 class BoostedTrees:
-    """A sum of oblivious trees.
+    """Sum of oblivious trees.
 
     Attributes:
-        columns: (trees, depth) the column asked at each level; a depth of at most 8.
-        thresholds: (trees, depth) the bit is set where the column is above it.
-        values: (trees, 2 ** depth) what each leaf adds.
+        columns: (trees, depth) split column of each level; a depth of at most 8.
+        thresholds: (trees, depth) the bit of a level is set if the column is above it.
+        values: (trees, 2 ** depth) leaf values.
     """
 
     columns: Codes
@@ -46,7 +46,7 @@ class BoostedTrees:
 
     @classmethod
     def fit(cls, rows: Array, targets: Array, weights: Array, *, trees: int = TREES, seed: int = 0) -> BoostedTrees:
-        """Least squares on ``targets`` (n,), weighted by ``weights`` (n,), from ``rows`` (n, d)."""
+        """Fit ``targets`` (n,) by least squares, weighted by ``weights`` (n,), from ``rows`` (n, d)."""
         edges = [_edges(column) for column in rows.T]
         codes = np.stack(
             [np.searchsorted(edge, column, side="left") for edge, column in zip(edges, rows.T, strict=True)], axis=1
@@ -61,7 +61,7 @@ class BoostedTrees:
             sums = np.bincount(leaf, weights=weights * left, minlength=2**DEPTH)
             values = RATE * sums / (np.bincount(leaf, weights=weights, minlength=2**DEPTH) + PULL)
             left = left - values[leaf]
-            # A cut behind a column's last edge asks nothing: all rows are below it.
+            # A cut above a column's last edge does not split: all rows are below it.
             thresholds = np.array(
                 [
                     edges[column][cut] if cut < len(edges[column]) else _NEVER
@@ -72,7 +72,7 @@ class BoostedTrees:
         return cls(*(np.stack(part) for part in zip(*grown, strict=True)))
 
     def predict(self, rows: Array) -> Array:
-        """(n,) for rows (n, d)."""
+        """Predict (n,) for rows (n, d)."""
         columns, thresholds, levels, first_leaf = self._questions
         values = self.values.ravel()
         shifts = np.arange(len(levels), dtype=np.uint8)[::-1, None, None]
@@ -87,8 +87,8 @@ class BoostedTrees:
 
     @cached_property
     def _questions(self) -> tuple[Codes, Array, Codes, Codes]:
-        """Columns (q,) and thresholds (q, 1) of the different questions, which trees share; which of them each level of each
-        tree asks (depth, trees); and each tree's first leaf in all leaves in a row (trees, 1)."""
+        """Columns (q,) and thresholds (q, 1) of the distinct splits; index of the split at each level of each tree (depth, trees);
+        and offset of each tree's leaves in the flattened leaf values (trees, 1)."""
         asked, place = np.unique(
             np.column_stack([self.columns.ravel(), self.thresholds.ravel()]), axis=0, return_inverse=True
         )
@@ -113,7 +113,7 @@ class BoostedTrees:
 
 
 def _edges(column: Array) -> Array:
-    """Up to 31 cuts between different values, at the column's quantiles."""
+    """Compute up to 31 cuts between distinct values, at the column's quantiles."""
     values = np.unique(column)
     if len(values) > BINS:
         return np.unique(np.quantile(column, np.linspace(0.0, 1.0, BINS + 1)[1:-1], method="nearest"))
@@ -121,7 +121,7 @@ def _edges(column: Array) -> Array:
 
 
 def _grow(codes: Codes, allowed: Codes, targets: Array, weights: Array) -> tuple[Codes, Array, Codes]:
-    """Columns and cuts of one tree, and each row's leaf."""
+    """Grow one tree: its columns and cuts, and the leaf of each row."""
     width = BINS + 1
     part = codes[:, allowed]
     offsets = np.arange(len(allowed)) * width

@@ -1,4 +1,4 @@
-"""How steady the device was: the reference network over time, and networks that were measured more than once."""
+"""Drift of the device: the reference network over time, and networks measured more than once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def drift_of(
     networks: Sequence[Sequence[Measurement]],
     name_of: Callable[[Measurement], str],
 ) -> Drift | None:
-    """None where no measurement has a reference."""
+    """Compute the drift; None if no measurement has a reference."""
     ordered = sorted((item for item in measurements if item.reference_ms > 0.0), key=lambda item: item.started_at)
     if not ordered:
         return None

@@ -1,4 +1,4 @@
-"""Kernels inside their networks: the time that the model gives each, beside the time that the device's profile gave it."""
+"""Comparison of predicted and profiled kernel times inside their networks."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 WORST = 15
 _LEAST_SHARE = 0.01
-"""Less of a network's time than this a profile cannot tell."""
+"""Minimum share of a network's time for a meaningful profile."""
 
 
 @dataclass(frozen=True)
 class _Profiled:
-    """One kernel of one network, in ms; ``measured_ms`` is the network's."""
+    """Profiled kernel of a network, in ms; ``measured_ms`` is the network's."""
 
     kernel: KernelSpec
     network: int
@@ -35,13 +35,13 @@ class _Profiled:
 def kernel_errors(
     model: LatencyModel, networks: Sequence[Sequence[Measurement]], name_of: Callable[[Measurement], str]
 ) -> tuple[tuple[KindErrors, ...], tuple[KernelDisagreement, ...]]:
-    """By kind, most of the time first; and the shapes that disagree most. Empty where the device has no profile."""
+    """Compute errors by kind, largest share of time first, and the shapes with the largest errors; empty without profiles."""
     rows = _profiled(model, networks, name_of)
     return _by_kind(rows), _worst(rows)
 
 
 def shape_words(kernel: KernelSpec) -> str:
-    """``3×3 /2, 3 → 32 channels, 96×128, +relu``, as far as it means something for the kind; ``3×3 ×4`` is dilated by 4."""
+    """Format a shape as far as it applies to the kind: ``3×3 /2, 3 → 32 channels, 96×128, +relu``; ``3×3 ×4`` is dilated by 4."""
     parts = []
     if any(kernel.kernel):
         stride = f" /{kernel.stride[0]}" if kernel.stride[0] > 1 else ""

@@ -1,4 +1,4 @@
-"""What a latency model is worth, as numbers: parity, errors, coverage, worst kernels, drift, and what to measure next."""
+"""Latency report as data: parity, errors, coverage, worst kernels, drift, and suggested measurements."""
 
 from __future__ import annotations
 
@@ -45,29 +45,29 @@ _ROWS_IN_SUMMARY = 3
 
 @dataclass(frozen=True)
 class LatencyReport:
-    """All that is told about a model, for the terminal, for scripts and for the page.
+    """Report on a latency model, for the terminal, for scripts and for the HTML page.
 
     Attributes:
-        device, precision, fingerprint, fingerprint_id: what the model speaks for.
-        calibrated: measured on that device; False for a prior out of the box, whose numbers come from ``provenance``.
+        device, precision, fingerprint, fingerprint_id: scope of the model.
+        calibrated: measured on that device; False for a bundled model, whose numbers come from ``provenance``.
         fitted_at: ISO 8601, UTC.
         level: nominal probability of the intervals.
-        quality: what was found when the model was fitted, as plain values.
-        measurements: how many there are; noisy: marked so; noise_rel: their median noise, None without any.
-        without_kernels: how many of them cannot be predicted, because their kernels were not kept.
-        checked: how the predictions in ``parity`` came about, in words.
+        quality: accuracy stored with the model, as plain values.
+        measurements: number of measurements; noisy: of which noisy; noise_rel: their median noise, None without any.
+        without_kernels: number of measurements that cannot be predicted because their kernels were not stored.
+        checked: origin of the predictions in ``parity``, in words.
         parity: networks, fastest first.
-        errors: of all of them; None where nothing was compared.
-        families: the same by family, worst first.
-        strangers: the networks again, predicted by models that saw nothing of their family; empty for one family.
-        stranger_errors, stranger_families: as ``errors`` and ``families``, of those.
-        kinds: kernels inside networks by kind; worst_kernels: shapes that model and profile disagree on most.
-        coverage: of the intervals, all and by thirds of latency.
-        drift: None without measurements.
-        little_known: kinds of kernel of which there are few measurements or none.
-        members: of a front or any list of networks that somebody asked about.
-        next_measurements: networks that would help most, best first.
-        advice: what to do, in sentences.
+        errors: errors of all of them; None without comparisons.
+        families: errors by family, worst first.
+        strangers: the networks, predicted by models that saw no network of their family; empty for a single family.
+        stranger_errors, stranger_families: as ``errors`` and ``families``, for ``strangers``.
+        kinds: errors of kernels inside networks by kind; worst_kernels: shapes with the largest errors.
+        coverage: coverage of the intervals, overall and by thirds of latency.
+        drift: drift of the device; None without measurements.
+        little_known: kinds of kernel with few measurements or none.
+        members: networks to show, such as the members of a front.
+        next_measurements: suggested measurements, best first.
+        advice: recommendations, in sentences.
     """
 
     device: str
@@ -105,7 +105,7 @@ class LatencyReport:
 
     @property
     def summary(self) -> str:
-        """A few lines for people."""
+        """Format the report as a few lines of text."""
         state = "calibrated" if self.calibrated else "NOT CALIBRATED on your device"
         lines = [f"{self.device} {self.precision}, {state}: {self.measurements} measurements"]
         if not self.calibrated:
@@ -154,16 +154,16 @@ def build_latency_report(
     suggest: Callable[[], Sequence[NextMeasurement]] | None = None,
     members: Sequence[Reading] = (),
 ) -> LatencyReport:
-    """Hold a model against measurements of its device.
+    """Compare a model with measurements of its device.
 
     Args:
-        model: calibrated, or out of the box.
-        measurements: of the model's device and precision, and of its fingerprint where it is calibrated.
+        model: calibrated or bundled model.
+        measurements: measurements of the model's device and precision, and of its fingerprint if it is calibrated.
         leave_out: estimates of networks by models that did not see them; by default models like this one are fitted
-            without them. A model out of the box never saw any and is asked itself.
-        family_of, name_of: of a measurement; by default its own ``family`` and ``subject``.
-        suggest: which networks to measure next; asked last.
-        members: networks to be shown as predicted against measured, such as the members of a front.
+            without them. A bundled model did not see any and predicts itself.
+        family_of, name_of: family and name of a measurement; by default its ``family`` and ``subject``.
+        suggest: returns the suggested measurements; called last.
+        members: networks to show as predicted against measured, such as the members of a front.
 
     Raises:
         ValueError: a measurement is of another device, precision or, for a calibrated model, fingerprint.

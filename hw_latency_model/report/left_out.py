@@ -1,4 +1,4 @@
-"""Every measured network predicted by models that did not see it, and by models that did not see its family."""
+"""Leave-one-out and leave-family-out predictions of every measured network."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 _OWN_PRIORS = ("roofline", "learned")
-"""Types of prior that are fitted to the device's own measurements, and so have to be fitted again without a network."""
+"""Types of prior that are fitted to the device's measurements and must be refitted without a network."""
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Estimates of networks, in their order.
+    """Cross-validated estimates of networks, in order.
 
     Attributes:
-        alone: by models that did not see the network.
-        with_family: by models that saw no network of its family; empty where there is one family only.
+        alone: estimates by models that did not see the network.
+        with_family: estimates by models that saw no network of its family; empty for a single family.
     """
 
     alone: Sequence[LatencyEstimate]
@@ -36,13 +36,13 @@ class LeftOut:
 
 
 LeaveOut = Callable[[Sequence[Sequence[Measurement]]], LeftOut]
-"""From the measurements of each network to its estimates."""
+"""Function from the measurements of each network to its estimates."""
 
 
 def left_out(model: LatencyModel, family_of: Callable[[Measurement], str]) -> LeaveOut:
-    """Estimates by models that are made like ``model``; the margin of each interval comes from the other networks.
+    """Create a function that estimates by models fitted like ``model``; the margin of each interval comes from the other networks.
 
-    Called with the networks, it raises:
+    The function raises:
         ValueError: a measurement is not of the model's target.
     """
 

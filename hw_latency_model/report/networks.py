@@ -1,4 +1,4 @@
-"""Whole networks, predicted by models that did not see them: readings, errors by family, how many intervals held."""
+"""Cross-validated predictions of whole networks: readings, errors by family, coverage of the intervals."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from hw_latency_model.model.latency_model import LatencyModel
 
 LEAST_NETWORKS = 8
-"""With fewer, too few would be left to fit on."""
+"""Minimum number of networks for cross-validation."""
 NO_FAMILY = "not stated"
 _WILSON_Z = 1.96
 _FAST_TO_SLOW = ("fastest third", "middle third", "slowest third")
 
 
 def by_network(measurements: Sequence[Measurement]) -> list[list[Measurement]]:
-    """Those that carry kernels, together where they are of the same kernels, whatever the network was called."""
+    """Group measurements with kernels by equal kernels, regardless of the subject."""
     groups: dict[frozenset[tuple[object, int]], list[Measurement]] = defaultdict(list)
     for item in measurements:
         if item.kernels:
@@ -36,7 +36,7 @@ def by_network(measurements: Sequence[Measurement]) -> list[list[Measurement]]:
 
 
 def shape_key(kernel: KernelSpec) -> tuple[object, ...]:
-    """What two kernels have in common that a device cannot tell apart."""
+    """Key that is equal for kernels of the same cost on a device."""
     return tuple(getattr(kernel, name) for name in KernelSpec.__dataclass_fields__ if name not in ("name", "nodes"))
 
 
@@ -47,9 +47,9 @@ def readings(
     family_of: Callable[[Measurement], str],
     level_of: Callable[[Measurement], float],
 ) -> tuple[Reading, ...]:
-    """One for each network, fastest first; none without estimates.
+    """Build one reading per network, fastest first; none without estimates.
 
-    ``level_of`` brings a measurement to the device's usual speed.
+    ``level_of`` converts a measurement to the device's median speed.
     """
     if not estimates:
         return ()
@@ -79,7 +79,7 @@ def median_speed(model: LatencyModel) -> Callable[[Measurement], float]:
 
 
 def group_errors(name: str, group: Sequence[Reading]) -> GroupErrors | None:
-    """Errors of the measured ones of a group; None where there are none."""
+    """Compute the errors of the measured networks of a group; None without any."""
     errors = [reading.error_rel for reading in group if reading.error_rel is not None]
     if not errors:
         return None
@@ -96,7 +96,7 @@ def group_errors(name: str, group: Sequence[Reading]) -> GroupErrors | None:
 
 
 def errors_by_family(parity: Sequence[Reading]) -> tuple[GroupErrors, ...]:
-    """Worst family first; networks whose family is not known are one group, the last."""
+    """Compute errors by family, worst first; networks of unknown family form the last group."""
     families: dict[str, list[Reading]] = defaultdict(list)
     for reading in parity:
         families[reading.family or NO_FAMILY].append(reading)
@@ -106,7 +106,7 @@ def errors_by_family(parity: Sequence[Reading]) -> tuple[GroupErrors, ...]:
 
 
 def coverage_bands(parity: Sequence[Reading]) -> tuple[CoverageBand, ...]:
-    """Of all networks, and of each third of them by measured latency."""
+    """Compute the coverage of the intervals of all networks, and of each third by measured latency."""
     known = [reading for reading in parity if reading.inside is not None]
     if not known:
         return ()
@@ -126,7 +126,7 @@ def _band(name: str, part: Sequence[Reading]) -> CoverageBand:
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """95 % bounds of a share (Wilson 1927, https://doi.org/10.2307/2276774); (0, 1) without trials."""
+    """Compute the 95 % Wilson bounds of a share (Wilson 1927, https://doi.org/10.2307/2276774); (0, 1) without trials."""
     if not trials:
         return 0.0, 1.0
     share, square = successes / trials, _WILSON_Z**2

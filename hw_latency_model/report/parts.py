@@ -1,4 +1,4 @@
-"""The parts of a latency report: plain numbers, in frozen dataclasses that turn into JSON."""
+"""Parts of a latency report: frozen dataclasses of plain numbers, convertible to JSON."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Reading:
-    """One network, predicted and measured.
+    """Predicted and measured latency of a network.
 
     Attributes:
-        name, family: what it is called, and which networks it belongs to; family is empty where not known.
+        name, family: name of the network and its family; family is empty if unknown.
         predicted_ms, low_ms, high_ms: by a model that did not see this network.
-        measured_ms: median of its measurements, at the device's usual speed; None for a front member that was not measured.
-        raw_ms: the same as it was measured, which is what the interval is for; None where there is nothing else.
-        measurements: how often it was measured; noisy: each time marked so.
-        coverage: share of its predicted time in kernels of kinds that were measured.
+        measured_ms: median of its measurements, at the device's median speed; None for a member that was not measured.
+        raw_ms: median as measured, which the interval refers to; None if it equals ``measured_ms``.
+        measurements: number of measurements; noisy: all of them were marked noisy.
+        coverage: share of its predicted time in kernels of measured kinds.
         unknown_kinds: the other kinds.
     """
 
@@ -33,12 +33,12 @@ class Reading:
 
     @property
     def error_rel(self) -> float | None:
-        """(predicted - measured) / measured: positive when the prediction was too slow; None where not measured."""
+        """(predicted - measured) / measured: positive for an overestimate; None without a measurement."""
         return None if self.measured_ms is None else (self.predicted_ms - self.measured_ms) / self.measured_ms
 
     @property
     def inside(self) -> bool | None:
-        """Whether the latency as measured lies in the interval; None where not measured."""
+        """True if the latency as measured lies in the interval; None without a measurement."""
         measured_ms = self.measured_ms if self.raw_ms is None else self.raw_ms
         return None if measured_ms is None else self.low_ms <= measured_ms <= self.high_ms
 
@@ -49,11 +49,11 @@ class GroupErrors:
 
     Attributes:
         name: the family, or ``all``.
-        networks: how many were measured.
-        median_error_rel, worst_error_rel: of the absolute relative errors.
-        bias_rel: median of the signed ones: positive where the model takes this group for slower than it is.
+        networks: number of measured networks.
+        median_error_rel, worst_error_rel: median and maximum of the absolute relative errors.
+        bias_rel: median of the signed errors: positive if the model overestimates this group.
         within10: share of absolute errors of at most 10 %.
-        inside: how many measured latencies lie in their interval.
+        inside: number of measured latencies inside their interval.
     """
 
     name: str
@@ -67,12 +67,12 @@ class GroupErrors:
 
 @dataclass(frozen=True)
 class CoverageBand:
-    """How many intervals held, with the 95 % Wilson bounds of that share.
+    """Coverage of the intervals, with its 95 % Wilson bounds.
 
     Attributes:
         name: ``all``, ``fastest third``...
-        networks, inside: intervals, and those that held the measured latency.
-        low, high: bounds of the share, for so few networks.
+        networks, inside: number of intervals, and of those that contain the measured latency.
+        low, high: Wilson bounds of the share.
         half_width_rel: median of ``high_ms / predicted_ms - 1``.
     """
 
@@ -93,11 +93,11 @@ class KindErrors:
     """Predicted against profiled time of all kernels of a kind inside their networks.
 
     Attributes:
-        kind: of kernel.
-        networks, kernels: that have it, and how many in all of them.
-        time_share: of the networks' profiled time, mean over all networks.
-        median_error_rel: over the networks, of the kind's time; None where too little of it to say.
-        bias_rel: the same, signed.
+        kind: kind of kernel.
+        networks, kernels: number of networks with the kind, and of its kernels in all of them.
+        time_share: share of the networks' profiled time, mean over all networks.
+        median_error_rel: median over the networks of the absolute error of the kind's time; None if its time is too short.
+        bias_rel: median of the signed error.
     """
 
     kind: str
@@ -110,13 +110,13 @@ class KindErrors:
 
 @dataclass(frozen=True)
 class KernelDisagreement:
-    """A shape of kernel of which model and profile say different things.
+    """Kernel shape on which model and profile disagree.
 
     Attributes:
-        kind, shape: what it is, in words.
-        network: where it matters most; occurrences: how often the shape was profiled in all networks.
+        kind, shape: kind and shape, as text.
+        network: network with the largest effect; occurrences: number of profiled kernels of the shape in all networks.
         predicted_ms, profiled_ms: means over the occurrences.
-        effect_rel: predicted less profiled time, as a share of the latency of ``network``.
+        effect_rel: predicted minus profiled time, as a share of the latency of ``network``.
     """
 
     kind: str
@@ -130,7 +130,7 @@ class KernelDisagreement:
 
 @dataclass(frozen=True)
 class ReferenceReading:
-    """The fixed reference network at one measurement; ``started_at`` is ISO 8601."""
+    """Latency of the reference network during one measurement; ``started_at`` is ISO 8601."""
 
     started_at: str
     reference_ms: float
@@ -139,7 +139,7 @@ class ReferenceReading:
 
 @dataclass(frozen=True)
 class RepeatedNetwork:
-    """A network that was measured more than once: change of the latest against the first, relative."""
+    """Network measured more than once, with the relative change from the first to the latest measurement."""
 
     name: str
     times: int
@@ -155,15 +155,15 @@ class RepeatedNetwork:
 
 @dataclass(frozen=True)
 class Drift:
-    """How steady the device was.
+    """Drift of the device's speed.
 
     Attributes:
-        references: oldest first.
+        references: reference latencies, oldest first.
         reference_ms: their median.
         spread_rel: (90th - 10th percentile) / median.
-        trend_rel: median of the last third against that of the first.
-        repeated: networks measured again, the one that changed most first.
-        median_repeat_rel: median absolute change of those; None where there are none.
+        trend_rel: relative change of the median from the first to the last third.
+        repeated: networks measured again, largest change first.
+        median_repeat_rel: their median absolute change; None without any.
     """
 
     references: tuple[ReferenceReading, ...]
@@ -176,7 +176,7 @@ class Drift:
 
 @dataclass(frozen=True)
 class KindCoverage:
-    """A kind of kernel that the model knows little of: ``networks`` measured with it; ``wanted_by`` members have it."""
+    """Kind of kernel with few measurements: in ``networks`` measured networks; ``wanted_by``: number of members with it."""
 
     kind: str
     networks: int
@@ -185,7 +185,7 @@ class KindCoverage:
 
 @dataclass(frozen=True)
 class NextMeasurement:
-    """A network that should be measured next; latencies are predicted, None where not asked for."""
+    """Suggested measurement of a network; latencies are predicted, None if not computed."""
 
     name: str
     why: str

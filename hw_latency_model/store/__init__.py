@@ -1,1 +1,1 @@
-"""The append-only store of measurements."""
+"""Append-only store of measurements."""

@@ -1,4 +1,4 @@
-"""The columns of a file of measurements, from the fields of ``Measurement``, and what each may hold."""
+"""Columns of a measurement file, derived from the fields of ``Measurement``, and their types."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _POSITIVE = ("latency_ms_p50", "latency_ms_p90", "latency_ms_p99")
 
 
 class CellError(ValueError):
-    """A cell does not hold what its column is for; the message says what it holds, without naming the column."""
+    """Invalid cell; the message describes its content without naming the column."""
 
 
 @dataclass(frozen=True)
 class FileColumn:
-    """A column.
+    """Column of a measurement file.
 
     Attributes:
-        name: of the column, and of the field where it is one.
-        kind: what its cells hold; ``floats`` and ``json`` are JSON in a CSV file.
-        optional: a cell may be empty, which stands for None.
-        required: a file without the column is refused.
+        name: name of the column, and of its field if it has one.
+        kind: type of its cells; ``floats`` and ``json`` are JSON in a CSV file.
+        optional: a cell may be empty, i.e. None.
+        required: a file without the column is rejected.
     """
 
     name: str
@@ -42,7 +42,7 @@ class FileColumn:
 
 
 def file_columns() -> list[FileColumn]:
-    """Version, hash, the facts one by one, then fingerprint, protocol and kernels as JSON."""
+    """Columns in order: version, hash, the facts, then fingerprint, protocol and kernels as JSON."""
     hints = get_type_hints(Measurement)
     facts: list[FileColumn] = []
     whole: list[FileColumn] = []
@@ -57,10 +57,10 @@ def file_columns() -> list[FileColumn]:
 
 
 def from_text(column: FileColumn, cell: str) -> Any:
-    """The value of a CSV cell.
+    """Parse a CSV cell.
 
     Raises:
-        CellError: it is none of that kind.
+        CellError: it has another type.
     """
     if not cell and column.optional:
         return None
@@ -98,10 +98,10 @@ def to_text(column: FileColumn, value: Any) -> str:
 
 
 def checked(column: FileColumn, value: Any) -> Any:
-    """``value`` as the field's type; lists become tuples.
+    """Convert ``value`` to the field's type; lists become tuples.
 
     Raises:
-        CellError: it is of another type, not finite, or a latency that is not positive.
+        CellError: it has another type, is not finite, or is a latency that is not positive.
     """
     if value is None:
         if column.optional:

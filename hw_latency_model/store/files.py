@@ -1,4 +1,4 @@
-"""Measurements as CSV or Parquet, to be carried to another store or opened elsewhere, and back without loss."""
+"""Lossless export and import of measurements as CSV or Parquet."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _Rows = Iterator[tuple[str, dict[str, Any]]]
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What an import did: rows of the file, how many were new, and how many the store had already."""
+    """Result of an import: rows of the file, of which new, and of which already stored."""
 
     rows: int
     added: int
@@ -48,13 +48,13 @@ def export_measurements(
     device: str | None = None,
     fingerprint: Mapping[str, Any] | None = None,
 ) -> int:
-    """Write the store, or what it holds of one device or fingerprint, as CSV or Parquet by ``path``'s suffix.
+    """Write the store, or its measurements of one device or fingerprint, as CSV or Parquet by the suffix of ``path``.
 
     Returns:
-        The number of rows; each names its fingerprint, so that nothing mixes when they are read again.
+        The number of rows; each includes its fingerprint, so that they remain separate when imported.
 
     Raises:
-        UserError: another suffix, or the file cannot be written.
+        UserError: the suffix is unknown, or the file cannot be written.
     """
     suffix = _suffix(path)
     items = store.stored(device, fingerprint)
@@ -65,10 +65,10 @@ def export_measurements(
 
 
 def import_measurements(store: MeasurementStore, path: Path) -> ImportResult:
-    """Append what a file of ``export_measurements`` holds and the store does not; all of it or nothing.
+    """Append the new measurements of a file written by ``export_measurements``, all or none.
 
     Raises:
-        UserError: the file is missing, damaged, or something else; names the row and the column. Nothing was appended.
+        UserError: the file is missing, damaged, or not such a file; names the row and the column. Nothing was appended.
     """
     suffix = _suffix(path)
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Measurements of different set-ups never mix silently: which there are, what tells them apart, and choosing one."""
+"""Fingerprints in a store: listing, differences, and selection, so that measurements of different machines never mix silently."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from search_spaces._common.errors import UserError
 
 @dataclass(frozen=True)
 class MeasuredGroup:
-    """What a store holds of one device, fingerprint and precision.
+    """Summary of the measurements of one device, fingerprint and precision.
 
     Attributes:
-        device, fingerprint, precision: what the measurements have in common.
-        measurements, subjects: how many, and of how many different networks.
-        first_at, last_at: ISO 8601, when the earliest and the latest were taken.
-        provenances: where they come from, sorted.
+        device, fingerprint, precision: common to the measurements.
+        measurements, subjects: number of measurements and of distinct networks.
+        first_at, last_at: ISO 8601 times of the earliest and the latest.
+        provenances: their origins, sorted.
     """
 
     device: str
@@ -49,9 +49,9 @@ class MeasuredGroup:
 
 
 def describe_difference(fingerprints: Sequence[Mapping[str, Any]]) -> str:
-    """In words, what is not the same everywhere: ``tensorrt: '8.2.1' or '8.5.2'; clocks_locked: True or not stated``.
+    """Describe the differences of fingerprints: ``tensorrt: '8.2.1' or '8.5.2'; clocks_locked: True or not stated``.
 
-    Values stand in the order of the fingerprints, each once. Empty where all are the same.
+    Distinct values are listed in the order of the fingerprints. Empty if all are equal.
     """
     flat = [_flat(facts) for facts in fingerprints]
     parts = []
@@ -63,15 +63,15 @@ def describe_difference(fingerprints: Sequence[Mapping[str, Any]]) -> str:
 
 
 def choose_fingerprint(groups: Sequence[MeasuredGroup], *, wanted: str | None, device: str, store: str) -> str:
-    """The one fingerprint's id that is meant.
+    """Select the id of one fingerprint.
 
     Args:
-        groups: what the store holds of the device.
-        wanted: the beginning of a fingerprint's id; None where there is only one to be meant.
-        device, store: for the message.
+        groups: groups of the device in the store.
+        wanted: beginning of a fingerprint's id; None if there is only one.
+        device, store: names for the message.
 
     Raises:
-        UserError: none is there, several are and none was chosen, or none or several begin as asked.
+        UserError: there are none, several without a choice, or none or several ids begin with ``wanted``.
     """
     known = list(dict.fromkeys(group.fingerprint_id for group in groups))
     if not known:

@@ -1,4 +1,4 @@
-"""What was measured, kept for ever: an append-only SQLite file or PostgreSQL database, each fingerprint kept apart."""
+"""Append-only store of measurements in a SQLite file or PostgreSQL database, separated by fingerprint."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ __all__ = ["SCHEMA_VERSION", "MeasurementStore", "StoredMeasurement"]
 
 @dataclass(frozen=True)
 class StoredMeasurement:
-    """A row of the store.
+    """Row of the store.
 
     Attributes:
-        number: in the order of storing, from 1.
-        measurement: with its kernels.
-        protocol: the settings it was timed with; None where they were not recorded.
-        stored_at: ISO 8601, UTC; None for rows of a store's first version.
+        number: number in order of insertion, from 1.
+        measurement: the measurement with its kernels.
+        protocol: protocol settings; None if not recorded.
+        stored_at: ISO 8601, UTC; None for rows of schema version 1.
     """
 
     number: int
@@ -53,21 +53,20 @@ class StoredMeasurement:
 
 
 class MeasurementStore:
-    """Measurements in one database; several processes may append at the same time.
+    """Measurements in one database; several processes may append concurrently.
 
-    Rows are never changed or deleted: the database itself refuses it. The same measurement is kept once, however often
-    it is added.
+    Rows are never changed or deleted: triggers of the database prevent it. Equal measurements are stored once.
 
     Args:
-        path_or_url: a SQLite file, made with its folder where it is not there; or a URL of SQLite or PostgreSQL.
-        create: False refuses a file that is not there, instead of making it.
+        path_or_url: a SQLite file, created with its folder if missing; or a URL of SQLite or PostgreSQL.
+        create: False raises UserError for a missing file instead of creating it.
 
     Attributes:
-        name: where the measurements lie, as it may be shown: without a password.
+        name: location for display, without a password.
         path: the file; None for PostgreSQL.
 
     Raises:
-        UserError: it is not such a store, is of a newer version, or cannot be reached, made or written.
+        UserError: it is not such a store, has a newer version, or cannot be reached, created or written.
     """
 
     def __init__(self, path_or_url: Path | str, *, create: bool = True) -> None:
@@ -100,15 +99,15 @@ class MeasurementStore:
         *,
         protocol: Mapping[str, Any] | None = None,
     ) -> int:
-        """Append one measurement and return its number; the number it has already where it was added before.
+        """Append one measurement and return its number; an existing measurement keeps its number.
 
         Args:
-            kernels: instead of the measurement's own.
-            protocol: the settings it was timed with, JSON-ready.
+            kernels: kernels in place of the measurement's own.
+            protocol: protocol settings, JSON-ready.
 
         Raises:
             UserError: the database cannot be written.
-            ValueError: it holds a NaN or an infinity.
+            ValueError: it contains a NaN or an infinity.
         """
         if kernels is not None:
             measurement = measurement.with_kernels(kernels)
@@ -116,17 +115,17 @@ class MeasurementStore:
             return _append(connection, measurement, protocol)[0]
 
     def add_all(self, items: Iterable[tuple[Measurement, Mapping[str, Any] | None]]) -> tuple[int, int]:
-        """Append (measurement, protocol) pairs, all or none; how many were new, and how many were known already.
+        """Append (measurement, protocol) pairs, all or none; return the numbers of new and of existing ones.
 
         Raises:
-            UserError, ValueError: as ``add``; then nothing was appended.
+            UserError, ValueError: as for ``add``; nothing was appended.
         """
         with self._explained("written"), writing(self._engine) as connection:
             news = [_append(connection, measurement, protocol)[1] for measurement, protocol in items]
         return sum(news), len(news) - sum(news)
 
     def all(self, device: str, fingerprint: Mapping[str, Any], *, precision: str | None = None) -> list[Measurement]:
-        """All measurements of ``device`` taken under exactly this fingerprint, oldest first, with their kernels."""
+        """Read all measurements of ``device`` with exactly this fingerprint, oldest first, with their kernels."""
         query = _rows().where(measured_device == device, FINGERPRINTS.c.id == fingerprint_id(fingerprint))
         if precision is not None:
             query = query.where(MEASUREMENTS.c.precision == precision)
@@ -135,14 +134,14 @@ class MeasurementStore:
     def of_device(
         self, device: str, *, fingerprint: str | None = None, precision: str | None = None
     ) -> list[Measurement]:
-        """All measurements of ``device`` under one fingerprint, oldest first.
+        """Read all measurements of ``device`` with one fingerprint, oldest first.
 
         Args:
-            fingerprint: the beginning of its id; None where the device has only one.
-            precision: ``fp32``...; None for whatever was measured.
+            fingerprint: beginning of its id; None if the device has only one.
+            precision: ``fp32``...; None for any.
 
         Raises:
-            UserError: there are none, or there are several fingerprints and none was chosen; says how they differ.
+            UserError: there are none, or several fingerprints without a choice; the message has their differences.
         """
         groups = [group for group in self.groups(device) if precision in (None, group.precision)]
         chosen = choose_fingerprint(groups, wanted=fingerprint, device=device, store=self.name)
@@ -152,7 +151,7 @@ class MeasurementStore:
     def stored(
         self, device: str | None = None, fingerprint: Mapping[str, Any] | None = None
     ) -> list[StoredMeasurement]:
-        """Rows as they are kept, of every device and fingerprint unless one is named, oldest first."""
+        """Read rows, oldest first, optionally of one device or fingerprint."""
         query = _rows()
         if device is not None:
             query = query.where(measured_device == device)
@@ -161,7 +160,7 @@ class MeasurementStore:
         return list(self._read(query))
 
     def groups(self, device: str | None = None) -> list[MeasuredGroup]:
-        """What there is, by device, fingerprint and precision, first seen first."""
+        """Summarise the measurements by device, fingerprint and precision, in order of first appearance."""
         table = MEASUREMENTS.c
         query = (
             select(
@@ -192,7 +191,7 @@ class MeasurementStore:
         return groups
 
     def fingerprints(self, device: str | None = None) -> list[dict[str, Any]]:
-        """The fingerprints measurements were taken under, first seen first."""
+        """List the fingerprints in order of first appearance."""
         query = select(FINGERPRINTS.c.facts).order_by(FINGERPRINTS.c.first_seen)
         if device is not None:
             theirs = (
@@ -205,7 +204,7 @@ class MeasurementStore:
             return [json.loads(row[0]) for row in connection.execute(query)]
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the connection to the database."""
         self._engine.dispose()
 
     def _read(self, query: Select[Any]) -> Iterator[StoredMeasurement]:
@@ -252,7 +251,7 @@ def _rows() -> Select[Any]:
 
 
 def _append(connection: Connection, measurement: Measurement, protocol: Mapping[str, Any] | None) -> tuple[int, bool]:
-    """Its number, and whether it is new."""
+    """Append a measurement; return its number, and True if it is new."""
     key = content_hash(measurement)
     known = connection.execute(select(CONTENTS.c.measurement_id).where(CONTENTS.c.hash == key)).scalar()
     if known is not None:

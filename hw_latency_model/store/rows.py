@@ -1,4 +1,4 @@
-"""A measurement as the text that a row of the store holds, and the hash by which the same one is known again."""
+"""Serialisation of a measurement for a row of the store, and the hash that identifies it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _APART = frozenset({"fingerprint", "kernels", "kernel_shares"})
 
 
 def facts_text(measurement: Measurement) -> str:
-    """All facts but fingerprint and kernels, as JSON. Raises ValueError for NaN or infinity."""
+    """Serialise all facts except fingerprint and kernels as JSON. Raises ValueError for NaN or infinity."""
     facts = {name: value for name, value in measurement.to_dict().items() if name not in _APART}
     return json.dumps(facts, allow_nan=False)
 
@@ -24,7 +24,7 @@ def kernels_text(measurement: Measurement) -> str:
 
 
 def measurement_of(facts: str, fingerprint: str, kernels: str, kernel_shares: str) -> Measurement:
-    """The measurement of four JSON texts. Raises KeyError, TypeError or ValueError where they are none."""
+    """Parse a measurement from its four JSON texts. Raises KeyError, TypeError or ValueError for invalid ones."""
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in json.loads(facts).items()}
     measurement = Measurement.from_dict({**values, "fingerprint": json.loads(fingerprint)})
     return measurement.with_kernels(
@@ -33,9 +33,9 @@ def measurement_of(facts: str, fingerprint: str, kernels: str, kernel_shares: st
 
 
 def content_hash(measurement: Measurement) -> str:
-    """SHA-256, in hex, of everything that was found out; what stands at its default is left out.
+    """Compute the SHA-256 (hex) of all facts that differ from their default.
 
-    So the hash of an old measurement stays what it was when later versions learn to record more.
+    Defaults are left out so that hashes do not change when later versions add fields.
     """
     content = [
         _told(measurement, _APART),
@@ -57,7 +57,7 @@ def _told(value: Measurement | KernelSpec, apart: frozenset[str]) -> dict[str, A
 
 
 def _plain(value: Any) -> Any:
-    """2 and 2.0 are the same number, a list and a tuple the same row."""
+    """Normalise values: 2 and 2.0 are equal, a list and a tuple are equal."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

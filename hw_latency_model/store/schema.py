@@ -1,4 +1,4 @@
-"""The tables of the measurement store, how a database gets them, and what keeps their rows from being changed.
+"""Schema of the measurement store: tables, migration, and triggers that keep rows from being changed.
 
 Version 1 was a SQLite file of ``fingerprints`` and ``measurements``. Version 2 adds protocols, the hash of each
 measurement's content, provenance and the time of storing, and runs on PostgreSQL too.
@@ -70,7 +70,7 @@ MEASUREMENTS = Table(
     Column("facts", Text, nullable=False),
     Column("kernels", Text, nullable=False),
     Column("kernel_shares", Text, nullable=False),
-    Column("device", Text),  # None in rows of version 1, which kept it with the fingerprint alone
+    Column("device", Text),  # None in rows of version 1, which stored it with the fingerprint only
     Column("provenance", Text, nullable=False, server_default="measured"),
     Column("protocol_id", ForeignKey("protocols.id")),
     Column("stored_at", String(32)),
@@ -90,7 +90,7 @@ _VERSIONS = Table(
 )
 _SINCE_2 = ("device", "provenance", "protocol_id", "stored_at")
 _REFUSAL = "measurements are never changed"
-_LOCK = 0x7061_7265_746F  # any number that no other program of the same database takes
+_LOCK = 0x7061_7265_746F  # arbitrary key of the advisory lock, unlikely to be used by another program
 
 
 def now() -> str:
@@ -98,10 +98,10 @@ def now() -> str:
 
 
 def url_of(path_or_url: Path | str) -> URL:
-    """The database URL of a file's path or of a URL; PostgreSQL by the driver that is installed.
+    """Return the database URL of a path or URL, with the installed driver for PostgreSQL.
 
     Raises:
-        UserError: a database of another kind.
+        UserError: the database is of another kind.
     """
     given = str(path_or_url)
     if isinstance(path_or_url, Path) or "://" not in given:
@@ -116,10 +116,10 @@ def url_of(path_or_url: Path | str) -> URL:
 
 
 def open_engine(url: URL, shown: str) -> Engine:
-    """An engine whose database has the tables of this version; they are made, or brought up from version 1.
+    """Open an engine, creating the tables or migrating them from version 1.
 
     Raises:
-        UserError: the database is of a newer version, or has tables of these names that are something else.
+        UserError: the database has a newer version, or other tables of these names.
         SQLAlchemyError: it cannot be reached, read or written.
     """
     sqlite = url.get_backend_name() == SQLITE
@@ -131,7 +131,7 @@ def open_engine(url: URL, shown: str) -> Engine:
     if found == SCHEMA_VERSION:
         return engine
     with writing(engine) as connection:
-        found = _version(connection)  # another process may have been first
+        found = _version(connection)  # another process may have created them
         if found > SCHEMA_VERSION:
             raise UserError(
                 f"the measurement store {shown} has version {found}, this paretoseg reads up to {SCHEMA_VERSION}; "
@@ -144,7 +144,7 @@ def open_engine(url: URL, shown: str) -> Engine:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that alone may write: what it looks up first is still so when it writes."""
+    """Open an exclusive write transaction, so that look-ups within it remain valid until it writes."""
     with engine.connect().execution_options(writing=True) as connection, connection.begin():
         if connection.dialect.name == POSTGRESQL:
             connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
@@ -154,7 +154,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
 def _own_transactions(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def _set_up(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # Python's own transactions begin too late to guard a look-up
+        connection.isolation_level = None  # Python's implicit transactions begin too late to protect a look-up
         connection.execute("PRAGMA foreign_keys=ON")
 
     @event.listens_for(engine, "begin")
@@ -164,7 +164,7 @@ def _own_transactions(engine: Engine) -> None:
 
 
 def _version(connection: Connection) -> int:
-    """0 where there is no store yet."""
+    """Version of the schema; 0 without a store."""
     if connection.dialect.name == SQLITE:
         return int(connection.execute(text("PRAGMA user_version")).scalar_one())
     if not inspect(connection).has_table(_VERSIONS.name):
@@ -191,7 +191,7 @@ def _bring_up(connection: Connection, found: int, shown: str) -> None:
 
 
 def _from_version_1(connection: Connection) -> None:
-    """Columns and hashes are added; not one row is touched, for the triggers of version 1 refuse that."""
+    """Migrate from version 1 by adding columns and hashes; rows are not changed, which the triggers of version 1 prevent."""
     for name in _SINCE_2:
         column = CreateColumn(MEASUREMENTS.c[name]).compile(dialect=connection.dialect)
         references = " REFERENCES protocols (id)" if name == "protocol_id" else ""
@@ -220,7 +220,7 @@ def _guards(dialect: str) -> list[str]:
     statements = []
     for name, table in _METADATA.tables.items():
         key = next(iter(table.primary_key.columns)).name
-        # REPLACE deletes without a delete trigger, so a key that is taken is refused before.
+        # REPLACE deletes without a delete trigger, so an existing key is rejected before.
         taken = f"WHEN EXISTS (SELECT 1 FROM {name} WHERE {key} = NEW.{key}) "
         for verb, when in (("update", ""), ("delete", ""), ("insert", taken)):
             guard = f"CREATE TRIGGER IF NOT EXISTS no_{verb}_{name} BEFORE {verb} ON {name} {when}"
