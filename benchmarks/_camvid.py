@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 from exports import export_onnx
 from hw_latency_model import measure_bundle
+from hw_latency_model.agent.cores import available_cores
 from search_spaces import open_space
 from search_spaces.candidate import Candidate
 from trial_runner.config.study import StudyConfig
@@ -78,7 +78,7 @@ def train_for(
     Returns:
         The order that was carried out, and its readings, one an epoch.
     """
-    threads = len(os.sched_getaffinity(0))
+    threads = available_cores()
     compute = config.compute.model_copy(update={"threads_per_trial": threads})
 
     def spec(epochs: int, name: str) -> TrialSpec:

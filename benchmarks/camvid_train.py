@@ -27,6 +27,7 @@ import torch
 from torch import distributed
 
 from benchmarks._camvid import camvid_order, camvid_study, usual_candidate, weights_source
+from hw_latency_model.agent.cores import available_cores
 from search_spaces._common.files import write_json
 from search_spaces.spaces.encoder_decoder import parse_resolution
 from trial_runner.config.study import StudyConfig
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--size", default="352x480", help="height x width of the network's input, multiples of 32")
     parser.add_argument("--family", default="mobilenetv2")
-    cores = 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
+    cores = 1 if torch.cuda.is_available() else available_cores()
     parser.add_argument(
         "--workers", type=int, default=cores, help="processes that share each batch (default: one a core)"
     )

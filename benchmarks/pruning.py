@@ -23,7 +23,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+from hw_latency_model.agent.cores import available_cores
+
+os.environ.setdefault("OMP_NUM_THREADS", str(available_cores()))
 
 from benchmarks._camvid import camvid_order, camvid_study, exported, measured_ms, usual_candidate, weights_source
 from hw_latency_model import LatencyModel
@@ -62,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--family", default="mobilenetv2")
     parser.add_argument("--decoder", default="fpn")
     parser.add_argument("--width", type=float, default=1.0)
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     parser.add_argument("--threads", type=int, default=cores, help="fewer where other work takes cores (default: all)")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)

@@ -31,6 +31,7 @@ from exports.onnx.parity import check_quantized
 from exports.quantization.qdq import export_quantized
 from exports.quantization.quantize import QuantizedNet, half_precision, quantize
 from hw_latency_model import LocalCpuDevice
+from hw_latency_model.agent.cores import available_cores
 from hw_latency_model.local.measure import FRONT_SETTINGS
 from hw_latency_model.local.protocol import ProtocolSettings
 from objectives.data import ArraySplit, DatasetInfo
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--images", type=int, default=240, help="of the built-in scenes, to train on")
     parser.add_argument("--calibration-images", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of the training")
+    parser.add_argument("--threads", type=int, default=available_cores(), help="of the training")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="few timed runs: to see that it works")
     options = parser.parse_args(arguments)

@@ -27,6 +27,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from benchmarks._camvid import camvid_order, camvid_study, weights_source
+from hw_latency_model.agent.cores import available_cores
 from search_spaces import Candidate, SearchSpace, open_space
 from search_spaces._common.errors import UserError
 from search_spaces._common.files import write_json
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", default="128x160", help="height x width of the networks' input, multiples of 32")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each candidate")
     parser.add_argument("--seed", type=int, default=1, help="of the draw, and of the first training")
-    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="trainings side by side")
+    parser.add_argument("--jobs", type=int, default=available_cores(), help="trainings side by side")
     options = parser.parse_args(arguments)
     rungs = [int(text) for text in options.rungs.split(",") if int(text) < options.epochs]
     rows: list[dict[str, Any]] = []

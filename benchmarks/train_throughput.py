@@ -25,7 +25,9 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+from hw_latency_model.agent.cores import available_cores
+
+os.environ.setdefault("OMP_NUM_THREADS", str(available_cores()))
 
 import numpy as np
 import torch
@@ -49,7 +51,7 @@ RATE, DECAY, CLASSES, IGNORED = 2e-3, 1e-3, 11, 255
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="the CamVid folder")
     parser.add_argument("--json", type=Path, required=True)

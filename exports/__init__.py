@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from exports.errors import ExportError as ExportError
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
         half_precision as half_precision,
         quantize as quantize,
     )
+
+# ONNX Runtime sends usage data, and opens a database in the user's home for them, as soon as it is imported; other packages import it, too.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # Names that need torch, onnx or onnxruntime are imported on first use.
 __getattr__, __dir__, __all__ = lazy_exports(

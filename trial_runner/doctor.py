@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from hw_latency_model.agent.cores import available_cores, core_limits
 from search_spaces import open_space
 from search_spaces._common.errors import UserError
 from trial_runner.config.study import StudyConfig
@@ -98,7 +99,11 @@ def _accelerator() -> Finding:
 
 
 def _cores() -> Finding:
-    return Finding("ok", "cpu", f"{len(os.sched_getaffinity(0))} cores")
+    cores, machine = available_cores(), os.cpu_count() or 1
+    if cores >= machine:
+        return Finding("ok", "cpu", f"{cores} cores")
+    limit = min(core_limits(), key=lambda limit: limit.cores)
+    return Finding("ok", "cpu", f"{cores} of {machine} cores, by {limit.source} ({limit.cores:g})")
 
 
 def _tensorrt() -> Finding:

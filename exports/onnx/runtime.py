@@ -11,6 +11,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from exports.errors import ExportError
 
+onnxruntime.disable_telemetry_events()
+
 FloatArray = NDArray[np.float32]
 
 _LOAD_ERRORS = (

@@ -1,10 +1,10 @@
 """Board description: model, software versions, clocks, memory, power rails."""
 
-import os
 import platform
 import re
 from typing import Optional
 
+from .cores import available_cores
 from .files import Json, json_or_none
 from .parsers import parse_l4t, parse_oc_alarms
 from .power import PowerMeter, rail_problem
@@ -30,7 +30,7 @@ def board_facts(tree: Tree) -> Json:
     return {
         "board_model": board_model(tree),
         "cpu": cpu_model(tree),
-        "cores": os.cpu_count(),
+        "cores": available_cores(tree),
         "machine": platform.machine(),
         "kernel": tree.read("/proc/sys/kernel/osrelease").strip() or platform.release(),
         "boot_id": tree.read("/proc/sys/kernel/random/boot_id").strip() or None,

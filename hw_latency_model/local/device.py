@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import platform
 import tempfile
 from abc import ABC, abstractmethod
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from exports.profiles import PROFILES
+from hw_latency_model.agent.cores import available_cores
 from hw_latency_model.kernels.fusion import RULES_VERSION
 from hw_latency_model.local.protocol import ProtocolSettings, time_network
 from hw_latency_model.types import KernelSpec, Measurement
@@ -85,7 +85,7 @@ class LocalCpuDevice(Device):
             "device": self.name,
             "cpu": _cpu_model(),
             "machine": platform.machine(),
-            "cores": os.cpu_count() or 0,
+            "cores": available_cores(),
             "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or "unknown",
             "runtime": f"{self.runtime} {onnxruntime.__version__}",
             "threads": self.threads,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from hw_latency_model.agent.cores import available_cores
 from objectives.data.base import DatasetError, DatasetInfo, SegmentationData, UInt8Array
 from objectives.data.file_index import FilePair
 
@@ -20,7 +21,7 @@ _UNDECODABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 def worker_threads() -> int:
     """Return the number of decoding threads: PIL releases the GIL, and beyond eight the disk limits."""
-    return min(8, os.cpu_count() or 1)
+    return min(8, available_cores())
 
 
 class FileData(SegmentationData):

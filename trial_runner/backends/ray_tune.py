@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import signal
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 from ray import tune
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 from ray.tune.callback import Callback
@@ -27,6 +27,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.schedulers.trial_scheduler import FIFOScheduler
 from ray.tune.search import Searcher
 
+from hw_latency_model.agent.cores import available_cores
 from search_spaces._common.errors import UserError
 from trial_runner.config.study import ComputeSection
 from trial_runner.search.driver import StudyDriver
@@ -43,7 +44,6 @@ def train(config: dict[str, Any]) -> None:
 
 def train_together(config: dict[str, Any]) -> None:
     """The function Ray Train runs on each worker of a trial that several processes train together; the first one is heard."""
-    import torch
     from ray.train import report
     from ray.train.torch import get_device
 
@@ -265,7 +265,8 @@ def _start(compute: ComputeSection) -> None:
     if compute.ray_address is None:
         ray.init(
             address="local",
-            num_cpus=max(os.cpu_count() or 1, 1),
+            num_cpus=available_cores(),
+            num_gpus=torch.cuda.device_count(),  # Ray counts CUDA_VISIBLE_DEVICES=-1 as one and a MIG slice as none
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,

@@ -45,8 +45,9 @@ class OnnxRuntimeRunner(Runner):
     def __init__(self, spec: Json) -> None:
         super().__init__()
         self.spec = spec
-        for name in ("numpy", "onnxruntime"):
-            importlib.import_module(name)
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+        importlib.import_module("numpy")
+        importlib.import_module("onnxruntime").disable_telemetry_events()
         self.baseline_mb = peak_memory_mb()
         self.session, self.provider = self._session(profile=False)
         self.facts = {"provider": self.provider}

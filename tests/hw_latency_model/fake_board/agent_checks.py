@@ -29,6 +29,7 @@ from paretoseg_agent import (  # noqa: E402
     child,
     clocks,
     console,
+    cores,
     engines,
     errors,
     facts,
@@ -583,6 +584,17 @@ class OnnxRuntimeBackend(Case):
             self.assertTrue(all(value > 0 for value in runner.samples(3)))
             runtime.InferenceSession.side_effect = RuntimeError("bad model")
             self.assertRaises(errors.JobError, onnxruntime.OnnxRuntimeRunner, spec)
+
+
+class Cores(Case):
+    module = "cores"
+
+    def test_the_lowest_limit_counts(self):
+        with mock.patch.object(cores, "_affinity", return_value=8):
+            self.assertEqual(cores.available_cores(self.tree, {}), 8)
+            self.put("/sys/fs/cgroup/cpu.max", "250000 100000")
+            self.assertEqual(cores.available_cores(self.tree, {}), 2)
+            self.assertEqual(cores.available_cores(self.tree, {"SLURM_CPUS_PER_TASK": "1"}), 1)
 
 
 class TorchBackend(Case):
