@@ -1,4 +1,4 @@
-"""Lists the benchmarks, each with the first line of its docstring: what `make bench` shows."""
+"""List of the benchmarks with the first line of each docstring, for `make bench`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The simpler latency models that ours is compared with: each fits on some networks and predicts others."""
+"""Simpler latency models as baselines: each is fitted on some networks and predicts others."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def camvid_study(
     seed: int,
     space: Mapping[str, Any] | None = None,
 ) -> StudyConfig:
-    """The study that such trials would belong to; nothing is stored, and no latency is asked for."""
+    """Return the configuration of a study for such trials; nothing is stored, and no latency is predicted."""
     return StudyConfig.model_validate(
         {
             "study": {"name": "benchmark", "storage": "sqlite://", "output_dir": out, "seed": seed},
@@ -73,7 +73,7 @@ def weights_source(given: str) -> str:
 def train_for(
     config: StudyConfig, candidate: Candidate, minutes: float, folder: Path
 ) -> tuple[TrialSpec, list[Progress]]:
-    """Train one network for about so many minutes on all cores: as many epochs as a timed one says will fit.
+    """Train one network for about the given minutes on all cores; a timed epoch determines their number.
 
     Returns:
         The order that was carried out, and its readings, one an epoch.
@@ -110,6 +110,6 @@ def exported(order: TrialSpec, num_classes: int, path: Path) -> Path:
 
 
 def measured_ms(paths: Sequence[Path]) -> list[float]:
-    """Median latency of each on one core; in a process of its own, for after training this one runs networks a third slower."""
+    """Return the median latency of each on one core, in a separate process: after training this one is a third slower."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
         return [fresh.submit(measure_bundle, path, "local-cpu").result().latency_ms_p50 for path in paths]

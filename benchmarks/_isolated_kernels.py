@@ -1,4 +1,4 @@
-"""Kernels timed alone, each as an ONNX file of its own: what nn-Meter's way of predicting is taught with."""
+"""Kernels timed in isolation, each in a separate ONNX file: training data of a predictor like nn-Meter's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _RUNS = 25
 def sample(
     networks: Sequence[tuple[str, Sequence[KernelSpec]]], per_kind: int, seed: int
 ) -> list[tuple[KernelSpec, tuple[str, ...]]]:
-    """Up to ``per_kind`` different kernels of each kind that can stand alone, with the families that have them."""
+    """Return up to ``per_kind`` different kernels of each kind that can be isolated, with the families that have them."""
     found: dict[tuple[object, ...], tuple[KernelSpec, set[str]]] = {}
     for family, kernels in networks:
         for kernel in kernels:

@@ -1,4 +1,4 @@
-"""The training loop that one writes first, to compare ours with."""
+"""Plain PyTorch training loop, as a baseline."""
 
 from __future__ import annotations
 

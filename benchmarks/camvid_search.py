@@ -1,13 +1,13 @@
-"""CamVid, from scratch: the search, random search and one default network, each with the same minutes.
+"""CamVid, from scratch: the search, random search and one default network, in equal time.
 
     python -m benchmarks.camvid_search --data DIR --minutes M --json OUT [--out FOLDER] [--picture FILE.svg]
 
 Calibrates this machine, then spends M minutes on each of
   search        configs/camvid-cpu.yaml as committed,
-  random        plain random search in the same space within the same latency budget, each network trained to its end,
-  random-final  the same, but half of its time goes to final trainings of the best two, as in the search,
+  random        plain random search in the same space within the same latency budget, each network fully trained,
+  random-final  the same with half of its time for final trainings of the best two, as in the search,
   default       the space's default network alone, trained with all cores and as many epochs as fit.
-mIoU is on `val` at the labels' own resolution. Hypervolume is from predicted latencies, with the corner (mIoU 0, the budget).
+mIoU is on `val` at the labels' own resolution. Hypervolume is from predicted latencies, with the reference point (mIoU 0, the budget).
 """
 
 from __future__ import annotations

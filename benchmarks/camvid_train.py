@@ -1,11 +1,11 @@
-"""CamVid from ImageNet weights: how good one network gets within so many minutes of training.
+"""CamVid from ImageNet weights: mIoU of one network in a given training time.
 
     python -m benchmarks.camvid_train --data DIR --weights FILE --minutes M --out DIR --json OUT [--size 352x480] [--family mobilenetv2]
 
 One MobileNetV2 ×1.0 with FPN, trained as a trial trains it, with all cores (one process each, which share every batch) or the GPU, and
-as many epochs as fit into M minutes, start and evaluation included. It learns from crops of the full-size images and is evaluated on
-whole ones. `val` is read ten times on the way, for the curve alone: the weights that scored best are not picked, the last ones
-count. Leaves OUT/network.pt, which `paretoseg evaluate OUT/network.pt --data DIR --split test --json` reads.
+as many epochs as fit into M minutes, including start and evaluation. It trains on crops of the full-size images and is evaluated on
+whole ones. `val` is evaluated ten times during training for the curve only: the last weights count, not the
+best ones. Writes OUT/network.pt, which `paretoseg evaluate OUT/network.pt --data DIR --split test --json` reads.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def follow(rank: int, workers: int, address: str, order: dict[str, Any]) -> None
 
 
 def train_for(trainer: Trainer, deadline: float) -> None:
-    """Train until ``deadline`` (of the monotonic clock): before each epoch the number that still fits is worked out anew, and the
+    """Train until ``deadline`` (of the monotonic clock): before each epoch the number that still fits is recomputed, and the
     learning rate follows that. The time of two evaluations, and of writing the network, is kept back."""
     world = World.current()
     began = read_at = time.monotonic()

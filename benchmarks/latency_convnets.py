@@ -1,11 +1,11 @@
-"""How well a campaign of real Jetson Nano measurements is predicted from the other campaigns (iCAS convolutional networks).
+"""Prediction of a campaign of real Jetson Nano measurements from the other campaigns (iCAS convolutional networks).
 
     python -m benchmarks.latency_convnets --data FILE.csv.gz --holdout-campaign NAME --json OUT
 
-Every row is decoded into TensorRT's kernels; reruns that disagree by more than 10 % are left out; a physical prior and boosted
-trees on single kernels are fitted on the other campaigns only. The 90 % interval is conformal on campaigns left out among
-those, the hardest of them, and widens with what their networks leave open of the kernels asked for. NAME may be ``all``: every
-campaign in turn. A file that holds nothing but the campaign is predicted by the prior in the box, and says so in ``fitted_on``.
+Every row is decoded into TensorRT's kernels; reruns that disagree by more than 10 % are excluded; a physical prior and boosted
+trees on single kernels are fitted on the other campaigns only. The 90 % interval is conformal on the hardest held-out campaign among
+those, and widens with the predictive standard deviation of the kernels. NAME may be ``all``: every campaign in turn. A file
+that contains only the campaign is predicted by the bundled prior, as stated in ``fitted_on``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from scipy.stats import spearmanr
 
 from benchmarks.nano_prior.boosting import PRIOR_NETWORKS, BoostedKernels, NetworkTable
 from benchmarks.nano_prior.convnets import MAX_RERUN_DISAGREEMENT, ConvNet, ConvNets, read_convnets
-from benchmarks.nano_prior.intervals import DoubtInterval, Evidence
+from benchmarks.nano_prior.intervals import ConformalInterval, Evidence
 from benchmarks.nano_prior.regression import Source
 from hw_latency_model.bundled.load import load_boxed
 from hw_latency_model.model.nano_prior import nano_classes
@@ -38,11 +38,11 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 MIN_TRAINING = 60
-"""With fewer networks in the other campaigns nothing is fitted."""
+"""Minimum number of networks in the other campaigns for a fit."""
 EVIDENCE_NETWORKS = 900
-"""So many networks of the other campaigns, as many of each, say what is known and what is in doubt."""
+"""Networks of the other campaigns, equally many of each, that determine the predictive standard deviation."""
 INSIDE_SHARE = 0.9
-"""A campaign is inside the others' range when this share of its networks is."""
+"""Share of a campaign's networks that must be inside the others' range."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -139,7 +139,7 @@ class _Bench:
             return self._boxed(held)
         model, evidence = self._fit(frozenset({name}), self.per_campaign)
         table = self._table(held)
-        errors, doubts = [], []
+        errors, predictive_stds = [], []
         for other in others:
             rest = self.campaign[(self.campaign != name) & (self.campaign != other)]
             if len(rest) < MIN_TRAINING:
@@ -148,10 +148,10 @@ class _Bench:
             asked = self._some(other, 400)
             inner_table = self._table(asked)
             errors.append(np.log(inner.predict_ms(inner_table) / self.latency_ms[asked]))
-            doubts.append(known.doubt(inner_table))
+            predictive_stds.append(known.predictive_std(inner_table))
         if not errors:
             return self._boxed(held)
-        half = DoubtInterval.fit(errors, doubts).half_width(evidence.doubt(table))
+        half = ConformalInterval.fit(errors, predictive_stds).half_width(evidence.predictive_std(table))
         return _Prediction(model.predict_ms(table), half, ", ".join(others))
 
     def inside(self, held: Indices) -> NDArray[np.bool_]:

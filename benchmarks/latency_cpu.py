@@ -1,11 +1,11 @@
-"""The latency model on this machine's CPU, on encoder families it has never seen, beside simpler methods.
+"""Latency model on this machine's CPU, on held-out encoder families, against baselines.
 
     python -m benchmarks.latency_cpu --json OUT [--per-family 18] [--measure-again] [--repeat 40]
 
 Measures segmentation networks of every family of the space by the calibration's protocol and keeps them in runs/latency_cpu: a
-second run refits without measuring. Each family is left out in turn; ours also after ten measured networks of that family. Errors
-are at the machine's calibrated speed (each latency over the reference that ran around it), coverage is of the latencies as measured.
-`--repeat N` measures N of the networks once more, for the repeatability: best an hour after.
+second run refits without measuring. Each family is held out in turn; ours also with ten measured networks of that family. Errors
+are at the machine's calibrated speed (each latency over the reference around it), coverage is of raw latencies.
+`--repeat N` measures N of the networks again, for the repeatability: preferably an hour later.
 """
 
 from __future__ import annotations
@@ -255,7 +255,7 @@ def _figures(values: Sequence[tuple[float, float, float, float]]) -> dict[str, A
 
 
 def repeatability(measurements: Sequence[Measurement]) -> dict[str, Any] | None:
-    """Of networks measured more than once: the first measurement against the last."""
+    """Return the difference between the first and the last measurement of networks measured more than once."""
     groups: dict[str, list[Measurement]] = defaultdict(list)
     for item in measurements:
         groups[item.subject].append(item)

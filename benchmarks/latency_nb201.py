@@ -1,4 +1,4 @@
-"""Few-shot latency of NAS-Bench-201 cells on a device of which few were measured, with other devices as sources.
+"""Few-shot latency of NAS-Bench-201 cells on a device with few measurements, with other devices as sources.
 
     python -m benchmarks.latency_nb201 --data FILE.csv.gz --targets COL,... --sources COL,... --samples 10,100,900 \
         --seeds 5 --json OUT [--selection active|random]

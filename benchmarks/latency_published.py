@@ -1,11 +1,11 @@
-"""The Nano prior in the box beside published latencies of whole networks, each scored by a fit that never saw it.
+"""Bundled Nano prior against published latencies of whole networks, each predicted by a fit without it.
 
     python -m benchmarks.latency_published --data FILE.csv --json OUT
 
 Networks are built by name from torchvision, timm, or the few segmentation networks that neither has, and read as TensorRT's
-kernels. ``held_out`` says which parameters speak: ``leave-one-network-out`` for a network whose rows are in the shipped fit
-(its own rows, at any size and precision, were not), ``never fitted`` for every other. A row that cannot be predicted keeps
-its place and says why in ``status``.
+kernels. ``held_out`` names the parameters: ``leave-one-network-out`` for a network whose rows are in the shipped fit (without its
+own rows, at any size and precision), ``never fitted`` for every other. A row that cannot be predicted has the reason in
+``status``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How long a latency estimate takes: from candidates, graph extraction included, and from kernels already extracted.
+"""Time of a latency estimate: from candidates including graph extraction, and from extracted kernels.
 
     python -m benchmarks.latency_speed --json OUT [--candidates 10000] [--model MODEL.json]
 
-Draws random candidates of the whole space, estimates each as the gate of a search does, then the last 2,000 again from the kernels
-that are still remembered, one by one and together. Without a model, one is fitted to made-up latencies: its speed is the same.
+Draws random candidates of the whole space, estimates each as a search does, then the last 2,000 again from their cached
+kernels, one by one and in one batch. Without a model, one is fitted to synthetic latencies, which has the same speed.
 """
 
 from __future__ import annotations

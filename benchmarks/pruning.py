@@ -1,13 +1,13 @@
-"""Pruning: mIoU and measured CPU latency at several prune ratios, L1 against ADMM against the small shape from scratch.
+"""Pruning: mIoU and measured CPU latency at several prune ratios, L1 against ADMM against the pruned shape from scratch.
 
     python -m benchmarks.pruning --data DIR --weights FILE --epochs N --json OUT [--size 96x128] [--ratios 0 0.3 0.5 0.7]
 
 One network of one family, trained on CamVid with the same epochs, data and seed in each row:
-  l1       from the given weights, cut by L1 norms after `--cut-after` of the epochs, then fine-tuned,
-  admm     the same with ADMM up to the cut,
-  scratch  the shape that the others end in, from random weights, all epochs long,
-  at_once  that shape out of the strongest filters of the given weights, all epochs long (only with --methods).
-At ratio 0 nothing is cut: l1, admm and at_once are one and the same. With --allocations each ratio is repeated with a plan of how many
+  l1       from the given weights, pruned by L1 norms after `--cut-after` of the epochs, then fine-tuned,
+  admm     the same with ADMM before pruning,
+  scratch  the pruned shape from random weights, for all epochs,
+  at_once  the pruned shape from the most important filters of the given weights, for all epochs (only with --methods).
+At ratio 0 nothing is pruned: l1, admm and at_once are identical. With --allocations each ratio is repeated with a plan of how many
 channels each layer keeps: as fast by the latency model (latency), or with as many MACs (sensitivity), as uniform pruning.
 
 mIoU is on `val` at the labels' own resolution, latency is measured on one core, one network after the other, once all are trained.
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def same_as(ratio: float, method: str, options: argparse.Namespace) -> str:
-    """The method whose row stands for this one: at ratio 0 nothing is cut, and without weights all start at random."""
+    """Return the method with the same result: at ratio 0 nothing is pruned, and without weights all start at random."""
     if ratio == 0.0 and (method != "scratch" or options.weights == "none"):
         return str(options.methods[0])
     return method

@@ -1,9 +1,9 @@
-"""Quantization: FP32 against INT8 after training (PTQ) and in training (QAT): mIoU, size, measured latency.
+"""Quantization: FP32 against INT8 by PTQ and QAT: mIoU, size, measured latency.
 
     python -m benchmarks.quantization --json OUT [--data CAMVID] [--weights FILE] [--families mobilenetv2 resnet10t] [--epochs 12]
 
-Each network is trained twice from the same start for the same epochs: once in float, and once with the rounding simulated for the
-last fifth. PTQ quantizes the first of the two. mIoU is that of the files under ONNX Runtime, on `val`, at the labels' own
+Each network is trained twice from the same start for the same epochs: once in float, and once with simulated quantization in the
+last fifth. PTQ quantizes the former. mIoU is that of the files under ONNX Runtime, on `val`, at the labels' own
 resolution; latency is of one image on one core of this machine, the files of a network measured in turns. FP16, which this machine
 does not run, is simulated: weights and activations rounded to half. Without --data: the built-in scenes.
 """

@@ -1,10 +1,11 @@
-"""CamVid, from scratch: hand-made networks of the literature beside one of the search space, the same minutes each.
+"""CamVid, from scratch: published networks against the search space's default network, in equal time.
 
     python -m benchmarks.references --data DIR --minutes M --json OUT [--size 160x224] [--out FOLDER]
 
-The networks of the space `references` as published (U-Net at a quarter of its width, or it would see a few images only), and the default
-network of `encoder_decoder` whole and pruned by half. Each is trained for M minutes with all cores, as many epochs as fit, by the same
-recipe and on the same input. mIoU is on `val` at the labels' own resolution, latency of one image on one core under ONNX Runtime.
+The networks of the space `references` as published (U-Net at a quarter of its width, since the full one would train on a few
+images only), and the default network of `encoder_decoder` dense and pruned by half. Each is trained for M minutes with all
+cores, as many epochs as fit, by the same recipe and on the same input. mIoU is on `val` at the labels' own resolution,
+latency of one image on one core under ONNX Runtime.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ size, so that each costs about the same): one trained from scratch, one from the
 that the weights fit are drawn. Each is trained to the end; for every rung the table gives Spearman's rho between the mIoU there and
 at the end, and how many of the best third at the end are among the better half at the rung, which a reduction factor of 2 would
 keep. With --seeds 2 each candidate is trained again on another seed: the correlation between two full trainings of the same
-candidates is the most that any rung could reach. Runs with the same --out go on where they were cut off.
+candidates is the most that any rung could reach. An interrupted run with the same --out is resumed.
 """
 
 from __future__ import annotations

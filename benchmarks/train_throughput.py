@@ -1,14 +1,14 @@
-"""The training loop against a plain PyTorch loop: images per second, the share of time spent waiting for data, where the limit lies.
+"""The training loop against a plain PyTorch loop: images per second, share of time waiting for data, and the bottleneck.
 
     python -m benchmarks.train_throughput --data DIR --json OUT [--networks mobilenetv2:1.0,mobilenetv3_small:0.5] [--size 192x256]
 
 For each network three things are timed in turns, so that a machine whose speed drifts slows all of them alike:
-  plain     what one writes first: a Dataset that opens, decodes and resizes each image, torchvision's transforms (random zoom and crop,
+  plain     the usual loop: a Dataset that opens, decodes and resizes each image, torchvision's transforms (random zoom and crop,
             flip, colour), a DataLoader with one worker per core, cross-entropy at full resolution, AdamW, FP32;
   ours      `Trainer`, as a trial runs it, with its defaults and the same loss (decoded once, changes on whole batches, channels last;
             bfloat16 on a GPU);
-  network   forward, loss and backward of ours on one batch that never changes: what no data loading could beat.
-The same images, batch size, optimizer, threads and device; the plain loop has a process of its own, in which torch is as it comes.
+  network   forward, loss and backward of ours on one batch that never changes: the upper bound of any data loading.
+The same images, batch size, optimizer, threads and device; the plain loop runs in a separate process with torch's default settings.
 --pairs rounds are made; the median of each is shown, and the ratio is the median of the rounds' own ratios. CPU seconds are of the
 process and its data workers: they hardly depend on what else runs there.
 """

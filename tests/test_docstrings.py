@@ -1,4 +1,4 @@
-"""The first line of a docstring states what the object is or does; it is no relative clause."""
+"""The first line of a docstring states what the object is or does, not a relative clause."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("search_spaces", "exports", "hw_latency_model")
+PACKAGES = (
+    "search_spaces",
+    "exports",
+    "hw_latency_model",
+    "objectives",
+    "paretoseg",
+    "tests",
+    "benchmarks",
+)
 REJECTED = frozenset({"What", "Who", "Whether", "How", "Where", "Why", "Which", "As", "Of", "By", "When"})
 """First words that begin a clause instead of naming an object or an action."""
 

@@ -1,8 +1,8 @@
-"""What the Nano's prior misses of kernels, learned from whole networks: boosted trees on shape and utilisation, per kernel.
+"""Correction of the Nano's prior, learned from whole networks: boosted trees on shape and utilisation, per kernel.
 
-Nobody measured the kernels alone. So the share that the prior gives each kernel of a network's measured time is taken as its
-time, trees learn its logarithm over the prior's, the shares are computed again with what they learned, and so on for a few
-rounds (expectation and maximisation, in spirit). A step in the time of one kernel, where the library changes its algorithm, is
+There are no measurements of isolated kernels. So the share that the prior gives each kernel of a network's measured time is taken as its
+time, trees learn the log ratio to the prior's, the shares are recomputed with the trees, for a few rounds (similar to
+expectation maximisation). A step in the time of one kernel, where the library changes its algorithm, is
 found because thousands of networks disagree about it in the same direction.
 """
 
@@ -25,7 +25,7 @@ Indices = NDArray[np.intp]
 
 ROUNDS = 4
 PRIOR_NETWORKS = 800
-"""So many networks are enough for the prior's parameters; the trees see all."""
+"""Number of networks for the fit of the prior's parameters; the trees use all."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class NetworkTable:
 
 
 def kernel_features(columns: KernelColumns, terms: NanoTerms, prior_ms: Array) -> Array:
-    """(n, 14): shape, how it falls on tiles and vectors, and what the prior says."""
+    """Return features (n, 14): shape, its fit to tiles and vectors, and the prior."""
     height = columns.height
     return np.stack(
         [

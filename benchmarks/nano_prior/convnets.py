@@ -1,4 +1,4 @@
-"""The public convolutional networks timed on a Jetson Nano (iCAS-Lab/NAS-Performance-Modeling), decoded into kernels.
+"""Public convolutional networks timed on a Jetson Nano (iCAS-Lab/NAS-Performance-Modeling), decoded into kernels.
 
 A network is L layers of convolutions at stride 1 with ReLU, then flatten and a Linear layer to ten classes; the columns of
 its row give widths, kernel sizes and the input's side. Paddings: 1 for kernels of 1 and 3, else 2 (plain); 1 for kernels of 3,
@@ -46,7 +46,7 @@ class ConvNet:
 
 @dataclass(frozen=True)
 class ConvNets:
-    """What a file holds: the networks, and how many rows were left out because they disagree or cannot be decoded."""
+    """Networks of a file, and numbers of rows excluded because their reruns disagree or they cannot be decoded."""
 
     networks: tuple[ConvNet, ...]
     disagreeing: int

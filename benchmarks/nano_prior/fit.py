@@ -1,10 +1,10 @@
-"""Rebuild the Nano prior that comes in the box from the public measurements.
+"""Rebuild the bundled Nano prior from the public measurements.
 
     python -m benchmarks.nano_prior.fit --data DIR --out DIR
 
 ``--data`` holds nano_fp32_convnets.csv.gz, nb201.csv.gz and nano_published.csv; ``--out`` receives jetson-nano-fp32.json,
 jetson-nano-fp16.json (ordinary latency models) and jetson-nano-heldout.json (for every published network the parameters of a
-fit that never saw it, so that it can be scored honestly). Only coefficients are written, no measurement.
+fit without it, for an unbiased score). Only coefficients are written, no measurement.
 """
 
 from __future__ import annotations
@@ -146,13 +146,13 @@ def published_sources(data: TrainingData, keep: NDArray[np.bool_]) -> list[Sourc
 
 
 PUBLISHED_SCALE_LOG_STD = 0.01
-"""Published networks are what the prior is for: their origins may differ among themselves only a little."""
+"""Published networks are the prior's main target, so their sources may differ only a little."""
 
 
 def fit_without(
     data: TrainingData, labels: Sequence[str], left_out: str | None, begin: Regression | None
 ) -> Regression:
-    """Fit without the published rows of one label; None leaves nothing out."""
+    """Fit without the published rows of one label; None for all rows."""
     keep = np.array([label != left_out for label in labels], dtype=np.bool_)
     return regress([*data.sources, *published_sources(data, keep)], data.gains, begin=begin)
 

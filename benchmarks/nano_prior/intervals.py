@@ -1,4 +1,4 @@
-"""Conformal intervals that widen with what the measured networks leave open, calibrated on whole campaigns left out."""
+"""Conformal intervals that widen with the predictive standard deviation, calibrated on held-out campaigns."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ Indices = NDArray[np.intp]
 
 LEVEL = 0.9
 OCTAVES = 0.35
-"""Kernels of one class tell of each other as far as their sizes and widths are within about this much."""
+"""Length scale of the correlation between kernels of one class, in octaves of size and width."""
 NETWORK_STD = 0.1
-"""What a network's time leaves open of its kernels' mean, where what kernels leave open beforehand is 1."""
+"""Standard deviation of a network's measurement, relative to the prior standard deviation of a kernel."""
 CHUNK = 500
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What measured networks tell of kernels, by shape alone; no latency enters.
+    """Posterior uncertainty about kernels, from the shapes of measured networks alone; independent of latencies.
 
-    A Gaussian process over kernels, by class, output positions and channels, says by what factor each differs from the prior.
-    A network measures the mean of its kernels' factors, each weighted with its share of the time: a kernel counts as known
-    as far as networks spent their time on its like, and not because it stood once beside one that took nearly all of it.
+    A Gaussian process over kernels, by class, output positions and channels, models the factor between each kernel and the prior.
+    A network measures the mean of its kernels' factors, weighted by their shares of the time: a kernel is known to the extent that
+    networks spent time on similar kernels, not because it occurred once beside a kernel that took nearly all the time.
 
     Attributes:
         values: the prior's parameters in the order of ``NAMES``, for the shares.
@@ -47,13 +47,13 @@ class Evidence:
 
     @classmethod
     def of(cls, table: NetworkTable, values: Array) -> Evidence:
-        """Of measured networks; takes the cube of their number, so that a thousand is enough."""
+        """Compute the posterior of measured networks; cubic in their number, use a thousand at most."""
         points, shares = _design(table, values)
         covariance = _between(shares, points, shares, points) + NETWORK_STD**2 * np.eye(table.count)
         return cls(values, points, shares, cholesky(covariance, lower=True))
 
-    def doubt(self, asked: NetworkTable) -> Array:
-        """(networks,) standard deviation of each one's mean factor: 0 where all is known, at most 1 where nothing is."""
+    def predictive_std(self, asked: NetworkTable) -> Array:
+        """Return the standard deviation (networks,) of each network's mean factor: 0 if all is known, at most 1."""
         points, shares = _design(asked, self.values)
         result = np.zeros(asked.count)
         for start in range(0, asked.count, CHUNK):
@@ -95,37 +95,37 @@ SLOPES = np.concatenate([[0.0], np.geomspace(0.5, 100.0, 40)])
 
 
 @dataclass(frozen=True)
-class DoubtInterval:
-    """Half width of the interval of a log prediction: ``margin · (1 + slope · doubt)``."""
+class ConformalInterval:
+    """Half width of the interval of a log prediction: ``margin · (1 + slope · predictive_std)``."""
 
     slope: float
     margin: float
 
     @classmethod
-    def fit(cls, errors: Sequence[Array], doubts: Sequence[Array], level: float = LEVEL) -> DoubtInterval:
-        """Calibrate on groups that were left out, each counting the same however many networks it has.
+    def fit(cls, errors: Sequence[Array], predictive_stds: Sequence[Array], level: float = LEVEL) -> ConformalInterval:
+        """Calibrate on held-out groups of equal weight.
 
-        How errors grow with doubt is the most likely of a few slopes, for Laplace-distributed errors. The margin holds
-        ``level`` of the group that is hardest even so: networks of one campaign err together, and the next may be like that one.
+        The slope is the most likely of a few for Laplace-distributed errors. The margin covers ``level`` of the hardest group, because
+        errors within a campaign are correlated and the next one may be as hard.
 
         Args:
             errors: per group, (n,) logs of predicted over measured.
-            doubts: per group, (n,) what the measurements behind that prediction left open.
+            predictive_stds: per group, (n,) predictive standard deviations.
         """
         weights = np.concatenate([np.full(len(group), 1.0 / len(group)) for group in errors])
-        error, doubt = np.abs(np.concatenate(errors)), np.concatenate(doubts)
+        error, std = np.abs(np.concatenate(errors)), np.concatenate(predictive_stds)
 
         def unlikely(slope: float) -> float:
-            scale = 1.0 + slope * doubt
+            scale = 1.0 + slope * std
             return float(
                 np.log(np.average(error / scale, weights=weights)) + np.average(np.log(scale), weights=weights)
             )
 
         slope = min(SLOPES.tolist(), key=unlikely)
-        groups = zip(errors, doubts, strict=True)
-        margin = max(float(np.quantile(np.abs(error) / (1.0 + slope * doubt), level)) for error, doubt in groups)
+        groups = zip(errors, predictive_stds, strict=True)
+        margin = max(float(np.quantile(np.abs(error) / (1.0 + slope * std), level)) for error, std in groups)
         return cls(slope, margin)
 
-    def half_width(self, doubt: Array) -> Array:
-        """(m,) in e-folds."""
-        return np.asarray(self.margin * (1.0 + self.slope * doubt), dtype=np.float64)
+    def half_width(self, predictive_std: Array) -> Array:
+        """Return half widths (m,) in e-folds."""
+        return np.asarray(self.margin * (1.0 + self.slope * predictive_std), dtype=np.float64)

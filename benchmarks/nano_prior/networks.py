@@ -1,4 +1,4 @@
-"""Well-known networks by name, without weights: torchvision's, timm's, ours, and segmentation networks that none of them has.
+"""Well-known networks by name, without weights: torchvision's, timm's, ours, and further segmentation networks.
 
 Built only to extract their kernels, so nothing here is trained or matches a published checkpoint.
 """

@@ -1,4 +1,4 @@
-"""Published latencies of whole networks on the Nano: reading the table, and each row's network as kernels."""
+"""Published latencies of whole networks on the Nano: the table, and each row's network as kernels."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class PublishedNetworks:
         self._kernels: dict[tuple[str, tuple[int, int]], list[KernelSpec]] = {}
 
     def kernels(self, row: PublishedRow) -> list[KernelSpec]:
-        """As TensorRT fuses them; empty for a network that nobody knows, or that does not take this input."""
+        """Return kernels with TensorRT's fusion; empty for an unknown network or one that does not accept this input."""
         place = (row.key, row.input_hw)
         if place not in self._kernels:
             net = build_network(row.model)

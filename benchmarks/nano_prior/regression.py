@@ -1,7 +1,6 @@
-"""Fitting the Nano's prior to whole networks of several sources at once: a maximum a posteriori, all parameters positive.
+"""Maximum a posteriori fit of the Nano's prior to whole networks of several sources; all parameters are positive.
 
-Each source has what is its own (a share of time that all its networks pay, a factor by which its board or its clock differs),
-so that the kernels' parameters do not have to explain it.
+Each source has its own overhead and a factor for its board and clock, so that the kernels' parameters do not absorb them.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ GAIN_LOG_STD = 0.15
 SHARED_LOG_STD = 0.8
 DENSE_RATE_LOG_STD = 0.3
 TIGHT = {"bandwidth_gbs": 0.1, "bandwidth_fp16": 0.1, "loss_fp16": 0.15, "launch_fp16": 0.3}
-"""What physics says better than these measurements: no more than 25.6 GB/s arrive, FP16 does not speed up what is lost."""
+"""Physical limits that override the measurements: at most 25.6 GB/s, and no FP16 speed-up of overheads."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Regression:
-    """What a fit found.
+    """Result of a fit.
 
     Attributes:
         parameters: value by name, in the order of ``NAMES``.
@@ -68,7 +67,7 @@ class Regression:
 
 @dataclass(frozen=True)
 class KnownGain:
-    """How much faster one network is in FP16 than in FP32, where only that is known of it."""
+    """Speed-up of one network in FP16 over FP32, where only this ratio is known."""
 
     kernels: Sequence[KernelSpec]
     gain: float
@@ -173,11 +172,11 @@ def _flat(source: Source) -> tuple[Array, ...]:
 
 
 UNMEASURED = frozenset({"resize_linear", "resize_nearest"})
-"""No source times them, so what is known of some network's gain in FP16 must not be explained by them."""
+"""Kinds without measurements, which must not explain a network's speed-up in FP16."""
 
 
 def _log_std(name: str) -> float:
-    """How far a parameter may be from its physical start, in e-folds."""
+    """Return the prior log standard deviation of a parameter around its physical start."""
     group, _, klass = name.partition(".")
     if group == "gain":
         return GAIN_LOG_STD

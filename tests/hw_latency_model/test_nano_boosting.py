@@ -8,7 +8,7 @@ import pytest
 from benchmarks.latency_convnets import run
 from benchmarks.nano_prior.boosting import BoostedKernels, NetworkTable
 from benchmarks.nano_prior.convnets import ConvNet, ConvNets, convnet_kernels
-from benchmarks.nano_prior.intervals import DoubtInterval, Evidence
+from benchmarks.nano_prior.intervals import ConformalInterval, Evidence
 from benchmarks.nano_prior.regression import Source
 from hw_latency_model.model.nano_prior import DEFAULTS, NanoPrior
 from search_spaces._common.errors import UserError
@@ -55,10 +55,10 @@ def test_a_step_that_the_prior_does_not_know_is_learned_from_whole_networks():
 
 def test_intervals_widen_with_doubt_and_cover_what_they_promise():
     rng = np.random.default_rng(0)
-    doubts = [rng.uniform(0, 0.5, 400) for _ in range(5)]
-    errors = [rng.normal(0, 0.02 + 0.2 * doubt) for doubt in doubts]
-    interval = DoubtInterval.fit(errors[:4], doubts[:4])
-    half = interval.half_width(doubts[4])
+    predictive_stds = [rng.uniform(0, 0.5, 400) for _ in range(5)]
+    errors = [rng.normal(0, 0.02 + 0.2 * doubt) for doubt in predictive_stds]
+    interval = ConformalInterval.fit(errors[:4], predictive_stds[:4])
+    half = interval.half_width(predictive_stds[4])
     assert interval.half_width(np.array([0.5])) > 2 * interval.half_width(np.array([0.0]))
     assert np.mean(np.abs(errors[4]) <= half) == pytest.approx(0.9, abs=0.06)
 
@@ -66,7 +66,7 @@ def test_intervals_widen_with_doubt_and_cover_what_they_promise():
 def test_the_hardest_group_sets_the_margin_however_few_its_networks():
     rng = np.random.default_rng(1)
     hard, easy = rng.normal(0, 0.1, 100), [rng.normal(0, 0.02, 1000) for _ in range(4)]
-    interval = DoubtInterval.fit([hard, *easy], [np.zeros(100), *(np.zeros(1000) for _ in easy)])
+    interval = ConformalInterval.fit([hard, *easy], [np.zeros(100), *(np.zeros(1000) for _ in easy)])
     assert np.mean(np.abs(hard) <= interval.half_width(np.zeros(100))) == pytest.approx(0.9, abs=0.02)
 
 
@@ -75,7 +75,7 @@ def test_kernels_are_in_doubt_as_far_as_no_network_spent_its_time_on_their_like(
 
     def doubt(known, asked) -> float:
         evidence = Evidence.of(NetworkTable.of(known, "fp32"), values)
-        return float(evidence.doubt(NetworkTable.of([asked], "fp32"))[0])
+        return float(evidence.predictive_std(NetworkTable.of([asked], "fp32"))[0])
 
     known = [kernels_of(256, 3, layers, size) for layers in (2, 3, 4) for size in (44, 46)]
     same, wider, other_side = kernels_of(256, 3, 3, 45), kernels_of(320, 3, 3, 45), kernels_of(256, 5, 3, 45)
