@@ -44,7 +44,7 @@ def camvid_study(
     )
 
 
-def usual_candidate(config: StudyConfig, *, learning_rate: float, weight_decay: float) -> Candidate:
+def default_candidate(config: StudyConfig, *, learning_rate: float, weight_decay: float) -> Candidate:
     """The default network of the study's space, trained at these rates."""
     space = open_space(config.space)
     rates = {"learning_rate": learning_rate, "weight_decay": weight_decay}

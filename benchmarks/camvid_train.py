@@ -26,7 +26,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from torch import distributed
 
-from benchmarks._camvid import camvid_order, camvid_study, usual_candidate, weights_source
+from benchmarks._camvid import camvid_order, camvid_study, default_candidate, weights_source
 from hw_latency_model.agent.cores import available_cores
 from search_spaces._common.files import write_json
 from search_spaces.spaces.encoder_decoder import parse_resolution
@@ -128,7 +128,7 @@ def configure(options: argparse.Namespace) -> StudyConfig:
 
 
 def make_order(config: StudyConfig, options: argparse.Namespace) -> TrialSpec:
-    candidate = usual_candidate(config, learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    candidate = default_candidate(config, learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     return camvid_order(config, candidate, options.out / "training", options.out)
 
 

@@ -29,7 +29,7 @@ from benchmarks.nano_prior.boosting import PRIOR_NETWORKS, BoostedKernels, Netwo
 from benchmarks.nano_prior.convnets import MAX_RERUN_DISAGREEMENT, ConvNet, ConvNets, read_convnets
 from benchmarks.nano_prior.intervals import ConformalInterval, Evidence
 from benchmarks.nano_prior.regression import Source
-from hw_latency_model.bundled.load import load_boxed
+from hw_latency_model.bundled.load import load_bundled
 from hw_latency_model.model.nano_prior import nano_classes
 from search_spaces._common.errors import UserError
 from search_spaces._common.files import write_json
@@ -136,7 +136,7 @@ class _Bench:
     def predict(self, name: str, held: Indices) -> _Prediction:
         others = sorted(set(self.campaign) - {name})
         if np.sum(self.campaign != name) < MIN_TRAINING:
-            return self._boxed(held)
+            return self._bundled(held)
         model, evidence = self._fit(frozenset({name}), self.per_campaign)
         table = self._table(held)
         errors, predictive_stds = [], []
@@ -150,7 +150,7 @@ class _Bench:
             errors.append(np.log(inner.predict_ms(inner_table) / self.latency_ms[asked]))
             predictive_stds.append(known.predictive_std(inner_table))
         if not errors:
-            return self._boxed(held)
+            return self._bundled(held)
         half = ConformalInterval.fit(errors, predictive_stds).half_width(evidence.predictive_std(table))
         return _Prediction(model.predict_ms(table), half, ", ".join(others))
 
@@ -196,12 +196,12 @@ class _Bench:
     def _table(self, chosen: Indices) -> NetworkTable:
         return NetworkTable.of([self.networks[index].kernels for index in chosen], "fp32")
 
-    def _boxed(self, held: Indices) -> _Prediction:
-        model = load_boxed("jetson-nano", "fp32")
+    def _bundled(self, held: Indices) -> _Prediction:
+        model = load_bundled("jetson-nano", "fp32")
         estimates = [model.predict(self.networks[index].kernels) for index in held]
         latency_ms = np.array([item.latency_ms for item in estimates])
         high_ms = np.array([item.high_ms for item in estimates])
-        return _Prediction(latency_ms, np.log(high_ms / latency_ms), "the boxed prior")
+        return _Prediction(latency_ms, np.log(high_ms / latency_ms), "the bundled prior")
 
 
 if __name__ == "__main__":

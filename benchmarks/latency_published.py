@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 from benchmarks.nano_prior.published import KNOWN, PublishedNetworks, PublishedRow, read_published
-from hw_latency_model.bundled.load import held_out_models, load_boxed
+from hw_latency_model.bundled.load import held_out_models, load_bundled
 from search_spaces._common.errors import UserError
 from search_spaces._common.files import write_json
 
@@ -110,7 +110,7 @@ def _row(row: PublishedRow, networks: PublishedNetworks) -> dict[str, Any]:
     if not kernels:
         return {**result, "status": "unknown network"}
     without = held_out_models(DEVICE, row.precision)
-    estimate = without.get(row.key, load_boxed(DEVICE, row.precision)).predict(kernels)
+    estimate = without.get(row.key, load_bundled(DEVICE, row.precision)).predict(kernels)
     inside = estimate.low_ms <= row.latency_ms <= estimate.high_ms
     return {
         **result,

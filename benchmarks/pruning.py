@@ -27,7 +27,7 @@ from hw_latency_model.agent.cores import available_cores
 
 os.environ.setdefault("OMP_NUM_THREADS", str(available_cores()))
 
-from benchmarks._camvid import camvid_order, camvid_study, exported, measured_ms, usual_candidate, weights_source
+from benchmarks._camvid import camvid_order, camvid_study, default_candidate, exported, measured_ms, weights_source
 from hw_latency_model import LatencyModel
 from search_spaces import open_space
 from search_spaces._common.files import write_json
@@ -140,7 +140,7 @@ def order(
             "prune_ratios": [ratio],
         },
     )
-    candidate = usual_candidate(config, learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    candidate = default_candidate(config, learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     name = f"{method}-{ratio:g}" if channels is None else f"{method}-{ratio:g}-{allocation}"
     return camvid_order(config, candidate, options.out / name, options.out, channels=channels)
 

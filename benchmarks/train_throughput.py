@@ -34,7 +34,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks._camvid import camvid_order, camvid_study, usual_candidate
+from benchmarks._camvid import camvid_order, camvid_study, default_candidate
 from benchmarks._plain_loop import PlainLoop
 from objectives.data import ArraySplit
 from search_spaces import open_space, upsample_logits
@@ -136,7 +136,7 @@ class _Trainer(Trainer):
 
 def make_trainer(config: StudyConfig, options: argparse.Namespace, device: torch.device) -> tuple[_Trainer, Candidate]:
     space = open_space(config.space)
-    candidate = usual_candidate(config, learning_rate=RATE, weight_decay=DECAY)
+    candidate = default_candidate(config, learning_rate=RATE, weight_decay=DECAY)
     order = camvid_order(config, candidate, options.out / "trial", options.out)
     info, train, val = load_splits(order, space.input_hw(candidate))
     part = ArraySplit(train.images[: options.images], train.train_labels[: options.images], [])

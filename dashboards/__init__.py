@@ -1,4 +1,4 @@
-"""Plotly figures, the HTML reports, the front as a picture, and optuna-dashboard."""
+"""Plotly figures, HTML reports, the SVG of a front, and optuna-dashboard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Markdown notes that stand beside a trial and on a study's page in optuna-dashboard."""
+"""Markdown notes of trials and studies in optuna-dashboard."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _HINT = "*Everything above is written by paretoseg; what you write below this li
 
 
 def trial_note(record: TrialRecord, bundle_name: str, links: Mapping[str, str]) -> str:
-    """What a trial's network is and does.
+    """Write the note of a trial: its network and results.
 
     Args:
-        bundle_name: the folder of its export.
-        links: uploaded file name to its address on the dashboard; a picture is shown in the note.
+        bundle_name: folder of its export.
+        links: address on the dashboard by uploaded file name; a picture is shown in the note.
     """
     lines = [f"## Trial {record.number}: {escape(text.network(record))}", ""]
     rows = [("mIoU", text.miou(record.val_miou))]
@@ -48,7 +48,7 @@ def study_note(
     latency_budget_ms: float | None,
     device: str | None,
 ) -> str:
-    """A study in short: how its trials ended, and its front."""
+    """Write the note of a study: outcomes of its trials, and its front."""
     ended = text.by_outcome(records)
     outcomes = [f"{ended[key]} {label}" for key, label in text.OUTCOMES.items() if ended[key]]
     outcomes += [f"{ended[text.RUNNING]} running"] if ended[text.RUNNING] else []
@@ -88,7 +88,7 @@ def study_note(
 
 
 def with_kept_words(body: str, current: str) -> str:
-    """``body`` followed by what a person wrote: below our heading, or all of a note that we never wrote."""
+    """Append the user's text to ``body``: that below our heading, or all of a note that we did not write."""
     _, heading, words = current.partition(KEPT_HEADING)
     if not heading:
         words = current
@@ -98,7 +98,7 @@ def with_kept_words(body: str, current: str) -> str:
 
 
 def escape(value: str) -> str:
-    """A value from outside as Markdown that shows it as it is: no markup, no HTML, no new table cell."""
+    """Escape an external value for Markdown: no markup, no HTML, no new table cell."""
     return re.sub(r"([\\`*_\[\]<>|#!~])", r"\\\1", value.replace("\n", " "))
 
 

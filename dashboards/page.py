@@ -1,4 +1,4 @@
-"""One HTML page that opens from a disk and asks nothing of the network: style, figures and scripts are inside."""
+"""Self-contained HTML page: style, figures and scripts are inline, and nothing is loaded from the network."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _CONTENT_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'un
 
 
 def figure_box(name: str, figure: go.Figure, drawn: dict[str, go.Figure], *, min_width_px: int = 0) -> str:
-    """The element that ``figure`` will be drawn in; the figure itself is added to ``drawn`` under ``name``. It scrolls sideways
-    where the screen is narrower than ``min_width_px``."""
+    """Create the element that ``figure`` is drawn in, and add the figure to ``drawn`` under ``name``. It scrolls horizontally on
+    screens narrower than ``min_width_px``."""
     drawn[name] = figure
     style = f"min-height:{figure.layout.height}px" + (f";min-width:{min_width_px}px" if min_width_px else "")
     box = f'<div class="figure" id="{name}" style="{style}"></div>'
@@ -23,11 +23,11 @@ def figure_box(name: str, figure: go.Figure, drawn: dict[str, go.Figure], *, min
 
 
 def whole_page(title: str, body: str, drawn: Mapping[str, go.Figure]) -> str:
-    """The page's source.
+    """Assemble the source of the page.
 
     Args:
         title: plain text.
-        body: safe source, with a ``figure_box`` for each figure.
+        body: escaped HTML, with a ``figure_box`` for each figure.
         drawn: figures by name; without any, the page has no script.
     """
     here = resources.files("dashboards")
@@ -35,7 +35,7 @@ def whole_page(title: str, body: str, drawn: Mapping[str, go.Figure]) -> str:
     scripts = ""
     if drawn:
         data = {name: json.loads(figure.to_json()) for name, figure in drawn.items()}
-        # Only "<" could end the script element, or open a comment; in JSON it may always be written as an escape.
+        # Only "<" could end the script element or open a comment; JSON allows it to be escaped.
         source = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
         draw = here.joinpath("report.js").read_text(encoding="utf-8")
         scripts = (

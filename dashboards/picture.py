@@ -1,4 +1,4 @@
-"""The README's picture of a front: a stand-alone SVG, written by hand, without scripts, fonts or references."""
+"""Picture of a front for the README: a stand-alone SVG without scripts, fonts or references."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _BASELINES = ("#8b3fd1", "#0f9d8a", "#a16207")
 
 @dataclass(frozen=True)
 class Baseline:
-    """Something the front is compared with: one network, or the front of another search.
+    """Baseline of the picture: one network, or the front of another search.
 
     Attributes:
-        name: how it is called in the legend.
+        name: name in the legend.
         points: (latency_ms, mIoU) of each of its networks.
-        joined: draw the points as a front (a staircase) instead of alone.
+        joined: draw the points as a front (a staircase).
     """
 
     name: str
@@ -40,7 +40,7 @@ class _Plane:
     y: tuple[float, float]
 
     def at(self, latency: float, score: float) -> tuple[float, float]:
-        """Pixel of a value, kept inside the plot."""
+        """Pixel of a value, clipped to the plot."""
         u = (latency - self.x[0]) / (self.x[1] - self.x[0])
         v = (score - self.y[0]) / (self.y[1] - self.y[0])
         u, v = min(max(u, 0.0), 1.0), min(max(v, 0.0), 1.0)
@@ -56,10 +56,10 @@ def front_svg(
     latency_budget_ms: float | None = None,
     baselines: Sequence[Baseline] = (),
 ) -> str:
-    """The front as SVG source: 900 x 520, on a white card, so that it reads on a dark page as well.
+    """Draw the front as SVG source: 900 x 520, on a white background, also legible on a dark page.
 
-    Grey dots are networks trained to the end, the blue staircase is the front with the interval of each predicted
-    latency, orange diamonds are what was measured.
+    Grey dots are fully trained networks, the blue staircase is the front with the interval of each predicted latency, orange
+    diamonds are measurements.
     """
     ranges = axis_ranges(records, latency_budget_ms)
     body = [_text(_LEFT - 44, 36, title, size=20, weight=600)]
@@ -107,14 +107,14 @@ def front_svg(
 
 
 def write_front_picture(path: Path, svg: str) -> Path:
-    """Write ``front_svg``'s text to ``path``, atomically. Raises UserError where it cannot be written."""
+    """Write the text of ``front_svg`` to ``path``, atomically. Raises UserError if it cannot be written."""
     with atomic_path(path) as temporary:
         temporary.write_text(svg, encoding="utf-8")
     return path
 
 
 def nice_ticks(low: float, high: float, wanted: int = 6) -> list[float]:
-    """Multiples of 1, 2 or 5 times a power of ten between low and high, about ``wanted`` of them."""
+    """Compute about ``wanted`` multiples of 1, 2 or 5 times a power of ten between low and high."""
     rough = (high - low) / max(wanted, 1)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
@@ -189,7 +189,7 @@ def _baseline(baseline: Baseline, plane: _Plane, colour: str) -> list[str]:
 
 
 def _legend(entries: Sequence[tuple[str, str, str]]) -> list[str]:
-    """One line above the plot; entries that would leave the card start a second one."""
+    """Draw the legend above the plot, in a second line if it is too long."""
     parts, x, y = [], float(_LEFT), float(_TOP - 30)
     widths = [34 + 6.9 * len(label) for _, _, label in entries]
     if sum(widths) <= WIDTH - _LEFT - _RIGHT:

@@ -1,4 +1,4 @@
-"""HTML tables, lists and marks that any page uses. Everything that goes in is escaped here, and only here."""
+"""HTML tables, lists and marks of all pages. All values are escaped here, and only here."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from dashboards import text
 
 @dataclass(frozen=True)
 class Html:
-    """Source that is already safe; a plain ``str`` never is.
+    """Escaped HTML; a plain ``str`` is escaped on use.
 
     Attributes:
-        value: what the cell is sorted by where its text does not begin with that number.
+        value: sort key of a cell whose text does not begin with it.
     """
 
     source: str
@@ -26,7 +26,7 @@ Cell = str | Html
 
 @dataclass(frozen=True)
 class Column:
-    """A table's column: its heading and how its cells are set (``number``, ``name``, ``words`` or plain)."""
+    """Column of a table: its heading and the style of its cells (``number``, ``name``, ``words`` or plain)."""
 
     heading: str
     kind: str = ""
@@ -37,12 +37,12 @@ def html(value: Cell) -> str:
 
 
 def number(shown: str, value: float | None) -> Html:
-    """A number as text, sorted by its value: ``4 min 10 s``, ``68.4 M``."""
+    """Number as text, sorted by its value: ``4 min 10 s``, ``68.4 M``."""
     return Html(escape(shown), value)
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> str:
-    """A table that scrolls sideways on a narrow screen instead of breaking its page, and sorts by a click on a heading."""
+    """Table that scrolls horizontally on a narrow screen and is sorted by a click on a heading."""
     head = "".join(f'<th class="{column.kind}">{escape(column.heading)}</th>' for column in columns)
     body = "".join(
         "<tr>" + "".join(_cell(column, value) for column, value in zip(columns, row, strict=True)) + "</tr>\n"
@@ -64,7 +64,7 @@ def soft(sentence: str) -> str:
 
 
 def tiles(pairs: Iterable[tuple[str, str]]) -> str:
-    """Figures in boxes, each with what it is."""
+    """Boxes of key figures with their labels."""
     boxes = "".join(f'<div class="tile"><b>{escape(a)}</b><span>{escape(b)}</span></div>' for a, b in pairs)
     return f'<div class="tiles">{boxes}</div>'
 
@@ -74,7 +74,7 @@ def folded(summary: str, body: str, *, is_open: bool = False) -> str:
 
 
 def facts(values: Mapping[str, object]) -> str:
-    """A mapping of plain values as a definition list; nested mappings are joined in one line."""
+    """Definition list of a mapping of plain values; nested mappings are joined in one line."""
     parts = [
         f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(_fact(value))}</dd>" for name, value in values.items()
     ]

@@ -1,4 +1,4 @@
-"""How a trial and its numbers read: one way of rounding and naming for figures, tables, notes and the picture."""
+"""Text of trials and numbers: common rounding and naming for figures, tables, notes and the picture."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from objectives.objective import LATENCY, MIOU, Objective
 from objectives.trial_record import Outcome, State, TrialRecord
 from search_spaces.describe import STAGE_PREFIX, network_words, stage_words
 
-# Dimensions that the network's own words tell, or that a report has other places for.
+# Dimensions that the description of the network includes, or that a report shows elsewhere.
 _TOLD = (
     "family",
     "width",
@@ -36,7 +36,7 @@ RUNNING = "running"
 
 
 def milliseconds(value: float | None) -> str:
-    """A latency without its unit, three digits or so: ``0.482``, ``4.82``, ``48.2``; ``–`` for None."""
+    """Format a latency without its unit, with about three digits: ``0.482``, ``4.82``, ``48.2``; ``–`` for None."""
     if value is None:
         return "–"
     if value < 1:
@@ -45,7 +45,7 @@ def milliseconds(value: float | None) -> str:
 
 
 def interval(record: TrialRecord) -> str:
-    """``[low, high]`` of the predicted latency in ms, or nothing without one."""
+    """Format ``[low, high]`` of the predicted latency in ms; empty without one."""
     if record.estimate is None:
         return ""
     return f"[{milliseconds(record.estimate.low_ms)}, {milliseconds(record.estimate.high_ms)}]"
@@ -56,7 +56,7 @@ def miou(value: float | None) -> str:
 
 
 def count(value: int | None) -> str:
-    """A large count with its factor: ``812``, ``45.1 k``, ``68.4 M``, ``1.23 G``."""
+    """Format a large count with its factor: ``812``, ``45.1 k``, ``68.4 M``, ``1.23 G``."""
     if value is None:
         return "–"
     for limit, factor in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -66,7 +66,7 @@ def count(value: int | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """``8.2 s``, ``4 min 10 s``, ``3 h 05 min``."""
+    """Format a duration: ``8.2 s``, ``4 min 10 s``, ``3 h 05 min``."""
     if value is None:
         return "–"
     if value < 60:
@@ -82,7 +82,7 @@ def value_text(value: object) -> str:
 
 
 def network(record: TrialRecord) -> str:
-    """What the candidate's network is, in one line: ``mobilenetv2 ×0.5 + lraspp · 96x128 · pruned 25%``."""
+    """Describe the candidate's network in one line: ``mobilenetv2 ×0.5 + lraspp · 96x128 · pruned 25%``."""
     params = record.params
     if not params:
         return "unknown candidate"
@@ -93,7 +93,7 @@ def network(record: TrialRecord) -> str:
 
 
 def outcome(record: TrialRecord) -> str:
-    """How a trial ended, in words."""
+    """Outcome of a trial, in words."""
     if record.outcome is None:
         return RUNNING if record.state == State.RUNNING else record.state.lower()
     origin = "" if record.parent_trial is None else f", from trial {record.parent_trial} on"
@@ -101,58 +101,58 @@ def outcome(record: TrialRecord) -> str:
 
 
 def any_quantized(records: Sequence[TrialRecord]) -> bool:
-    """Whether one of them runs in another precision than float32, so that precisions have to be told."""
+    """Return True if a network runs in another precision than float32, so that precisions need to be shown."""
     return any(record.precision not in (None, "fp32") for record in records)
 
 
 def precisions(records: Sequence[TrialRecord]) -> str:
-    """What the networks run in on the device: ``fp32``, ``fp32 and int8``; nothing where no record says."""
+    """List the precisions of the networks on the device: ``fp32``, ``fp32 and int8``; empty if no record has one."""
     return " and ".join(sorted({record.precision for record in records if record.precision}))
 
 
 def inside_interval(record: TrialRecord) -> bool | None:
-    """Whether the measured latency lies in the predicted interval; None where one of them is missing."""
+    """Return True if the measured latency lies in the predicted interval; None if one of them is missing."""
     if record.measured_ms is None or record.estimate is None:
         return None
     return record.estimate.low_ms <= record.measured_ms <= record.estimate.high_ms
 
 
 def relative_error(record: TrialRecord) -> float | None:
-    """(predicted - measured) / measured latency: positive when the prediction was too slow."""
+    """Compute (predicted - measured) / measured latency: positive for an overestimate."""
     if record.measured_ms is None or record.latency_ms is None or record.measured_ms <= 0:
         return None
     return (record.latency_ms - record.measured_ms) / record.measured_ms
 
 
 def over_budget(record: TrialRecord, objectives: Sequence[Objective], latency_budget_ms: float | None) -> bool:
-    """Whether the record breaks the latency budget or an objective's, by what was measured where it was."""
+    """Return True if the record violates the latency budget or an objective's, by its measurement if it has one."""
     latency = LATENCY.with_budget(latency_budget_ms)
     return not all(item.holds(record) for item in (latency, *objectives))
 
 
 def is_default(objectives: Sequence[Objective]) -> bool:
-    """Whether they are mIoU and latency, which have pictures of their own."""
+    """Return True for mIoU and latency, which have their own figures."""
     return [objective.name for objective in objectives] == [MIOU.name, LATENCY.name]
 
 
 def volume_unit(objectives: Sequence[Objective]) -> str:
-    """The unit of a hypervolume: ``mIoU × ms``."""
+    """Unit of a hypervolume: ``mIoU × ms``."""
     return " × ".join(objective.unit or objective.label for objective in objectives)
 
 
 def volume_name(objectives: Sequence[Objective]) -> str:
-    """A hypervolume's name where room is short: ``hypervolume, mIoU × ms``, or of how many objectives."""
+    """Short name of a hypervolume: ``hypervolume, mIoU × ms``, or with the number of objectives."""
     if len(objectives) > 4:
         return f"hypervolume of {len(objectives)} objectives"
     return f"hypervolume, {volume_unit(objectives)}"
 
 
 def corner(objectives: Sequence[Objective], reference_point: Sequence[float]) -> str:
-    """A reference point: ``mIoU 0, 25 ms``."""
+    """Format a reference point: ``mIoU 0, 25 ms``."""
     pairs = zip(objectives, reference_point, strict=True)
     return ", ".join(f"{value:g} {item.unit}" if item.unit else f"{item.label} {value:g}" for item, value in pairs)
 
 
 def by_outcome(records: Sequence[TrialRecord]) -> Counter[str]:
-    """How many trials ended how; those without an outcome count as running."""
+    """Count trials by outcome; those without one count as running."""
     return Counter(record.outcome or RUNNING for record in records)

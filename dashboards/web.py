@@ -1,7 +1,7 @@
-"""optuna-dashboard on a study, with the exported networks, notes and figures beside its trials.
+"""optuna-dashboard of a study with the exported networks, notes and figures of its trials.
 
-Optuna refuses to write to a finished trial. The dashboard also looks for a trial's note and artifacts among the study's
-system attributes, and those may be written at any time: that is where everything here goes.
+Optuna does not allow writing to a finished trial. The dashboard also reads a trial's note and artifacts from the study's
+system attributes, which can be written at any time and are used here.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ FIGURES = ("paretoseg-front", "paretoseg-curves", "paretoseg-latency")
 def upload_bundle(
     study: optuna.Study, record: TrialRecord, bundle_dir: Path, artifact_store: FileSystemArtifactStore
 ) -> tuple[str, ...]:
-    """Show an exported network beside its trial: preview image, ONNX file, manifest, and a note of what it is.
+    """Attach an exported network to its trial: preview image, ONNX file, manifest, and a note.
 
-    Run again, the same files are replaced under the same ids, and only a note that has changed is written. What a
-    person wrote under the note's last heading is kept.
+    Repeated calls replace the files under the same ids and write a note only if it has changed. Text of the user below the
+    note's last heading is kept.
 
     Args:
         record: the trial, finished or not.
-        bundle_dir: the bundle; of ``UPLOADED``, what it holds is uploaded.
-        artifact_store: where the dashboard is served from, see ``open_artifact_store``.
+        bundle_dir: the bundle, of which the existing files of ``UPLOADED`` are uploaded.
+        artifact_store: store that the dashboard serves, see ``open_artifact_store``.
 
     Returns:
-        Names of the files that were uploaded.
+        Names of the uploaded files.
 
     Raises:
-        UserError: the bundle is not there, or a file cannot be copied.
+        UserError: the bundle is missing, or a file cannot be copied.
     """
     if not bundle_dir.is_dir():
         raise UserError(
@@ -70,7 +70,7 @@ def upload_bundle(
         key = _ARTIFACT_KEY.format(trial_id=trial_id, artifact_id=artifact_id)
         if not source.is_file():
             if known.get(key, "null") != "null":
-                stored.set_system_attr(key, "null")  # how the dashboard itself marks an artifact that was deleted
+                stored.set_system_attr(key, "null")  # the dashboard's own mark of a deleted artifact
             continue
         try:
             with source.open("rb") as content:
@@ -95,9 +95,9 @@ def update_study_page(
     device: str | None = None,
     rungs: Sequence[int] = (),
 ) -> None:
-    """Put a summary and the figures that the dashboard lacks on the study's own page; repeated calls replace them.
+    """Add a summary and figures to the study's page; repeated calls replace them.
 
-    The dashboard draws no learning curves for studies of several objectives, and knows nothing of intervals.
+    The figures are those that the dashboard lacks: learning curves of multi-objective studies, and intervals.
     """
     drawn = (
         figures.pareto_figure(records, front, latency_budget_ms=latency_budget_ms),
@@ -110,13 +110,13 @@ def update_study_page(
         if figure is not None:
             figure.update_layout(
                 title={"text": title, "x": 0.02}, margin={"t": 60}, height=430
-            )  # its panel is 450 high
+            )  # the dashboard's panel has a height of 450 px
             save_plotly_graph_object(study, figure, graph_object_id=name)
     _save_note(study, None, notes.study_note(study.study_name, records, front, latency_budget_ms, device))
 
 
 def open_artifact_store(artifact_dir: Path) -> FileSystemArtifactStore:
-    """The store in ``artifact_dir``, which is made where it is missing. Raises UserError where it cannot be."""
+    """Open the store in ``artifact_dir``, which is created if missing. Raises UserError if it cannot be."""
     try:
         artifact_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -125,13 +125,13 @@ def open_artifact_store(artifact_dir: Path) -> FileSystemArtifactStore:
 
 
 class DashboardServer(ThreadingMixIn, WSGIServer):
-    """One thread a request: a browser fetches artifacts while the study is polled."""
+    """Server with one thread per request, as a browser fetches artifacts while it polls the study."""
 
     daemon_threads = True
 
     @property
     def address(self) -> str:
-        """Where a browser finds it."""
+        """URL of the dashboard."""
         host = self.server_address[0]
         shown = host.decode() if isinstance(host, (bytes, bytearray)) else str(host)
         return f"http://{shown}:{self.server_port}/dashboard"
@@ -139,22 +139,23 @@ class DashboardServer(ThreadingMixIn, WSGIServer):
 
 class _QuietHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: the dashboard polls every few seconds."""
+        """Discard log messages, as the dashboard polls every few seconds."""
 
 
 def make_server(
     storage: str | BaseStorage, artifact_dir: Path, host: str = "127.0.0.1", port: int = 8080
 ) -> DashboardServer:
-    """A dashboard that listens but does not serve yet.
+    """Create a dashboard server that listens but does not serve yet.
 
     Args:
-        storage: an Optuna storage or the URL of a relational one, which must exist.
-        artifact_dir: the folder of ``open_artifact_store``.
-        host: leave it on loopback unless the network is trusted: it has no passwords, and can delete studies.
-        port: 0 takes any free one.
+        storage: an Optuna storage or the URL of an existing relational one.
+        artifact_dir: folder of ``open_artifact_store``.
+        host: address to listen on; only loopback is safe in an untrusted network: there is no authentication, and studies
+            can be deleted.
+        port: port to listen on; 0 for any free one.
 
     Raises:
-        UserError: the storage cannot be reached, or the port is taken. A password in the URL is never shown.
+        UserError: the storage cannot be reached, or the port is in use. A password in the URL is never shown.
     """
     opened = _open_storage(storage) if isinstance(storage, str) else storage
     application = wsgi(opened, artifact_store=open_artifact_store(artifact_dir))
@@ -177,7 +178,7 @@ def serve(
     *,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve the dashboard until Ctrl-C; see ``make_server``. ``on_ready`` gets the address to open."""
+    """Serve the dashboard until Ctrl-C; see ``make_server``. ``on_ready`` is called with the URL."""
     server = make_server(storage, artifact_dir, host, port)
     try:
         if on_ready is not None:
@@ -196,7 +197,7 @@ def _open_storage(url: str) -> BaseStorage:
         is_sqlite = parsed.get_backend_name() == "sqlite"
         if is_sqlite and parsed.database and parsed.database != ":memory:" and not Path(parsed.database).is_file():
             raise UserError(f"there is no study in {shown}: run `paretoseg launch` first, or name another config")
-        # Waiting for a lock is right: the study may be running, and its driver writes.
+        # Wait for locks: the study may be running, and its driver writes.
         return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}} if is_sqlite else {})
     except (sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, ImportError, RuntimeError) as error:
         first_line = redact_url(str(error)).strip().partition("\n")[0]

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from hw_latency_model.board.calibration import calibrate_board as calibrate_board
     from hw_latency_model.board.device_config import load_device as load_device
     from hw_latency_model.board.report import BoardCalibrationReport as BoardCalibrationReport
-    from hw_latency_model.bundled.load import calibrated_or_boxed as calibrated_or_boxed, load_boxed as load_boxed
+    from hw_latency_model.bundled.load import (
+        calibrated_or_bundled as calibrated_or_bundled,
+        load_bundled as load_bundled,
+    )
     from hw_latency_model.few_shot.pool import NetworkPool as NetworkPool
     from hw_latency_model.few_shot.transfer import FewShotModel as FewShotModel, FewShotPrediction as FewShotPrediction
     from hw_latency_model.kernels.candidate_kernels import CandidateKernels as CandidateKernels
@@ -56,7 +59,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "board.calibration": ("calibrate_board",),
         "board.device_config": ("load_device",),
         "board.report": ("BoardCalibrationReport",),
-        "bundled.load": ("calibrated_or_boxed", "load_boxed"),
+        "bundled.load": ("calibrated_or_bundled", "load_bundled"),
         "few_shot.pool": ("NetworkPool",),
         "few_shot.transfer": ("FewShotModel", "FewShotPrediction"),
         "kernels.candidate_kernels": ("CandidateKernels",),

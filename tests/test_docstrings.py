@@ -16,6 +16,7 @@ PACKAGES = (
     "paretoseg",
     "tests",
     "benchmarks",
+    "dashboards",
 )
 REJECTED = frozenset({"What", "Who", "Whether", "How", "Where", "Why", "Which", "As", "Of", "By", "When"})
 """First words that begin a clause instead of naming an object or an action."""

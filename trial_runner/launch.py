@@ -79,7 +79,7 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     for model in latency_models.values():
         if not model.calibrated:
             say(model.provenance)
-    usual, *others = latency_models.values()
+    latency_model, *others = latency_models.values()
     objectives = objectives_of(config, info.class_names)
     load_metrics(config)
     cost_models = load_cost_models(config, objectives)
@@ -92,8 +92,8 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
         store_config(config, study, paths)
         note_class_names(study, info.class_names)
         classes, budget_ms = len(info.class_names), config.device.latency_budget_ms
-        plans = ChannelPlans(space, classes, usual, config.training, others)
-        gate = LatencyGate(space, classes, usual, budget_ms, plans, others)
+        plans = ChannelPlans(space, classes, latency_model, config.training, others)
+        gate = LatencyGate(space, classes, latency_model, budget_ms, plans, others)
         costs = CostGate(space, classes, objectives, cost_models, gate, config.device.precision)
 
         def finished(record: TrialRecord) -> None:

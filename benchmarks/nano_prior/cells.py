@@ -1,4 +1,4 @@
-"""Kernels of NAS-Bench-201 networks under TensorRT, which were timed on the Nano in both precisions."""
+"""Kernels of NAS-Bench-201 networks under TensorRT, timed on the Nano in both precisions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CLASSES = 100
 
 
 class _Builder:
-    """Appends operations; every value is named by its number."""
+    """Builder of an operation graph; every value is named by its number."""
 
     def __init__(self) -> None:
         self.ops: list[Op] = []
@@ -32,7 +32,7 @@ class _Builder:
         return output
 
     def conv(self, source: str, outer: int, side: int, stride: int = 1, *, active: bool = True) -> str:
-        """ReLU, convolution, batch normalisation: the benchmark's order."""
+        """Append ReLU, convolution and batch normalisation, the order of the benchmark."""
         _, inner, height, width = self.shapes[source]
         if active:
             source = self.op("relu", (source,), self.shapes[source])

@@ -167,7 +167,7 @@ def held_out_errors(data: TrainingData, labels: Sequence[str], fits: dict[str, R
 
 
 def build(data: TrainingData) -> tuple[dict[str, LatencyModel], dict[str, dict[str, float]], Array]:
-    """The boxed model of each precision, every network's held-out parameters, and the held-out log errors of the rows."""
+    """The bundled models of each precision, every network's held-out parameters, and the held-out log errors of the rows."""
     full = fit_without(data, [""] * len(data.rows), None, None)
     keys, families = [row.key for row in data.rows], [row.family for row in data.rows]
     by_key = {key: fit_without(data, keys, key, full) for key in sorted(set(keys))}
@@ -216,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.nano_prior.fit", description="Rebuild the Nano prior from the public measurements."
     )
     parser.add_argument("--data", type=Path, required=True, help="folder with the public measurements")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the boxed models")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the bundled models")
     options = parser.parse_args(arguments)
     try:
         data = read_training_data(options.data)

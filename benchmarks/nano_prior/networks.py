@@ -1,6 +1,6 @@
 """Well-known networks by name, without weights: torchvision's, timm's, ours, and further segmentation networks.
 
-Built only to extract their kernels, so nothing here is trained or matches a published checkpoint.
+They are built only to extract their kernels; none is trained or matches a published checkpoint.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ NUM_CLASSES = 21
 
 
 def build_network(name: str) -> nn.Module | None:
-    """The network of this name, in any spelling (``ResNet-50``, ``resnet50``); None if it is unknown."""
+    """Build the network of this name, in any spelling (``ResNet-50``, ``resnet50``); None if it is unknown."""
     make = _maker(name.rpartition("/")[2])
     if make is None:
         return None
     try:
-        with torch.device("meta"):  # shapes are enough, and drawing 138 million weights takes seconds
+        with torch.device("meta"):  # shapes suffice, and initialising 138 million weights takes seconds
             return make().eval()
     except (NotImplementedError, RuntimeError):  # a constructor that computes with its tensors
         return make().eval()
@@ -51,7 +51,7 @@ def _maker(name: str) -> Callable[[], nn.Module] | None:
             return partial(torchvision.models.get_model, known, weights=None, **options, **slow)
     import timm
 
-    untagged = _key(name.partition(".")[0])  # timm writes the weights' tag behind a dot
+    untagged = _key(name.partition(".")[0])  # timm appends the tag of the weights after a dot
     for known in timm.list_models():
         if _key(known) in (key, untagged):
             return partial(timm.create_model, known, pretrained=False)
@@ -73,11 +73,11 @@ def _conv(inner: int, outer: int, side: int = 3) -> nn.Sequential:
 
 
 class _Resized(nn.Module):
-    """A backbone and a head whose logits are resized to the image.
+    """Backbone and head whose logits are resized to the image.
 
     Args:
-        backbone: images (N, 3, H, W) to a list of features.
-        head: features to logits.
+        backbone: maps images (N, 3, H, W) to a list of features.
+        head: maps features to logits.
     """
 
     def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
@@ -89,7 +89,7 @@ class _Resized(nn.Module):
 
 
 class _Features(nn.Module):
-    """Feature maps of a torchvision backbone at strides 4, 8, 16 and 32, and its first at stride 2."""
+    """Feature maps of a torchvision backbone at strides 2, 4, 8, 16 and 32."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class _Features(nn.Module):
 
 
 class _Fcn(nn.Module):
-    """jetson-inference's FCN: the backbone at stride 32, torchvision's head, logits left at that resolution."""
+    """jetson-inference's FCN: the backbone at stride 32, torchvision's head, logits at that resolution."""
 
     def __init__(self, backbone: str) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ def _deeplab_v3_plus(backbone: str) -> nn.Module:
 
 
 class _PspNet(nn.Module):
-    """Zhao et al. 2017, without dilated stages: pooled context of four sizes beside the last map."""
+    """Zhao et al. 2017, without dilated stages: pooled context of four sizes concatenated to the last map."""
 
     def __init__(self, backbone: str) -> None:
         super().__init__()
@@ -212,7 +212,7 @@ class _Factorised(nn.Module):
 
 
 class _Downsampler(nn.Module):
-    """ERFNet's and ENet's first step: a strided convolution beside a max-pooling."""
+    """Initial block of ERFNet and ENet: a strided convolution concatenated with a max-pooling."""
 
     def __init__(self, inner: int, outer: int) -> None:
         super().__init__()

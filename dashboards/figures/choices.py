@@ -1,4 +1,4 @@
-"""Which choices led where: the mIoU of each trained network by the dimensions of its candidate."""
+"""Figure of mIoU by the dimensions of the candidates."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ LEAST_WIDTH_PX = 780
 
 
 def choices_figure(records: Sequence[TrialRecord], front: ParetoFront) -> go.Figure | None:
-    """A panel for each of the dimensions that tell most of the mIoU of the complete trials. None where there are too few of them to
-    compare, or all made the same choices."""
+    """Draw a panel for each of the dimensions that explain most of the mIoU of complete trials. None if there are too few trials,
+    or no dimension varies."""
     shown = [record for record in records if record.complete]
     names = [name for name in _dimensions(shown) if len({str(record.params[name]) for record in shown}) > 1]
     if len(shown) < _FEWEST_TRIALS or not names:
@@ -81,14 +81,14 @@ def _points(x: list[Any], group: Sequence[TrialRecord], label: str, colour: str,
 
 
 def _dimensions(records: Sequence[TrialRecord]) -> list[str]:
-    """Those that all of the records have, in the candidates' order."""
+    """Dimensions common to all records, in the candidates' order."""
     if not records:
         return []
     return [name for name in records[0].params if all(name in record.params for record in records)]
 
 
 def _told(records: Sequence[TrialRecord], name: str) -> float:
-    """How much of the mIoU's variance lies between the values, or between a range's halves, of a dimension (correlation ratio)."""
+    """Share of the mIoU's variance between the values, or between the halves of a range, of a dimension (correlation ratio)."""
     values, scores = [record.params[name] for record in records], [record.val_miou or 0.0 for record in records]
     middle = sorted(values)[len(values) // 2] if _is_range(values) else None
     keys = [str(value) if middle is None else value >= middle for value in values]
@@ -98,7 +98,7 @@ def _told(records: Sequence[TrialRecord], name: str) -> float:
 
 
 def _is_range(values: Sequence[Any]) -> bool:
-    """Whether they are numbers that hardly repeat, as those drawn from a range."""
+    """Return True for numbers that hardly repeat, as drawn from a range."""
     return _are_numbers(values) and len(set(values)) > min(_MOST_VALUES, max(3, len(values) // 2))
 
 
@@ -112,7 +112,7 @@ def _ordered(values: Sequence[Any]) -> list[Any]:
 
 
 def _natural(word: str) -> list[int | str]:
-    """A key that sorts the numbers within words as numbers: 96x128 before 128x160."""
+    """Natural sort key: 96x128 before 128x160."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", word)]
 
 

@@ -1,4 +1,4 @@
-"""How trials learnt and how the search got on. None is returned where there is nothing to draw."""
+"""Figures of learning curves and of the hypervolume. None is returned if there is nothing to draw."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Curve = tuple[tuple[int, float], ...]
 def learning_curves_figure(
     records: Sequence[TrialRecord], front: ParetoFront, *, rungs: Sequence[int] = ()
 ) -> go.Figure | None:
-    """mIoU by epoch: the front's members in colour, the rest thin and grey, a cross where one was stopped. The curve of a final
-    training goes on where the one it started from ended."""
+    """Draw mIoU by epoch: the front's members in colour, the others thin and grey, a cross at an early stop. The curve of a final
+    training continues that of the trial it started from."""
     drawn = [record for record in records if record.curve]
     if not drawn:
         return None
@@ -51,7 +51,7 @@ def learning_curves_figure(
     labelled = _with_room([(record.number, record.curve[-1][1]) for record in shown])
     for index, record in enumerate(shown):
         curve = curves[record.number]
-        # From light (fast) to dark (slow): a front is ordered, so its colours are.
+        # From light (fast) to dark (slow), in the order of the front.
         share = index / max(len(shown) - 1, 1)
         colour = f"rgb({110 - 90 * share:.0f},{165 - 110 * share:.0f},{245 - 110 * share:.0f})"
         figure.add_trace(
@@ -92,7 +92,7 @@ def learning_curves_figure(
 
 
 def hypervolume_figure(records: Sequence[TrialRecord], front: ParetoFront) -> go.Figure | None:
-    """Hypervolume of all that was complete up to each trial, by the front's objectives and corner."""
+    """Draw the hypervolume of all complete trials up to each trial, by the front's objectives and reference point."""
     history = hypervolume_history(records, front.reference_point, front.objectives)
     if not history:
         return None
@@ -118,7 +118,7 @@ def hypervolume_figure(records: Sequence[TrialRecord], front: ParetoFront) -> go
 
 
 def _whole_curve(record: TrialRecord, by_number: Mapping[int, TrialRecord]) -> Curve:
-    """A trial's curve, after the epochs of the trial that it went on from."""
+    """Curve of a trial, after the epochs of its parent trial."""
     origin = None if record.parent_trial is None else by_number.get(record.parent_trial)
     if origin is None or not origin.curve:
         return record.curve
@@ -127,7 +127,7 @@ def _whole_curve(record: TrialRecord, by_number: Mapping[int, TrialRecord]) -> C
 
 
 def _with_room(ends: Sequence[tuple[int, float]]) -> set[int]:
-    """Trials whose curves end far enough from a better one's end to carry a label."""
+    """Select trials whose curves end far enough from a better one's end for a label."""
     chosen: dict[int, float] = {}
     room = 0.035 * max((value for _, value in ends), default=0.0)
     for number, value in sorted(ends, key=lambda end: -end[1]):
@@ -137,7 +137,7 @@ def _with_room(ends: Sequence[tuple[int, float]]) -> set[int]:
 
 
 def _joined_curves(curves: Mapping[int, Curve], name: str, colour: str, dash: str) -> go.Scatter:
-    """Many curves as one trace with gaps: a thousand traces would make a browser crawl."""
+    """Join many curves to one trace with gaps, as a thousand traces are slow in a browser."""
     x: list[int | None] = []
     y: list[float | None] = []
     labels: list[str] = []

@@ -1,4 +1,4 @@
-"""The front, and its members by class. None is returned where there is nothing to draw; the caller then says so in words."""
+"""Figures of the front and of its members' IoU by class. None is returned if there is nothing to draw."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from objectives.trial_record import Outcome, TrialRecord
 def pareto_figure(
     records: Sequence[TrialRecord], front: ParetoFront, *, latency_budget_ms: float | None = None
 ) -> go.Figure | None:
-    """mIoU against latency: all complete trials, the front with its intervals, what was measured, the budget; for a front of
-    other objectives each pair of them."""
+    """Draw mIoU against latency: all complete trials, the front with its intervals, measurements, the budget; for other
+    objectives each pair of them."""
     if not text.is_default(front.objectives):
         return objectives_figure(records, front)
     ranges = axis_ranges(records, latency_budget_ms)
@@ -112,7 +112,7 @@ def pareto_figure(
 
 
 def class_iou_figure(front: ParetoFront, class_names: Sequence[str]) -> go.Figure | None:
-    """IoU by class of the front's members; a blank cell is a class absent from labels and predictions."""
+    """Draw IoU by class of the front's members; a blank cell is a class absent from labels and predictions."""
     members = [r for r in front.records if r.score is not None and len(r.score.class_iou) == len(class_names)]
     if not members or not class_names:
         return None
@@ -142,7 +142,7 @@ def class_iou_figure(front: ParetoFront, class_names: Sequence[str]) -> go.Figur
 
 
 def _label_places(records: Sequence[TrialRecord], width: float, height: float) -> list[str]:
-    """Above the staircase; below it for a point that is close to one already labelled above."""
+    """Place labels above the staircase; below it for a point close to one already labelled above."""
     places: list[str] = []
     taken: tuple[float, float] | None = None
     for record in records:

@@ -1,4 +1,4 @@
-"""Predicted against measured latency, drawn two ways. None is returned where nothing was measured."""
+"""Figures of predicted against measured latency. None is returned without measurements."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from objectives.trial_record import TrialRecord
 
 
 def predicted_vs_measured_figure(records: Sequence[TrialRecord]) -> go.Figure | None:
-    """Predicted latency with its interval against the measured one, with the diagonal and a band of 10 %."""
+    """Draw predicted latency with its interval against the measured one, with the diagonal and a band of 10 %."""
     known = [r for r in records if r.measured_ms is not None and r.estimate is not None and r.duplicate_of is None]
     if not known:
         return None
@@ -69,7 +69,7 @@ def predicted_vs_measured_figure(records: Sequence[TrialRecord]) -> go.Figure | 
 
 
 def relative_error_figure(records: Sequence[TrialRecord]) -> go.Figure | None:
-    """(predicted - measured) / measured by trial, and the interval on the same scale."""
+    """Draw (predicted - measured) / measured by trial, and the interval on the same scale."""
     known = [r for r in records if text.relative_error(r) is not None and r.duplicate_of is None]
     if not known:
         return None

@@ -1,4 +1,4 @@
-"""The front of a study whose objectives are others than mIoU and latency: one panel a pair, and what each member trades."""
+"""Figures of a front with other objectives than mIoU and latency: pairwise panels and parallel coordinates."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _CLOSE_X, _CLOSE_Y, _MOST_IN_LABEL = 0.04, 0.07, 4
 
 
 def objectives_figure(records: Sequence[TrialRecord], front: ParetoFront) -> go.Figure | None:
-    """The first objective against each other one: all complete trials, the front's members with their numbers, the budgets.
+    """Draw the first objective against each other one: all complete trials, the front's members with their numbers, the budgets.
 
-    A front of three objectives or more is no line in any panel: a member that looks beaten in one is better in another.
+    With three objectives or more the front is not a line in any panel: a member dominated in one is better in another.
     """
     shown = [record for record in records if record.complete]
     if not shown:
@@ -53,13 +53,13 @@ def objectives_figure(records: Sequence[TrialRecord], front: ParetoFront) -> go.
 
 
 def panels_across(objectives: Sequence[Objective]) -> int:
-    """How many panels stand side by side: three at most, and four as two rows of two."""
+    """Number of panels per row: three at most, and two for four panels."""
     others = len(objectives) - 1
     return 2 if others == 4 else min(others, _ACROSS)
 
 
 def trade_figure(front: ParetoFront) -> go.Figure | None:
-    """Each member of the front as a line over all objectives, each from the front's worst (0) to its best (1)."""
+    """Draw each member of the front as a line over all objectives, each scaled from the front's worst (0) to its best (1)."""
     if len(front.objectives) < 3 or len(front) < 2:
         return None
     names = escaped(axis_title(objective) for objective in front.objectives)
@@ -93,7 +93,7 @@ def trade_figure(front: ParetoFront) -> go.Figure | None:
 
 
 def axis_title(objective: Objective) -> str:
-    """Name and unit, as an axis or a column is headed."""
+    """Title of an axis or column: name and unit."""
     if not objective.unit or objective.unit == objective.label:
         return objective.label
     return f"{objective.label}, {objective.unit}"
@@ -121,7 +121,7 @@ def _points(
 
 
 def _labels(points: Sequence[tuple[int, float, float]]) -> list[str]:
-    """The trials' numbers, those that would cover one another in one label: ``4, 7``."""
+    """Labels with the trials' numbers, overlapping ones joined: ``4, 7``."""
     known = [point for point in points if not math.isnan(point[1]) and not math.isnan(point[2])]
     if not known:
         return [""] * len(points)

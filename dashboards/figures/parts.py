@@ -1,4 +1,4 @@
-"""What all figures share: colours, ranges, hover texts, intervals, and the look of axes and legends."""
+"""Shared parts of figures: colours, ranges, hover texts, intervals, and styles of axes and legends."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FRONT, MEASURED, GREY, FAINT, BUDGET, INK, GRID = (
 
 
 def hover_text(record: TrialRecord) -> str:
-    """All there is to know of a trial, in plotly's subset of HTML, with what came from outside escaped."""
+    """Format a trial for a hover text, in plotly's subset of HTML, with external values escaped."""
     lines = [f"<b>Trial {record.number}</b>", *escaped(text.network(record).split(" · "))]
     lines += escaped(
         f"{name} {text.value_text(record.params[name])}"
@@ -56,16 +56,16 @@ def hover_text(record: TrialRecord) -> str:
 def axis_ranges(
     records: Sequence[TrialRecord], latency_budget_ms: float | None
 ) -> tuple[tuple[float, float], tuple[float, float]] | None:
-    """Latency and mIoU ranges that show every complete trial, its measurement and the budget; None without one.
+    """Compute latency and mIoU ranges of all complete trials, measurements and the budget; None without complete trials.
 
-    Latency starts at 0, so that a ratio of speeds can be seen.
+    Latency starts at 0, so that ratios are visible.
     """
     shown = [record for record in records if record.complete]
     if not shown:
         return None
     latencies = [value for r in shown for value in (r.latency_ms, r.measured_ms) if value is not None]
     widest = max(latencies)
-    # A very wide interval may leave the picture; a point may not.
+    # A very wide interval may exceed the plot; a point may not.
     highs = [min(r.estimate.high_ms, 1.5 * widest) for r in shown if r.estimate is not None]
     right = max([*latencies, *highs])
     if latency_budget_ms is not None and latency_budget_ms <= 3 * right:
@@ -77,7 +77,7 @@ def axis_ranges(
 
 
 def staircase(front: ParetoFront, right: float, bottom: float) -> list[tuple[float, float]]:
-    """Corners of the border of what the front dominates, from the fastest member's foot to the right edge."""
+    """Corners of the border of the dominated region, from the fastest member down to the right edge."""
     corners: list[tuple[float, float]] = []
     for record in front.records:
         if record.latency_ms is None or record.val_miou is None:
@@ -90,7 +90,7 @@ def staircase(front: ParetoFront, right: float, bottom: float) -> list[tuple[flo
 
 
 def escaped(lines: Iterable[str]) -> list[str]:
-    # Plotly's labels know only a few entities, &quot; is not one of them.
+    # Plotly's labels support only a few entities, without &quot;.
     return [html.escape(line, quote=False) for line in lines]
 
 
@@ -148,7 +148,7 @@ def interval_bars(records: Sequence[TrialRecord], colour: str) -> dict[str, obje
 
 
 def whole_numbers(last: int) -> dict[str, object]:
-    """The ticks of an axis that counts up to ``last``: plotly would put some at fractions on a short one."""
+    """Integer ticks of an axis up to ``last``; plotly would place some at fractions of a short one."""
     return {"dtick": 1} if last <= 12 else {}
 
 

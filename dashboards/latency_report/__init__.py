@@ -1,1 +1,1 @@
-"""The HTML report of a latency model."""
+"""HTML report of a latency model."""

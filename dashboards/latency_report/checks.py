@@ -1,4 +1,4 @@
-"""The latency report's checks: predictions against measurements, intervals, kernels, and the device's drift."""
+"""Sections of the latency report: predictions against measurements, intervals, kernels, and drift of the device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONG_TABLE = 12
 
 
 def parity_section(report: LatencyReport, drawn: dict[str, go.Figure]) -> str:
-    """Predicted against measured, network by network and by family."""
+    """Section with predicted against measured latency, by network and by family."""
     parts = ["<section><h2>Predicted against measured</h2>"]
     figure = figures.parity_figure(report.parity)
     if figure is None or report.errors is None:
@@ -25,8 +25,8 @@ def parity_section(report: LatencyReport, drawn: dict[str, go.Figure]) -> str:
     errors = report.errors
     parts.append(
         f'<p class="soft">{errors.networks} networks, {escape(report.checked)}. Bars are the {report.level:.0%} '
-        "intervals. Latencies are brought to the device's usual speed by the reference network that ran around each."
-        f"{_stranger_words(report)}</p>"
+        "intervals. Latencies are converted to the device's median speed by the surrounding runs of the reference network."
+        f"{_held_out_words(report)}</p>"
     )
     parts.append(f'<div class="pair"><div>{figure_box("parity", figure, drawn)}</div><div>')
     family = figures.family_figure(report.parity, report.families)
@@ -40,7 +40,7 @@ def parity_section(report: LatencyReport, drawn: dict[str, go.Figure]) -> str:
 
 
 def coverage_section(report: LatencyReport, drawn: dict[str, go.Figure]) -> str:
-    """Whether as many intervals held as should."""
+    """Section with the coverage of the intervals against the nominal level."""
     figure, places = figures.coverage_figure(report.coverage, report.level), figures.position_figure(report.parity)
     if figure is None or places is None:
         return ""
@@ -56,7 +56,7 @@ def coverage_section(report: LatencyReport, drawn: dict[str, go.Figure]) -> str:
 
 
 def kernel_section(report: LatencyReport, drawn: dict[str, go.Figure]) -> str:
-    """Time given to each kind of kernel, beside the device's own profile."""
+    """Section with the predicted time of each kind of kernel against the device's profile."""
     parts = ["<section><h2>Kernels</h2>"]
     figure = figures.kind_figure(report.kinds)
     if figure is None:
@@ -74,7 +74,7 @@ def kernel_section(report: LatencyReport, drawn: dict[str, go.Figure]) -> str:
         parts.append(figure_box("kinds", figure, drawn))
         parts.append("<h3>Where model and profile disagree most</h3>")
         parts.append(worst_table(report.worst_kernels))
-    if report.little_known:
+    if report.undersampled_kinds:
         parts.append("<h3>Kinds with few measurements or none</h3>")
         columns = [
             tables.Column("kind", "name"),
@@ -82,13 +82,15 @@ def kernel_section(report: LatencyReport, drawn: dict[str, go.Figure]) -> str:
             tables.Column("front members that have it", "number"),
         ]
         parts.append(
-            tables.table(columns, [[row.kind, str(row.networks), str(row.wanted_by)] for row in report.little_known])
+            tables.table(
+                columns, [[row.kind, str(row.networks), str(row.wanted_by)] for row in report.undersampled_kinds]
+            )
         )
     return "".join([*parts, "</section>"])
 
 
 def drift_section(report: LatencyReport, drawn: dict[str, go.Figure]) -> str:
-    """How steady the device was, by its reference network."""
+    """Section with the drift of the device, by its reference network."""
     figure = figures.drift_figure(report.drift)
     if figure is None or report.drift is None:
         return ""
@@ -120,8 +122,8 @@ def _nothing_compared(report: LatencyReport) -> str:
     return f"Nothing was compared: {report.checked}."
 
 
-def _stranger_words(report: LatencyReport) -> str:
-    errors = report.stranger_errors
+def _held_out_words(report: LatencyReport) -> str:
+    errors = report.held_out_family_errors
     if errors is None:
         return ""
     return (

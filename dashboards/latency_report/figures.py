@@ -1,4 +1,4 @@
-"""The figures of the latency model's report. None is returned where there is nothing to draw."""
+"""Figures of the latency report. None is returned if there is nothing to draw."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _SIDES = (
 )
 _LEAST_SHARE = 0.005
 FAR_OFF_PERCENT = 25
-"""From here on a kind's time is told to be wrong."""
+"""Error in per cent from which a kind's time is marked as wrong."""
 
 
 def parity_figure(readings: Sequence[Reading]) -> go.Figure | None:
-    """Predicted latency with its interval against the measured one, both on log scales, with a band of 10 %."""
+    """Draw predicted latency with its interval against the measured one, both on log scales, with a band of 10 %."""
     known = [reading for reading in readings if reading.measured_ms is not None]
     if not known:
         return None
@@ -76,7 +76,7 @@ def parity_figure(readings: Sequence[Reading]) -> go.Figure | None:
 
 
 def family_figure(readings: Sequence[Reading], families: Sequence[GroupErrors]) -> go.Figure | None:
-    """The signed error of each network in its family's row, worst family on top, with the family's median."""
+    """Draw the signed error of each network in its family's row, worst family on top, with the family's median."""
     known = [reading for reading in readings if reading.error_rel is not None]
     if not known:
         return None
@@ -111,7 +111,7 @@ def family_figure(readings: Sequence[Reading], families: Sequence[GroupErrors]) 
 
 
 def kind_figure(kinds: Sequence[KindErrors]) -> go.Figure | None:
-    """How the time given to each kind of kernel differs from the profiled one; kinds that take most time on top."""
+    """Draw the error of the time of each kind of kernel against the profile, kinds with the largest share of time on top."""
     shown = [kind for kind in kinds if kind.bias_rel is not None and kind.time_share >= _LEAST_SHARE]
     if not shown:
         return None
@@ -138,7 +138,7 @@ def kind_figure(kinds: Sequence[KindErrors]) -> go.Figure | None:
 
 
 def coverage_figure(bands: Sequence[CoverageBand], level: float) -> go.Figure | None:
-    """Share of intervals that held, with what so few networks allow to say, and the nominal level."""
+    """Draw the coverage of the intervals with its Wilson bounds, and the nominal level."""
     if not bands:
         return None
     rows = [f"{band.name} ({band.networks})" for band in bands]
@@ -179,7 +179,7 @@ def coverage_figure(bands: Sequence[CoverageBand], level: float) -> go.Figure | 
 
 
 def position_figure(readings: Sequence[Reading]) -> go.Figure | None:
-    """Where in its interval each measured latency fell: -1 and 1 are the ends, 0 the prediction."""
+    """Draw the position of each measured latency in its interval: -1 and 1 are the ends, 0 the prediction."""
     places = [_place(reading) for reading in readings if reading.measured_ms is not None]
     if not places:
         return None
@@ -202,7 +202,7 @@ def position_figure(readings: Sequence[Reading]) -> go.Figure | None:
 
 
 def drift_figure(drift: Drift | None) -> go.Figure | None:
-    """The reference network around each measurement, and networks measured again, against their medians, over time."""
+    """Draw the reference network around each measurement, and networks measured again, relative to their medians, over time."""
     if drift is None:
         return None
     figure = go.Figure()
@@ -271,7 +271,7 @@ def _hover(reading: Reading) -> str:
 
 
 def _log_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
-    """1, 2, 5 in each decade between the ends."""
+    """Ticks at 1, 2, 5 in each decade between the ends."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     ticks = [step * 10.0**power for power in range(first, last + 1) for step in (1, 2, 5)]
     inside = [tick for tick in ticks if low <= tick <= high]

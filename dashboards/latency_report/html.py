@@ -1,4 +1,4 @@
-"""The latency model's report as one HTML file: is it right, where is it wrong, and what to measure next."""
+"""Latency report as one HTML file: accuracy of the model, its largest errors, and suggested measurements."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def write_latency_report(path: Path, report: LatencyReport, *, written_at: datet
     """Write the report as one self-contained page and return its path.
 
     Args:
-        path: the .html file; replaced atomically, folders are made.
-        written_at: the time stamp; now where None.
+        path: .html file; replaced atomically, missing folders are created.
+        written_at: time stamp; None for the current time.
 
     Raises:
         UserError: the file cannot be written.
@@ -65,8 +65,8 @@ def _headline(report: LatencyReport, written_at: datetime) -> str:
             (f"{band.share:.0%}", f"intervals held, nominal {report.level:.0%}"),
             (f"+{band.half_width_rel:.0%}", "a typical interval's high end"),
         ]
-    if report.stranger_errors is not None:
-        tiles.append((f"{report.stranger_errors.median_error_rel:.1%}", "median error, whole family unseen"))
+    if report.held_out_family_errors is not None:
+        tiles.append((f"{report.held_out_family_errors.median_error_rel:.1%}", "median error, whole family unseen"))
     elif report.quality.get("networks"):
         tiles += [
             (str(report.quality["networks"]), "networks the model was fitted on"),

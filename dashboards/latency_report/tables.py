@@ -1,4 +1,4 @@
-"""The tables of the latency model's report."""
+"""Tables of the latency report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hw_latency_model.report.parts import KernelDisagreement, RepeatedNetwork
 
 
 def next_table(suggested: Sequence[NextMeasurement]) -> str:
-    """Networks to be measured, best first."""
+    """Table of suggested measurements, best first."""
     columns = [
         tables.Column("", "number"),
         tables.Column("network", "name"),
@@ -25,7 +25,7 @@ def next_table(suggested: Sequence[NextMeasurement]) -> str:
 
 
 def member_table(members: Sequence[Reading]) -> str:
-    """Members of a front, measured or not."""
+    """Table of the members of a front, measured or not."""
     columns = [
         tables.Column("network", "words"),
         tables.Column("predicted, ms", "number"),
@@ -49,7 +49,7 @@ def member_table(members: Sequence[Reading]) -> str:
 
 
 def family_table(report: LatencyReport) -> str:
-    """Errors by family, and of all networks in the last row."""
+    """Table of errors by family, with all networks in the last row."""
     columns = [
         tables.Column("family", "name"),
         tables.Column("networks", "number"),
@@ -62,7 +62,7 @@ def family_table(report: LatencyReport) -> str:
         tables.Column("intervals held, family unseen", "number"),
     ]
     groups = [*report.families, *([report.errors] if report.errors else [])]
-    unseen = [*report.stranger_families, *([report.stranger_errors] if report.stranger_errors else [])]
+    unseen = [*report.held_out_families, *([report.held_out_family_errors] if report.held_out_family_errors else [])]
     strange = {group.name: group for group in unseen}
     rows = [
         [
@@ -82,7 +82,7 @@ def family_table(report: LatencyReport) -> str:
 
 
 def reading_table(readings: Sequence[Reading]) -> str:
-    """Networks, the worst predicted first."""
+    """Table of networks, largest error first."""
     columns = [
         tables.Column("network", "words"),
         tables.Column("family", "name"),
@@ -104,7 +104,7 @@ def reading_table(readings: Sequence[Reading]) -> str:
 
 
 def worst_table(kernels: Sequence[KernelDisagreement]) -> str:
-    """Shapes of kernels that model and profile disagree on."""
+    """Table of kernel shapes on which model and profile disagree."""
     columns = [
         tables.Column("kind", "name"),
         tables.Column("shape", "words"),
@@ -130,7 +130,7 @@ def worst_table(kernels: Sequence[KernelDisagreement]) -> str:
 
 
 def repeated_table(repeated: Sequence[RepeatedNetwork]) -> str:
-    """Networks measured more than once."""
+    """Table of networks measured more than once."""
     columns = [
         tables.Column("network", "name"),
         tables.Column("times", "number"),

@@ -1,1 +1,1 @@
-"""The HTML report of a study."""
+"""HTML report of a study."""

@@ -1,4 +1,4 @@
-"""The report's sections on the front: what it is, what its networks see, and how well they tell each class."""
+"""Sections of the report on the front: figure and table, previews, and IoU by class."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from objectives.trial_record import Outcome, TrialRecord
 _PREVIEW = "preview.png"
 _MOST_PREVIEWS = 4
 _CLASS_PX, _OBJECTIVE_PX, _MARGIN_PX = 40, 110, 150
-_USUAL = (
+_DEFAULT = (
     "Each network on the blue line is the most accurate one that is at least as fast. Bars are the interval of the predicted "
     "latency, diamonds what was measured. Numbers are trials: hover for parameters, drag to zoom, double-click to go back."
 )
@@ -31,21 +31,21 @@ _USUAL = (
 def front_section(path: Path, inputs: ReportInputs, drawn: dict[str, go.Figure]) -> str:
     """Section with the front as a figure and a table, and notes on members over the budget."""
     records, front, latency_budget_ms = inputs.records, inputs.front, inputs.latency_budget_ms
-    usual = text.is_default(front.objectives)
-    parts = [f"<section><h2>{'Accuracy against latency' if usual else 'The Pareto front'}</h2>"]
+    default = text.is_default(front.objectives)
+    parts = [f"<section><h2>{'Accuracy against latency' if default else 'The Pareto front'}</h2>"]
     figure = figures.pareto_figure(records, front, latency_budget_ms=latency_budget_ms)
     if figure is None:
         parts.append(tables.empty("No trial has been trained to the end yet, so there is no front. " + _next(records)))
         return "".join([*parts, "</section>"])
-    parts.append(tables.soft(_USUAL if usual else _others(front)))
-    panels = 1 if usual else objective_figures.panels_across(front.objectives)
+    parts.append(tables.soft(_DEFAULT if default else _others(front)))
+    panels = 1 if default else objective_figures.panels_across(front.objectives)
     least = 0 if panels == 1 else panels * objective_figures.LEAST_PANEL_WIDTH_PX
     parts.append(figure_box("front", figure, drawn, min_width_px=least))
-    trade = None if usual else objective_figures.trade_figure(front)
+    trade = None if default else objective_figures.trade_figure(front)
     if trade is not None:
         parts.append("<h3>What each member trades</h3>")
         parts.append(figure_box("trade", trade, drawn, min_width_px=_OBJECTIVE_PX * len(front.objectives)))
-    if usual:
+    if default:
         svg = front_svg(records, front, title=inputs.study_name, latency_budget_ms=latency_budget_ms)
         parts.append(f"<noscript>{svg}</noscript>")
     parts.append("<h3>The front</h3>")
@@ -53,7 +53,7 @@ def front_section(path: Path, inputs: ReportInputs, drawn: dict[str, go.Figure])
     over = [r.number for r in front.records if text.over_budget(r, front.objectives, latency_budget_ms)]
     if over:
         parts.append(tables.note(f"Not within the budget, by what was measured where it was: {_trials(over)}."))
-    fallen = _fallen(front) if usual else ()
+    fallen = _fallen(front) if default else ()
     if fallen:
         parts.append(
             tables.note(
@@ -65,7 +65,7 @@ def front_section(path: Path, inputs: ReportInputs, drawn: dict[str, go.Figure])
 
 
 def preview_section(front: ParetoFront) -> str:
-    """Pictures from the bundles of a few members, the most accurate one open; nothing where none was exported."""
+    """Section with previews from the bundles of a few members, the most accurate one expanded; empty without exports."""
     shown = [(record, Path(record.bundle) / _PREVIEW) for record in front.records if record.bundle is not None]
     shown = [(record, picture) for record, picture in shown if picture.is_file()]
     shown.sort(key=lambda pair: -(pair[0].val_miou or 0.0))
@@ -89,7 +89,7 @@ def preview_section(front: ParetoFront) -> str:
 
 
 def class_section(front: ParetoFront, class_names: Sequence[str], drawn: dict[str, go.Figure]) -> str:
-    """IoU of each class, by member."""
+    """Section with the IoU of each class, by member."""
     parts = ["<section><h2>IoU by class</h2>"]
     figure = figures.class_iou_figure(front, class_names)
     if figure is None:

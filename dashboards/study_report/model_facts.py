@@ -1,4 +1,4 @@
-"""What was found when a latency model was fitted, as people read it."""
+"""Accuracy of a latency model, formatted for display."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SHARES = (
 
 
 def model_facts(quality: Mapping[str, object]) -> dict[str, object]:
-    """A model's quality by readable names; left out is what was not found, for want of a reference network or of families."""
+    """Format a model's quality by readable names, without values that need a reference network or families it does not have."""
     absent = {name for name, value in quality.items() if value is None}
     absent |= set() if quality.get("reference_ms") else set(_OF_REFERENCE)
     families = quality.get("families", 1)

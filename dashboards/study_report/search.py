@@ -1,4 +1,4 @@
-"""The report's sections on the search: how trials learnt, and whether latencies were predicted right."""
+"""Sections of the report on the search: learning curves, choices, and accuracy of the predicted latencies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from objectives.trial_record import Outcome, TrialRecord
 def learning_section(
     records: Sequence[TrialRecord], front: ParetoFront, rungs: Sequence[int], drawn: dict[str, go.Figure]
 ) -> str:
-    """How trials learnt, what stopping some of them early saved, and the hypervolume by trial."""
+    """Section with learning curves, epochs saved by early stopping, and the hypervolume by trial."""
     parts = ['<section><div class="pair"><div><h2>Learning curves</h2>']
     figure = curve_figures.learning_curves_figure(records, front, rungs=rungs)
     if figure is None:
@@ -52,7 +52,7 @@ def learning_section(
 
 
 def choice_section(records: Sequence[TrialRecord], front: ParetoFront, drawn: dict[str, go.Figure]) -> str:
-    """What the candidates' dimensions had to do with it; nothing while too few have been trained."""
+    """Section with mIoU by the candidates' dimensions; empty with too few trained candidates."""
     figure = choice_figures.choices_figure(records, front)
     if figure is None:
         return ""

@@ -1,4 +1,4 @@
-"""The report's tables of trials: the front, all of them, and those that were refused or died."""
+"""Tables of trials: the front, all trials, and reasons of refused, stopped or failed ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from search_spaces.describe import network_name
 
 
 def front_table(front: Sequence[TrialRecord], report: Path, objectives: Sequence[Objective] = OBJECTIVES) -> str:
-    """The members of the front, best in the last objective first; other objectives than mIoU and latency have columns of their own."""
+    """Table of the front's members, best in the last objective first; objectives other than mIoU and latency have own columns."""
     others = extra_objectives(objectives)
     quantized = text.any_quantized(front)
     columns = [
@@ -35,7 +35,7 @@ def front_table(front: Sequence[TrialRecord], report: Path, objectives: Sequence
 
 
 def trial_table(records: Sequence[TrialRecord], objectives: Sequence[Objective] = OBJECTIVES) -> str:
-    """Every trial and how it ended."""
+    """Table of all trials with their outcome."""
     others = extra_objectives(objectives)
     quantized = text.any_quantized(records)
     columns = [
@@ -73,7 +73,7 @@ def trial_table(records: Sequence[TrialRecord], objectives: Sequence[Objective] 
 
 
 def reason_table(records: Sequence[TrialRecord], *, with_latency: bool) -> str:
-    """Trials that were refused, stopped or died, each with its reason."""
+    """Table of refused, stopped or failed trials with the reason of each."""
     columns = [Column("trial", "number"), Column("candidate", "words")]
     columns += [Column("predicted, ms", "number")] if with_latency else []
     columns.append(Column("why", "words"))
@@ -86,7 +86,7 @@ def reason_table(records: Sequence[TrialRecord], *, with_latency: bool) -> str:
 
 
 def address(target: Path, start: Path) -> str:
-    """A link from a page in the folder ``start``, relative where the two share a folder, so that both can be moved."""
+    """Link from a page in the folder ``start``, relative if they share a parent folder, so that both can be moved."""
     if not target.is_absolute():
         return quote(target.as_posix())
     try:
@@ -116,13 +116,13 @@ def _front_row(record: TrialRecord, report: Path, objectives: Sequence[Objective
 
 
 def _sizes(objectives: Sequence[Objective]) -> list[Objective]:
-    """MACs and parameters, as far as they have no column as objectives."""
+    """MACs and parameters, unless they have a column as objectives."""
     chosen = {objective.name for objective in objectives}
     return [METRICS[name] for name in (MACS, PARAMS) if name not in chosen]
 
 
 def _measured(record: TrialRecord) -> Html:
-    """The measurement, whether it fell inside the predicted interval, and how far the prediction was off."""
+    """Measurement, position relative to the predicted interval, and error of the prediction."""
     if record.measured_ms is None:
         return Html('<span class="mark none">not measured</span>')
     inside, error = text.inside_interval(record), text.relative_error(record)
@@ -153,7 +153,7 @@ def _predicted(record: TrialRecord) -> Html:
 
 
 def _steps(start: Path, target: Path) -> tuple[str, ...]:
-    """How to walk from one folder to another; ValueError where they share nothing but the root."""
+    """Relative path from one folder to another; ValueError if they share only the root."""
     shared = 0
     for ours, theirs in zip(start.parts, target.parts, strict=False):
         if ours != theirs:

@@ -21,7 +21,7 @@ from hw_latency_model.board.plan import (
 from hw_latency_model.board.pool import BoardPool
 from hw_latency_model.board.report import BoardCalibrationReport, clock_text
 from hw_latency_model.board.results import BoardResults
-from hw_latency_model.board.run import BoardRun, Progress, boxed_model, fit_board_model
+from hw_latency_model.board.run import BoardRun, Progress, bundled_model, fit_board_model
 from hw_latency_model.board.session import Batch
 from hw_latency_model.model.cost_models import fit_cost_models
 from hw_latency_model.model.fitting import MIN_MEASUREMENTS
@@ -79,7 +79,7 @@ class _Calibration(BoardRun):
     def __init__(self, config: DeviceConfig, budget_s: float, store: MeasurementStore, progress: Progress) -> None:
         super().__init__(config, store, progress, "session")
         self.budget_s = budget_s
-        self.boxed = boxed_model(config)
+        self.bundled = bundled_model(config)
         self.model: LatencyModel | None = None
         self.accuracy: Accuracy | None = None
         self._pool: BoardPool | None = None
@@ -182,7 +182,7 @@ class _Calibration(BoardRun):
             budget_s,
             most=most,
             least=max(1, MIN_MEASUREMENTS - len(results.measurements) + whole),  # an offline kit has one spare network
-            model=self.model or self.boxed,
+            model=self.model or self.bundled,
             network_s=spent[NETWORK],
             chain_s=spent[KERNELS],
         )
@@ -286,7 +286,7 @@ class _Calibration(BoardRun):
             loo_within10=quality.within10 if quality is not None else None,
             coverage=quality.coverage if quality is not None else None,
             interval_rel=self.accuracy.interval_rel if self.accuracy is not None else None,
-            started_from_boxed=model is not None and model.fit_result.prior.prior_type == NanoPrior.prior_type,
+            started_from_bundled=model is not None and model.fit_result.prior.prior_type == NanoPrior.prior_type,
         )
 
 

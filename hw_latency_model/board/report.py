@@ -28,7 +28,7 @@ class BoardCalibrationReport(CalibrationSummary):
         drops: number of connections lost and re-established.
         build_s: seconds the board spent on building engines, all calls together.
         interval_rel: median half-width of the interval over the search space; None without a model.
-        started_from_boxed: the model started from the bundled one.
+        started_from_bundled: the model started from the bundled one.
     """
 
     precision: str
@@ -42,7 +42,13 @@ class BoardCalibrationReport(CalibrationSummary):
     drops: int
     build_s: float
     interval_rel: float | None
-    started_from_boxed: bool
+    started_from_bundled: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to a JSON-ready dict; its keys are those of the first release."""
+        return {
+            "started_from_boxed" if name == "started_from_bundled" else name: v for name, v in super().to_dict().items()
+        }
 
     @property
     def summary(self) -> str:
@@ -56,7 +62,7 @@ class BoardCalibrationReport(CalibrationSummary):
             lines += [
                 f"{self.accuracy_text}; over the search space the interval is ±{self.interval_rel:.0%}",
                 f"model: {self.model_path} ({self.networks} networks and chains of one set-up"
-                + (", starting from the model in the box)" if self.started_from_boxed else ")"),
+                + (", starting from the bundled model)" if self.started_from_bundled else ")"),
             ]
         lines.append(f"measurements: {self.store}")
         if self.damaged:

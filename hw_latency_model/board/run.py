@@ -16,7 +16,7 @@ from hw_latency_model.board.report import describe_board
 from hw_latency_model.board.results import BoardResults
 from hw_latency_model.board.session import Batch, BoardSession
 from hw_latency_model.board.transport import AgentLink, RetryPolicy, find_results, open_link, write_offline_kit
-from hw_latency_model.bundled.load import load_boxed
+from hw_latency_model.bundled.load import load_bundled
 from hw_latency_model.model.latency_model import LatencyModel
 from hw_latency_model.store.measurement_store import MeasurementStore
 from search_spaces._common.errors import UserError
@@ -139,17 +139,17 @@ def fit_board_model(config: DeviceConfig, store: MeasurementStore, fingerprint: 
         UserError: the store holds too little, or the model cannot be written.
     """
     device = config.device
-    boxed = boxed_model(config)
-    prior = boxed.fit_result.prior if boxed is not None else None
+    bundled = bundled_model(config)
+    prior = bundled.fit_result.prior if bundled is not None else None
     everything = store.all(device.name, fingerprint, precision=device.precision)
     model = LatencyModel.fit(everything, device=device.name, fingerprint=fingerprint, prior=prior)
     model.save(config.model_path)
     return model
 
 
-def boxed_model(config: DeviceConfig) -> LatencyModel | None:
+def bundled_model(config: DeviceConfig) -> LatencyModel | None:
     """The bundled model of such a device; None if there is none."""
     try:
-        return load_boxed(config.device.profile_name, config.device.precision)
+        return load_bundled(config.device.profile_name, config.device.precision)
     except UserError:
         return None

@@ -139,7 +139,7 @@ class BoardSession:
             try:
                 data = path.read_bytes()
             except OSError as error:
-                raise UserError(f"cannot read {path}: {error.strerror}. Copy it from the stick again.") from error
+                raise UserError(f"cannot read {path}: {error.strerror}. Copy it from the USB drive again.") from error
             old = target.read_bytes() if target.is_file() else b""
             if data and not _contains(old, data):
                 # Whole files in order: each run's ``board`` record precedes its measurements.

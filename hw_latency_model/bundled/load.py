@@ -18,19 +18,19 @@ HELD_OUT_SUFFIX = "heldout"
 _ALIASES = {"nano": "jetson-nano"}
 
 
-def boxed_names() -> list[tuple[str, str]]:
+def bundled_names() -> list[tuple[str, str]]:
     """Return (device, precision) of every bundled model, sorted."""
     stems = [path.stem.rpartition("-") for path in sorted(FOLDER.glob("*.json"))]
     return [(device, precision) for device, _, precision in stems if precision != HELD_OUT_SUFFIX]
 
 
-def load_boxed(device: str, precision: str) -> LatencyModel:
+def load_bundled(device: str, precision: str) -> LatencyModel:
     """Load the model of a device (``jetson-nano`` or ``nano``) in ``fp32`` or ``fp16``; its ``calibrated`` is False.
 
     Raises:
         UserError: no model of that device and precision is bundled.
     """
-    known = boxed_names()
+    known = bundled_names()
     name = _ALIASES.get(device, device)
     if (name, precision) not in known:
         listed = ", ".join(f"{item} {kind}" for item, kind in known)
@@ -41,7 +41,7 @@ def load_boxed(device: str, precision: str) -> LatencyModel:
     return LatencyModel.load(FOLDER / f"{name}-{precision}.json")
 
 
-def calibrated_or_boxed(path: Path, device: str, precision: str) -> LatencyModel:
+def calibrated_or_bundled(path: Path, device: str, precision: str) -> LatencyModel:
     """Load the calibrated model at ``path``, or the bundled one if there is no such file.
 
     Raises:
@@ -49,7 +49,7 @@ def calibrated_or_boxed(path: Path, device: str, precision: str) -> LatencyModel
     """
     if path.is_file() or device in DEVICES:
         return LatencyModel.load(path)
-    return load_boxed(device, precision)
+    return load_bundled(device, precision)
 
 
 def held_out_models(device: str, precision: str) -> Mapping[str, LatencyModel]:
@@ -58,7 +58,7 @@ def held_out_models(device: str, precision: str) -> Mapping[str, LatencyModel]:
     Raises:
         UserError: no such model is bundled.
     """
-    model = load_boxed(device, precision)
+    model = load_bundled(device, precision)
     text = (FOLDER / f"{_ALIASES.get(device, device)}-{HELD_OUT_SUFFIX}.json").read_text()
     parameters: dict[str, dict[str, float]] = json.loads(text)["parameters"]
     return {

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 
 from hw_latency_model.kernels.layout import Relayout, relayouts
-from hw_latency_model.kernels.op_graph import CONVOLUTIONS, FREE, Op, OpGraph, Shape, without_compounds
+from hw_latency_model.kernels.op_graph import CONVOLUTIONS, VIEW, Op, OpGraph, Shape, without_compounds
 from hw_latency_model.types import KernelSpec
 
 RULES_VERSION = 2
@@ -124,7 +124,7 @@ def fuse(graph: OpGraph, rules: FusionRules) -> list[KernelSpec]:
                 host.has_bias = True
             if op.op == "batchnorm":
                 host.output = op.outputs[0]
-            elif op.op != FREE:
+            elif op.op != VIEW:
                 host.fused.append(op.op)
                 host.open = host.open and op.op == "add"
                 host.output = op.outputs[0]
@@ -158,7 +158,7 @@ def _relayout(copy: Relayout, graph: OpGraph) -> KernelSpec:
 
 def _host(op: Op, sources: list[_Kernel | None], graph: OpGraph, rules: FusionRules) -> _Kernel | None:
     known = [source for source in sources if source is not None]
-    if op.op == FREE:
+    if op.op == VIEW:
         return known[0] if known else None
     ready = [
         source
@@ -189,7 +189,7 @@ def _spec(kernel: _Kernel, graph: OpGraph, rules: FusionRules) -> KernelSpec:
     in_shape = graph.shapes[op.inputs[0]] if op.inputs else out_shape
     in_channels = in_shape[1] if len(in_shape) > 1 else in_shape[0] if in_shape else 0
     out_channels = out_shape[1] if len(out_shape) > 1 else out_shape[0] if out_shape else 0
-    free = op.op == FREE
+    free = op.op == VIEW
     outputs = op.outputs if kernel.output in op.outputs else (kernel.output,)
     return KernelSpec(
         kind="view" if free else kind_of(op, in_shape, rules),

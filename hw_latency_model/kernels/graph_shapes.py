@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from hw_latency_model.kernels.op_graph import CONVOLUTIONS, FREE, Op, OpGraph, Shape
+from hw_latency_model.kernels.op_graph import CONVOLUTIONS, VIEW, Op, OpGraph, Shape
 
-_ALIGNED = frozenset({"split", "slice", "transpose", "gather", "gemm", "reduce", "expand", FREE})
+_ALIGNED = frozenset({"split", "slice", "transpose", "gather", "gemm", "reduce", "expand", VIEW})
 """Operations through which channels are followed only if they change nothing but height and width."""
 
 

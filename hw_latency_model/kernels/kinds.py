@@ -9,10 +9,10 @@ _CLASSES = {
     ),
     "depthwise": "depthwise",
 }
-_OTHER = "moving"
-CLASSES = ("dense", "depthwise", "moving")
+_OTHER = "memory_bound"
+CLASSES = ("dense", "depthwise", "memory_bound")
 
 
 def class_of(kind: str) -> str:
-    """Kinds of one class cost alike: ``dense`` arithmetic, ``depthwise``, or ``moving`` data."""
+    """Return the class of a kind: ``dense``, ``depthwise`` or ``memory_bound``; kinds of one class have similar costs."""
     return _CLASSES.get(kind, _OTHER)

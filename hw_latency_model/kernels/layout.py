@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from hw_latency_model.kernels.op_graph import CONVOLUTIONS, FREE, Op, OpGraph
+from hw_latency_model.kernels.op_graph import CONVOLUTIONS, VIEW, Op, OpGraph
 
 _UNARY = frozenset({"relu", "clip", "sigmoid", "hard_sigmoid", "hard_swish", "silu", "tanh", "leaky_relu", "gelu"})
 _BINARY = frozenset({"add", "mul"})
@@ -44,7 +44,7 @@ def relayouts(kernels: Iterable[tuple[Op, Sequence[str], str]], graph: OpGraph, 
     """
     if not block:
         return []
-    views = {value: op.inputs[0] for op in graph.ops if op.op == FREE and op.inputs for value in op.outputs}
+    views = {value: op.inputs[0] for op in graph.ops if op.op == VIEW and op.inputs for value in op.outputs}
     steps = [(anchor, [_origin(value, views) for value in reads], writes) for anchor, reads, writes in kernels]
     blocked = _blocked(steps, graph, block)
     there: set[tuple[str, str]] = set()
@@ -89,7 +89,7 @@ def _needs(
         if anchor.op != "conv" or len(shapes[0]) != 4:
             return False, False
         return anchor.groups > 1 or shapes[0][1] >= block, True
-    if anchor.op == FREE:
+    if anchor.op == VIEW:
         return None, False
     held = bool(sources) and all(value in blocked for value in sources)
     aligned = all(len(shape) == 4 and shape[1] % block == 0 for shape in shapes)

@@ -11,7 +11,7 @@ import onnx
 from onnx import shape_inference
 
 from exports.onnx.graph import attributes, constant_shapes, declared_shapes, load_graph, node_name
-from hw_latency_model.kernels.op_graph import FREE, Op, OpGraph, Shape
+from hw_latency_model.kernels.op_graph import VIEW, Op, OpGraph, Shape
 from search_spaces._common.errors import UserError
 
 _VOCABULARY = {
@@ -148,7 +148,7 @@ def _describe(
     in_shape, out_shape = shapes[first], shapes[output]
     kind = node.op_type
     if kind in _VIEWS or kind in _ROUNDING or (kind in _SKIPPABLE and in_shape == out_shape and len(node.output) == 1):
-        return FREE, {}
+        return VIEW, {}
     if kind in ("Conv", "ConvTranspose"):
         weight = constants.get(node.input[1]) or shapes.get(node.input[1], (0, 0, 1, 1))
         return _VOCABULARY[kind], {

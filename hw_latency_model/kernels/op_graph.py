@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 Shape = tuple[int, ...]
 
-FREE = "free"
+VIEW = "free"
 """Operation without data movement at run time: a view, an identity, a slice of everything."""
 
 CONVOLUTIONS = frozenset({"conv", "transposed_conv"})

@@ -16,9 +16,9 @@ from hw_latency_model.types import KernelSpec
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-_DEAR = frozenset({"hard_swish", "silu", "sigmoid", "tanh", "hard_sigmoid", "gelu"})
+_TRANSCENDENTAL = frozenset({"hard_swish", "silu", "sigmoid", "tanh", "hard_sigmoid", "gelu"})
 MACS, READ, WRITTEN, WEIGHTS, INNER, OUTER, GROUPS, LAUNCHES = range(8)
-DENSE, DEPTHWISE, MOVING, POINTWISE = range(8, 12)
+DENSE, DEPTHWISE, MEMORY_BOUND, POINTWISE = range(8, 12)
 _SHAPES = 12
 INSIDE = 20
 _FACTS = 21
@@ -127,7 +127,7 @@ def _facts(kernel: KernelSpec) -> tuple[float, ...]:
         kind != "view",
         group == "dense",
         group == "depthwise",
-        group == "moving",
+        group == "memory_bound",
         kind == "pointwise",
         kernel.kernel[0] * kernel.kernel[1],
         kernel.stride[0],
@@ -135,7 +135,7 @@ def _facts(kernel: KernelSpec) -> tuple[float, ...]:
         kernel.out_hw[0] * kernel.out_hw[1],
         kernel.out_hw[1],
         "add" in fused,
-        not _DEAR.isdisjoint(fused),
+        not _TRANSCENDENTAL.isdisjoint(fused),
         len(fused),
         1.0 if kernel.dilation == (1, 1) else _inside(kernel),
     )
@@ -153,7 +153,7 @@ def _inside(kernel: KernelSpec) -> float:
 def context_columns(table: KernelTable) -> Array:
     """Compute explanatory columns for a kernel's deviation from its roofline, (n, 19): size, shape, alignment, traffic, context."""
     macs, read, written, weights, inner, outer = table.facts.T[:6]
-    area, stride, in_px, out_px, width, add, dear, _ = table.facts.T[_SHAPES:INSIDE]
+    area, stride, in_px, out_px, width, add, transcendental, _ = table.facts.T[_SHAPES:INSIDE]
     moved = read + written + weights
     previous = np.concatenate([[0.0], written[:-1]])
     previous[list(table.starts)] = 0.0
@@ -176,7 +176,7 @@ def context_columns(table: KernelTable) -> Array:
             width,
             width % BLOCK,
             add,
-            dear,
+            transcendental,
             np.log2(1.0 + previous),
         ],
         axis=1,

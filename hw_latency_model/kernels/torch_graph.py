@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hw_latency_model.kernels.meta_shapes import meta_result
-from hw_latency_model.kernels.op_graph import FREE, Op, OpGraph, Shape
+from hw_latency_model.kernels.op_graph import VIEW, Op, OpGraph, Shape
 
 _VOCABULARY = {
     "native_batch_norm": "batchnorm",
@@ -241,9 +241,9 @@ def _describe(name: str, args: list[Any], in_shape: Shape, output: torch.Tensor)
     if special is not None:
         return special(args, in_shape, tuple(output.shape))
     if name in _NEUTRAL and len(args) > 1 and isinstance(args[1], (int, float)) and args[1] == _NEUTRAL[name]:
-        return FREE, {}
+        return VIEW, {}
     if name in _VIEWS or (name in ("slice", "expand", "split") and tuple(output.shape) == in_shape):
-        return FREE, {}
+        return VIEW, {}
     return _VOCABULARY.get(name, f"op:{name}"), {}
 
 

@@ -27,7 +27,7 @@ TERMS = ("macs", "activation_bytes", "weight_bytes", "launches")
 _TERMS_OF = {
     "dense": (True, True, True, True),
     "depthwise": (True, True, False, True),
-    "moving": (False, True, False, True),
+    "memory_bound": (False, True, False, True),
 }
 """Cost terms of each class; memory-bound kernels have no MACs."""
 
@@ -69,6 +69,10 @@ def network_terms(kernels: Sequence[KernelSpec], kinds: Sequence[str], align: in
     total = np.zeros((len(kinds) + 1, len(TERMS)))
     np.add.at(total, [index.get(kernel.kind, len(kinds)) for kernel in kernels], kernel_terms(kernels, align))
     return total[:-1]
+
+
+_STORED_CLASS = {"memory_bound": "moving"}
+"""Names of kernel classes in the file of a model, where they differ."""
 
 
 @dataclass(frozen=True)
@@ -154,21 +158,24 @@ class Roofline:
             "terms": list(TERMS),
             "kinds": list(self.kinds),
             "cost_ms": self.cost_ms.tolist(),
-            "class_cost_ms": {name: cost.tolist() for name, cost in self.class_cost_ms.items()},
+            "class_cost_ms": {
+                _STORED_CLASS.get(name, name): cost.tolist() for name, cost in self.class_cost_ms.items()
+            },
             "align": self.align,
         }
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Roofline:
+        names = {stored: name for name, stored in _STORED_CLASS.items()}
         return cls(
             tuple(value["kinds"]),
             np.array(value["cost_ms"], dtype=np.float64).reshape(len(value["kinds"]), len(TERMS)),
-            {name: np.array(cost, dtype=np.float64) for name, cost in value["class_cost_ms"].items()},
+            {names.get(name, name): np.array(cost, dtype=np.float64) for name, cost in value["class_cost_ms"].items()},
             int(value["align"]),
         )
 
 
-_EXAMPLES = {"dense": "conv", "depthwise": "depthwise", "moving": "copy"}
+_EXAMPLES = {"dense": "conv", "depthwise": "depthwise", "memory_bound": "copy"}
 
 
 def _pooling(kinds: Sequence[str]) -> Array:

@@ -43,6 +43,14 @@ _MANY_NOISY_REL = 0.2
 _ROWS_IN_SUMMARY = 3
 
 
+_STORED_KEYS = {
+    "held_out_family": "strangers",
+    "held_out_family_errors": "stranger_errors",
+    "held_out_families": "stranger_families",
+    "undersampled_kinds": "little_known",
+}
+
+
 @dataclass(frozen=True)
 class LatencyReport:
     """Report on a latency model, for the terminal, for scripts and for the HTML page.
@@ -59,12 +67,12 @@ class LatencyReport:
         parity: networks, fastest first.
         errors: errors of all of them; None without comparisons.
         families: errors by family, worst first.
-        strangers: the networks, predicted by models that saw no network of their family; empty for a single family.
-        stranger_errors, stranger_families: as ``errors`` and ``families``, for ``strangers``.
+        held_out_family: the networks, predicted by models that saw no network of their family; empty for a single family.
+        held_out_family_errors, held_out_families: as ``errors`` and ``families``, for ``held_out_family``.
         kinds: errors of kernels inside networks by kind; worst_kernels: shapes with the largest errors.
         coverage: coverage of the intervals, overall and by thirds of latency.
         drift: drift of the device; None without measurements.
-        little_known: kinds of kernel with few measurements or none.
+        undersampled_kinds: kinds of kernel with few measurements or none.
         members: networks to show, such as the members of a front.
         next_measurements: suggested measurements, best first.
         advice: recommendations, in sentences.
@@ -87,21 +95,21 @@ class LatencyReport:
     parity: tuple[Reading, ...]
     errors: GroupErrors | None
     families: tuple[GroupErrors, ...]
-    strangers: tuple[Reading, ...]
-    stranger_errors: GroupErrors | None
-    stranger_families: tuple[GroupErrors, ...]
+    held_out_family: tuple[Reading, ...]
+    held_out_family_errors: GroupErrors | None
+    held_out_families: tuple[GroupErrors, ...]
     kinds: tuple[KindErrors, ...]
     worst_kernels: tuple[KernelDisagreement, ...]
     coverage: tuple[CoverageBand, ...]
     drift: Drift | None
-    little_known: tuple[KindCoverage, ...]
+    undersampled_kinds: tuple[KindCoverage, ...]
     members: tuple[Reading, ...]
     next_measurements: tuple[NextMeasurement, ...]
     advice: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return asdict(self)
+        """Convert to a JSON-ready dict; its keys are those of the first release."""
+        return {_STORED_KEYS.get(name, name): value for name, value in asdict(self).items()}
 
     @property
     def summary(self) -> str:
@@ -121,8 +129,8 @@ class LatencyReport:
                 f"  {band.inside} of {band.networks} intervals held ({band.share:.0%}; nominal {self.level:.0%}), "
                 f"typically +{band.half_width_rel:.0%}"
             )
-        if self.stranger_errors is not None:
-            strange = self.stranger_errors
+        if self.held_out_family_errors is not None:
+            strange = self.held_out_family_errors
             lines.append(
                 f"  with the whole family left out: median error {strange.median_error_rel:.1%}, "
                 f"{strange.within10:.0%} within 10 %, {strange.inside} of {strange.networks} intervals held"
@@ -180,13 +188,13 @@ def build_latency_report(
         found = (leave_out or left_out(model, family_of))(networks)
         checked = "each predicted by a model that did not see it"
     level = median_speed(model)
-    parity, strangers = (
+    parity, held_out_family = (
         readings(networks, estimates, name_of, family_of, level) for estimates in (found.alone, found.with_family)
     )
     kinds, worst = kernel_errors(model, networks, name_of)
     families = errors_by_family(parity)
     drift = drift_of(measurements, networks, name_of)
-    known = _little_known(model, networks, members)
+    known = _undersampled_kinds(model, networks, members)
     noises = sorted(item.noise_rel for item in measurements)
     noisy = sum(item.noisy for item in measurements)
     return LatencyReport(
@@ -207,14 +215,14 @@ def build_latency_report(
         parity=parity,
         errors=group_errors("all", parity),
         families=families,
-        strangers=strangers,
-        stranger_errors=group_errors("all", strangers),
-        stranger_families=errors_by_family(strangers),
+        held_out_family=held_out_family,
+        held_out_family_errors=group_errors("all", held_out_family),
+        held_out_families=errors_by_family(held_out_family),
         kinds=kinds,
         worst_kernels=worst,
         coverage=coverage_bands(parity),
         drift=drift,
-        little_known=known,
+        undersampled_kinds=known,
         members=tuple(members),
         next_measurements=tuple(suggest() if suggest else ()),
         advice=_advice(model, len(networks), noisy, len(measurements), families, drift, known),
@@ -231,7 +239,7 @@ def _check(model: LatencyModel, measurements: Sequence[Measurement]) -> None:
             )
 
 
-def _little_known(
+def _undersampled_kinds(
     model: LatencyModel, networks: Sequence[Sequence[Measurement]], members: Sequence[Reading]
 ) -> tuple[KindCoverage, ...]:
     kinds = [{kernel.kind for kernel in items[0].kernels} - {"view"} for items in networks]
@@ -252,7 +260,7 @@ def _advice(
     measurements: int,
     families: Sequence[GroupErrors],
     drift: Drift | None,
-    little_known: Sequence[KindCoverage],
+    undersampled_kinds: Sequence[KindCoverage],
 ) -> tuple[str, ...]:
     sentences = []
     if not model.calibrated:
@@ -271,7 +279,7 @@ def _advice(
     if len(families) > 1 and wrong:
         told = ", ".join(f"{group.name} ({group.median_error_rel:.0%})" for group in wrong[:_ROWS_IN_SUMMARY])
         sentences.append(f"measure more of the families that are predicted worst: {told}.")
-    unknown = [row.kind for row in little_known if row.kind not in model.kinds]
+    unknown = [row.kind for row in undersampled_kinds if row.kind not in model.kinds]
     if unknown:
         sentences.append(f"measure networks with kernels the model has no data for: {', '.join(unknown)}.")
     return tuple(sentences)

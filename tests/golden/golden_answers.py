@@ -103,7 +103,7 @@ def bundle(folder: Path) -> dict[str, Any]:
 
 
 def predictions(folder: Path) -> dict[str, Any]:
-    """Latencies predicted for the stored network, by the stored model and by those in the box."""
+    """Latencies predicted for the stored network, by the stored model and by the bundled ones."""
     onnx = copied("bundle", folder / "bundle") / "model.onnx"
     with inside(folder):
         return {

@@ -20,7 +20,7 @@ from search_spaces import get_space
 BASE = Roofline(
     ("conv",),
     np.array([[0.02, 0.05, 0.01, 0.003]]),
-    {"dense": np.full(4, 0.05), "depthwise": np.full(4, 0.05), "moving": np.full(4, 0.05)},
+    {"dense": np.full(4, 0.05), "depthwise": np.full(4, 0.05), "memory_bound": np.full(4, 0.05)},
     1,
 )
 

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from hw_latency_model import KernelSpec, LatencyModel, Measurement
+from hw_latency_model.kernels.kinds import CLASSES
 from hw_latency_model.kernels.table import KernelTable
 from hw_latency_model.model.conformal import Margins, conformal_quantile
 from hw_latency_model.model.gaussian_process import GaussianProcess
+from hw_latency_model.model.roofline import Roofline
 from search_spaces._common.errors import UserError
 
 DEVICE = "local-cpu"
@@ -361,7 +363,7 @@ def test_another_devices_prior_is_scaled_and_corrected_by_a_few_measurements(mod
     assert np.median(errors) < 0.06
 
 
-def boxed(model: LatencyModel) -> LatencyModel:
+def bundled(model: LatencyModel) -> LatencyModel:
     return LatencyModel.from_prior(
         model.fit_result.prior,
         device="jetson-nano",
@@ -374,10 +376,10 @@ def boxed(model: LatencyModel) -> LatencyModel:
     )
 
 
-def test_a_boxed_prior_says_that_it_is_not_calibrated_and_is_wide(model: LatencyModel, tmp_path: Path) -> None:
-    prior = boxed(model)
-    prior.save(tmp_path / "boxed.json")
-    loaded = LatencyModel.load(tmp_path / "boxed.json")
+def test_a_bundled_prior_says_that_it_is_not_calibrated_and_is_wide(model: LatencyModel, tmp_path: Path) -> None:
+    prior = bundled(model)
+    prior.save(tmp_path / "bundled.json")
+    loaded = LatencyModel.load(tmp_path / "bundled.json")
     assert (loaded.calibrated, loaded.provenance, loaded.precision) == (False, "made up", "fp16")
     kernels = network(np.random.default_rng(1), width=1.0, side=64)
     estimate = loaded.predict(kernels)
@@ -529,3 +531,11 @@ def test_five_networks_are_enough_for_a_wide_honest_interval() -> None:
 def test_the_conformal_quantile_is_corrected_for_the_number_of_scores() -> None:
     assert conformal_quantile(np.arange(1.0, 20.0), 0.9) == 18.0
     assert conformal_quantile(np.arange(1.0, 6.0), 0.9) == pytest.approx(6.0)
+
+
+def test_a_saved_roofline_has_the_kernel_class_names_of_the_first_release(model: LatencyModel) -> None:
+    prior = model.fit_result.prior
+    assert isinstance(prior, Roofline)
+    stored = prior.to_dict()
+    assert set(stored["class_cost_ms"]) == {"dense", "depthwise", "moving"}
+    assert set(Roofline.from_dict(stored).class_cost_ms) == set(prior.class_cost_ms) == set(CLASSES)

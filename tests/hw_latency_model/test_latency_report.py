@@ -123,13 +123,13 @@ def test_a_family_never_seen_is_harder_than_a_network_never_seen(
     model: LatencyModel, measurements: list[Measurement]
 ) -> None:
     report = build_latency_report(model, measurements)
-    assert report.errors is not None and report.stranger_errors is not None
+    assert report.errors is not None and report.held_out_family_errors is not None
     assert report.errors.median_error_rel < 0.06
-    assert report.stranger_errors.median_error_rel > report.errors.median_error_rel
-    assert {group.name for group in report.stranger_families} == {"dense", "separable"}
+    assert report.held_out_family_errors.median_error_rel > report.errors.median_error_rel
+    assert {group.name for group in report.held_out_families} == {"dense", "separable"}
     assert "whole family left out" in report.summary
     one = build_latency_report(model, measurements, family_of=lambda item: "one")
-    assert one.strangers == () and one.stranger_errors is None
+    assert one.held_out_family == () and one.held_out_family_errors is None
 
 
 def test_errors_are_those_of_the_readings(model: LatencyModel, measurements: list[Measurement]) -> None:
@@ -225,11 +225,11 @@ def test_too_few_networks_are_not_compared(measurements: list[Measurement]) -> N
 
 
 def test_a_model_from_the_box_says_so_and_is_asked_itself(model: LatencyModel, measurements: list[Measurement]) -> None:
-    boxed = replace(model, calibrated=False, provenance="public measurements of 2021", fingerprint={"board": "any"})
-    alone = build_latency_report(boxed)
+    bundled = replace(model, calibrated=False, provenance="public measurements of 2021", fingerprint={"board": "any"})
+    alone = build_latency_report(bundled)
     assert "NOT CALIBRATED" in alone.summary and "public measurements of 2021" in alone.summary
     assert "paretoseg calibrate" in alone.summary and alone.parity == () and alone.drift is None
-    held = build_latency_report(boxed, measurements[:5])
+    held = build_latency_report(bundled, measurements[:5])
     assert len(held.parity) == 5
     for reading, item in zip(held.parity, sorted(measurements[:5], key=lambda m: m.latency_ms_p50), strict=True):
         assert reading.predicted_ms == model.predict(item.kernels).latency_ms
@@ -251,7 +251,7 @@ def test_kinds_without_data_are_named_with_who_wants_them(model: LatencyModel, m
         leave_out=twice_too_slow,
         members=[member, replace(member, name="trial 4", unknown_kinds=("softmax",))],
     )
-    assert [(row.kind, row.networks, row.wanted_by) for row in report.little_known] == [
+    assert [(row.kind, row.networks, row.wanted_by) for row in report.undersampled_kinds] == [
         ("softmax", 0, 2),
         ("op:Einsum", 0, 1),
     ]

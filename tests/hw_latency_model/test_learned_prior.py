@@ -17,7 +17,7 @@ from hw_latency_model.model.trees import BoostedTrees
 BASE = Roofline(
     ("pointwise", "elementwise"),
     np.array([[0.02, 0.05, 0.01, 0.003], [0.0, 0.05, 0.0, 0.002]]),
-    {"dense": np.full(4, 0.05), "depthwise": np.full(4, 0.05), "moving": np.full(4, 0.05)},
+    {"dense": np.full(4, 0.05), "depthwise": np.full(4, 0.05), "memory_bound": np.full(4, 0.05)},
     1,
 )
 

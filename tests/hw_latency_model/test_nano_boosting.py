@@ -56,7 +56,7 @@ def test_a_step_that_the_prior_does_not_know_is_learned_from_whole_networks():
 def test_intervals_widen_with_doubt_and_cover_what_they_promise():
     rng = np.random.default_rng(0)
     predictive_stds = [rng.uniform(0, 0.5, 400) for _ in range(5)]
-    errors = [rng.normal(0, 0.02 + 0.2 * doubt) for doubt in predictive_stds]
+    errors = [rng.normal(0, 0.02 + 0.2 * std) for std in predictive_stds]
     interval = ConformalInterval.fit(errors[:4], predictive_stds[:4])
     half = interval.half_width(predictive_stds[4])
     assert interval.half_width(np.array([0.5])) > 2 * interval.half_width(np.array([0.0]))
@@ -73,18 +73,18 @@ def test_the_hardest_group_sets_the_margin_however_few_its_networks():
 def test_kernels_are_in_doubt_as_far_as_no_network_spent_its_time_on_their_like():
     values = np.array(list(DEFAULTS.values()))
 
-    def doubt(known, asked) -> float:
+    def std(known, asked) -> float:
         evidence = Evidence.of(NetworkTable.of(known, "fp32"), values)
         return float(evidence.predictive_std(NetworkTable.of([asked], "fp32"))[0])
 
     known = [kernels_of(256, 3, layers, size) for layers in (2, 3, 4) for size in (44, 46)]
     same, wider, other_side = kernels_of(256, 3, 3, 45), kernels_of(320, 3, 3, 45), kernels_of(256, 5, 3, 45)
-    assert doubt(known, same) < 0.15
-    assert doubt(known, same) < doubt(known, wider) < doubt(known, other_side) <= 1.0
-    assert doubt(known, other_side) > 0.5
+    assert std(known, same) < 0.15
+    assert std(known, same) < std(known, wider) < std(known, other_side) <= 1.0
+    assert std(known, other_side) > 0.5
     beside = convnet_kernels(depthwise=False, layers=2, features=256, sides=[7, 1], input_side=45, mixed=True)
     pointwise = kernels_of(256, 1, 3, 45)
-    assert doubt([*known, beside], pointwise) > 0.8 * doubt(known, pointwise)
+    assert std([*known, beside], pointwise) > 0.8 * std(known, pointwise)
 
 
 @pytest.mark.slow
@@ -98,9 +98,9 @@ def test_the_benchmark_predicts_a_campaign_from_the_others():
     assert row["fitted_on"] == "a, b"
 
 
-def test_a_campaign_alone_in_its_file_is_predicted_by_the_boxed_prior():
+def test_a_campaign_alone_in_its_file_is_predicted_by_the_bundled_prior():
     row = run(ConvNets(tuple(campaign("alone", 4, 12)), 0, 0), "alone")[0]
-    assert row["fitted_on"] == "the boxed prior"
+    assert row["fitted_on"] == "the bundled prior"
     assert not row["inside_range"]
     with pytest.raises(UserError, match="alone"):
         run(ConvNets(tuple(campaign("alone", 4, 3)), 0, 0), "other")

@@ -127,7 +127,7 @@ def test_measurements_of_another_set_up_are_left_out_and_told(
     assert "left out: 1 measurements of another set-up (tensorrt: '8.2.1' or '8.5.2')" in text
 
 
-def test_a_boxed_model_needs_a_choice_where_set_ups_differ(
+def test_a_bundled_model_needs_a_choice_where_set_ups_differ(
     folder: Path, fitted: LatencyModel, measured: list[Measurement], capsys: pytest.CaptureFixture[str]
 ) -> None:
     replace(fitted, calibrated=False, provenance="out of a box").save(folder / "latency_model.json")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hw_latency_model.bundled.load import load_boxed
+from hw_latency_model.bundled.load import load_bundled
 from hw_latency_model.kernels.candidate_kernels import CandidateKernels
 from hw_latency_model.kernels.runtimes import runtime_of
 from hw_latency_model.store.measurement_store import MeasurementStore
@@ -122,7 +122,7 @@ def test_on_a_nano_without_measurements_both_precisions_come_from_the_box(tmp_pa
 
 def test_first_proposals_take_turns_between_precisions():
     space = get_space("encoder_decoder", {"families": ["lcnet", "resnet10t"], "precisions": ["fp16", "fp32"]})
-    fp16, fp32 = (load_boxed("jetson-nano", precision) for precision in ("fp16", "fp32"))
+    fp16, fp32 = (load_bundled("jetson-nano", precision) for precision in ("fp16", "fp32"))
     gate = LatencyGate(space, 14, fp16, math.inf, others=[fp32])
     drawn = space.sample(np.random.default_rng(0))
     pair = [space.candidate({**drawn.params, "precision": precision}) for precision in ("fp16", "fp32")]

@@ -71,7 +71,7 @@ def _space(config: StudyConfig | None) -> SearchSpace | None:
 def _model(arguments: argparse.Namespace, config: StudyConfig | None) -> tuple[LatencyModel, Path]:
     """The model, and the folder that its measurements and its report lie in."""
     from hw_latency_model import LatencyModel
-    from hw_latency_model.bundled.load import load_boxed
+    from hw_latency_model.bundled.load import load_bundled
 
     if arguments.model and arguments.device:
         raise UserError("--device and --model both name a latency model; give one of them.")
@@ -89,7 +89,7 @@ def _model(arguments: argparse.Namespace, config: StudyConfig | None) -> tuple[L
         path = config.device.model_path(precision)
     if path.is_file() or device == "local-cpu":
         return LatencyModel.load(path), path.parent
-    return load_boxed(device, precision), path.parent
+    return load_bundled(device, precision), path.parent
 
 
 def _measurements(

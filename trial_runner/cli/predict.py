@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; return its exit status. Raises UserError for what the user can put right."""
     from hw_latency_model import LatencyModel, kernels_from_onnx
-    from hw_latency_model.bundled.load import calibrated_or_boxed
+    from hw_latency_model.bundled.load import calibrated_or_bundled
     from hw_latency_model.kernels.runtimes import runtime_of
 
     if not arguments.onnx.is_file():
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.model:
         model = LatencyModel.load(path)
     else:
-        model = calibrated_or_boxed(path, arguments.device, arguments.precision)
+        model = calibrated_or_bundled(path, arguments.device, arguments.precision)
     if arguments.precision != model.precision:
         raise UserError(
             f"the latency model {path} was calibrated for {model.precision}, not for {arguments.precision}. "

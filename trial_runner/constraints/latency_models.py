@@ -6,7 +6,7 @@ from pathlib import Path
 
 from exports import get_profile
 from hw_latency_model import LatencyModel, LocalCpuDevice
-from hw_latency_model.bundled.load import calibrated_or_boxed
+from hw_latency_model.bundled.load import calibrated_or_bundled
 from hw_latency_model.model.custom import CustomLatencyModel
 from search_spaces._common.errors import UserError
 from search_spaces._common.references import is_reference
@@ -64,4 +64,4 @@ def _load(path: Path, device: str, precision: str) -> LatencyModel:
                 f"there is no latency model at {path}; run `paretoseg calibrate` with this study's YAML to measure this machine."
             )
         return LatencyModel.load(path, fingerprint=LocalCpuDevice(precision=precision).fingerprint())
-    return calibrated_or_boxed(path, device, precision)
+    return calibrated_or_bundled(path, device, precision)

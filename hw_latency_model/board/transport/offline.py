@@ -19,7 +19,7 @@ exec ${{PYTHON:-python3}} {AGENT_FILE} run --jobs jobs.json --results {RESULTS_F
 
 _README = """paretoseg: what to do with this folder
 
-1. Copy it to {device}: to its own disk, not a stick, where that has room ({size_mb} MB here, as much again for engines).
+1. Copy it to {device}: to its own disk, not a USB drive, where that has room ({size_mb} MB here, as much again for engines).
 2. There, run:    sh run.sh
    To let it lock the clocks (advised, and put back afterwards):    sudo sh run.sh
    It needs Python 3.6 or newer; another command for it is given as    PYTHON=/path/to/python3 sh run.sh

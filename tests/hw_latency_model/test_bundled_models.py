@@ -1,4 +1,4 @@
-"""The latency models in the box: honest about being uncalibrated, wide, and near what others published."""
+"""Bundled latency models: marked as uncalibrated, with wide intervals, and close to published latencies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from benchmarks.latency_published import main as published_main, run, summary
 from benchmarks.nano_prior.networks import build_network
 from benchmarks.nano_prior.published import PublishedRow
-from hw_latency_model.bundled.load import FOLDER, boxed_names, calibrated_or_boxed, held_out_models, load_boxed
+from hw_latency_model.bundled.load import FOLDER, bundled_names, calibrated_or_bundled, held_out_models, load_bundled
 from hw_latency_model.kernels.extract import kernels_from_module, kernels_from_onnx
 from hw_latency_model.kernels.runtimes import runtime_of
 from hw_latency_model.model.latency_model import LatencyModel
@@ -24,8 +24,8 @@ def kernels(name: str, hw: tuple[int, int]) -> list[KernelSpec]:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_a_boxed_model_says_that_it_is_not_calibrated(precision):
-    model = load_boxed("nano", precision)
+def test_a_bundled_model_says_that_it_is_not_calibrated(precision):
+    model = load_bundled("nano", precision)
     assert not model.calibrated
     assert model.device == "jetson-nano"
     assert model.precision == precision
@@ -34,20 +34,20 @@ def test_a_boxed_model_says_that_it_is_not_calibrated(precision):
 
 
 def test_only_what_is_in_the_box_is_loaded():
-    assert boxed_names() == [("jetson-nano", "fp16"), ("jetson-nano", "fp32")]
+    assert bundled_names() == [("jetson-nano", "fp16"), ("jetson-nano", "fp32")]
     with pytest.raises(UserError, match="jetson-nano fp16"):
-        load_boxed("jetson-nano", "int8")
+        load_bundled("jetson-nano", "int8")
     with pytest.raises(UserError, match="toaster"):
-        load_boxed("toaster", "fp16")
+        load_bundled("toaster", "fp16")
 
 
-def test_a_calibrated_model_goes_before_the_boxed_one(tmp_path):
+def test_a_calibrated_model_goes_before_the_bundled_one(tmp_path):
     path = tmp_path / "latency_model.json"
-    assert not calibrated_or_boxed(path, "jetson-nano", "fp16").calibrated
+    assert not calibrated_or_bundled(path, "jetson-nano", "fp16").calibrated
     with pytest.raises(UserError, match="no latency model of toaster"):
-        calibrated_or_boxed(path, "toaster", "fp16")
-    replace(load_boxed("jetson-nano", "fp16"), device="mine", calibrated=True).save(path)
-    assert calibrated_or_boxed(path, "jetson-nano", "fp16").calibrated
+        calibrated_or_bundled(path, "toaster", "fp16")
+    replace(load_bundled("jetson-nano", "fp16"), device="mine", calibrated=True).save(path)
+    assert calibrated_or_bundled(path, "jetson-nano", "fp16").calibrated
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,13 @@ def test_a_calibrated_model_goes_before_the_boxed_one(tmp_path):
     ],
 )
 def test_the_interval_holds_what_others_measured(name, hw, precision, published_ms):
-    estimate = load_boxed("jetson-nano", precision).predict(kernels(name, hw))
+    estimate = load_bundled("jetson-nano", precision).predict(kernels(name, hw))
     assert estimate.low_ms < published_ms < estimate.high_ms
     assert estimate.latency_ms == pytest.approx(published_ms, rel=0.25)
 
 
 def test_fp16_is_faster_and_what_was_never_measured_widens_the_interval():
-    fp32, fp16 = load_boxed("jetson-nano", "fp32"), load_boxed("jetson-nano", "fp16")
+    fp32, fp16 = load_bundled("jetson-nano", "fp32"), load_bundled("jetson-nano", "fp16")
     network = kernels("resnet18", (224, 224))
     assert 1.4 < fp32.predict(network).latency_ms / fp16.predict(network).latency_ms < 2.0
     odd = KernelSpec("op:GridSample", "g", 0, 4 * 10**7, 0, 4 * 10**7)
@@ -81,7 +81,7 @@ def test_an_onnx_file_is_predicted_like_its_module(tmp_path):
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 32, 3, 2, 1), torch.nn.ReLU(), torch.nn.Conv2d(32, 64, 3, 1, 1)).eval()
     path = tmp_path / "net.onnx"
     torch.onnx.export(net, (torch.zeros(1, 3, 64, 64),), path, dynamo=False)
-    model = load_boxed("jetson-nano", "fp16")
+    model = load_bundled("jetson-nano", "fp16")
     from_file = model.predict(kernels_from_onnx(path, runtime="tensorrt"))
     from_module = model.predict(kernels_from_module(net, (64, 64), runtime="tensorrt"))
     assert from_file.latency_ms == pytest.approx(from_module.latency_ms)
@@ -89,15 +89,15 @@ def test_an_onnx_file_is_predicted_like_its_module(tmp_path):
 
 
 def test_the_held_out_parameters_differ_from_the_shipped_ones():
-    shipped = load_boxed("jetson-nano", "fp16")
+    shipped = load_bundled("jetson-nano", "fp16")
     held_out = held_out_models("jetson-nano", "fp16")
     assert {"resnet18", "vgg16", "fcnresnet18"} <= set(held_out)
     network = kernels("vgg16", (224, 224))
     assert held_out["vgg16"].predict(network).latency_ms != shipped.predict(network).latency_ms
 
 
-def test_ten_measured_networks_make_a_boxed_prior_the_users_own():
-    boxed = load_boxed("jetson-nano", "fp16")
+def test_ten_measured_networks_make_a_bundled_prior_the_users_own():
+    bundled = load_bundled("jetson-nano", "fp16")
     names = [
         "resnet18",
         "resnet34",
@@ -113,15 +113,15 @@ def test_ten_measured_networks_make_a_boxed_prior_the_users_own():
     slow = 1.3  # this board runs at a lower clock
 
     def measured(index: int, network: list[KernelSpec]) -> Measurement:
-        ms = slow * boxed.predict(network).latency_ms
+        ms = slow * bundled.predict(network).latency_ms
         result = Measurement(str(index), "my-nano", ms, ms, ms, 50, 0.01, 1.0, {"board": "mine"}, "2026-01-01T00:00:00")
         return replace(result, precision="fp16").with_kernels(network)
 
     rows = [measured(index, network) for index, network in enumerate(networks)]
-    own = LatencyModel.fit(rows, device="my-nano", fingerprint={"board": "mine"}, prior=boxed.fit_result.prior)
+    own = LatencyModel.fit(rows, device="my-nano", fingerprint={"board": "mine"}, prior=bundled.fit_result.prior)
     assert own.calibrated
     for network in fresh:
-        assert own.predict(network).latency_ms == pytest.approx(slow * boxed.predict(network).latency_ms, rel=0.1)
+        assert own.predict(network).latency_ms == pytest.approx(slow * bundled.predict(network).latency_ms, rel=0.1)
 
 
 def test_the_files_hold_coefficients_only():
