@@ -124,12 +124,7 @@ def read(data: Path, names: Sequence[str]) -> tuple[list[str], dict[str, Array]]
     Raises:
         UserError: the file or a column is missing, or a field is no number.
     """
-    try:
-        raw = data.read_bytes()
-        text = (gzip.decompress(raw) if raw[:2] == GZIP_MAGIC else raw).decode()
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise UserError(f"{data} cannot be read as CSV ({error}); give a CSV file, gzipped or not.") from error
-    lines = list(csv.DictReader(io.StringIO(text, newline="")))
+    lines = _lines(data)
     known = list(lines[0]) if lines else []
     missing = [name for name in (ARCHITECTURE, *names) if name not in known]
     if missing:
@@ -141,6 +136,25 @@ def read(data: Path, names: Sequence[str]) -> tuple[list[str], dict[str, Array]]
         except ValueError as error:
             raise UserError(f"column {name} of {data} holds something that is no number: {error}.") from error
     return [line[ARCHITECTURE] for line in lines], columns
+
+
+def read_columns(data: Path) -> list[str]:
+    """Names of the columns, none of a file without rows.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    lines = _lines(data)
+    return list(lines[0]) if lines else []
+
+
+def _lines(data: Path) -> list[dict[str, str]]:
+    try:
+        raw = data.read_bytes()
+        text = (gzip.decompress(raw) if raw[:2] == GZIP_MAGIC else raw).decode()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise UserError(f"{data} cannot be read as CSV ({error}); give a CSV file, gzipped or not.") from error
+    return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
 def _names(text: str) -> list[str]:

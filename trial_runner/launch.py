@@ -23,7 +23,7 @@ from search_spaces import open_space
 from search_spaces.describe import network_words
 from search_spaces.pretrained import check_source
 from trial_runner.backends.base import make_backend
-from trial_runner.config.study import StudyConfig
+from trial_runner.config.study import KNOWN_COST, StudyConfig
 from trial_runner.constraints.channel_plans import ChannelPlans
 from trial_runner.constraints.cost import CostGate, load_cost_models
 from trial_runner.constraints.latency import LatencyGate
@@ -33,8 +33,9 @@ from trial_runner.front.measurement import measure_after_launch
 from trial_runner.front.report import write_study_report
 from trial_runner.front.table import front_records, write_csv
 from trial_runner.launch_checks import check_accelerator, check_data, check_room, check_target
+from trial_runner.search.candidate_costs import CandidateCosts, distributions_of
 from trial_runner.search.driver import StudyDriver
-from trial_runner.search.samplers import make_sampler
+from trial_runner.search.samplers import StudyFacts, make_sampler
 from trial_runner.study.lease import DriverLease
 from trial_runner.study.objectives import note_class_names, objectives_of, open_configured
 from trial_runner.study.paths import StudyPaths
@@ -95,6 +96,10 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
         plans = ChannelPlans(space, classes, latency_model, config.training, others)
         gate = LatencyGate(space, classes, latency_model, budget_ms, plans, others)
         costs = CostGate(space, classes, objectives, cost_models, gate, config.device.precision)
+        if config.search.sampler == KNOWN_COST:
+            known = CandidateCosts(space, gate, objectives, costs).known()
+            facts = StudyFacts(distributions_of(space), known, objectives, config.training.epochs)
+            study.sampler = make_sampler(config.search, seed, facts)
 
         def finished(record: TrialRecord) -> None:
             say(describe(record, objectives))

@@ -195,7 +195,8 @@ class FinalTrainingSection(Section):
     time_share: float = Field(default=0.4, gt=0, lt=1)
 
 
-SAMPLERS = ("tpe", "nsga2", "gp", "random")
+SAMPLERS = ("known_cost", "tpe", "nsga2", "gp", "random")
+KNOWN_COST = "known_cost"
 HUB = "optunahub"
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from dashboards.text import milliseconds
-from hw_latency_model import LatencyEstimate
+from hw_latency_model import LatencyEstimate, LatencyModel
 from hw_latency_model.kernels.candidate_kernels import CandidateKernels
 from hw_latency_model.kernels.runtimes import runtime_of
 from hw_latency_model.kernels.table import MACS, KernelTable
@@ -52,6 +52,18 @@ class LatencyGate:
     def estimate(self, candidate: Candidate) -> LatencyEstimate:
         """The candidate's latency in its final, pruned shape, with its interval."""
         return self._models[candidate.precision or self._usual].predict(self.table(candidate))
+
+    def estimate_many(self, candidates: Sequence[Candidate]) -> list[LatencyEstimate]:
+        """``estimate`` of each candidate, without its kernels' own times; those of one precision are predicted together."""
+        found: dict[int, LatencyEstimate] = {}
+        for precision, model in self._models.items():
+            rows = [at for at, item in enumerate(candidates) if (item.precision or self._usual) == precision]
+            tables = [self.table(candidates[at]) for at in rows]
+            if isinstance(model, LatencyModel):
+                found.update(zip(rows, model.predict_many(tables), strict=True))
+            else:
+                found.update((at, model.predict(table)) for at, table in zip(rows, tables, strict=True))
+        return [found[at] for at in range(len(candidates))]
 
     def macs(self, candidate: Candidate) -> float:
         """Multiply-accumulates of one image through the candidate's final, pruned shape."""

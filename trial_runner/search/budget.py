@@ -63,11 +63,16 @@ class StudyBudget:
 
 
 def training_seconds(records: Iterable[TrialRecord], latency_ms: float, epochs: int) -> float | None:
-    """Seconds that ``epochs`` of a network of this latency take; None before three trials have told.
+    """Seconds that ``epochs`` of a network of this latency take; None before three trials have told."""
+    found = epoch_seconds(records)
+    return None if found is None else float(SLACK * (found[0] + found[1] * latency_ms) * epochs)
 
-    An epoch's time is taken as a constant and a part proportional to the latency, neither negative, by least squares of the
-    relative errors. That holds within a quarter where the networks train on the kind of device that they are meant for,
-    and is a first guess elsewhere.
+
+def epoch_seconds(records: Iterable[TrialRecord]) -> tuple[float, float] | None:
+    """Seconds of an epoch of any network, and further seconds per ms of its latency; None before three trials have told.
+
+    Neither is negative; least squares of the relative errors. That holds within a quarter where the networks train on the kind
+    of device that they are meant for, and is a first guess elsewhere.
     """
     seen = [
         (record.latency_ms, record.score.train_s / record.score.epoch)
@@ -78,4 +83,4 @@ def training_seconds(records: Iterable[TrialRecord], latency_ms: float, epochs: 
         return None
     known_ms, epoch_s = np.array(seen).T
     constant, rate = nnls(np.stack([1 / epoch_s, known_ms / epoch_s], axis=1), np.ones(len(seen)))[0]
-    return float(SLACK * (constant + rate * latency_ms) * epochs)
+    return float(constant), float(rate)

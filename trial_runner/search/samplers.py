@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -11,11 +12,15 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
+from objectives.objective import MIOU, Objective
 from objectives.optuna_private import study_view
-from objectives.trial_record import PARENT_TRIAL
+from objectives.trial_record import DUPLICATE_OF, PARENT_TRIAL
 from search_spaces._common.errors import UserError
 from search_spaces._common.references import check_arguments, parameters_of, resolve_callable
-from trial_runner.config.study import HUB, SAMPLERS, SearchSection
+from trial_runner.config.study import HUB, KNOWN_COST, SAMPLERS, SearchSection
+from trial_runner.search.candidate_costs import seconds_by_latency
+from trial_runner.search.known_cost import KnownCosts, KnownCostSampler
+from trial_runner.search.known_cost.evidence import CurveEvidence
 
 
 def without_curves(study: optuna.Study) -> optuna.Study:
@@ -35,6 +40,12 @@ def without_curves(study: optuna.Study) -> optuna.Study:
     return study_view(study, shown)
 
 
+def own_trainings(study: optuna.Study) -> optuna.Study:
+    """Return a view of a study without final trainings and without trials that took over the result of an earlier one."""
+    hidden = {PARENT_TRIAL, DUPLICATE_OF}
+    return study_view(study, lambda trials: [trial for trial in trials if not hidden & trial.user_attrs.keys()])
+
+
 def _without_curve(trial: FrozenTrial) -> FrozenTrial:
     bare = copy.copy(trial)
     bare.intermediate_values = {}
@@ -42,10 +53,10 @@ def _without_curve(trial: FrozenTrial) -> FrozenTrial:
 
 
 class CurvelessSampler(BaseSampler):
-    """Delegates to another sampler, which sees the study through `without_curves`."""
+    """Delegates to another sampler, which sees the study through a view, by default `without_curves`."""
 
-    def __init__(self, inner: BaseSampler) -> None:
-        self._inner = inner
+    def __init__(self, inner: BaseSampler, view: Callable[[optuna.Study], optuna.Study] = without_curves) -> None:
+        self._inner, self._view = inner, view
 
     def __str__(self) -> str:
         return str(self._inner)
@@ -54,29 +65,53 @@ class CurvelessSampler(BaseSampler):
         self._inner.reseed_rng()
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._inner.infer_relative_search_space(without_curves(study), trial)
+        return self._inner.infer_relative_search_space(self._view(study), trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._inner.sample_relative(without_curves(study), trial, search_space)
+        return self._inner.sample_relative(self._view(study), trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        return self._inner.sample_independent(without_curves(study), trial, param_name, param_distribution)
+        return self._inner.sample_independent(self._view(study), trial, param_name, param_distribution)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._inner.before_trial(without_curves(study), trial)
+        self._inner.before_trial(self._view(study), trial)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        self._inner.after_trial(without_curves(study), trial, state, values)
+        self._inner.after_trial(self._view(study), trial, state, values)
 
 
-def make_sampler(config: SearchSection, seed: int) -> BaseSampler:
-    """Return the sampler of a study. ``seed`` should differ between launches: a resumed study must not repeat its proposals."""
+@dataclass(frozen=True)
+class StudyFacts:
+    """Facts of a study that the sampler ``known_cost`` uses.
+
+    Attributes:
+        space: distributions of the search space.
+        costs: of its candidates.
+        objectives: in the study's order.
+        epochs: of a training.
+    """
+
+    space: Mapping[str, BaseDistribution]
+    costs: KnownCosts
+    objectives: Sequence[Objective]
+    epochs: int
+
+
+def make_sampler(config: SearchSection, seed: int, facts: StudyFacts | None = None) -> BaseSampler:
+    """Return the sampler of a study.
+
+    Args:
+        seed: should differ between launches: a resumed study must not repeat its proposals.
+        facts: for the sampler ``known_cost``, which without them knows no costs and treats every objective as unknown.
+    """
+    if config.sampler == KNOWN_COST:
+        return CurvelessSampler(_known_cost(config, seed, facts), own_trainings)
     if config.sampler not in SAMPLERS:
         return CurvelessSampler(_custom_sampler(config.sampler, config.sampler_options, seed))
     if config.sampler == "random":
@@ -87,6 +122,29 @@ def make_sampler(config: SearchSection, seed: int) -> BaseSampler:
         return CurvelessSampler(GPSampler(n_startup_trials=config.startup_trials, seed=seed))
     return CurvelessSampler(
         TPESampler(multivariate=True, n_startup_trials=config.startup_trials, seed=seed, n_ei_candidates=48)
+    )
+
+
+def _known_cost(config: SearchSection, seed: int, facts: StudyFacts | None) -> KnownCostSampler:
+    if facts is None:
+        return KnownCostSampler(n_startup_trials=config.startup_trials, seed=seed)
+    objectives = list(facts.objectives)
+    unknown = [at for at in range(len(objectives)) if at not in facts.costs.objectives]
+    references: dict[int, float] = {}
+    for at in unknown:
+        budget = objectives[at].budget
+        if budget is not None or objectives[at].direction == "maximize":
+            references[at] = budget or 0.0
+    curves = [at for at in unknown if objectives[at].name == MIOU.name]
+    return KnownCostSampler(
+        facts.costs,
+        search_space=facts.space,
+        references=references,
+        evidence=CurveEvidence(curves[0], len(objectives)) if curves else None,
+        seconds=seconds_by_latency(facts.epochs) if config.time_budget_minutes else None,
+        consider_constraints=False,  # the violations are those of the budgets, which the references are
+        n_startup_trials=config.startup_trials,
+        seed=seed,
     )
 
 

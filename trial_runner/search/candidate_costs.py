@@ -1,0 +1,111 @@
+"""Costs of a study's candidates for the sampler `known_cost`: many at once, each architecture once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from hw_latency_model.kernels.table import MACS as MACS_FACT, WEIGHTS
+from objectives.objective import LATENCY, Objective
+from objectives.trial_record import read_record
+from search_spaces import SearchSpace
+from search_spaces.candidate import Candidate
+from trial_runner.constraints.cost import CostGate
+from trial_runner.constraints.latency import LatencyGate
+from trial_runner.search.budget import epoch_seconds
+from trial_runner.search.known_cost import KnownCosts
+
+Array = NDArray[np.float64]
+Params = Mapping[str, Any]
+
+NEW_NETWORKS = 12
+"""Networks whose costs are predicted for one proposal: a new one takes some ten milliseconds."""
+
+
+class CandidateCosts:
+    """Latency in ms, MACs and bytes of weights of candidates, then the study's other objectives that are predicted before training.
+
+    Args:
+        costs: of those other objectives; None where there are none.
+    """
+
+    def __init__(
+        self, space: SearchSpace, gate: LatencyGate, objectives: Sequence[Objective], costs: CostGate | None = None
+    ) -> None:
+        self._space, self._gate, self._costs = space, gate, costs
+        self._objectives = tuple(objectives)
+        self._others = [
+            item.name for item in objectives if item.available == "pre_training" and item.name != LATENCY.name
+        ]
+
+    def known(self) -> KnownCosts:
+        """Return the costs with the objectives that they are and their budgets."""
+        columns = {LATENCY.name: 0, **{name: 3 + at for at, name in enumerate(self._others)}}
+        found = {index: columns[item.name] for index, item in enumerate(self._objectives) if item.name in columns}
+        budgets = {columns[item.name]: item.budget for item in self._objectives if item.name in columns and item.budget}
+        return KnownCosts(self, found, {0: self._gate.budget_ms, **budgets}, self.architecture, NEW_NETWORKS)
+
+    def architecture(self, params: Params) -> Hashable:
+        """Return what a candidate's costs depend on."""
+        candidate = self._space.candidate(params)
+        return self._space.architecture_id(candidate), candidate.precision
+
+    def __call__(self, candidates: Sequence[Params]) -> Array:
+        """(n, c) costs of the candidates, in milliseconds for each network that was not asked for before."""
+        found = [self._space.candidate(params) for params in candidates]
+        latencies = [item.latency_ms for item in self._gate.estimate_many(found)]
+        return np.array([[ms, *self._arithmetic(item)] for ms, item in zip(latencies, found, strict=True)])
+
+    def _arithmetic(self, candidate: Candidate) -> list[float]:
+        facts = self._gate.table(candidate).facts
+        others = self._costs.costs(candidate) if self._costs is not None and self._others else {}
+        return [
+            float(facts[:, MACS_FACT].sum()),
+            float(facts[:, WEIGHTS].sum()),
+            *(others[name].value for name in self._others),
+        ]
+
+
+def distributions_of(space: SearchSpace) -> dict[str, BaseDistribution]:
+    """Return Optuna's distributions of a space's dimensions."""
+    recorder = _Recorder()
+    for dimension in (*space.dimensions, *space.added_dimensions):
+        dimension.suggest(recorder)
+    return recorder.distributions
+
+
+class _Recorder:
+    """Notes the distributions that are suggested from; answers with their first values."""
+
+    def __init__(self) -> None:
+        self.distributions: dict[str, BaseDistribution] = {}
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any], /) -> Any:
+        self.distributions[name] = CategoricalDistribution(choices)
+        return choices[0]
+
+    def suggest_float(
+        self, name: str, low: float, high: float, /, *, step: float | None = None, log: bool = False
+    ) -> float:
+        self.distributions[name] = FloatDistribution(low, high, log=log, step=step)
+        return low
+
+    def suggest_int(self, name: str, low: int, high: int, /, *, step: int = 1, log: bool = False) -> int:
+        self.distributions[name] = IntDistribution(low, high, log=log, step=step)
+        return low
+
+
+def seconds_by_latency(epochs: int) -> Callable[[Sequence[FrozenTrial], Sequence[Params], Array], Array | None]:
+    """Return a function that predicts seconds of training from latency, as the time budget does; None before it can tell."""
+
+    def seconds(trials: Sequence[FrozenTrial], candidates: Sequence[Params], costs: Array) -> Array | None:
+        records = [read_record(trial, {}) for trial in trials if trial.state == TrialState.COMPLETE]
+        found = epoch_seconds(records)
+        return None if found is None else np.asarray((found[0] + found[1] * costs[:, 0]) * epochs)
+
+    return seconds
