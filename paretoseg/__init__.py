@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from hw_latency_model.model.latency_model import LatencyModel
     from hw_latency_model.types import KernelSpec, LatencyEstimate, LatencyPredictor
     from objectives.custom_metric import SegmentationMetric, SplitPredictions
-    from objectives.data.base import DatasetInfo, SegmentationData
+    from objectives.data.base import DatasetError, DatasetInfo, SegmentationData
+    from objectives.data.file_data import FileData
+    from objectives.data.file_index import FilePair
     from objectives.data.memory import InMemoryData
     from objectives.data.registry import DatasetOpener
     from paretoseg.study import Study
@@ -31,8 +33,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Candidate",
+    "DatasetError",
     "DatasetInfo",
     "DatasetOpener",
+    "FileData",
+    "FilePair",
     "InMemoryData",
     "KernelSpec",
     "LatencyEstimate",
@@ -57,8 +62,11 @@ __all__ = [
 
 _HOME = {
     "Candidate": "search_spaces.candidate",
+    "DatasetError": "objectives.data.base",
     "DatasetInfo": "objectives.data.base",
     "DatasetOpener": "objectives.data.registry",
+    "FileData": "objectives.data.file_data",
+    "FilePair": "objectives.data.file_index",
     "InMemoryData": "objectives.data.memory",
     "KernelSpec": "hw_latency_model.types",
     "LatencyEstimate": "hw_latency_model.types",

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import optuna
     import plotly.graph_objects as go
 
+    from hw_latency_model import LatencyModel
+
 _SHOWN = ("trial", "outcome", "network", "resolution", "prune_ratio", "val_miou", "latency_ms", "measured_ms", "reason")
 
 
@@ -55,6 +57,46 @@ class Study:
 
     def __repr__(self) -> str:
         return f"Study({self.config.study.name!r}, {len(self._records_so_far())} trials)"
+
+    def calibrate(
+        self, minutes: float = 1.5, *, seed: int = 0, progress: Callable[[str], None] | None = print
+    ) -> dict[str, LatencyModel]:
+        """Measure networks of the study's space on this machine and fit the latency model that ``device.latency_model`` names.
+
+        Measurements are kept beside the model; a later calibration adds to them. Boards are calibrated with ``paretoseg calibrate``.
+
+        Args:
+            minutes: wall time for each precision, above 0; at least five networks are measured.
+            seed: seed of the choice of networks.
+            progress: called with a line of text after each network; None for silence.
+
+        Returns:
+            The model of each precision of the study.
+
+        Raises:
+            UserError: the study's device is not this machine, its latency model is a function, or a file cannot be written.
+        """
+        from hw_latency_model import LatencyModel, calibrate, get_device
+        from search_spaces import open_space
+        from trial_runner.launch_checks import check_room
+        from trial_runner.training.trial import open_split
+
+        config = self.config
+        if config.device.predictor is not None:
+            raise UserError(
+                f"device.latency_model is {config.device.predictor}, a function: there is nothing to calibrate."
+            )
+        if not minutes > 0:
+            raise UserError(f"a calibration needs time: minutes must be above 0, but is {minutes:g}.")
+        space = open_space(config.space)
+        classes = len(open_split(config.data, "val", config.study.seed).info.class_names)
+        models: dict[str, LatencyModel] = {}
+        for precision in config.precisions:
+            device, path = get_device(config.device.name, precision), config.device.model_path(precision)
+            check_room(path.parent)
+            calibrate(device, space, classes, path.parent, budget_s=60 * minutes, seed=seed, progress=progress)
+            models[precision] = LatencyModel.load(path)
+        return models
 
     def launch(self, progress: Callable[[str], None] | None = print) -> Table:
         """Run the study to the end of its budget, or continue it where an earlier launch stopped.
