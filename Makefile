@@ -10,7 +10,7 @@ DATA ?=
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-fast check bench clean setup
+.PHONY: demo test test-fast check bench docs clean setup
 
 setup: $(STAMP)
 
@@ -49,6 +49,10 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks
+
+# The reference of all public names, from their docstrings: build/docs/index.html.
+docs: $(STAMP)
+	$(BIN)/python docs/build_reference.py build/docs
 
 clean:
 	rm -rf $(VENV) runs build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

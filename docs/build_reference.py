@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from importlib import import_module
 from pathlib import Path
 
@@ -17,6 +18,8 @@ def build(folder: Path) -> None:
     for name in MODULES:
         module = import_module(name)
         vars(module).update({item: getattr(module, item) for item in module.__all__})  # pdoc reads the module's dict
+    # Types that modules import for the type checker alone are shown as they are written.
+    warnings.filterwarnings("ignore", message="Error parsing type annotation", category=UserWarning)
     pdoc.render.configure(docformat="google", footer_text="paretoseg", show_source=False)
     pdoc.pdoc(*MODULES, output_directory=folder)
 

@@ -51,6 +51,7 @@ class LintFinding:
     severity: Severity
 
     def to_dict(self) -> dict[str, str]:
+        """JSON-ready values, as they are stored in a bundle's manifest."""
         return asdict(self)
 
 

@@ -55,6 +55,7 @@ class KernelSpec:
 
     @property
     def activation_bytes(self) -> int:
+        """Bytes of activations read and written."""
         return self.input_bytes + self.output_bytes
 
     @property
@@ -139,6 +140,7 @@ class Measurement:
 
     @property
     def fingerprint_id(self) -> str:
+        """16 hex digits that identify the set-up's facts."""
         return fingerprint_id(self.fingerprint)
 
     def with_kernels(self, kernels: Sequence[KernelSpec], shares: Sequence[float] = ()) -> Measurement:

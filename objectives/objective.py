@@ -81,6 +81,7 @@ class Objective:
         return f"{value:.2f} {self.unit}" if 1 <= abs(value) < 20 else f"{value:.3g} {self.unit}"
 
     def with_budget(self, budget: float | None) -> Objective:
+        """Copy with this budget, in the objective's unit; None for no budget."""
         return replace(self, budget=budget)
 
 

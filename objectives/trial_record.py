@@ -150,6 +150,7 @@ class TrialRecord:
 
     @property
     def val_miou(self) -> float | None:
+        """Validation mIoU of the last evaluation, 0 to 1; None before the first one."""
         return self.score.val_miou if self.score else None
 
     @property
@@ -165,10 +166,12 @@ class TrialRecord:
 
     @property
     def val_dice(self) -> float | None:
+        """LPCVC's mean Dice on the validation split, 0 to 1; None where not evaluated."""
         return self.score.val_dice if self.score else None
 
     @property
     def robust_miou(self) -> float | None:
+        """Mean mIoU over the study's corruptions, 0 to 1; None where not evaluated."""
         return self.score.robust_miou if self.score else None
 
     def at(self, epoch: int) -> TrialRecord | None:
@@ -193,6 +196,7 @@ class TrialRecord:
 
     @property
     def params(self) -> dict[str, Any]:
+        """Values of the candidate by dimension; empty without a candidate."""
         return dict(self.candidate.params) if self.candidate else {}
 
 

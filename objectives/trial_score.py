@@ -48,6 +48,7 @@ class TrialScore:
 
     @property
     def final(self) -> bool:
+        """True after a full training."""
         return self.epoch >= self.epochs_total
 
     @property
@@ -58,6 +59,7 @@ class TrialScore:
         return sum(self.corruption_miou.values()) / len(self.corruption_miou)
 
     def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values, as they are stored with a trial."""
         values = asdict(self) | {"class_iou": list(self.class_iou)}
         if self.metrics is None:
             del values["metrics"]
@@ -65,4 +67,5 @@ class TrialScore:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> TrialScore:
+        """Inverse of ``to_dict``. Raises KeyError or TypeError for damaged values."""
         return cls(**{**value, "class_iou": tuple(value["class_iou"])})

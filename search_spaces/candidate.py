@@ -46,8 +46,10 @@ class Candidate:
         return cast("Precision | None", self.params.get(PRECISION))
 
     def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values, ``id`` included."""
         return {"space": self.space, "space_version": self.space_version, "params": dict(self.params), "id": self.id}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Candidate:
+        """Inverse of ``to_dict``; the id is computed anew. Raises KeyError for a missing value."""
         return cls(value["space"], value["space_version"], value["params"])

@@ -38,18 +38,22 @@ class ExportBundle:
 
     @property
     def onnx_path(self) -> Path:
+        """The network: batch 1, static shape, logits at the output's resolution."""
         return self.dir / "model.onnx"
 
     @property
     def checkpoint_path(self) -> Path:
+        """The network in torch, for ``load_network``."""
         return self.dir / "model.pt"
 
     @property
     def preview_path(self) -> Path:
+        """A validation image beside its label and prediction."""
         return self.dir / "preview.png"
 
     @property
     def candidate(self) -> Candidate:
+        """The exported candidate."""
         return Candidate.from_dict(self.manifest["candidate"])
 
     @property
@@ -59,6 +63,7 @@ class ExportBundle:
 
     @property
     def class_names(self) -> tuple[str, ...]:
+        """Class names by class id."""
         return tuple(self.manifest["classes"]["names"])
 
     @property

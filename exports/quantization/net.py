@@ -179,6 +179,7 @@ class QuantizedNet(GraphNet):
             self.train(was_training)
 
     def is_quantized(self, name: str) -> bool:
+        """True for a tensor of the graph that is held in 8 bits."""
         return name in self._range_of
 
     def qparams(self, name: str) -> tuple[Tensor, Tensor]:

@@ -36,7 +36,12 @@ _UNTRIED_FROM = 10
 
 @dataclass(frozen=True)
 class FewShotPrediction:
-    """Latencies (m,) in ms with the bounds of the interval that contains a measurement with probability ``level``."""
+    """Predicted latencies of m networks, with intervals.
+
+    Attributes:
+        latency_ms: predictions (m,).
+        low_ms, high_ms: bounds (m,) of the interval that contains a measurement with probability ``level``.
+    """
 
     latency_ms: Array
     low_ms: Array

@@ -263,6 +263,7 @@ class NanoPrior:
         return evaluate(nano_terms(columns, self.precision), values)
 
     def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values, without the prior's type."""
         return {"kinds": list(self.kinds), "precision": self.precision, "parameters": dict(self.parameters)}
 
     @classmethod

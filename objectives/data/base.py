@@ -67,6 +67,7 @@ class DatasetInfo:
 
     @property
     def num_classes(self) -> int:
+        """Number of classes, without the ignored label."""
         return len(self.class_names)
 
 

@@ -15,7 +15,13 @@ LABEL_SUFFIXES = (".png",)
 
 @dataclass(frozen=True)
 class FilePair:
-    """Image and label files with their common name."""
+    """Files of one image and its label.
+
+    Attributes:
+        name: name of both, unique within the split.
+        image: PNG or JPEG file.
+        label: single-channel PNG of the same size.
+    """
 
     name: str
     image: Path
