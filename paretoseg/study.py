@@ -140,7 +140,7 @@ class Study:
         return read_study(self.optuna_study)
 
     def front(self) -> Table:
-        """Return the Pareto front within the budgets, the best in the last objective first.
+        """Return the Pareto front within the budgets, the best in the last objective first: the fastest first, the most accurate last.
 
         Columns: ``trial``, ``network``, each dimension, ``precision``, ``val_miou``, ``float_miou``, latencies in milliseconds
         (``latency_ms``, ``latency_low_ms``, ``latency_high_ms``, ``measured_ms``), ``macs``, ``parameters``, ``bundle``, and each

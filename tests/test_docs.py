@@ -39,6 +39,7 @@ def committed_files() -> Iterator[Path]:
 
 DOCUMENTS = [path for path in committed_files() if path.suffix == ".md"]
 README = (ROOT / "README.md").read_text()
+TASKS = README + "\n" + (ROOT / "docs" / "tasks.md").read_text()
 PACKAGES = ("paretoseg", "search_spaces", "exports", "hw_latency_model", "objectives", "dashboards", "trial_runner")
 
 
@@ -103,16 +104,18 @@ def test_every_relative_link_leads_somewhere(document: Path):
             assert anchor in slugs(path.read_text()), f"{document.name} links to {link}: no such heading"
 
 
-def test_every_command_of_the_readme_is_one(monkeypatch: pytest.MonkeyPatch):
+def test_every_command_of_the_readme_and_the_tasks_is_one(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(ROOT)
     parser = build_parser()
-    found = commands(README, "paretoseg")
+    found = commands(TASKS, "paretoseg")
     for words in found:
         arguments = parser.parse_args(["0" if word == "NUMBER" else word for word in words])
         if getattr(arguments, "study", None) is not None:
             load = load_device if is_device_file(arguments.study) else load_config
             load(arguments.study, arguments.overrides)
     assert {words[0] for words in found} >= {"launch", "dashboard", "calibrate", "export"}
+    assert {words[0] for words in commands(README, "paretoseg")} >= {"launch", "dashboard", "calibrate", "export"}
+    assert "`make test`" in README  # what CI calls
 
 
 def source_files() -> list[str]:
@@ -196,8 +199,8 @@ def test_commands_and_targets_named_in_passing_exist(document: Path):
         assert name in targets, f"{document.name} speaks of make {name}"
 
 
-def test_every_study_named_in_the_readme_is_committed():
-    named = set(re.findall(r"configs/[\w-]+\.yaml", README))
+def test_every_study_named_in_the_readme_and_the_tasks_is_committed():
+    named = set(re.findall(r"configs/[\w-]+\.yaml", TASKS))
     assert named
     for name in named:
         assert (ROOT / name).is_file(), name

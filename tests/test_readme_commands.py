@@ -1,4 +1,4 @@
-"""Every command of the README is run, in a copy of the repository whose demo study is made small."""
+"""Every command of the README and of docs/tasks.md is run, in a copy of the repository whose demo study is made small."""
 
 from __future__ import annotations
 
@@ -68,11 +68,13 @@ def test_make_demo_and_then_every_command_of_the_readme(copy: Path, repo_root: P
     assert json.loads(run(".venv/bin/paretoseg front configs/demo.yaml --json", copy)) == front
 
     ran = []
-    for command in commands((repo_root / "README.md").read_text()):
+    pages = [(repo_root / page).read_text() for page in ("README.md", "docs/tasks.md")]
+    for command in dict.fromkeys(command for page in pages for command in commands(page)):
         command = command.replace("BUNDLE", front[-1]["bundle"]).replace("NUMBER", str(front[-1]["trial"]))
         words = shlex.split(command)
-        if ".venv/bin/paretoseg" not in words[0]:
+        if words[0] != "paretoseg":
             continue
+        command = f".venv/bin/{command}"
         if words[1] == "dashboard":
             serves(command, copy)
         else:

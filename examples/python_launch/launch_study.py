@@ -29,7 +29,7 @@ def main(overrides: Sequence[str] = ()) -> Table:
 
     folder = study.config.study.output_dir
     if front:
-        print("bundle:", study.export(front[0]["trial"], folder / "best"))
+        print("bundle:", study.export(front[-1]["trial"], folder / "best"))
     print("report:", study.report())
     study.plot_front().write_html(folder / "front.html")
     return front
