@@ -29,7 +29,7 @@ from search_spaces._common.errors import UserError
 from search_spaces._common.files import write_json
 from trial_runner.config.load import load_config
 from trial_runner.config.study import StudyConfig
-from trial_runner.constraints.latency import LatencyGate
+from trial_runner.constraints.latency import LatencyConstraint
 from trial_runner.front.table import front_records
 from trial_runner.launch import LaunchResult, launch, quiet_libraries
 from trial_runner.launch_checks import check_data
@@ -117,7 +117,7 @@ def default_row(config: StudyConfig, minutes: float, classes: int) -> dict[str, 
     candidate = space.default()
     folder = config.study.output_dir
     order, readings = train_for(config, candidate, minutes, folder)
-    estimate = LatencyGate(
+    estimate = LatencyConstraint(
         space, classes, LatencyModel.load(config.device.latency_model), config.device.latency_budget_ms
     ).estimate(candidate)
     (ms,) = measured_ms([exported(order, classes, folder / "model.onnx")])

@@ -35,7 +35,7 @@ from trial_runner.evaluate import evaluate
 from trial_runner.front.export_job import write_trained
 from trial_runner.launch_checks import check_data
 from trial_runner.training.checkpoint import save_checkpoint
-from trial_runner.training.distributed import World
+from trial_runner.training.distributed import DistributedContext
 from trial_runner.training.trainer import Trainer
 from trial_runner.training.trial import make_trainer
 from trial_runner.training.trial_spec import TrialSpec
@@ -43,12 +43,12 @@ from trial_runner.training.trial_spec import TrialSpec
 RECIPE: dict[str, Any] = {
     "batch_size": 8,
     "warmup_epochs": 1.0,
-    "encoder_rate": 0.3,
-    "average_decay": 0.998,
-    "norm_calibration_batches": 16,
+    "encoder_lr_multiplier": 0.3,
+    "ema_decay": 0.998,
+    "precise_bn_batches": 16,
     "min_scale": 0.6,
     "max_scale": 1.8,
-    "crop_share": 0.6,
+    "crop_ratio": 0.6,
     "label_stride": 2,
     "colour_jitter": 0.2,
     "loss": {"cross_entropy": 1.0, "lovasz": 0.5, "class_weights": "sqrt_inverse"},
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check_data(config)
     order = make_order(config, options)
     with together(options.workers, order):
-        trainer = make_trainer(order, World.current())
+        trainer = make_trainer(order, DistributedContext.current())
         train_for(trainer, started + 60 * options.minutes)
         minutes = (time.monotonic() - started) / 60
     save_checkpoint(order.checkpoint_path, trainer.state())
@@ -158,7 +158,7 @@ def together(workers: int, order: TrialSpec) -> Iterator[None]:
 def follow(rank: int, workers: int, address: str, order: dict[str, Any]) -> None:
     """Train in a process other than the first, until the first one stops."""
     distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=workers)
-    trainer = make_trainer(TrialSpec.from_dict(order), World.current())
+    trainer = make_trainer(TrialSpec.from_dict(order), DistributedContext.current())
     train_for(trainer, deadline=time.monotonic() + 1e9)
     distributed.destroy_process_group()
 
@@ -166,7 +166,7 @@ def follow(rank: int, workers: int, address: str, order: dict[str, Any]) -> None
 def train_for(trainer: Trainer, deadline: float) -> None:
     """Train until ``deadline`` (of the monotonic clock): before each epoch the number that still fits is recomputed, and the
     learning rate follows that. The time of two evaluations, and of writing the network, is kept back."""
-    world = World.current()
+    context = DistributedContext.current()
     began = read_at = time.monotonic()
     between = (deadline - began) / READINGS
     reading_s = 0.0
@@ -176,23 +176,23 @@ def train_for(trainer: Trainer, deadline: float) -> None:
         if trainer.epoch:
             left = int((deadline - now - 2 * reading_s - _WRITING_S) / (trainer.train_s / trainer.epoch))
         due = trainer.epoch == 0 or now - read_at > between
-        left, due = world.agree([max(left, 0), due])
+        left, due = context.broadcast([max(left, 0), due])
         if trainer.epoch:
             trainer.aim_for(trainer.epoch + left)
             if trainer.done:
                 break
         before = trainer.train_s
-        score = trainer.run_epoch(read=bool(due))
+        score = trainer.run_epoch(evaluate=bool(due))
         if score is not None:
             read_at = time.monotonic()
             reading_s = read_at - now - (trainer.train_s - before)
-            if world.first:
+            if context.first:
                 print(
                     f"epoch {trainer.epoch}, {(read_at - began) / 60:.1f} minutes: mIoU {score.val_miou:.4f}",
                     flush=True,
                 )
     if not trainer.curve or trainer.curve[-1][0] != trainer.epoch:
-        trainer.read()
+        trainer.evaluate()
 
 
 if __name__ == "__main__":

@@ -123,9 +123,9 @@ def order(
         {
             "epochs": options.epochs,
             "warmup_epochs": 1.0,
-            "average_decay": 0.99,
+            "ema_decay": 0.99,
             "weights": "none" if scratch else weights_source(options.weights),
-            "encoder_rate": 1.0 if scratch else 0.3,
+            "encoder_lr_multiplier": 1.0 if scratch else 0.3,
             "prune_after": options.cut_after if method in ("l1", "admm") else 0.0,
             "pruning": {"method": "admm" if method == "admm" else "l1"},
             "mixed_precision": True,

@@ -132,7 +132,7 @@ def order(family: str, options: argparse.Namespace, folder: Path, precision: str
             "training": {
                 "epochs": options.epochs,
                 "weights": weights,
-                "encoder_rate": 1.0 if weights == "none" else 0.3,
+                "encoder_lr_multiplier": 1.0 if weights == "none" else 0.3,
                 "quantization": {"method": "qat", "calibration_images": options.calibration_images},
                 "device": "cpu",
             },

@@ -70,7 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _study(options: argparse.Namespace, weights: str, families: list[str] | None = None) -> StudyConfig:
-    training = {"epochs": options.epochs, "weights": weights, "encoder_rate": 0.3 if weights != "none" else 1.0}
+    training = {
+        "epochs": options.epochs,
+        "weights": weights,
+        "encoder_lr_multiplier": 0.3 if weights != "none" else 1.0,
+    }
     return camvid_study(
         options.data,
         options.out,

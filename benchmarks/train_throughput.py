@@ -43,7 +43,7 @@ from search_spaces.candidate import Candidate
 from search_spaces.spaces.encoder_decoder import parse_resolution
 from trial_runner.config.study import StudyConfig
 from trial_runner.training.batches import normalise
-from trial_runner.training.runtime import memory_format, settle_torch
+from trial_runner.training.runtime import configure_torch, memory_format
 from trial_runner.training.trainer import Trainer
 from trial_runner.training.trial import load_splits, open_split, torch_device
 
@@ -85,7 +85,7 @@ def compare(family: str, width: float, options: argparse.Namespace) -> dict[str,
         seed=1,
         space={"families": [family], "widths": [width], "decoders": ["fpn"], "prune_ratios": [0.0]},
     )
-    settle_torch(config.training, options.threads)
+    configure_torch(config.training, options.threads)
     started = time.monotonic()
     trainer, candidate = make_trainer(config, options, device)
     decode_s = time.monotonic() - started

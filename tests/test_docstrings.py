@@ -13,6 +13,7 @@ PACKAGES = (
     "exports",
     "hw_latency_model",
     "objectives",
+    "trial_runner",
     "paretoseg",
     "tests",
     "benchmarks",

@@ -1,4 +1,4 @@
-"""`paretoseg doctor`: what a launch needs, looked at one by one, each with the next step where it is missing."""
+"""`paretoseg doctor`: checks of everything a launch needs, each with the next step where it fails."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Finding:
 
 
 def examine(config: StudyConfig | None) -> list[Finding]:
-    """All findings about this machine and, where given, about a study. Never raises for what it finds."""
+    """Return the findings about this machine and, where given, about a study. Never raises for a finding."""
     findings = [_python(), *(_package(name) for name in _PACKAGES), _networks(), _accelerator(), _cores(), _tensorrt()]
     if config is None:
         return [*findings, _room(Path.cwd())]
@@ -181,7 +181,7 @@ def _objectives(config: StudyConfig) -> str:
     from trial_runner.training.custom_metrics import load_metrics
     from trial_runner.training.trial import open_split
 
-    # The data are looked at only for their classes: what is wrong with them is a finding of its own.
+    # The data are read only for their classes: errors in them are a separate finding.
     names_class = any(item.name.startswith(CLASS_IOU) for item in config.objectives)
     info = open_split(config.data, "val", config.study.seed).info if names_class else None
     found = objectives_of(config, info.class_names if info else ())

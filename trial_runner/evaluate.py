@@ -1,4 +1,4 @@
-"""A trained network's accuracy outside its study: the same images, the same resize, the same confusion matrix."""
+"""Evaluation of a trained network outside its study, with the same images, resize and confusion matrix."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from trial_runner.training.trial import open_split, torch_device
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network reaches on one split.
+    """Accuracy of a network on one split.
 
     Attributes:
         miou: class mean from one confusion matrix over the split, at the labels' own resolution.
         class_iou: by class name; None for a class that neither labels nor predictions hold, which the mean leaves out.
         pixel_accuracy: share of counted pixels.
-        dice: mean over images of each image's class-mean Dice, as LPCVC takes it.
+        dice: mean over images of each image's class-mean Dice (LPCVC's definition).
         images: of the split.
-        corruption_miou: mIoU by corruption of the images; None where it was not asked for.
-        lpcvc_score: Dice over the seconds that an image takes, as the bundle's latency says; None without one.
+        corruption_miou: mIoU by corruption of the images; None where not requested.
+        lpcvc_score: Dice divided by the seconds per image (the bundle's latency); None without one.
     """
 
     miou: float
@@ -74,7 +74,7 @@ def _study_yaml(bundle: ExportBundle) -> dict[str, Any]:
 
 
 def open_network(source: Path) -> tuple[TrainedNetwork, DataSection | None, int]:
-    """The network of a bundle's folder or of a network file, and what data its study names, with the study's seed.
+    """Open the network of a bundle's folder or a network file; also return its study's data section and seed.
 
     Raises:
         UserError: it is neither.
@@ -141,7 +141,7 @@ def evaluate(
 
 
 def _latency_ms(bundle: ExportBundle) -> float | None:
-    """As measured last, else as predicted; None where the bundle says neither."""
+    """Return the last measured latency, else the predicted one; None where the bundle has neither."""
     if bundle.measurements:
         return float(bundle.measurements[-1]["latency_ms_p50"])
     predicted = bundle.manifest.get("facts", {}).get("latency_ms")
@@ -167,12 +167,12 @@ def _open(
         raise UserError("the file does not say what data the network was trained on. Add --kind, e.g. --kind camvid.")
     if kind == "synthetic" and root is not None:
         raise UserError(
-            "synthetic scenes lie in no folder. Say what the data in --data are with --kind, or leave --data out."
+            "synthetic scenes are in no folder. Give the kind of the data in --data with --kind, or leave --data out."
         )
     if section is not None and section.kind == kind:
         return open_split(section.model_copy(update={"root": root}) if root else section, split, seed)
     if is_reference(kind):
         add_import_folder(Path.cwd())
     elif kind != "synthetic" and root is None:
-        raise UserError(f"data of kind {kind} lie in a folder. Add --data and the folder.")
+        raise UserError(f"data of kind {kind} are in a folder. Add --data and the folder.")
     return open_dataset(kind, root=root, split=split)

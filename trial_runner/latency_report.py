@@ -1,4 +1,4 @@
-"""The latency report of a model whose networks come from a search space: their names, and which to measure next."""
+"""Latency report of a model whose networks are from a search space: their names, and the next to measure."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def report_calibration(
     space: SearchSpace | None = None,
     num_classes: int = 14,
 ) -> Path:
-    """The end of a calibration: the summary said, the page written beside the model; its path.
+    """Print the summary of a calibration and write its page beside the model; return the page's path.
 
     Args:
-        space: what the measured networks were drawn from; names them, and proposes the next ones.
-        num_classes: that they were built for.
+        space: of the measured networks; names them, and proposes the next ones.
+        num_classes: of the measured networks.
     """
     from dashboards.latency_report.html import write_latency_report
     from hw_latency_model import LatencyModel
@@ -54,7 +54,7 @@ def make_report(
     num_classes: int = 14,
     members: Sequence[Reading] = (),
 ) -> LatencyReport:
-    """The report, in which networks of a search space go by their params instead of an id."""
+    """Return the report, in which networks of a search space are named by their params instead of an id."""
     from hw_latency_model.report.latency_report import build_latency_report
     from search_spaces import get_space
 
@@ -75,22 +75,22 @@ def make_report(
 
 
 def architecture_names(space: SearchSpace) -> dict[str, tuple[str, str]]:
-    """Architecture id to (family, the network in words), of every architecture of a space that can be listed."""
+    """Return (family, description) by architecture id, for every architecture of an enumerable space."""
     from search_spaces.dimensions import Categorical
 
     axes = {dimension.name: dimension for dimension in space.dimensions}
-    shaping = [axes[name] for name in space.architecture_dimensions]
-    choices = [axis.choices for axis in shaping if isinstance(axis, Categorical)]
+    architecture = [axes[name] for name in space.architecture_dimensions]
+    choices = [axis.choices for axis in architecture if isinstance(axis, Categorical)]
     count = 1
     for values in choices:
         count *= len(values)
-    if len(choices) < len(shaping) or count > MOST_NAMES:
+    if len(choices) < len(architecture) or count > MOST_NAMES:
         return {}
-    usual = space.default().params
+    default = space.default().params
     names = {}
     for values in product(*choices):
         params = dict(zip(space.architecture_dimensions, values, strict=True))
-        candidate = space.candidate({**usual, **params})
+        candidate = space.candidate({**default, **params})
         names[space.architecture_id(candidate)] = (str(params.get("family", "")), architecture_words(candidate.params))
     return names
 
@@ -98,7 +98,7 @@ def architecture_names(space: SearchSpace) -> dict[str, tuple[str, str]]:
 def next_candidates(
     model: LatencyModel, space: SearchSpace, num_classes: int, measurements: Sequence[Measurement]
 ) -> list[NextMeasurement]:
-    """Architectures not measured yet that would tell the model most, the most telling first."""
+    """Return unmeasured architectures, the most informative for the model first."""
     from hw_latency_model.kernels.candidate_kernels import CandidateKernels
     from hw_latency_model.kernels.runtimes import runtime_of
     from hw_latency_model.local.sampling import covering_order

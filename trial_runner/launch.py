@@ -25,8 +25,8 @@ from search_spaces.pretrained import check_source
 from trial_runner.backends.base import make_backend
 from trial_runner.config.study import KNOWN_COST, StudyConfig
 from trial_runner.constraints.channel_plans import ChannelPlans
-from trial_runner.constraints.cost import CostGate, load_cost_models
-from trial_runner.constraints.latency import LatencyGate
+from trial_runner.constraints.cost import CostConstraint, load_cost_models
+from trial_runner.constraints.latency import LatencyConstraint
 from trial_runner.constraints.latency_models import load_latency_models
 from trial_runner.front.exporter import FrontExporter
 from trial_runner.front.measurement import measure_after_launch
@@ -45,7 +45,7 @@ from trial_runner.training.custom_metrics import load_metrics
 
 @dataclass(frozen=True)
 class LaunchResult:
-    """How a launch ended.
+    """Result of a launch.
 
     Attributes:
         records: all trials of the study.
@@ -63,11 +63,11 @@ class LaunchResult:
 
 
 def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
-    """Run a study to the end of its budget, going on where an earlier launch stopped.
+    """Run a study to the end of its budget, resuming an earlier launch.
 
     Raises:
         UserError: something the user can put right; the study is intact.
-        KeyboardInterrupt: after Ctrl-C or SIGTERM; trials that ran are handed back to the study.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM; running trials are requeued.
     """
     paths = StudyPaths(config.study.output_dir)
     check_room(paths.root)
@@ -94,8 +94,8 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
         note_class_names(study, info.class_names)
         classes, budget_ms = len(info.class_names), config.device.latency_budget_ms
         plans = ChannelPlans(space, classes, latency_model, config.training, others)
-        gate = LatencyGate(space, classes, latency_model, budget_ms, plans, others)
-        costs = CostGate(space, classes, objectives, cost_models, gate, config.device.precision)
+        gate = LatencyConstraint(space, classes, latency_model, budget_ms, plans, others)
+        costs = CostConstraint(space, classes, objectives, cost_models, gate, config.device.precision)
         if config.search.sampler == KNOWN_COST:
             known = CandidateCosts(space, gate, objectives, costs).known()
             facts = StudyFacts(distributions_of(space), known, objectives, config.training.epochs)
@@ -112,7 +112,7 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
             exporter.drain()
         finally:
             exporter.close()
-            driver.leave()
+            driver.requeue_running()
         if config.device.measure_front:
             unlimited = [objective.with_budget(None) for objective in objectives]
             members = front_records(read_study(study), math.inf, unlimited)
@@ -125,7 +125,7 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
 
 
 def describe(record: TrialRecord, objectives: Sequence[Objective] = OBJECTIVES) -> str:
-    """A trial in one line of the log."""
+    """Return the log line of a trial."""
     name = f"trial {record.number:>3} {record.outcome or record.state.lower():<8} {network_words(record.params)}"
     if record.outcome == Outcome.INFEASIBLE:
         return f"{name}: {record.reason}"
@@ -149,7 +149,7 @@ def describe(record: TrialRecord, objectives: Sequence[Objective] = OBJECTIVES) 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM, as batch systems send it, ends a launch as Ctrl-C does."""
+    """Handle SIGTERM, which batch systems send, as Ctrl-C."""
 
     def interrupt(signum: int, frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
@@ -165,7 +165,9 @@ def _terminable() -> Iterator[None]:
 
 
 def quiet_libraries() -> None:
-    """Optuna's and Ray's own logging off the terminal; warnings and errors stay."""
+    """Reduce the logging of Optuna and Ray to warnings and errors."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("ray").setLevel(logging.ERROR)
-    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)  # each failure is told by us
+    logging.getLogger("ray.tune.execution.tune_controller").setLevel(
+        logging.CRITICAL
+    )  # each failure is reported by the driver

@@ -18,7 +18,7 @@ _LEAST_FREE_MB = 200
 
 
 def check_room(folder: Path) -> None:
-    """Raise UserError unless the folder can be made, written, and has room for a study."""
+    """Raise UserError unless the folder can be created, is writable, and has space for a study."""
     try:
         with atomic_path(folder / ".writable") as temporary:
             temporary.write_text("")
@@ -34,10 +34,10 @@ def check_room(folder: Path) -> None:
 
 
 def check_data(config: StudyConfig) -> DatasetInfo:
-    """Check every file of both splits; the data set's facts.
+    """Check every file of both splits; return the data set's info.
 
     Raises:
-        UserError: names the first file that is missing, damaged, or holds what it must not.
+        UserError: a file is missing, damaged or has invalid content; the message names the first one.
     """
     splits = [open_split(config.data, split, config.study.seed) for split in ("train", "val")]
     for split in splits:
@@ -46,7 +46,7 @@ def check_data(config: StudyConfig) -> DatasetInfo:
 
 
 def check_accelerator(config: StudyConfig) -> None:
-    """Refuse ``training.device: cuda`` where trials would find no GPU; what the nodes of another cluster have is seen there.
+    """Refuse ``training.device: cuda`` without a GPU here; nodes of a cluster check it themselves.
 
     Raises:
         UserError: torch sees none on this machine.
@@ -59,10 +59,10 @@ def check_accelerator(config: StudyConfig) -> None:
 
 
 def check_target(space: SearchSpace, profile: DeviceProfile) -> None:
-    """Refuse a space whose networks the target could not run.
+    """Refuse a space whose networks the target cannot run.
 
     Raises:
-        UserError: some of its networks resize features in a way that the target has not.
+        UserError: some of its networks use a resize mode that the target does not support.
     """
     if profile.resize_modes is None:
         return

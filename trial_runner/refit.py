@@ -1,4 +1,4 @@
-"""One candidate trained again on several seeds: a front of single short runs is partly luck."""
+"""Retraining of one candidate with several seeds, to separate its accuracy from the luck of one short run."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from trial_runner.training.trial_spec import Progress, TrialFailed, TrialSpec
 
 @dataclass(frozen=True)
 class Refit:
-    """What several seeds of one candidate reached.
+    """Accuracy of one candidate over several seeds.
 
     Attributes:
         trial: the study's trial.
         epochs: of each training.
         val_miou: by seed, in order.
-        search_miou: what the trial itself had reached; None for one without a score.
+        search_miou: mIoU of the trial in the search; None for one without a score.
         networks: network file of each seed, for `paretoseg evaluate`.
     """
 
@@ -42,12 +42,12 @@ class Refit:
 
     @property
     def sd(self) -> float:
-        """Standard deviation of a single run (n - 1); 0 with one seed, which tells nothing of it."""
+        """Sample standard deviation (n - 1) of a single run; 0 with one seed."""
         return statistics.stdev(self.val_miou) if len(self.val_miou) > 1 else 0.0
 
     @property
     def summary(self) -> str:
-        found = "" if self.search_miou is None else f"; the search had read {self.search_miou:.3f}"
+        found = "" if self.search_miou is None else f"; in the search {self.search_miou:.3f}"
         lines = [
             f"trial {self.trial}, {len(self.val_miou)} seeds of {self.epochs} epochs: mIoU {self.mean:.3f} ± {self.sd:.3f}{found}"
         ]
@@ -76,7 +76,7 @@ def refit(
 ) -> Refit:
     """Train a trial's candidate from the start on ``seeds`` seeds, one after the other, and keep each network.
 
-    The data and their split are the study's. Run again, it goes on from the checkpoints, and repeats nothing that is done.
+    The data and their split are the study's. Run again, it resumes from the checkpoints.
 
     Args:
         epochs: of each training; the study's by default.

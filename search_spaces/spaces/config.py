@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from search_spaces._common.references import is_reference
 from search_spaces.candidate import Precision
@@ -13,12 +21,35 @@ Positive = Annotated[int, Field(gt=0)]
 Size = tuple[Positive, Positive]
 
 
-class Section(BaseModel):
-    """Base class of a section of a YAML file; unknown keys are errors."""
+def renamed(name: str, stored: str, default: Any, **constraints: Any) -> Any:
+    """Field of a section that is read under its ``name`` or under ``stored``, its older one, and dumped as ``stored``.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Dumps, fingerprints and candidate ids are so those from before the renaming. ``constraints`` are those of `pydantic.Field`.
+    """
+    return Field(default, validation_alias=AliasChoices(name, stored), serialization_alias=stored, **constraints)
+
+
+def stored_name(model: type[BaseModel], name: str) -> str:
+    """Name under which a model's field is dumped."""
+    return model.model_fields[name].serialization_alias or name
+
+
+class Section(BaseModel):
+    """Base class of a section of a YAML file; unknown keys are errors, and so are two names of one key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
     omitted_at_default: ClassVar[frozenset[str]] = frozenset()
     """Keys omitted from a dump at their default, so that dumps are those from before the key was added."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_name_each(cls, values: Any) -> Any:
+        for field in cls.model_fields.values():
+            names = field.validation_alias.choices if isinstance(field.validation_alias, AliasChoices) else []
+            given = [name for name in names if isinstance(values, dict) and name in values]
+            if len(given) > 1:
+                raise ValueError(f"{given[0]} and {given[1]} are two names of one key: keep {given[0]}")
+        return values
 
     @model_serializer(mode="wrap")
     def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

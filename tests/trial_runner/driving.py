@@ -9,14 +9,14 @@ from objectives.trial_record import TrialRecord, read_study
 from search_spaces import open_space
 from search_spaces.candidate import Candidate
 from trial_runner.config.study import StudyConfig
-from trial_runner.constraints.latency import LatencyGate
+from trial_runner.constraints.latency import LatencyConstraint
 from trial_runner.search.driver import StudyDriver
 from trial_runner.search.samplers import make_sampler
 from trial_runner.study.objectives import open_configured
 from trial_runner.study.paths import StudyPaths
 
 
-class LatencyByWidth(LatencyGate):
+class LatencyByWidth(LatencyConstraint):
     """Latency of 10 ms times the width, give or take a tenth: at 6 ms the widths up to 0.5 pass. The rule is the product's own."""
 
     def __init__(self, budget_ms: float) -> None:

@@ -16,7 +16,7 @@ from search_spaces.pruning.prune import channel_groups, kept_channels
 from trial_runner.config.load import load_config
 from trial_runner.config.study import TrainingSection
 from trial_runner.constraints.channel_plans import ChannelPlans
-from trial_runner.constraints.latency import LatencyGate
+from trial_runner.constraints.latency import LatencyConstraint
 from trial_runner.front.export_job import trained_net
 from trial_runner.launch import launch
 from trial_runner.search.final_training import spec_of
@@ -65,7 +65,10 @@ def test_a_plan_by_latency_costs_no_more_than_the_uniform_one_and_is_what_the_ga
     shares = {round(plan[group.root] / group.channels, 2) for group in groups if group.channels >= 64}
     assert len(shares) > 2 and all(plan[group.root] % 8 == 0 for group in groups)
     model = LatencyModel.load(latency_model_path)
-    even, gate = LatencyGate(SPACE, CLASSES, model, 1e3), LatencyGate(SPACE, CLASSES, model, 1e3, plan_of=planned)
+    even, gate = (
+        LatencyConstraint(SPACE, CLASSES, model, 1e3),
+        LatencyConstraint(SPACE, CLASSES, model, 1e3, plan_of=planned),
+    )
     chosen = candidate("mobilenetv2", width=1.0)
     assert gate.estimate(chosen).latency_ms <= even.estimate(chosen).latency_ms
     assert gate.estimate(chosen).latency_ms != even.estimate(chosen).latency_ms

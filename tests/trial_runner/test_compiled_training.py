@@ -12,8 +12,8 @@ from torch import nn
 
 from search_spaces._common.errors import UserError
 from trial_runner.config.study import TrainingSection
-from trial_runner.training.distributed import World
-from trial_runner.training.runtime import compiled, failures_told
+from trial_runner.training.distributed import DistributedContext
+from trial_runner.training.runtime import compiled, translate_errors
 
 CONFIG = TrainingSection(compile=True)
 
@@ -35,7 +35,7 @@ def _own_cache(tmp_path, monkeypatch):
 def test_a_compiled_step_gives_the_networks_own_parameters_the_same_gradients(net):
     plain, images = copy.deepcopy(net), torch.rand(4, 3, 16, 16)
     step = compiled(net, CONFIG)
-    with failures_told(CONFIG, World()):
+    with translate_errors(CONFIG, DistributedContext()):
         assert torch.allclose(step(images), plain(images), atol=1e-5)
         step(images).square().sum().backward()
     plain(images).square().sum().backward()
@@ -50,5 +50,5 @@ def test_without_a_compiler_the_launch_ends_with_the_next_step(net):
 
     broken = config.patch({"cpp.cxx": (None, "no-such-compiler")})
     refused = pytest.raises(UserError, match=r"no-such-compiler.*set training\.compile to false")
-    with broken, refused, failures_told(CONFIG, World()):
+    with broken, refused, translate_errors(CONFIG, DistributedContext()):
         compiled(net, CONFIG)(torch.rand(4, 3, 16, 16))

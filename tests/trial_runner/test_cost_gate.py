@@ -21,7 +21,7 @@ from search_spaces import Candidate, SearchSpace, get_space
 from search_spaces._common.errors import UserError
 from search_spaces.pruning.prune import Plan, channel_groups, prune_network, uniform_plan
 from trial_runner.config.load import load_config
-from trial_runner.constraints.cost import CostGate, load_cost_models
+from trial_runner.constraints.cost import CostConstraint, load_cost_models
 
 FINGERPRINT = {"device": "board", "runtime": "onnxruntime 1"}
 
@@ -75,7 +75,7 @@ def test_arithmetic_is_that_of_the_network_that_is_trained():
     space = get_space(
         "encoder_decoder", {"families": ["lcnet", "repvgg_a0"], "widths": [0.25, 0.5], "resolutions_px": [(64, 96)]}
     )
-    gate = CostGate(
+    gate = CostConstraint(
         space,
         5,
         [get_objective("val_miou"), get_objective("macs"), get_objective("parameters")],
@@ -101,7 +101,7 @@ def test_a_plan_of_channels_is_counted_as_it_is_cut():
     space = get_space("encoder_decoder", {"families": ["lcnet"], "widths": [0.5], "resolutions_px": [(64, 96)]})
     candidate = Candidate(space.name, space.version, {**space.default().params, "prune_ratio": 0.5})
     plan = uniform_plan(channel_groups(space.build(candidate, 5)), 0.5, 16)
-    gate = CostGate(space, 5, [get_objective("parameters")], [], gate_of(space, lambda candidate: plan))
+    gate = CostConstraint(space, 5, [get_objective("parameters")], [], gate_of(space, lambda candidate: plan))
     net = prune_network(space.build(candidate, 5, seed=1), 0.5, plan=plan)
     assert gate.costs(candidate)["parameters"].value == deployed_cost(net, space.input_hw(candidate)).parameters
 
@@ -113,15 +113,17 @@ def test_energy_and_memory_come_from_the_devices_own_models(models: Path):
         for name in ("energy_mj", "memory_peak_mb")
     }
     objectives = [get_objective("energy_mj", budget=1e-6), get_objective("memory_peak_mb", budget=1e6)]
-    gate = CostGate(space, 5, objectives, [model for model in loaded.values() if model], gate_of(space))
+    gate = CostConstraint(space, 5, objectives, [model for model in loaded.values() if model], gate_of(space))
     costs = gate.costs(space.default())
     for name, cost in costs.items():
         model = loaded[name]
         assert isinstance(model, LatencyModel) and model.target == name
         assert 0 < cost.low < cost.value < cost.high
-    assert "over the budget of 1e-06 mJ" in str(gate.refusal(costs))
+    assert "over the budget of 1e-06 mJ" in str(gate.violation_reason(costs))
     assert (
-        CostGate(space, 5, objectives[1:], [], gate_of(space)).refusal({"memory_peak_mb": costs["memory_peak_mb"]})
+        CostConstraint(space, 5, objectives[1:], [], gate_of(space)).violation_reason(
+            {"memory_peak_mb": costs["memory_peak_mb"]}
+        )
         is None
     )
 
@@ -129,10 +131,10 @@ def test_energy_and_memory_come_from_the_devices_own_models(models: Path):
 def test_only_an_interval_that_is_over_the_budget_as_a_whole_is_refused():
     objectives = [get_objective("energy_mj", budget=9.0)]
     space = get_space("encoder_decoder", {})
-    gate = CostGate(space, 5, objectives, [], gate_of(space))
-    assert gate.refusal({"energy_mj": CostEstimate(10.0, 8.9, 12.0)}) is None
-    assert gate.refusal({"energy_mj": CostEstimate(10.0, 9.0, 12.0)}) is None
-    assert gate.refusal({"energy_mj": CostEstimate(10.0, 9.1, 12.0)}) == (
+    gate = CostConstraint(space, 5, objectives, [], gate_of(space))
+    assert gate.violation_reason({"energy_mj": CostEstimate(10.0, 8.9, 12.0)}) is None
+    assert gate.violation_reason({"energy_mj": CostEstimate(10.0, 9.0, 12.0)}) is None
+    assert gate.violation_reason({"energy_mj": CostEstimate(10.0, 9.1, 12.0)}) == (
         "predicted 10 mJ [9.1, 12]: over the budget of 9 mJ"
     )
 
@@ -141,7 +143,7 @@ def test_without_a_model_memory_is_the_least_that_the_network_needs():
     space = get_space(
         "encoder_decoder", {"families": ["lcnet"], "widths": [0.25, 1.0], "resolutions_px": [(64, 96), (128, 192)]}
     )
-    gate = CostGate(space, 5, [get_objective("memory_peak_mb")], [], gate_of(space))
+    gate = CostConstraint(space, 5, [get_objective("memory_peak_mb")], [], gate_of(space))
 
     def mb(**changes: object) -> float:
         params = {**space.default().params, "prune_ratio": 0.0, **changes}

@@ -63,7 +63,7 @@ def reading(epoch: int, miou: float) -> Progress:
 
 def run(driver: StudyDriver, miou: float = 0.5) -> int:
     """Train what is proposed to the end; its number."""
-    spec = driver.propose()
+    spec = driver.ask()
     assert spec is not None
     for epoch in range(1, 5):
         if driver.progress(spec.number, reading(epoch, miou)):
@@ -75,7 +75,7 @@ def run(driver: StudyDriver, miou: float = 0.5) -> int:
 def test_refused_candidates_are_never_handed_out_and_do_not_count_as_trials(new_driver, config: StudyConfig):
     driver = new_driver()
     widths = []
-    while (spec := driver.propose()) is not None:
+    while (spec := driver.ask()) is not None:
         widths.append(spec.candidate.params["width"])
         driver.progress(spec.number, reading(4, 0.5))
         driver.finish(spec.number)
@@ -89,7 +89,7 @@ def test_refused_candidates_are_never_handed_out_and_do_not_count_as_trials(new_
 def test_a_candidate_whose_interval_reaches_below_the_budget_is_trained(config: StudyConfig):
     driver = driver_of(config, LatencyByWidth(budget_ms=7.0))
     open_study(config.study.storage, "s", create=False).enqueue_trial({**params_of(config), "width": 0.75})
-    spec = driver.propose()
+    spec = driver.ask()
     assert spec is not None and spec.candidate.params["width"] == 0.75
     record = records_of(config)[spec.number]
     assert record.outcome is None and record.estimate is not None
@@ -101,20 +101,20 @@ def test_a_refused_candidate_is_weighed_anew_against_the_budget_of_today(config:
     first = driver_of(config)
     study = open_study(config.study.storage, "s", create=False)
     study.enqueue_trial(params)
-    assert first.propose() is not None
-    first.leave()
+    assert first.ask() is not None
+    first.requeue_running()
     refused = records_of(config)[0]
     assert refused.outcome == "refused" and refused.params == params
     study.enqueue_trial(params)
     second = driver_of(config, LatencyByWidth(budget_ms=12.0), seed=3)
-    specs = [second.propose(), second.propose()]  # what the first start had begun, and the candidate itself
+    specs = [second.ask(), second.ask()]  # what the first start had begun, and the candidate itself
     spec = next(item for item in specs if item is not None and item.candidate.id == refused.candidate.id)
     assert records_of(config)[spec.number].duplicate_of is None
 
 
 def test_optuna_and_its_samplers_see_the_refused_as_infeasible(new_driver, config: StudyConfig):
     driver = new_driver()
-    while (spec := driver.propose()) is not None:
+    while (spec := driver.ask()) is not None:
         driver.finish(spec.number, "does not matter here")
     trials = open_study(config.study.storage, "s", create=False).trials
     for trial in trials:
@@ -124,7 +124,7 @@ def test_optuna_and_its_samplers_see_the_refused_as_infeasible(new_driver, confi
 
 def test_states_are_right_and_the_curve_is_whole_even_where_reports_were_lost(new_driver, config: StudyConfig):
     driver = new_driver()
-    spec = driver.propose()
+    spec = driver.ask()
     driver.progress(spec.number, reading(3, 0.6))
     driver.progress(spec.number, reading(4, 0.6))
     driver.finish(spec.number)
@@ -151,7 +151,7 @@ def test_a_stopped_trial_is_pruned_with_its_curve_and_reason_and_never_complete(
 
 def test_a_failure_is_told_with_its_reason(new_driver, config: StudyConfig):
     driver = new_driver()
-    spec = driver.propose()
+    spec = driver.ask()
     driver.finish(spec.number, "the loss is nan")
     record = records_of(config)[spec.number]
     assert (record.state, record.outcome, record.reason) == ("FAIL", "failed", "the loss is nan")
@@ -162,16 +162,16 @@ def test_five_failures_in_a_row_end_the_launch_with_the_reason(new_driver, confi
     driver = driver_of(config_many)
     with pytest.raises(UserError, match="5 trials in a row failed, the last one because: no such file"):
         for _ in range(10):
-            driver.finish(driver.propose().number, "no such file")
+            driver.finish(driver.ask().number, "no such file")
     assert [r.state for r in records_of(config) if r.outcome == "failed"] == ["FAIL"] * 5
 
 
 def test_what_an_earlier_start_left_running_comes_first_with_number_params_and_curve(new_driver, config: StudyConfig):
     driver = new_driver()
-    spec = driver.propose()
+    spec = driver.ask()
     driver.progress(spec.number, reading(2, 0.4))
     again = new_driver(seed=7)
-    adopted = again.propose()
+    adopted = again.ask()
     assert adopted is not None
     assert (adopted.number, adopted.candidate) == (spec.number, spec.candidate)
     again.progress(adopted.number, reading(4, 0.5))
@@ -183,14 +183,14 @@ def test_what_an_earlier_start_left_running_comes_first_with_number_params_and_c
 
 def test_leaving_hands_running_trials_back(new_driver, config: StudyConfig):
     driver = new_driver()
-    spec = driver.propose()
-    driver.leave()
+    spec = driver.ask()
+    driver.requeue_running()
     assert records_of(config)[spec.number].state == "WAITING"
 
 
 def test_a_start_that_died_between_outcome_and_state_is_put_right(new_driver, config: StudyConfig):
     driver = new_driver()
-    spec = driver.propose()
+    spec = driver.ask()
     study = open_study(config.study.storage, "s", create=False)
     trial_id = study.trials[spec.number]._trial_id
     study._storage.set_trial_user_attr(trial_id, "score", reading(4, 0.7).score.to_dict())
@@ -205,7 +205,7 @@ def test_a_trial_whose_params_never_arrived_is_failed_and_does_not_count(new_dri
     study.ask()
     driver = new_driver()
     done = 0
-    while (spec := driver.propose()) is not None:
+    while (spec := driver.ask()) is not None:
         driver.progress(spec.number, reading(4, 0.5))
         driver.finish(spec.number)
         done += 1
@@ -220,7 +220,7 @@ def test_a_repeated_proposal_takes_over_the_result_instead_of_training_again(new
     study = open_study(config.study.storage, "s", create=False)
     study.enqueue_trial(record.params)
     again = new_driver(seed=3)
-    spec = again.propose()
+    spec = again.ask()
     assert spec is not None and spec.candidate.id != record.candidate.id
     repeated = next(r for r in records_of(config) if r.duplicate_of == number)
     assert repeated.state == "COMPLETE" and repeated.val_miou == record.val_miou and not repeated.complete
@@ -239,7 +239,7 @@ def test_a_repeated_proposal_keeps_the_whole_estimate(config: StudyConfig):
     driver = driver_of(config, gate)
     number = run(driver)
     open_study(config.study.storage, "s", create=False).enqueue_trial(records_of(config)[number].params)
-    driver_of(config, gate, seed=3).propose()
+    driver_of(config, gate, seed=3).ask()
     records = records_of(config)
     repeated = next(record for record in records if record.duplicate_of == number)
     assert repeated.estimate == records[number].estimate
@@ -249,21 +249,21 @@ def test_a_repeated_proposal_keeps_the_whole_estimate(config: StudyConfig):
 
 def test_a_larger_budget_goes_on_where_the_smaller_one_ended(new_driver, config: StudyConfig):
     driver = new_driver()
-    while (spec := driver.propose()) is not None:
+    while (spec := driver.ask()) is not None:
         driver.progress(spec.number, reading(4, 0.5))
         driver.finish(spec.number)
     assert driver.ended == "all 4 trials are done"
     more = config.model_copy(update={"search": config.search.model_copy(update={"trials": 5})})
     second = driver_of(more, seed=9)
-    assert second.propose() is not None
-    assert second.propose() is None
+    assert second.ask() is not None
+    assert second.ask() is None
 
 
 def test_a_budget_that_no_network_keeps_ends_with_a_sentence(config: StudyConfig, monkeypatch: pytest.MonkeyPatch):
     driver = driver_of(config, LatencyByWidth(budget_ms=0.001))
     monkeypatch.setattr("trial_runner.search.driver._FREE_PROPOSALS", 12)
     with pytest.raises(UserError, match=r"Raise device\.latency_budget_ms"):
-        driver.propose()
+        driver.ask()
 
 
 def test_only_one_driver_at_a_time(config: StudyConfig):

@@ -6,11 +6,11 @@ import pytest
 
 from objectives.objective import get_objective
 from trial_runner.config.study import EarlyStoppingSection
-from trial_runner.search.early_stopping import RankRule
+from trial_runner.search.early_stopping import MultiObjectiveASHA
 
 
-def rule(**changes: object) -> RankRule:
-    return RankRule(
+def rule(**changes: object) -> MultiObjectiveASHA:
+    return MultiObjectiveASHA(
         EarlyStoppingSection.model_validate(
             {"rungs_epochs": [1, 3], "reduction_factor": 2.0, "min_trials": 3, **changes}
         )
@@ -72,7 +72,7 @@ def test_the_reduction_factor_is_the_share_that_goes_on(factor: float, goes_on: 
 
 def test_more_objectives_are_compared_each_in_its_own_direction():
     objectives = [get_objective(name) for name in ("val_miou", "latency_ms", "macs")]
-    r = RankRule(EarlyStoppingSection(rungs_epochs=[1], reduction_factor=2.0, min_trials=3), objectives)
+    r = MultiObjectiveASHA(EarlyStoppingSection(rungs_epochs=[1], reduction_factor=2.0, min_trials=3), objectives)
     for number, macs in enumerate([9e6, 8e6, 7e6]):
         assert r.stop(number, 1, (0.5, 5.0, macs)) is None
     assert r.stop(3, 1, (0.1, 9.0, 1e6)) is None, "it is the smallest"

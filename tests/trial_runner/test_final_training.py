@@ -51,7 +51,7 @@ def report(driver: StudyDriver, spec: TrialSpec, epoch: int) -> bool:
 
 def run_all(driver: StudyDriver) -> list[TrialSpec]:
     specs = []
-    while (spec := driver.propose()) is not None:
+    while (spec := driver.ask()) is not None:
         specs.append(spec)
         for epoch in range(1, spec.epochs + 1):
             if report(driver, spec, epoch):
@@ -94,7 +94,7 @@ def test_the_next_network_is_the_one_that_adds_most_hypervolume(
     for width in order:
         open_configured(config).enqueue_trial({**params, "width": width})
     finals = []
-    while (spec := driver.propose()) is not None:
+    while (spec := driver.ask()) is not None:
         width = float(spec.candidate.params["width"])
         if spec.continues is not None:
             finals.append(width)
@@ -105,7 +105,7 @@ def test_the_next_network_is_the_one_that_adds_most_hypervolume(
 
 
 def test_the_default_network_is_the_first_proposal(config: StudyConfig):
-    spec = driver_of(config).propose()
+    spec = driver_of(config).ask()
     assert spec is not None
     default = open_space(config.space).default()
     assert spec.candidate.id == default.id
@@ -121,14 +121,14 @@ def test_a_final_training_is_neither_stopped_at_a_rung_nor_a_bar_for_later_trial
 
 def test_a_launch_cut_off_in_a_final_training_goes_on_with_it(config: StudyConfig):
     driver = driver_of(config)
-    while (spec := driver.propose()) is not None and spec.continues is None:
+    while (spec := driver.ask()) is not None and spec.continues is None:
         for epoch in range(1, EPOCHS + 1):
             if report(driver, spec, epoch):
                 break
         driver.finish(spec.number)
     assert spec is not None
     report(driver, spec, 4)
-    again = driver_of(config).propose()
+    again = driver_of(config).ask()
     assert again is not None
     assert (again.number, again.continues, again.fingerprint) == (spec.number, spec.continues, spec.fingerprint)
 
@@ -139,14 +139,14 @@ def test_a_time_budget_keeps_its_share_and_the_epochs_fit_into_it(config: StudyC
     search = config.search.model_copy(update={"time_budget_minutes": 1.0, "trials": 50})
     driver = driver_of(config.model_copy(update={"search": search}))
     for _ in range(3):
-        spec = driver.propose()
+        spec = driver.ask()
         assert spec is not None and spec.continues is None
         for epoch in range(1, EPOCHS + 1):
             if report(driver, spec, epoch):
                 break
         driver.finish(spec.number)
     now += 40.0  # 0.6 of the minute is the search's
-    spec = driver.propose()
+    spec = driver.ask()
     assert spec is not None and spec.continues is not None
     epoch_s = TRAIN_S / EPOCHS
     assert 3 <= spec.epochs < 9 and spec.epochs * epoch_s <= 20.0

@@ -10,7 +10,7 @@ import pytest
 from hw_latency_model import KernelSpec, LatencyEstimate
 from hw_latency_model.kernels.table import KernelTable
 from search_spaces import Candidate, SearchSpace, get_space
-from trial_runner.constraints.latency import LatencyGate
+from trial_runner.constraints.latency import LatencyConstraint
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,17 @@ def space() -> SearchSpace:
 def test_only_an_interval_that_is_over_the_budget_as_a_whole_is_refused(
     space: SearchSpace, budget_ms: float, refused: bool
 ):
-    gate = LatencyGate(space, 5, GivenLatency(10.0, 8.0, 13.0), budget_ms)
-    reason = gate.refusal(gate.estimate(space.default()))
+    gate = LatencyConstraint(space, 5, GivenLatency(10.0, 8.0, 13.0), budget_ms)
+    reason = gate.violation_reason(gate.estimate(space.default()))
     expected = f"predicted 10.00 ms [8.00, 13.00]: even the low end is over the budget of {budget_ms:g} ms"
     assert reason == (expected if refused else None)
 
 
 def test_a_candidate_is_judged_by_the_model_of_its_own_precision(space: SearchSpace):
-    gate = LatencyGate(space, 5, GivenLatency(10, 8, 13), 7.0, others=[GivenLatency(5, 4, 8, precision="int8")])
+    gate = LatencyConstraint(space, 5, GivenLatency(10, 8, 13), 7.0, others=[GivenLatency(5, 4, 8, precision="int8")])
     verdicts = {}
     for precision in ("fp32", "int8"):
         params = {**space.default().params, "precision": precision}
         estimate = gate.estimate(Candidate(space.name, space.version, params))
-        verdicts[precision] = (estimate.latency_ms, gate.refusal(estimate) is None)
+        verdicts[precision] = (estimate.latency_ms, gate.violation_reason(estimate) is None)
     assert verdicts == {"fp32": (10, False), "int8": (5, True)}

@@ -53,9 +53,7 @@ def test_terms_add_up_by_their_weights():
     )
 
 
-@pytest.mark.parametrize(
-    "terms", [{}, {"dice": 1.0}, {"lovasz": 1.0}, {"hardest_share": 0.5}, {"label_smoothing": 0.1}]
-)
+@pytest.mark.parametrize("terms", [{}, {"dice": 1.0}, {"lovasz": 1.0}, {"ohem_ratio": 0.5}, {"label_smoothing": 0.1}])
 def test_ignored_pixels_change_nothing_and_a_batch_of_them_has_a_gradient_of_zero(terms: dict[str, float]):
     labels = LABELS.clone()
     labels[:, :3] = 255
@@ -69,8 +67,8 @@ def test_ignored_pixels_change_nothing_and_a_batch_of_them_has_a_gradient_of_zer
 
 def test_the_hardest_share_is_the_mean_of_the_largest_losses():
     each = functional.cross_entropy(LOGITS, LABELS, reduction="none").flatten().sort(descending=True).values
-    assert loss(hardest_share=0.25) == pytest.approx(float(each[: len(each) // 4].mean()))
-    assert loss(hardest_share=0.25) > loss()
+    assert loss(ohem_ratio=0.25) == pytest.approx(float(each[: len(each) // 4].mean()))
+    assert loss(ohem_ratio=0.25) > loss()
 
 
 def test_the_hardest_share_is_one_of_the_labelled_pixels():
@@ -78,7 +76,7 @@ def test_the_hardest_share_is_one_of_the_labelled_pixels():
     labels[:, :3] = 255
     each = functional.cross_entropy(LOGITS[:, :, 3:], labels[:, 3:], reduction="none").flatten()
     hardest = each.sort(descending=True).values[: len(each) // 3]
-    assert len(each) == 30 and loss(labels, hardest_share=1 / 3) == pytest.approx(float(hardest.mean()))
+    assert len(each) == 30 and loss(labels, ohem_ratio=1 / 3) == pytest.approx(float(hardest.mean()))
 
 
 @pytest.mark.parametrize("name", ["dice", "lovasz"])
@@ -110,7 +108,7 @@ def test_schedules_rise_once_and_end_near_zero(schedule: str):
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
 def test_the_encoder_has_its_own_rate_and_biases_are_not_decayed(name: str):
     net = nn.ModuleDict({"encoder": nn.Conv2d(3, 4, 3), "decoder": nn.Conv2d(4, 2, 1)})
-    optimizer = make_optimizer(net, TrainingSection(optimizer=name, encoder_rate=0.1), 0.01, 0.5)
+    optimizer = make_optimizer(net, TrainingSection(optimizer=name, encoder_lr_multiplier=0.1), 0.01, 0.5)
     facts = {id(p): (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
     assert facts[id(net["encoder"].weight)] == (pytest.approx(0.001), 0.5)
     assert facts[id(net["decoder"].weight)] == (0.01, 0.5)

@@ -56,7 +56,7 @@ class Energy:
         mj = 100.0 * float(candidate.params["width"])
         return {"energy_mj": CostEstimate(mj, 0.9 * mj, 1.1 * mj)}
 
-    def refusal(self, costs: dict[str, CostEstimate]) -> str | None:
+    def violation_reason(self, costs: dict[str, CostEstimate]) -> str | None:
         return "too much energy" if costs["energy_mj"].low > 80 else None
 
 
@@ -76,7 +76,7 @@ def score(epoch: int, miou: float, person: float | None) -> TrialScore:
 
 
 def run_one(driver: StudyDriver, miou: float, person: float | None, *, until: int = 4) -> int:
-    spec = driver.propose()
+    spec = driver.ask()
     assert spec is not None
     for epoch in range(1, until + 1):
         reading = score(epoch, miou, person)
@@ -140,7 +140,7 @@ def test_a_trial_without_a_value_for_an_objective_fails_with_the_reason(config: 
 
 def test_a_start_that_died_between_outcome_and_state_is_put_right(config: StudyConfig):
     driver = start(config)
-    spec = driver.propose()
+    spec = driver.ask()
     study = open_configured(config)
     trial_id = study.trials[spec.number]._trial_id
     study._storage.set_trial_user_attr(trial_id, "score", score(4, 0.7, 0.3).to_dict())
@@ -154,7 +154,7 @@ def test_a_repeated_proposal_takes_over_all_values(config: StudyConfig):
     number = run_one(driver, 0.5, 0.2)
     study = open_configured(config)
     study.enqueue_trial(study.trials[number].params)
-    start(config, seed=3).propose()
+    start(config, seed=3).ask()
     repeated = next(r for r in records_of(config) if r.duplicate_of == number)
     trials = open_configured(config).trials
     assert trials[repeated.number].values == trials[number].values

@@ -20,14 +20,14 @@ from search_spaces._common.errors import UserError
 from trial_runner.cli.calibrate import calibrate_here
 from trial_runner.cli.main import main
 from trial_runner.config.load import load_config
-from trial_runner.constraints.latency import LatencyGate
+from trial_runner.constraints.latency import LatencyConstraint
 from trial_runner.constraints.latency_models import load_latency_models
 from trial_runner.front.export_job import export_trial
 from trial_runner.front.exporter import export_order
 from trial_runner.front.measurement import measure_front
 from trial_runner.front.table import front_rows, write_csv
 from trial_runner.launch import launch
-from trial_runner.search.initial_design import spread_over_budget
+from trial_runner.search.initial_design import stratified_by_latency
 from trial_runner.study.objectives import open_configured
 from trial_runner.study.paths import StudyPaths
 
@@ -123,11 +123,11 @@ def test_on_a_nano_without_measurements_both_precisions_come_from_the_box(tmp_pa
 def test_first_proposals_take_turns_between_precisions():
     space = get_space("encoder_decoder", {"families": ["lcnet", "resnet10t"], "precisions": ["fp16", "fp32"]})
     fp16, fp32 = (load_bundled("jetson-nano", precision) for precision in ("fp16", "fp32"))
-    gate = LatencyGate(space, 14, fp16, math.inf, others=[fp32])
+    gate = LatencyConstraint(space, 14, fp16, math.inf, others=[fp32])
     drawn = space.sample(np.random.default_rng(0))
     pair = [space.candidate({**drawn.params, "precision": precision}) for precision in ("fp16", "fp32")]
     assert gate.estimate(pair[0]).latency_ms < gate.estimate(pair[1]).latency_ms
     assert gate.estimate(pair[1]) == fp32.predict(gate.table(pair[1]))
     gate.budget_ms = 1e3
-    chosen = [candidate.precision for candidate in spread_over_budget(space, gate, 6, seed=0)]
+    chosen = [candidate.precision for candidate in stratified_by_latency(space, gate, 6, seed=0)]
     assert min(chosen.count("fp16"), chosen.count("fp32")) >= 2

@@ -78,7 +78,7 @@ def test_training_in_int8_resumes_bit_for_bit(spec: Callable[..., TrialSpec], de
         replace(
             order,
             config=order.config.model_copy(
-                update={"training": order.config.training.model_copy(update={"average_decay": decay})}
+                update={"training": order.config.training.model_copy(update={"ema_decay": decay})}
             ),
         )
         for order in (whole, parts)

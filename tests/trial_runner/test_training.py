@@ -48,8 +48,8 @@ def with_training(order: TrialSpec, **changes: object) -> TrialSpec:
 
 RECIPES = [
     {},
-    {"optimizer": "sgd", "schedule": "poly", "encoder_rate": 0.3, "average_decay": 0.9},
-    {"schedule": "one_cycle", "loss": LossSection(dice=0.5, lovasz=0.5, hardest_share=0.3, label_smoothing=0.1)},
+    {"optimizer": "sgd", "schedule": "poly", "encoder_lr_multiplier": 0.3, "ema_decay": 0.9},
+    {"schedule": "one_cycle", "loss": LossSection(dice=0.5, lovasz=0.5, ohem_ratio=0.3, label_smoothing=0.1)},
 ]
 
 
@@ -71,11 +71,11 @@ def test_interrupted_training_gives_bit_for_bit_what_an_uninterrupted_one_gives(
     assert left.model.keys() == right.model.keys()
     assert all(torch.equal(left.model[key], right.model[key]) for key in left.model)
     assert all(torch.equal(left.weights[key], right.weights[key]) for key in left.weights)
-    assert (left.average is not None) == ("average_decay" in recipe)
+    assert (left.average is not None) == ("ema_decay" in recipe)
 
 
 def test_the_average_is_what_is_scored_and_exported(spec: Callable[..., TrialSpec]):
-    order = with_training(spec(), average_decay=0.95)
+    order = with_training(spec(), ema_decay=0.95)
     reports: list[Progress] = []
     run_trial(order, lambda progress: bool(reports.append(progress)))
     checkpoint = load_checkpoint(order.checkpoint_path)

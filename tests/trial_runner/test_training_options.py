@@ -23,7 +23,7 @@ from trial_runner.training.augmentation import Augmentation
 from trial_runner.training.batches import batch_count, epoch_batches, plain_batches
 from trial_runner.training.checkpoint import load_checkpoint
 from trial_runner.training.losses import class_weights
-from trial_runner.training.precise_bn import calibrate_norms
+from trial_runner.training.precise_bn import update_bn_statistics
 from trial_runner.training.runtime import memory_format
 from trial_runner.training.trial import run_trial
 from trial_runner.training.trial_spec import Progress, TrialSpec
@@ -45,7 +45,7 @@ def scenes(count: int = 6, height: int = 64, width: int = 96) -> tuple[np.ndarra
 
 def test_a_crop_shows_a_part_at_the_same_scale_with_its_own_labels():
     images, labels = scenes()
-    for pixels, classes in batches(images, labels, 3, Augmentation(1.0, 1.0, 0.0, crop_share=0.5)):
+    for pixels, classes in batches(images, labels, 3, Augmentation(1.0, 1.0, 0.0, crop_ratio=0.5)):
         assert pixels.shape[2:] == classes.shape[1:] == (32, 64)  # 48 pixels are rounded up to a multiple of 32
         assert ((pixels[:, 0] > 0) == (classes == 1)).float().mean() > 0.9
         assert (classes != 255).all(), "a crop lies inside the image"
@@ -81,13 +81,13 @@ def test_calibrated_norms_have_the_statistics_of_the_images_and_no_weight_change
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.ReLU())
     images = [torch.randn(4, 3, 16, 16) + 2 for _ in range(3)]
     weights = net[0].weight.clone()
-    calibrate_norms(net, images)
+    update_bn_statistics(net, images)
     seen = torch.stack([net[0](batch).transpose(0, 1).flatten(1) for batch in images])
     assert torch.allclose(net[1].running_mean, seen.mean((0, 2)), atol=1e-5)
     assert torch.allclose(net[1].running_var, seen.var(2).mean(0), rtol=1e-4)
     assert torch.equal(net[0].weight, weights) and net[1].momentum == 0.1 and net.training
     before = net[1].running_mean.clone()
-    calibrate_norms(net, [])
+    update_bn_statistics(net, [])
     assert torch.equal(net[1].running_mean, before)
 
 
@@ -126,10 +126,10 @@ def test_readings_come_when_they_are_due_and_at_the_end_and_resume_bit_for_bit(c
     options = {
         "epochs": 5,
         "evaluate_every": 2,
-        "norm_calibration_batches": 2,
-        "crop_share": 0.5,
+        "precise_bn_batches": 2,
+        "crop_ratio": 0.5,
         "label_stride": 2,
-        "average_decay": 0.9,
+        "ema_decay": 0.9,
         "deterministic": True,
     }
     whole, parts = (order_of(config, tmp_path / name, **options) for name in ("whole", "parts"))
@@ -180,11 +180,11 @@ def test_keys_at_their_defaults_leave_the_fingerprint_of_older_trainings_alone()
         "colour_jitter": 0.2,
     }
     assert training_identity(TrainingSection(device="cpu")) == first
-    assert training_identity(TrainingSection(crop_share=0.5)) == {**first, "crop_share": 0.5}
+    assert training_identity(TrainingSection(crop_ratio=0.5)) == {**first, "crop_share": 0.5}
     assert training_identity(TrainingSection(loss=LossSection(dice=1.0))) != first
 
 
-SEARCHED = "space.training={optimizer: [sgd, adamw], loss.lovasz: [0.0, 0.5], average_decay: {low: 0.5, high: 0.9}}"
+SEARCHED = "space.training={optimizer: [sgd, adamw], loss.lovasz: [0.0, 0.5], ema_decay: {low: 0.5, high: 0.9}}"
 
 
 def test_any_key_of_the_training_can_be_searched(write_study: Callable[..., Path], tmp_path: Path):
@@ -198,7 +198,7 @@ def test_any_key_of_the_training_can_be_searched(write_study: Callable[..., Path
     asked = [space.suggest(study.ask()) for _ in range(20)]
     assert {c.params["training.optimizer"] for c in asked} == {"sgd", "adamw"}
     trained = [order_with(order, candidate) for candidate in asked]
-    assert all(0.5 <= one.training.average_decay <= 0.9 for one in trained)
+    assert all(0.5 <= one.training.ema_decay <= 0.9 for one in trained)
     assert len({one.fingerprint for one in trained}) == len({candidate.id for candidate in asked})
     same = space.candidate({**default.params, "training.optimizer": "adamw"})
     assert space.architecture_id(same) == space.architecture_id(default) and same.id != default.id

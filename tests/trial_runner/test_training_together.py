@@ -68,7 +68,7 @@ def run_two(order: TrialSpec, stop_at: int) -> list[dict[str, object]]:
 def test_two_processes_end_with_the_same_weights_and_resume_bit_for_bit(
     write_study: Callable[..., Path], tmp_path: Path
 ):
-    config = load_config(write_study(epochs=3), ["training.average_decay=0.9", "training.norm_calibration_batches=2"])
+    config = load_config(write_study(epochs=3), ["training.ema_decay=0.9", "training.precise_bn_batches=2"])
     space = open_space(config.space)
     candidate = space.candidate({**space.default().params, "prune_ratio": 0.5})
     whole, parts = (TrialSpec(0, candidate, config, tmp_path / name, tmp_path / "cache") for name in ("whole", "parts"))

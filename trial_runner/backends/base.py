@@ -36,8 +36,8 @@ class Backend(Protocol):
     def run(self, driver: StudyDriver) -> None:
         """Run trials until the driver has no more.
 
-        Each trial is asked for with `StudyDriver.ask`, every report of it passed to `StudyDriver.progress`, which may stop it,
-        and its end to `StudyDriver.finish`.
+        `StudyDriver.ask` gives each trial, `StudyDriver.progress` receives every report and may stop it, `StudyDriver.finish`
+        receives its end.
 
         Raises:
             UserError: something that concerns all trials; those that run stay with the study.

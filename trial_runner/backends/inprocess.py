@@ -14,7 +14,7 @@ class InProcessBackend:
 
     def run(self, driver: StudyDriver) -> None:
         """Run trials until the driver has no more; see `Backend.run`."""
-        while (spec := driver.propose()) is not None:
+        while (spec := driver.ask()) is not None:
             number = spec.number
 
             def report(progress: Progress, number: int = number) -> bool:

@@ -1,4 +1,4 @@
-"""Trials on Ray Tune. Tune only executes; what to run and what became of it is the `StudyDriver`'s, in this process.
+"""Ray Tune backend. Tune only executes; the `StudyDriver` in this process decides what runs and records the results.
 
 `ray.tune.search.optuna.OptunaSearch` does not serve: see docs/decisions.md.
 """
@@ -38,12 +38,12 @@ _WATCH_S = 5.0
 
 
 def train(config: dict[str, Any]) -> None:
-    """The function Tune runs on a worker: one trial, each reading reported as JSON text."""
+    """Train one trial on a Tune worker; each evaluation is reported as JSON text."""
     _train(config, tune.report)
 
 
 def train_together(config: dict[str, Any]) -> None:
-    """The function Ray Train runs on each worker of a trial that several processes train together; the first one is heard."""
+    """Train one trial on a worker of a Ray Train group; only the first worker's reports count."""
     from ray.train import report
     from ray.train.torch import get_device
 
@@ -68,7 +68,7 @@ def _train(config: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> No
 
 
 def _trainable(compute: ComputeSection) -> Any:
-    """What Tune runs for a trial: a function in one process, or a group of processes under Ray Train."""
+    """Return the trainable of a trial: a function in one process, or a group of processes under Ray Train."""
     if compute.workers_per_trial == 1:
         return tune.with_resources(train, {"cpu": compute.cpus_per_trial, "gpu": compute.gpus_per_trial})
     from ray.train import ScalingConfig
@@ -88,7 +88,7 @@ def _trainable(compute: ComputeSection) -> Any:
 
 
 class _Bridge:
-    """What searcher and scheduler share: which Tune trial is which number, and what was heard of it."""
+    """State shared by searcher and scheduler: the trial number of each Tune trial, and the failures reported."""
 
     def __init__(self, driver: StudyDriver) -> None:
         self.driver = driver
@@ -98,7 +98,7 @@ class _Bridge:
 
 
 class _Searcher(Searcher):
-    """Asks the driver for as many trials as there are slots, and tells it of their ends."""
+    """Asks the driver for as many trials as there are slots, and reports their ends to it."""
 
     def __init__(self, bridge: _Bridge, compute: ComputeSection) -> None:
         super().__init__(metric=None, mode=None)
@@ -108,7 +108,7 @@ class _Searcher(Searcher):
         if self._bridge.fatal or len(self._bridge.numbers) >= slots(self._compute):
             return None
         try:
-            spec = self._bridge.driver.propose()
+            spec = self._bridge.driver.ask()
         except UserError as error:
             self._bridge.fatal = error
             return None
@@ -128,7 +128,7 @@ class _Searcher(Searcher):
                 self._bridge.fatal = error
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the study's database is the truth, and a storage URL must not be written into Tune's files."""
+        """Write an empty file: the study's state is in its database, and a storage URL must not appear in Tune's files."""
         Path(checkpoint_path).touch()
 
     def restore(self, checkpoint_path: str) -> None:
@@ -139,7 +139,7 @@ class _Searcher(Searcher):
 
 
 class _Scheduler(FIFOScheduler):
-    """Shows the driver every report, the last one too, and stops a trial when the driver says so."""
+    """Passes every report to the driver, including the last one, and stops a trial on the driver's decision."""
 
     _supports_buffered_results = False
 
@@ -180,9 +180,9 @@ def _why(trial: Trial) -> str:
 
 
 class _Watch(Callback):
-    """Ends the run for a reason that concerns all trials: from a callback, because Tune keeps what its other hooks raise.
+    """Ends the run on errors that concern all trials; a callback, because Tune catches what its other hooks raise.
 
-    On a cluster of this machine alone that is also the death of Ray's own processes: Tune would wait for a node for ever.
+    On a local cluster it also detects the death of Ray's own processes: Tune would wait for a node forever.
     """
 
     def __init__(self, bridge: _Bridge, *, local: bool) -> None:

@@ -88,7 +88,7 @@ def calibrate_here(arguments: argparse.Namespace, say: Callable[[str], None]) ->
 
 
 def _folders(config: StudyConfig, out: Path | None) -> Mapping[str, Path]:
-    """Where the model of each precision goes."""
+    """Return the model folder of each precision."""
     if out is None:
         return {precision: config.device.model_path(precision).parent for precision in config.precisions}
     if len(config.precisions) > 1:

@@ -15,7 +15,7 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def mutter(line: str) -> None:
+def print_error(line: str) -> None:
     """Print a line to stderr: progress beside machine-readable output."""
     sys.stderr.write(line + "\n")
 

@@ -95,7 +95,7 @@ def _model(arguments: argparse.Namespace, config: StudyConfig | None) -> tuple[L
 def _measurements(
     arguments: argparse.Namespace, model: LatencyModel, folder: Path
 ) -> tuple[list[Measurement], list[str]]:
-    """What was measured of the model's device, and what has to be said about what was left out."""
+    """Return the measurements of the model's device, and notes on those left out."""
     from hw_latency_model import MeasurementStore
     from hw_latency_model.store.fingerprints import describe_difference
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from trial_runner.cli.console import mutter, say
+from trial_runner.cli.console import print_error, say
 from trial_runner.cli.options import add_study, study_config
 from trial_runner.study.paths import StudyPaths
 
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         record,
         seeds=arguments.seeds,
         epochs=arguments.epochs,
-        say=mutter if arguments.json else say,
+        say=print_error if arguments.json else say,
     )
     say(json.dumps(result.to_dict(), indent=2) if arguments.json else result.summary)
     return 0

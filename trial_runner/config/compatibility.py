@@ -1,4 +1,4 @@
-"""Which keys of a study's configuration must not change between its launches."""
+"""Configuration keys that must not change between launches of a study."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""One YAML file describes one study; this is its schema, with units in the keys. `config_file` reads it."""
+"""One YAML file describes one study; this is its schema, with units in the keys. `config.load` reads it."""
 
 from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from exports.profiles import PROFILES
 from objectives.objective import LATENCY, OBJECTIVES, get_objective, is_custom
@@ -22,7 +22,7 @@ from trial_runner.config.training import (
     QuantizationSection,
     TrainingSection,
 )
-from trial_runner.config.training_search_space import first_misfit
+from trial_runner.config.training_search_space import first_misfit, stored_key
 
 __all__ = [
     "AdmmSection",
@@ -38,7 +38,7 @@ __all__ = [
 
 
 class StudySection(Section):
-    """Where the study lives. Relative paths, also in a sqlite URL, are taken from the folder of the YAML.
+    """Name, storage and output folder of the study. Relative paths, also in a sqlite URL, are relative to the YAML's folder.
     ``python_path``: the folder that ``module:name`` references are imported from; the YAML's own by default."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -54,9 +54,9 @@ DATA_KINDS = ("synthetic", "camvid", "lpcvc", "cityscapes", "ade20k", "voc", "re
 
 
 class DataSection(Section):
-    """What is learnt. Numbers of images and sizes apply to the synthetic scenes; ``val_fraction`` holds that share of the training
-    images out where a data set of kind lpcvc or folder has no validation split. ``kind``: one of `DATA_KINDS`, or ``module:name`` of
-    an opener of one's own, which is given ``options``."""
+    """The data set. Numbers of images and sizes apply to the synthetic scenes; ``val_fraction`` is the share of training images held
+    out where a data set of kind lpcvc or folder has no validation split. ``kind``: one of `DATA_KINDS`, or ``module:name`` of a
+    custom opener, which is given ``options``."""
 
     omitted_at_default = frozenset({"options"})
 
@@ -71,7 +71,7 @@ class DataSection(Section):
 
     @property
     def custom(self) -> bool:
-        """True for a data set of the user's own, named by a reference."""
+        """True for a custom data set, named by a reference."""
         return is_reference(self.kind)
 
     @model_validator(mode="after")
@@ -100,8 +100,8 @@ class DataSection(Section):
 
 
 class DeviceSection(Section):
-    """What is targeted, and what its latency model is; ``latency_models``: those of the other precisions of ``space.precisions``.
-    ``board``: the DEVICE.yaml that says how to reach the device, where it is not this machine."""
+    """Target device and its latency model; ``latency_models``: those of the other precisions of ``space.precisions``.
+    ``board``: the DEVICE.yaml with the connection to the device, where it is not this machine."""
 
     name: str = "local-cpu"
     latency_model: Path
@@ -122,12 +122,12 @@ class DeviceSection(Section):
 
     @property
     def predictor(self) -> str | None:
-        """Reference to a latency function of the user's own, where ``latency_model`` is none of a file."""
+        """Reference to a custom latency function, where ``latency_model`` is not a path."""
         return str(self.latency_model) if is_reference(str(self.latency_model)) else None
 
     def model_path(self, precision: Precision) -> Path:
-        """Where the latency model of a precision lies: of another one than ``precision``, unless it is given, in a folder beside
-        ``latency_model``'s, whose name ends in the precision."""
+        """Path of the latency model of a precision. For another precision than ``precision``, unless it is given, the folder beside
+        ``latency_model``'s whose name ends in the precision."""
         if precision == self.precision or (self.predictor and precision not in self.latency_models):
             return self.latency_model
         folder = self.latency_model.parent
@@ -136,7 +136,7 @@ class DeviceSection(Section):
 
 
 class ObjectiveSection(Section):
-    """One axis of the front, a name or a name with a budget: the worst value that is wanted. Latency's is the device's."""
+    """One objective: a name, or a name with a budget (the worst acceptable value). The budget of latency is the device's."""
 
     omitted_at_default = frozenset({"direction"})
 
@@ -168,7 +168,7 @@ Corruption = Literal[
 
 
 class RobustnessSection(Section):
-    """What ``robust_miou`` is the mean over: each corruption, at one severity, of the first ``images`` validation images."""
+    """Corruptions that ``robust_miou`` averages over, each at one severity, on ``images`` validation images."""
 
     corruptions: list[Corruption] = Field(
         default_factory=lambda: list[Corruption](("gaussian_noise", "motion_blur", "fog", "jpeg")), min_length=1
@@ -178,8 +178,8 @@ class RobustnessSection(Section):
 
 
 class EarlyStoppingSection(Section):
-    """At each rung (in epochs) a trial goes on when it is among the better ``1 / reduction_factor`` of those that reached it,
-    by non-dominated rank of (mIoU now, latency). Until ``min_trials`` have reached a rung nobody is stopped there."""
+    """Multi-objective ASHA: a trial continues at a rung (in epochs) if it is among the best ``1 / reduction_factor`` of those that
+    reached it, by non-dominated rank of (current mIoU, latency). No trial is stopped at a rung before ``min_trials`` reached it."""
 
     rungs_epochs: list[Positive] = Field(default_factory=list)
     reduction_factor: float = Field(default=3.0, gt=1)
@@ -187,8 +187,8 @@ class EarlyStoppingSection(Section):
 
 
 class FinalTrainingSection(Section):
-    """After the search the best ``members`` of its front are trained on, each for ``epochs`` or what the time allows. They are
-    trials of their own, which do not count among ``search.trials``. Of a time budget the share ``time_share`` is kept for them."""
+    """Fine-tuning of the front: after the search its best ``members`` are trained further, each for ``epochs`` or what the time
+    allows. They are separate trials, not counted in ``search.trials``. ``time_share`` of a time budget is reserved for them."""
 
     members: int = Field(default=0, ge=0)
     epochs: Positive = 60
@@ -200,10 +200,15 @@ KNOWN_COST = "known_cost"
 HUB = "optunahub"
 
 
+def _stored_start(start: str) -> str:
+    """``stratified`` is stored under its older name."""
+    return "spread" if start == "stratified" else start
+
+
 class SearchSection(Section):
-    """How many candidates are trained, chosen by whom. Refused and repeated proposals do not count as trials.
-    ``start: spread`` makes the first ``startup_trials`` networks spread over the latency budget, fastest first, instead of what the
-    sampler draws; ``start_with_default`` puts the space's default network before them."""
+    """Number of trained candidates, and the sampler. Infeasible and duplicate proposals do not count as trials.
+    ``start: stratified`` draws the first ``startup_trials`` networks stratified over the latency budget, fastest first, instead of
+    from the sampler; ``start_with_default`` puts the space's default network before them."""
 
     omitted_at_default = frozenset({"sampler_options"})
 
@@ -211,7 +216,7 @@ class SearchSection(Section):
     sampler_options: dict[str, Any] = Field(default_factory=dict)
     trials: Positive = 32
     startup_trials: Positive = 10
-    start: Literal["sampler", "spread"] = "sampler"
+    start: Annotated[Literal["sampler", "stratified", "spread"], AfterValidator(_stored_start)] = "sampler"
     start_with_default: bool = False
     time_budget_minutes: float | None = Field(default=None, gt=0)
     early_stopping: EarlyStoppingSection = EarlyStoppingSection()
@@ -232,8 +237,8 @@ class SearchSection(Section):
 
 
 class ComputeSection(Section):
-    """Where trials run: ``ray`` (this machine, or a cluster by its address) or ``inprocess`` (one after the other, here).
-    ``workers_per_trial`` processes share each step of one trial; CPUs, GPUs and threads are of each of them."""
+    """Execution backend: ``ray`` (this machine, or a cluster by its address) or ``inprocess`` (sequential, in this process).
+    ``workers_per_trial`` processes train one trial together (DDP); CPUs, GPUs and threads are per process."""
 
     backend: Literal["ray", "inprocess"] = "ray"
     ray_address: str | None = None
@@ -253,7 +258,7 @@ class ComputeSection(Section):
 
 
 class ExportSection(Section):
-    """How a member of the front becomes files."""
+    """Export of the front's members."""
 
     parity_images: Positive = 8
 
@@ -275,6 +280,19 @@ class StudyConfig(Section):
     compute: ComputeSection = ComputeSection()
     export: ExportSection = ExportSection()
 
+    @field_validator("space", mode="after")
+    @classmethod
+    def _stored_training_keys(cls, space: SpaceSection) -> SpaceSection:
+        """A dimension is named as its key is stored: candidate ids do not depend on which of its names the YAML uses."""
+        if space.training is None:
+            return space
+        stored = {stored_key(key): values for key, values in space.training.items()}
+        if len(stored) < len(space.training):
+            raise ValueError(
+                f"space.training gives one key twice, under two names ({', '.join(space.training)}): keep one"
+            )
+        return space.model_copy(update={"training": stored})
+
     @model_validator(mode="after")
     def _objectives_differ(self) -> StudyConfig:
         names = [item.name for item in self.objectives]
@@ -292,11 +310,11 @@ class StudyConfig(Section):
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
-        """What the study's networks run in on the device."""
+        """Precisions that the study's networks run in on the device."""
         return tuple(self.space.precisions or (self.device.precision,))
 
     def precision_of(self, candidate: Candidate) -> Precision:
-        """The candidate's own, or the study's where it offers no choice."""
+        """Return the candidate's own precision, or the study's where the space has no such dimension."""
         return candidate.precision or self.device.precision
 
     @model_validator(mode="after")
@@ -349,10 +367,10 @@ class StudyConfig(Section):
                 f"search.early_stopping.rungs_epochs {late} must lie below training.epochs ({self.training.epochs})"
             )
         every = self.training.evaluate_every
-        unread = [rung for rung in self.search.early_stopping.rungs_epochs if rung % every]
-        if unread:
+        skipped = [rung for rung in self.search.early_stopping.rungs_epochs if rung % every]
+        if skipped:
             raise ValueError(
-                f"search.early_stopping.rungs_epochs {unread} must be multiples of training.evaluate_every ({every}): "
-                "at other epochs nothing is read"
+                f"search.early_stopping.rungs_epochs {skipped} must be multiples of training.evaluate_every ({every}): "
+                "other epochs are not evaluated"
             )
         return self

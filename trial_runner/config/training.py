@@ -1,4 +1,4 @@
-"""The section ``training`` of a study's YAML: how each candidate is trained, pruned and brought to its precision."""
+"""Schema of the section ``training`` of a study's YAML: training, pruning and quantization of each candidate."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from search_spaces.spaces.config import Positive, Section
+from search_spaces.spaces.config import Positive, Section, renamed
 
 
 class LossSection(Section):
-    """Weights of the terms of the loss. Of the cross-entropy only the ``hardest_share`` of a batch's pixels counts."""
+    """Weights of the loss terms. ``ohem_ratio``: ratio of a batch's labelled pixels, the hardest, that the cross-entropy averages."""
 
     cross_entropy: float = Field(default=1.0, ge=0)
     dice: float = Field(default=0.0, ge=0)
     lovasz: float = Field(default=0.0, ge=0)
-    hardest_share: float = Field(default=1.0, gt=0, le=1)
+    ohem_ratio: float = renamed("ohem_ratio", "hardest_share", default=1.0, gt=0, le=1)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     class_weights: Literal["none", "sqrt_inverse"] = "none"
 
@@ -28,7 +28,7 @@ class LossSection(Section):
 
 
 class DistillationSection(Section):
-    """A teacher, a bundle's folder or a network file, whose probabilities at ``temperature`` count with ``weight`` in the loss.
+    """Distillation from a teacher (a bundle's folder or a network file) at ``temperature``, with ``weight`` in the loss.
     ``study_best`` takes the most accurate trial that the study has finished when a trial starts."""
 
     teacher: Path | None = None
@@ -46,8 +46,8 @@ class DistillationSection(Section):
 
 
 class AdmmSection(Section):
-    """ADMM pruning: of the epochs before the cut the share ``start_after`` passes without it, the rest is divided by ``updates``
-    of the auxiliary variables, at each of which the penalty ``rho`` is multiplied with ``rho_growth``."""
+    """ADMM pruning: starts after the share ``start_after`` of the epochs before pruning; ``updates`` of the auxiliary variables
+    are spread over the rest, and each multiplies the penalty ``rho`` by ``rho_growth``."""
 
     rho: float = Field(default=1.0, gt=0)
     rho_growth: float = Field(default=2.0, ge=1)
@@ -56,7 +56,7 @@ class AdmmSection(Section):
 
 
 class PruningSection(Section):
-    """What leaves a network that is pruned: which channels (``method``) of which groups (``allocation``), in what multiples."""
+    """Channel pruning: importance ``method``, ``allocation`` of the ratio to channel groups, and rounding to multiples."""
 
     method: Literal["l1", "l2", "bn_scale", "geometric_median", "random", "admm"] = "l1"
     allocation: Literal["uniform", "latency", "sensitivity"] = "uniform"
@@ -65,9 +65,9 @@ class PruningSection(Section):
 
 
 class QuantizationSection(Section):
-    """How a network becomes INT8, where that is its precision: ``ptq`` after its training, or ``qat``, with the rounding
-    simulated in training from the share ``start`` of the epochs on. Ranges of the activations come from so many training images:
-    the ``average`` of each image's extremes, or those of all (``minmax``)."""
+    """INT8 quantization: ``ptq`` after training, or ``qat`` with fake quantization from the share ``start`` of the epochs.
+    Activation ranges are calibrated on ``calibration_images`` training images: the ``average`` of each image's extremes, or
+    those of all images (``minmax``)."""
 
     method: Literal["ptq", "qat"] = "ptq"
     start: float = Field(default=0.8, ge=0, lt=1)
@@ -77,8 +77,8 @@ class QuantizationSection(Section):
 
 
 class TrainingSection(Section):
-    """How each candidate is trained: train, prune after ``prune_after`` of the epochs, fine-tune for the rest. ``weights`` of the
-    encoder to start from: ``none``, ``hub`` (timm's), or a file or folder of state dicts."""
+    """Training of each candidate: train, prune after ``prune_after`` of the epochs, fine-tune for the rest. ``weights``: initial
+    encoder weights, ``none``, ``hub`` (timm's), or a file or folder of state dicts."""
 
     epochs: Positive = 20
     weights: str = "none"
@@ -88,18 +88,18 @@ class TrainingSection(Section):
     pruning: PruningSection = PruningSection()
     optimizer: Literal["adamw", "sgd"] = "adamw"
     schedule: Literal["cosine", "poly", "one_cycle"] = "cosine"
-    encoder_rate: float = Field(default=1.0, gt=0)
+    encoder_lr_multiplier: float = renamed("encoder_lr_multiplier", "encoder_rate", default=1.0, gt=0)
     loss: LossSection = LossSection()
     distillation: DistillationSection = DistillationSection()
     quantization: QuantizationSection = QuantizationSection()
-    average_decay: float = Field(default=0.0, ge=0, lt=1)
-    norm_calibration_batches: int = Field(default=0, ge=0)
+    ema_decay: float = renamed("ema_decay", "average_decay", default=0.0, ge=0, lt=1)
+    precise_bn_batches: int = renamed("precise_bn_batches", "norm_calibration_batches", default=0, ge=0)
     mixed_precision: bool = False
     gradient_clip_norm: float = Field(default=5.0, gt=0)
     min_scale: float = Field(default=0.75, gt=0)
     max_scale: float = Field(default=1.5, gt=0)
     colour_jitter: float = Field(default=0.2, ge=0, lt=1)
-    crop_share: float = Field(default=1.0, gt=0, le=1)
+    crop_ratio: float = renamed("crop_ratio", "crop_share", default=1.0, gt=0, le=1)
     label_stride: Literal[1, 2, 4, 8] = 1
     evaluate_every: Positive = 1
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"

@@ -1,4 +1,4 @@
-"""What of a training's configuration counts when two trainings are compared: keys that came later only where they are set."""
+"""Identity of a training configuration: keys added after the first release count only where they are set."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from search_spaces.spaces.config import stored_name
 from trial_runner.config.study import DistillationSection, LossSection, TrainingSection
 
 _FIRST_KEYS: dict[type[BaseModel], frozenset[str]] = {
@@ -32,25 +33,25 @@ _FIRST_KEYS: dict[type[BaseModel], frozenset[str]] = {
     LossSection: frozenset({"cross_entropy", "dice", "lovasz", "hardest_share", "label_smoothing", "class_weights"}),
     DistillationSection: frozenset({"teacher", "weight", "temperature"}),
 }
-_WHERE_NOT_HOW = {"device"}
+_EXCLUDED = {"device"}
 
 
 def training_identity(training: TrainingSection) -> dict[str, Any]:
-    """JSON values that differ whenever two configurations train differently.
+    """Return JSON values that differ whenever two configurations train differently.
 
-    A key that was added after the first release stands in it only where it is not at its default, which changes nothing:
-    checkpoints and studies from before it stay usable.
+    A key added after the first release is included only where it differs from its default, so that older checkpoints and
+    studies stay usable.
     """
-    return _told(training, training.model_dump(mode="json"))
+    return _identity(training, training.model_dump(mode="json"))
 
 
-def _told(section: BaseModel, dumped: dict[str, Any]) -> dict[str, Any]:
+def _identity(section: BaseModel, dumped: dict[str, Any]) -> dict[str, Any]:
     first = _FIRST_KEYS.get(type(section), frozenset())
-    told: dict[str, Any] = {}
+    identity: dict[str, Any] = {}
     for name, field in type(section).model_fields.items():
-        value = getattr(section, name)
-        if name in _WHERE_NOT_HOW:
+        value, stored = getattr(section, name), stored_name(type(section), name)
+        if name in _EXCLUDED:
             continue
-        if name in first or value != field.get_default(call_default_factory=True):
-            told[name] = _told(value, dumped[name]) if isinstance(value, BaseModel) else dumped[name]
-    return told
+        if stored in first or value != field.get_default(call_default_factory=True):
+            identity[stored] = _identity(value, dumped[stored]) if isinstance(value, BaseModel) else dumped[stored]
+    return identity

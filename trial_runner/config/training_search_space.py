@@ -1,4 +1,4 @@
-"""Training choices that are searched: dimensions ``training.KEY`` of a candidate, put over the study's own settings."""
+"""Searched training settings: dimensions ``training.KEY`` of a candidate override the study's settings."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from search_spaces.candidate import TRAINING_PREFIX, Candidate
+from search_spaces.spaces.config import stored_name
 from trial_runner.config.training import TrainingSection
 
-_OF_THE_STUDY = (
+_FIXED = (
     "epochs",
     "evaluate_every",
     "device",
@@ -21,12 +22,12 @@ _OF_THE_STUDY = (
     "pruning.channel_multiple",
     "quantization",
 )
-"""What all trials share: their length, where and from what they train, and what decides the shape that the gate predicts."""
+"""Settings that all trials share: length, device, initial weights, and those that determine the predicted shape."""
 _MOST_COMBINATIONS = 1000
 
 
 def training_of(base: TrainingSection, candidate: Candidate) -> TrainingSection:
-    """How ``candidate`` is trained: the study's settings, but for what its own dimensions say.
+    """Return the training settings of ``candidate``: the study's, overridden by its own dimensions.
 
     Raises:
         ValidationError: they do not fit together; `first_misfit` finds that for a whole space before a study starts.
@@ -40,9 +41,9 @@ def training_of(base: TrainingSection, candidate: Candidate) -> TrainingSection:
 
 
 def first_misfit(base: TrainingSection, choices: Mapping[str, Sequence[Any]]) -> str | None:
-    """What is wrong with the first combination of ``choices`` (values by key) that is no training, in words."""
+    """Return a message for the first invalid combination of ``choices`` (values by key), or None."""
     for key in choices:
-        if any(key == fixed or key.startswith(f"{fixed}.") for fixed in _OF_THE_STUDY):
+        if any(key == fixed or key.startswith(f"{fixed}.") for fixed in _FIXED):
             return (
                 f"space.training.{key}: it is the same for all trials of a study; set training.{key}, or leave it out"
             )
@@ -61,6 +62,18 @@ def first_misfit(base: TrainingSection, choices: Mapping[str, Sequence[Any]]) ->
                 else f"space.training, {together}: {problem['msg']}"
             )
     return None
+
+
+def stored_key(key: str) -> str:
+    """Return the dotted key of a training setting as it is stored, with older names for renamed ones."""
+    *sections, name = key.split(".")
+    model: type[BaseModel] = TrainingSection
+    for section in sections:
+        kind = model.model_fields[section].annotation if section in model.model_fields else None
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            return key
+        model = kind
+    return ".".join([*sections, stored_name(model, name)]) if name in model.model_fields else key
 
 
 def _changed(base: TrainingSection, chosen: Mapping[str, Any]) -> TrainingSection:

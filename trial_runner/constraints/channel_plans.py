@@ -1,4 +1,4 @@
-"""How many channels each layer of a candidate keeps: decided before training, from costs and weights that are known by then."""
+"""Channels that each layer of a candidate keeps, planned before training from costs and pretrained weights."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _STEP = 0.97
 
 
 class ChannelPlans:
-    """Plans of one study's candidates; a plan is worked out once for each network and input size.
+    """Pruning plans of a study's candidates, cached by network and input size.
 
-    ``uniform`` takes the same share of each group. ``latency`` and ``sensitivity`` reach the cost of uniform pruning with less
-    harm: by the model's milliseconds, where each halving of a layer does the same harm, and by MACs, where the harm is what
-    the norms of the pretrained weights lose. For the same model, weights and candidate the plan is the same.
+    ``uniform`` prunes the same ratio of each group. ``latency`` and ``sensitivity`` reach the cost of uniform pruning with less
+    loss of accuracy: by the model's milliseconds, assuming that each halving of a layer is equally harmful, and by MACs, with the
+    lost norm of the pretrained weights as sensitivity. For the same model, weights and candidate the plan is the same.
 
     Args:
-        model: of the precision that candidates run in which name none of their own.
-        others: models of other precisions, for the candidates that name one.
+        model: of the precision of candidates without a precision dimension.
+        others: models of other precisions.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class ChannelPlans:
         training: TrainingSection,
         others: Iterable[PredictsLatency] = (),
     ) -> None:
-        self._space, self._num_classes, self._usual = space, num_classes, model.precision
+        self._space, self._num_classes, self._default_precision = space, num_classes, model.precision
         self._pruning, self._weights = training.pruning, training.weights
         self._models = {item.precision: item for item in (*others, model)}
         self._kernels = {
@@ -51,18 +51,18 @@ class ChannelPlans:
         self._plans: dict[tuple[str, str], dict[str, int]] = {}
 
     def __call__(self, candidate: Candidate) -> Mapping[str, int] | None:
-        """Channels that stay by the name of each group's root; None for what is not pruned, or pruned as by default."""
+        """Return the channels kept in each group, by the name of its root; None if not pruned, or pruned as by default."""
         config = self._pruning
         uniform = config.allocation == "uniform" and config.channel_multiple == CHANNEL_MULTIPLE
         if uniform or self._space.prune_ratio(candidate) == 0.0:
             return None
-        key = self._space.architecture_id(candidate), candidate.precision or self._usual
+        key = self._space.architecture_id(candidate), candidate.precision or self._default_precision
         if key not in self._plans:
             self._plans[key] = self._plan(candidate)
         return self._plans[key]
 
     def _plan(self, candidate: Candidate) -> dict[str, int]:
-        precision = candidate.precision or self._usual
+        precision = candidate.precision or self._default_precision
         kernels = self._kernels[precision]
         groups, ratio = kernels.groups(candidate), self._space.prune_ratio(candidate)
         multiple = self._pruning.channel_multiple
@@ -76,12 +76,12 @@ class ChannelPlans:
         )
 
     def _by_latency(self, candidate: Candidate, kernels: CandidateKernels, model: PredictsLatency) -> dict[str, int]:
-        """Costs that add up by kernel are an approximation: what they promise is asked for until the model itself agrees."""
+        """Plan by per-kernel costs, which are an approximation; repeated with a smaller share until the model confirms the latency."""
         groups, ratio = kernels.groups(candidate), self._space.prune_ratio(candidate)
         multiple = self._pruning.channel_multiple
         terms = kernels.dense_costs(candidate, lambda parts: _kernel_ms(model, parts))
-        even = uniform_plan(groups, ratio, multiple)
-        allowed_ms = model.predict(kernels.planned(candidate, even)).latency_ms
+        uniform = uniform_plan(groups, ratio, multiple)
+        allowed_ms = model.predict(kernels.planned(candidate, uniform)).latency_ms
         share = 1.0
         for _ in range(_ROUNDS):
             plan = allocate_sparsity(groups, terms, ratio, multiple=multiple, share=share)
@@ -89,7 +89,7 @@ class ChannelPlans:
             if ms <= allowed_ms:
                 return plan
             share *= min(allowed_ms / ms, _STEP)
-        return even
+        return uniform
 
     def _weight_sensitivity(self, candidate: Candidate) -> Sensitivity:
         net = self._space.build(candidate, self._num_classes)

@@ -1,4 +1,4 @@
-"""What else than latency a candidate's final network will take of the device, before any training; only what is an objective."""
+"""Predicted costs other than latency of a candidate's final network, before training; only those that are objectives."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from search_spaces._common.references import is_reference
 from search_spaces.candidate import Candidate
 from search_spaces.pruning.prune import prune_network
 from trial_runner.config.study import StudyConfig
-from trial_runner.constraints.latency import LatencyGate
+from trial_runner.constraints.latency import LatencyConstraint
 
 
-class CostGate:
-    """Predicts energy, peak memory, multiply-accumulates and parameters, as far as the study asks for them.
+class CostConstraint:
+    """Predicts energy, peak memory, multiply-accumulates and parameters, where they are objectives.
 
     Args:
-        models: latency models fitted to ``energy_mj`` and ``memory_peak_mb``, of each precision. Without one of memory, the least
-            that the network needs is told: its weights and the largest activations of a kernel.
-        gate: of latency, for the candidates' kernels and for how many channels each group keeps.
-        precision: of the candidates that name none of their own.
+        models: cost models fitted to ``energy_mj`` and ``memory_peak_mb``, of each precision. Without one of memory, the lower
+            bound is used: the weights and the largest activations of a kernel.
+        latency: provides the candidates' kernels and pruning plans.
+        precision: of candidates without a precision dimension.
     """
 
     def __init__(
@@ -35,23 +35,25 @@ class CostGate:
         num_classes: int,
         objectives: Sequence[Objective],
         models: Iterable[LatencyModel],
-        gate: LatencyGate,
+        latency: LatencyConstraint,
         precision: str = "fp32",
     ) -> None:
         self._space, self._num_classes, self._precision = space, num_classes, precision
         self._models = {(model.target, model.precision): model for model in models}
-        self._table_of, self._plan_of = gate.table, gate.plan_of
-        self._asked = [item for item in objectives if item.available == "pre_training" and item.name != LATENCY.name]
+        self._table_of, self._plan_of = latency.table, latency.plan_of
+        self._predicted = [
+            item for item in objectives if item.available == "pre_training" and item.name != LATENCY.name
+        ]
         self._arithmetic: dict[str, NetworkCost] = {}
 
     def costs(self, candidate: Candidate) -> dict[str, CostEstimate]:
-        """Of the candidate's final, pruned shape, by the objective's name. Takes milliseconds, and tenths of a second where MACs or
-        parameters of a network are asked for that has not been asked for before."""
-        return {item.name: self._cost(item.name, candidate) for item in self._asked}
+        """Predict the costs of the candidate's final, pruned shape, by the objective's name. Takes milliseconds; tenths of a second for
+        MACs or parameters of a network seen for the first time."""
+        return {item.name: self._cost(item.name, candidate) for item in self._predicted}
 
-    def refusal(self, costs: Mapping[str, CostEstimate]) -> str | None:
-        """Why the candidate is not trained, or None. Only what is over a budget by its interval's low end is refused."""
-        for item in self._asked:
+    def violation_reason(self, costs: Mapping[str, CostEstimate]) -> str | None:
+        """Return the reason for rejecting the candidate, or None. Only a cost whose interval lies above the budget is rejected."""
+        for item in self._predicted:
             cost = costs[item.name]
             if item.violation(cost.low) > 0:
                 interval = "" if cost.low == cost.high else f" [{cost.low:.4g}, {cost.high:.4g}]"
@@ -88,14 +90,14 @@ class CostGate:
 
 
 def load_cost_models(config: StudyConfig, objectives: Sequence[Objective]) -> list[LatencyModel]:
-    """The models that a study's objectives need in each of its precisions, from beside its latency models.
+    """Load the cost models that the objectives need, in each precision, from beside the latency models.
 
     Raises:
         UserError: energy is an objective and there is no model of it; or a model is damaged or of another device.
     """
     device, found = config.device, list[LatencyModel]()
-    asked = sorted({item.name for item in objectives} & set(MODEL_FILES))
-    for name, precision in product(asked, config.precisions):
+    needed = sorted({item.name for item in objectives} & set(MODEL_FILES))
+    for name, precision in product(needed, config.precisions):
         path = device.model_path(precision)
         own = is_reference(str(path))  # a latency function has no folder with models of other costs
         model = None if own else load_cost_model(path, name, device=device.name, precision=precision)

@@ -1,4 +1,4 @@
-"""The gate before any training: what a candidate's final network would cost on the device, and whether that is too much."""
+"""The latency constraint, checked before training: predicted latency of a candidate's final network against the budget."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from search_spaces.pruning.prune import Plan
 
 
-class LatencyGate:
+class LatencyConstraint:
     """Predicts from the pruned shape, without training and without export, in milliseconds.
 
     Args:
-        model: of the precision that candidates run in which name none of their own.
-        others: models of other precisions, for the candidates that name one.
-        plan_of: how many channels each group of a candidate keeps; None where it keeps the same share of each.
+        model: of the precision of candidates without a precision dimension.
+        others: models of other precisions.
+        plan_of: returns the channels that each group of a candidate keeps; None for the same ratio in each group.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class LatencyGate:
         plan_of: Callable[[Candidate], Plan | None] = lambda candidate: None,
         others: Iterable[PredictsLatency] = (),
     ) -> None:
-        self._usual = model.precision
+        self._default_precision = model.precision
         self._models = {item.precision: item for item in (*others, model)}
         self._kernels = {
             precision: CandidateKernels(space, num_classes, runtime=runtime_of(item.fingerprint), plan_of=plan_of)
@@ -46,12 +46,12 @@ class LatencyGate:
         self.budget_ms = budget_ms
 
     def table(self, candidate: Candidate) -> KernelTable:
-        """The kernels of the candidate's final, pruned shape, as its precision's runtime fuses them."""
-        return self._kernels[candidate.precision or self._usual].table(candidate)
+        """Return the kernels of the candidate's final, pruned shape, fused as by its precision's runtime."""
+        return self._kernels[candidate.precision or self._default_precision].table(candidate)
 
     def estimate(self, candidate: Candidate) -> LatencyEstimate:
-        """The candidate's latency in its final, pruned shape, with its interval."""
-        return self._models[candidate.precision or self._usual].predict(self.table(candidate))
+        """Predict the candidate's latency in its final, pruned shape, with its interval."""
+        return self._models[candidate.precision or self._default_precision].predict(self.table(candidate))
 
     def estimate_many(self, candidates: Sequence[Candidate]) -> list[LatencyEstimate]:
         """``estimate`` of each candidate, without its kernels' own times; those of one precision are predicted together."""
@@ -69,8 +69,8 @@ class LatencyGate:
         """Multiply-accumulates of one image through the candidate's final, pruned shape."""
         return float(self.table(candidate).facts[:, MACS].sum())
 
-    def refusal(self, estimate: LatencyEstimate) -> str | None:
-        """Why the candidate is not trained, or None. Only what is too slow by the interval's fast end is refused."""
+    def violation_reason(self, estimate: LatencyEstimate) -> str | None:
+        """Return the reason for rejecting the candidate, or None. Only one whose whole interval lies above the budget is rejected."""
         if estimate.low_ms <= self.budget_ms:
             return None
         return (

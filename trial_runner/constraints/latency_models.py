@@ -15,22 +15,22 @@ from trial_runner.config.study import StudyConfig
 
 
 def load_latency_models(config: StudyConfig) -> dict[Precision, LatencyModel | CustomLatencyModel]:
-    """By precision, the study's ``device.precision`` first; a board's that was not calibrated comes from the box.
+    """Load the study's latency models by precision, ``device.precision`` first; uncalibrated boards use the bundled model.
 
     Raises:
-        UserError: as `load_latency_model`, of any of them.
+        UserError: as `load_latency_model`, for any of them.
     """
-    usual = config.device.precision
-    others = [precision for precision in config.precisions if precision != usual]
-    return {precision: load_latency_model(config, precision) for precision in (usual, *others)}
+    default = config.device.precision
+    others = [precision for precision in config.precisions if precision != default]
+    return {precision: load_latency_model(config, precision) for precision in (default, *others)}
 
 
 def load_latency_model(config: StudyConfig, precision: Precision | None = None) -> LatencyModel | CustomLatencyModel:
-    """The study's latency model of a precision, of ``device.precision`` by default; of a board that was not calibrated, the one in
-    the box.
+    """Load the study's latency model of a precision (``device.precision`` by default); an uncalibrated board uses the bundled
+    model.
 
     Raises:
-        UserError: there is none, it is damaged, or it speaks for another machine or precision.
+        UserError: there is none, it is damaged, or it belongs to another machine or precision.
     """
     device = config.device
     precision = precision or device.precision

@@ -1,4 +1,4 @@
-"""A finished trial as a bundle: rebuilt from its checkpoint, checked on validation images, written as one folder."""
+"""Export of a finished trial as a bundle: rebuilt from its checkpoint and checked on validation images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from trial_runner.training.trial_spec import TrialSpec
 
 @dataclass(frozen=True)
 class ExportOrder:
-    """What to export, and the facts that travel with it.
+    """A bundle to export, with the facts for its manifest.
 
     Attributes:
         spec: the finished trial.
@@ -42,7 +42,7 @@ class ExportOrder:
 
 
 def trained_net(spec: TrialSpec, num_classes: int) -> SegmentationNet:
-    """The trial's network with its trained weights, in evaluation mode on the CPU.
+    """Return the trial's network with its trained weights, in evaluation mode on the CPU.
 
     Raises:
         UserError: the trial's checkpoint is gone, or belongs to other settings.
@@ -55,7 +55,7 @@ def trained_net(spec: TrialSpec, num_classes: int) -> SegmentationNet:
 
 
 def quantized_net(spec: TrialSpec) -> QuantizedNet | None:
-    """The trial's network in INT8, as it was scored; None for one in another precision.
+    """Return the trial's INT8 network, as it was scored; None for another precision.
 
     Raises:
         UserError: as `trained_net`.
@@ -75,7 +75,7 @@ def _checkpoint(spec: TrialSpec) -> Checkpoint:
 
 
 def write_trained(spec: TrialSpec, path: Path) -> Path:
-    """The finished trial as one network file, which `paretoseg evaluate` reads; its path.
+    """Write the finished trial as a network file, which `paretoseg evaluate` reads; return its path.
 
     Raises:
         UserError: no usable checkpoint, or the file cannot be written.
@@ -87,7 +87,7 @@ def write_trained(spec: TrialSpec, path: Path) -> Path:
 
 
 def export_trial(order: ExportOrder) -> Path:
-    """Write the bundle; its folder.
+    """Write the bundle; return its folder.
 
     Raises:
         UserError: no checkpoint, no parity, or the folder cannot be written.
@@ -128,8 +128,8 @@ def _trained_network(
     )
 
 
-def settle_as_helper() -> None:
-    """Start-up of the helper process: leave Ctrl-C to the parent, and die with it."""
+def init_worker() -> None:
+    """Initialise the worker process: ignore Ctrl-C, which the parent handles, and end with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -1,4 +1,4 @@
-"""Exports what joins the front while the search goes on."""
+"""Export of new members of the front during the search."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from objectives.trial_record import TrialRecord, estimate_facts, read_study, sto
 from search_spaces._common.errors import UserError
 from trial_runner.config.load import dump_config
 from trial_runner.config.study import StudyConfig
-from trial_runner.front.export_job import ExportOrder, export_trial, settle_as_helper
+from trial_runner.front.export_job import ExportOrder, export_trial, init_worker
 from trial_runner.search.final_training import spec_of
 from trial_runner.study.objectives import stored_objectives
 from trial_runner.study.paths import StudyPaths
@@ -30,7 +30,7 @@ logger = logging.getLogger("paretoseg")
 def export_order(
     config: StudyConfig, paths: StudyPaths, record: TrialRecord, folder: Path | None = None
 ) -> ExportOrder:
-    """The order that exports a complete trial. ValueError for a trial that is not."""
+    """Return the export order of a complete trial. Raises ValueError for an incomplete one."""
     if record.candidate is None or record.score is None:
         raise ValueError(f"trial {record.number} has no candidate or no score")
     facts = {
@@ -74,9 +74,9 @@ def export_now(config: StudyConfig, study: optuna.Study, record: TrialRecord, fo
 
 
 class FrontExporter:
-    """Exports each new member of the front in a helper process, so that neither the driver nor a worker waits.
+    """Exports each new member of the front in a worker process, so that neither the driver nor a training waits.
 
-    An export that fails is noted at its trial and logged, and tried again by the next launch; it never ends the search.
+    A failed export is stored with its trial and logged, and retried by the next launch; it never ends the search.
     """
 
     def __init__(self, config: StudyConfig, study: optuna.Study, paths: StudyPaths, *, inline: bool = False) -> None:
@@ -87,7 +87,7 @@ class FrontExporter:
         self._failed: set[int] = set()
 
     def consider(self) -> None:
-        """Order what stands on the front and has no bundle yet; collect what is done."""
+        """Submit exports of members of the front without a bundle; collect finished ones."""
         self._collect(wait=False)
         objectives = stored_objectives(self._config, self._study)
         for record in pareto_front(read_study(self._study), objectives=objectives).records:
@@ -96,13 +96,13 @@ class FrontExporter:
                 self._order(record)
 
     def drain(self) -> None:
-        """Wait for all orders; those whose helper process died get one more try."""
+        """Wait for all exports; those whose worker process died are retried once."""
         for _ in range(2):
             self.consider()
             self._collect(wait=True)
 
     def close(self) -> None:
-        """Give up what is still open: the next start orders it again."""
+        """Cancel open exports; the next launch submits them again."""
         if self._pool is not None:
             for process in list((self._pool._processes or {}).values()):
                 process.kill()
@@ -123,7 +123,7 @@ class FrontExporter:
             return
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=settle_as_helper)
+            self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=init_worker)
         try:
             with _without_main_module():  # the first order starts the helper process
                 self._open[record.number] = self._pool.submit(export_trial, order)

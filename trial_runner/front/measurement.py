@@ -1,4 +1,4 @@
-"""Measures the front once the search is over: here, or on the board of a DEVICE.yaml."""
+"""Measurement of the front after the search: here, or on the board of a DEVICE.yaml."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def measure_after_launch(
     models: Models,
     say: Say,
 ) -> None:
-    """Measure a launch's front where the study's device can be reached, on its ``device.board`` or here; else say how to."""
+    """Measure a launch's front where the device is reachable, on ``device.board`` or here; else print how to."""
     board = config.device.board
     if board is None:
         measure_front(config, study, records, models, say)
@@ -57,7 +57,7 @@ def measure_after_launch(
 
 
 def carry(kit: Path) -> str:
-    """What to do with a kit."""
+    """Return the instructions for an offline measurement kit."""
     return (
         f"kit: {kit}: carry it to the board, run `sh run.sh` there, carry results.jsonl back and run "
         "`paretoseg measure STUDY.yaml --board DEVICE.yaml --results PATH`"
@@ -71,14 +71,14 @@ def measure_front(
     models: Models,
     say: Say,
 ) -> int:
-    """Measure the exported, not yet measured records on the study's device, each in its own precision; how many were measured.
+    """Measure the exported, not yet measured records on the study's device, each in its own precision; return their number.
 
-    The reference network that runs in turns with each says whether the machine is at the speed it was calibrated at. Where
-    it is slower, the measurement is repeated twice; the one at the best speed is kept and the rest of the slowdown told.
-    What was measured goes into the store beside its precision's latency model, and the model learns from it: later proposals
-    are predicted better, while trials keep the estimate that they were given. A device that cannot be measured from here is said to be so.
+    A reference network measured in turns with each shows whether the machine runs at its calibrated speed. If it is slower, the
+    measurement is repeated twice; the fastest is kept and its slowdown printed. Measurements are added to the store beside the
+    precision's latency model, which is updated with them: later proposals are predicted better, while trials keep their
+    estimate. For a device that cannot be measured from here a line is printed.
     """
-    todo = _todo(records)
+    todo = _unmeasured(records)
     if not todo:
         return 0
     if config.device.name not in DEVICES:
@@ -121,14 +121,14 @@ def measure_front_on_board(
     *,
     results: Path | None = None,
 ) -> BoardMeasured:
-    """Measure the exported, not yet measured records on a board, in the precision that it is set to; called again, it goes on.
+    """Measure the exported, not yet measured records on a board, in the board's precision; called again, it resumes.
 
-    What was measured is noted at each trial and in its bundle, goes into the board's store, and its model learns from it.
+    Measurements are stored with each trial, in its bundle and in the board's store, and update its model.
 
     Args:
-        config, study, records: whose networks.
+        config, study, records: of the networks.
         board: the device, see ``load_device``.
-        say: takes a line of progress.
+        say: called with each line of progress.
         results: read these, carried from the board, instead of measuring.
 
     Raises:
@@ -140,7 +140,7 @@ def measure_front_on_board(
             f"the study is for {config.device.name}, the board is a {device.profile_name}. Give the DEVICE.yaml of a "
             f"{config.device.name}, or name it there as device.profile."
         )
-    open_ones = _todo(records)
+    open_ones = _unmeasured(records)
     groups: dict[str, list[TrialRecord]] = {}
     for record in open_ones:
         if _precision(config, record) == device.precision:
@@ -174,7 +174,7 @@ def _given(subject: str, record: TrialRecord) -> GivenNetwork:
     return GivenNetwork(subject, Path(record.bundle) / "model.onnx", str(record.params.get("family", "")), label)
 
 
-def _todo(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+def _unmeasured(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     return [record for record in records if record.bundle and record.measured_ms is None]
 
 

@@ -1,4 +1,4 @@
-"""Gathers what the report and the dashboard show of a study. Drawing it is the `dashboards` package's."""
+"""Inputs of the report and the dashboard of a study; the package `dashboards` renders them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from trial_runner.training.trial import open_split
 
 
 def write_study_report(config: StudyConfig, study: optuna.Study, paths: StudyPaths, page: Path | None = None) -> Path:
-    """One HTML file on the study as it stands; its path."""
+    """Write the HTML report on the current state of the study; return its path."""
     records = read_study(study)
     inputs = ReportInputs(
         study_name=config.study.name,
@@ -42,7 +42,7 @@ def write_study_report(config: StudyConfig, study: optuna.Study, paths: StudyPat
 
 
 def _calibration(config: StudyConfig) -> dict[str, object] | None:
-    """What cross-validation found when the study's latency model was fitted; None where there is no model (any more)."""
+    """Return the cross-validation results of the study's latency model; None where there is no model (any more)."""
     try:
         model = load_latency_model(config)
     except UserError:
@@ -53,13 +53,13 @@ def _calibration(config: StudyConfig) -> dict[str, object] | None:
 
 
 def _latency_report(config: StudyConfig) -> Path | None:
-    """The page on the latency model's errors, where there is one."""
+    """Return the latency report beside the model, or None."""
     page = config.device.latency_model.with_name(REPORT_FILE)
     return page if config.device.predictor is None and page.is_file() else None
 
 
 def fill_dashboard(config: StudyConfig) -> StudyPaths:
-    """Put figures, notes and bundles where optuna-dashboard shows them; the study's folders."""
+    """Upload figures, notes and bundles for optuna-dashboard; return the study's folders."""
     paths = StudyPaths(config.study.output_dir)
     study = open_configured(config)
     records = read_study(study)

@@ -1,4 +1,4 @@
-"""The front as rows: for the terminal, for JSON, for a spreadsheet."""
+"""The front as a table: for the terminal, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from search_spaces.describe import network_name
 def front_records(
     records: Sequence[TrialRecord], budget_ms: float, objectives: Sequence[Objective] = OBJECTIVES
 ) -> list[TrialRecord]:
-    """The front within the latency budget and those of all objectives, best in the last objective first (fastest). What was
-    measured decides over what was predicted whether a member is within."""
+    """Return the front within the latency budget and those of all objectives, best in the last objective first (fastest). A
+    measured latency takes precedence over the predicted one."""
     others = [item for item in objectives if item.name != LATENCY.name]
     members = pareto_front(records, objectives=objectives).records
     return [r for r in members if known_latency_ms(r) <= budget_ms and all(item.holds(r) for item in others)]
 
 
 def known_latency_ms(record: TrialRecord) -> float:
-    """Measured where measured, else predicted. Infinity for a record with neither."""
+    """Return the measured latency, else the predicted one, in milliseconds; infinity for a record with neither."""
     if record.measured_ms is not None:
         return record.measured_ms
     return record.latency_ms if record.latency_ms is not None else float("inf")
@@ -63,7 +63,7 @@ def print_front(
     console: Console,
     objectives: Sequence[Objective] = OBJECTIVES,
 ) -> None:
-    """The table a person reads; objectives other than mIoU and latency have columns of their own."""
+    """Print the front as a table; objectives other than mIoU and latency have their own columns."""
     limited = [item for item in objectives if item.name != LATENCY.name]
     within = ", ".join([f"{budget_ms:g} ms", *budget_texts(limited)])
     if not records:
@@ -98,7 +98,7 @@ def print_front(
 
 
 def write_csv(records: Sequence[TrialRecord], path: Path, objectives: Sequence[Objective] = OBJECTIVES) -> None:
-    """The same rows as a spreadsheet, with a column for each parameter and each objective beside mIoU and latency."""
+    """Write the rows as CSV, with a column for each parameter and each objective besides mIoU and latency."""
     found = front_rows(records, objectives)
     others = [item.name for item in extra_objectives(objectives)]
     rows = [{**{name: row["objectives"][name] for name in others}, **row} for row in found]

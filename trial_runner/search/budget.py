@@ -1,4 +1,4 @@
-"""What a start of a study may still spend: trials, and time, of which a share is kept for final trainings."""
+"""Budget of a launch: trials and time, of which a share is reserved for final trainings."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from scipy.optimize import nnls
 from objectives.trial_record import TrialRecord
 from trial_runner.config.study import SearchSection
 
-SLACK = 1.35
-"""Of the time of an epoch, for its evaluation, its checkpoint, and the end of the launch."""
+OVERHEAD_FACTOR = 1.35
+"""Factor on the time of an epoch, for its evaluation, its checkpoint, and the end of the launch."""
 _LEAST_TRAININGS = 3
 _TOO_LONG_IN_A_ROW = 8
 
 
 class StudyBudget:
-    """The budget of ``search``. Its clock starts when it is made; without a time budget there is always time."""
+    """The budget of ``search``. Its clock starts at construction; without a time budget the time is unlimited."""
 
     def __init__(self, search: SearchSection) -> None:
         self._search = search
@@ -40,17 +40,17 @@ class StudyBudget:
         return self._search_deadline - time.monotonic()
 
     def spent(self, trials: int) -> str | None:
-        """Why no trial is to follow so many; None where one may."""
+        """Return the reason for ending the search after ``trials`` trials, or None."""
         if self._too_long >= _TOO_LONG_IN_A_ROW or self.search_left_s < 0:
             return f"the time budget of {self._search.time_budget_minutes:g} minutes is spent"
         return f"all {self._search.trials} trials are done" if trials >= self._search.trials else None
 
     def too_long(self, alike: Iterable[TrialRecord], latency_ms: float, epochs: int) -> str | None:
-        """Why a network of this latency is not trained, or None: the time left is too short to train it to its end, so that it
-        would be stopped, and teach nothing. When that holds of several in a row, the time is spent.
+        """Return the reason for not training a network of this latency, or None: the time left is too short for all its epochs. After
+        several in a row the time budget counts as spent.
 
         Args:
-            alike: trials that tell how long an epoch takes.
+            alike: trials to estimate the time of an epoch from.
         """
         left_s, needed_s = self.search_left_s, training_seconds(alike, latency_ms, epochs)
         if needed_s is None or needed_s <= left_s:
@@ -63,16 +63,16 @@ class StudyBudget:
 
 
 def training_seconds(records: Iterable[TrialRecord], latency_ms: float, epochs: int) -> float | None:
-    """Seconds that ``epochs`` of a network of this latency take; None before three trials have told."""
+    """Estimate the seconds for ``epochs`` of a network of this latency; None with fewer than three timed trials."""
     found = epoch_seconds(records)
-    return None if found is None else float(SLACK * (found[0] + found[1] * latency_ms) * epochs)
+    return None if found is None else float(OVERHEAD_FACTOR * (found[0] + found[1] * latency_ms) * epochs)
 
 
 def epoch_seconds(records: Iterable[TrialRecord]) -> tuple[float, float] | None:
-    """Seconds of an epoch of any network, and further seconds per ms of its latency; None before three trials have told.
+    """Estimate seconds of an epoch of any network, and further seconds per ms of latency; None with fewer than three timed trials.
 
-    Neither is negative; least squares of the relative errors. That holds within a quarter where the networks train on the kind
-    of device that they are meant for, and is a first guess elsewhere.
+    Both are non-negative, by least squares of the relative errors. That is accurate to about 25 % where training and target device
+    are of one kind, and a rough estimate elsewhere.
     """
     seen = [
         (record.latency_ms, record.score.train_s / record.score.epoch)

@@ -15,8 +15,8 @@ from objectives.objective import LATENCY, Objective
 from objectives.trial_record import read_record
 from search_spaces import SearchSpace
 from search_spaces.candidate import Candidate
-from trial_runner.constraints.cost import CostGate
-from trial_runner.constraints.latency import LatencyGate
+from trial_runner.constraints.cost import CostConstraint
+from trial_runner.constraints.latency import LatencyConstraint
 from trial_runner.search.budget import epoch_seconds
 from trial_runner.search.known_cost import KnownCosts
 
@@ -35,7 +35,7 @@ class CandidateCosts:
     """
 
     def __init__(
-        self, space: SearchSpace, gate: LatencyGate, objectives: Sequence[Objective], costs: CostGate | None = None
+        self, space: SearchSpace, gate: LatencyConstraint, objectives: Sequence[Objective], costs: CostConstraint | None = None
     ) -> None:
         self._space, self._gate, self._costs = space, gate, costs
         self._objectives = tuple(objectives)

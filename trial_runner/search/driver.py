@@ -1,4 +1,4 @@
-"""What becomes of a study's trials: what is proposed, refused, trained, stopped. Knows nothing of Ray."""
+"""The search loop of a study: ask, check constraints, train, stop, record. Independent of the execution backend."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from search_spaces._common.errors import UserError
 from search_spaces.candidate import Candidate
 from trial_runner.config.study import StudyConfig
 from trial_runner.config.training_search_space import training_of
-from trial_runner.constraints.cost import CostGate
-from trial_runner.constraints.latency import LatencyGate
+from trial_runner.constraints.cost import CostConstraint
+from trial_runner.constraints.latency import LatencyConstraint
 from trial_runner.search.budget import StudyBudget
-from trial_runner.search.early_stopping import RankRule
+from trial_runner.search.early_stopping import MultiObjectiveASHA
 from trial_runner.search.final_training import LEAST_EPOCHS, best_teacher, epochs_that_fit, next_to_continue, spec_of
-from trial_runner.search.initial_design import spread_over_budget
+from trial_runner.search.initial_design import stratified_by_latency
 from trial_runner.study.objectives import stored_objectives
 from trial_runner.study.paths import StudyPaths
 from trial_runner.study.writer import StudyWriter
@@ -35,12 +35,12 @@ _FAILURES_IN_A_ROW = 5
 
 
 class StudyDriver:
-    """One start of a study.
+    """Driver of one launch of a study.
 
     Args:
-        on_finished: called with the record of each trial that has ended in this start, the refused ones too.
-        plan_of: how many channels each group of a candidate keeps, where pruning is not to take the same share of each.
-        costs: what else than latency is predicted before training; None where no objective needs it.
+        on_finished: called with the record of each trial that ended in this launch, including infeasible ones.
+        plan_of: returns the channels that each group of a candidate keeps; None for the same ratio in each group.
+        costs: constraints on costs other than latency; None where no objective needs them.
     """
 
     def __init__(
@@ -48,45 +48,45 @@ class StudyDriver:
         config: StudyConfig,
         study: optuna.Study,
         space: SearchSpace,
-        gate: LatencyGate,
+        gate: LatencyConstraint,
         paths: StudyPaths,
         on_finished: Callable[[TrialRecord], None] = lambda record: None,
         plan_of: Callable[[Candidate], Mapping[str, int] | None] = lambda candidate: None,
-        costs: CostGate | None = None,
+        costs: CostConstraint | None = None,
     ) -> None:
         self._config, self._study, self._space, self._gate, self._paths = config, study, space, gate, paths
         self._on_finished, self._plan_of, self._costs = on_finished, plan_of, costs
         self._objectives = stored_objectives(config, study)
-        self._rule = RankRule(config.search.early_stopping, self._objectives)
+        self._rule = MultiObjectiveASHA(config.search.early_stopping, self._objectives)
         self._budget = StudyBudget(config.search)
         self._writer = StudyWriter(study, self._objectives, gate.budget_ms)
         self._last: dict[int, Progress] = {}
         self._stop_reason: dict[int, str] = {}
         self._failures = 0
         self.ended: str | None = None
-        self._writer.settle_running()
+        self._writer.recover_stale_trials()
         records = tr.read_study(study)
-        self._rule.recall(records)
-        self._known = {r.candidate.id: r for r in records if r.candidate and r.outcome and _searched(r)}
+        self._rule.restore(records)
+        self._known = {r.candidate.id: r for r in records if r.candidate and r.outcome and _is_search_trial(r)}
         if not records:
-            self._enqueue_first()
+            self._enqueue_initial_design()
 
-    def _enqueue_first(self) -> None:
+    def _enqueue_initial_design(self) -> None:
         search = self._config.search
         first = [self._space.default()] if search.start_with_default else []
         if search.start == "spread":
             count = search.startup_trials - len(first)
-            first += spread_over_budget(self._space, self._gate, count, seed=self._config.study.seed)
+            first += stratified_by_latency(self._space, self._gate, count, seed=self._config.study.seed)
         for candidate in first:
             self._study.enqueue_trial(dict(candidate.params))
 
     # -- proposals
 
-    def propose(self) -> TrialSpec | None:
-        """The next trial to train, or None where the study has had its trials or its time.
+    def ask(self) -> TrialSpec | None:
+        """Return the next trial to train, or None when the budget of trials or time is spent.
 
-        Trials that an earlier start left behind come first, with their number, params and checkpoint. Proposals that are
-        refused or were tried before are told to Optuna and asked again here.
+        Requeued trials of an earlier launch come first, with their number, params and checkpoint. Infeasible and duplicate
+        proposals are reported to Optuna, and the sampler is asked again.
 
         Raises:
             UserError: nothing within the budget can be found, or every trial fails.
@@ -101,12 +101,12 @@ class StudyDriver:
             self._writer.write(number, tr.CANDIDATE, candidate.to_dict())
             self._choose_teacher(number, candidate)
             if stored.parent_trial is not None:
-                self._take_over_estimate(number, stored.parent_trial)
+                self._copy_estimate(number, stored.parent_trial)
                 return self._spec(number)
-            if self._reuse(number, candidate) or self._refuse(number, candidate):
+            if self._end_duplicate(number, candidate) or self._refuse(number, candidate):
                 continue
-            if not self._refuse_for_time(number, candidate):
-                self._keep_plan(number, self._plan_of(candidate))
+            if not self._end_too_long(number, candidate):
+                self._write_plan(number, self._plan_of(candidate))
                 return self._spec(number)
         raise self._nothing_fits()
 
@@ -124,7 +124,7 @@ class StudyDriver:
         return self.ended is not None
 
     def _enqueue_final(self) -> bool:
-        """Order the next final training; False when there is none, or no time for it."""
+        """Enqueue the next final training; False when there is none, or no time for it."""
         final = self._config.search.final_training
         base = next_to_continue(tr.read_study(self._study), self._gate.budget_ms, final, self._objectives)
         if base is None or base.candidate is None:
@@ -143,13 +143,13 @@ class StudyDriver:
         if teacher is not None:
             self._writer.write(number, tr.TEACHER, teacher.to_dict())
 
-    def _keep_plan(self, number: int, plan: Mapping[str, int] | None) -> None:
+    def _write_plan(self, number: int, plan: Mapping[str, int] | None) -> None:
         if plan:
             self._writer.write(number, tr.CHANNELS, dict(plan))
 
-    def _take_over_estimate(self, number: int, base: int) -> None:
+    def _copy_estimate(self, number: int, base: int) -> None:
         attrs = self._study.get_trials(deepcopy=False)[base].user_attrs
-        self._keep_plan(number, attrs.get(tr.CHANNELS))
+        self._write_plan(number, attrs.get(tr.CHANNELS))
         self._writer.write(number, tr.ESTIMATE, attrs[tr.ESTIMATE])
         if tr.COSTS in attrs:
             self._writer.write(number, tr.COSTS, attrs[tr.COSTS])
@@ -158,18 +158,18 @@ class StudyDriver:
     def _refuse(self, number: int, candidate: Candidate) -> bool:
         estimate = self._gate.estimate(candidate)
         self._writer.write(number, tr.ESTIMATE, estimate.to_dict())
-        reason = self._gate.refusal(estimate)
+        reason = self._gate.violation_reason(estimate)
         if reason is None and self._costs is not None:
             costs = self._costs.costs(candidate)
             self._writer.write_costs(number, costs)
-            reason = self._costs.refusal(costs)
+            reason = self._costs.violation_reason(costs)
         self._writer.constrain(number)
         if reason is None:
             return False
         self._end(number, TrialState.PRUNED, Outcome.INFEASIBLE, reason)
         return True
 
-    def _refuse_for_time(self, number: int, candidate: Candidate) -> bool:
+    def _end_too_long(self, number: int, candidate: Candidate) -> bool:
         if self._config.search.time_budget_minutes is None:
             return False
         alike = [r for r in tr.read_study(self._study) if r.candidate and r.candidate.precision == candidate.precision]
@@ -180,7 +180,7 @@ class StudyDriver:
         self._end(number, TrialState.PRUNED, Outcome.INFEASIBLE, reason)
         return True
 
-    def _reuse(self, number: int, candidate: Candidate) -> bool:
+    def _end_duplicate(self, number: int, candidate: Candidate) -> bool:
         known = self._known.get(candidate.id)
         # A candidate found infeasible before is checked against the budget of this start.
         if known is None or known.outcome in (Outcome.FAILED, Outcome.INFEASIBLE):
@@ -203,37 +203,37 @@ class StudyDriver:
     # -- progress and end of a trial
 
     def progress(self, number: int, progress: Progress) -> bool:
-        """Note a reading, and all earlier ones that have not arrived; True when the trial is to be stopped."""
+        """Record an evaluation, and all earlier ones not recorded yet; True when the trial is to be stopped."""
         self._last[number] = progress
         self._writer.add_to_curve(number, progress.curve)
         if progress.score.final or self._writer.record(number).parent_trial is not None:
             return False
-        reason = self._stop_at_rung(number, progress) if self._rule.is_rung(progress.epoch) else None
+        reason = self._stop_reason_at_rung(number, progress) if self._rule.is_rung(progress.epoch) else None
         if reason is None and self._budget.search_left_s < 0:
             reason = "the study's time budget was spent"
         if reason is not None:
             self._stop_reason[number] = reason
         return reason is not None
 
-    def _stop_at_rung(self, number: int, progress: Progress) -> str | None:
-        """Note what was read, for later starts, and ask the rule."""
+    def _stop_reason_at_rung(self, number: int, progress: Progress) -> str | None:
+        """Store the score at a rung, for later launches, and apply the early-stopping rule."""
         record = self._writer.record(number)
-        readings = dict(record.rung_scores) | {progress.epoch: progress.score}
-        self._writer.write(number, tr.RUNG_SCORES, [score.to_dict() for _, score in sorted(readings.items())])
+        rung_scores = dict(record.rung_scores) | {progress.epoch: progress.score}
+        self._writer.write(number, tr.RUNG_SCORES, [score.to_dict() for _, score in sorted(rung_scores.items())])
         values = intermediate_values(self._objectives, replace(record, score=progress.score))
         precision = record.candidate.precision if record.candidate else None
         return self._rule.stop(number, progress.epoch, values, precision)
 
     def finish(self, number: int, failure: str | None = None) -> None:
-        """Tell Optuna how a trial ended: COMPLETE when trained to the end, PRUNED when stopped, FAIL with the reason."""
+        """Record the end of a trial: COMPLETE when trained to the end, PRUNED when stopped, FAIL with the reason."""
         progress = self._last.get(number)
-        values, unread = None, None
+        values, missing = None, None
         if progress is not None:
             self._writer.write(number, tr.SCORE, progress.score.to_dict())
-        if progress is not None and progress.score.final:  # whatever became of the worker afterwards
+        if progress is not None and progress.score.final:  # even if the worker died afterwards
             record = self._writer.record(number)
-            values, unread = self._writer.values(record), self._writer.unread(record)
-        if values is not None and unread is None:
+            values, missing = self._writer.values(record), self._writer.missing_objectives(record)
+        if values is not None and missing is None:
             self._failures = 0
             self._writer.constrain(number)
             self._end(number, TrialState.COMPLETE, Outcome.FINISHED, None, values)
@@ -242,7 +242,7 @@ class StudyDriver:
             self._end(number, TrialState.PRUNED, Outcome.STOPPED, self._stop_reason[number])
         else:
             self._failures += 1
-            failure = unread or failure
+            failure = missing or failure
             self._end(number, TrialState.FAIL, Outcome.FAILED, failure or "ended without a result")
             if self._failures >= _FAILURES_IN_A_ROW:
                 raise UserError(
@@ -250,9 +250,9 @@ class StudyDriver:
                     "The study is kept; put this right and run the same command again."
                 )
 
-    def leave(self) -> None:
-        """Hand trials that still run back to the study (WAITING): the next start goes on with them from their checkpoints."""
-        self._writer.settle_running()
+    def requeue_running(self) -> None:
+        """Requeue running trials (WAITING); the next launch resumes them from their checkpoints."""
+        self._writer.recover_stale_trials()
 
     # -- plumbing
 
@@ -265,7 +265,7 @@ class StudyDriver:
         values: tuple[float, ...] | None = None,
     ) -> None:
         record = self._writer.end(number, state, outcome, reason, values)
-        if record.candidate and _searched(record):
+        if record.candidate and _is_search_trial(record):
             self._known[record.candidate.id] = record
         self._on_finished(record)
 
@@ -281,6 +281,6 @@ class StudyDriver:
         return spec_of(self._config, self._paths, self._writer.record(number))
 
 
-def _searched(record: TrialRecord) -> bool:
-    """Whether a trial's result is that of a proposal trained from the start, by itself."""
+def _is_search_trial(record: TrialRecord) -> bool:
+    """Return True for a trial of the search: neither a duplicate nor a final training."""
     return record.duplicate_of is None and record.parent_trial is None

@@ -1,4 +1,4 @@
-"""Early stopping for several objectives: successive halving by non-dominated rank of their values now: (mIoU, latency)."""
+"""Multi-objective ASHA: trials are ranked at each rung by non-dominated sorting."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ from objectives.trial_record import TrialRecord
 from trial_runner.config.study import EarlyStoppingSection
 
 
-class RankRule:
-    """Decides, when a trial reaches a rung, whether it goes on.
+class MultiObjectiveASHA:
+    """Asynchronous successive halving (ASHA, Li et al. 2020) by non-dominated rank (MO-ASHA, Schmucker et al. 2021).
 
-    At a rung the trials that ever reached it are sorted by non-dominated rank of (mIoU at that rung, predicted latency), or
-    of whatever the study's objectives are: a fast small network is compared with fast ones and is not stopped for being
-    small. A trial goes on when it is of rank 0 or among the better ``1 / reduction_factor``. Ties within a rank count as
-    equally good. Where a study offers several precisions, trials of one are compared with each other: a reading of the float
-    network does not tell yet what quantizing it costs. Asynchronous (ASHA, Li et al. 2020, with the rank of MO-ASHA, Schmucker
-    et al. 2021): nobody waits for others.
+    At a rung all trials that ever reached it are sorted by non-dominated rank of their objectives, by default (mIoU at that rung,
+    predicted latency): a small, fast network competes with fast ones. A trial continues if it is of rank 0 or among the best
+    ``1 / reduction_factor``; ties within a rank count as equally good. Trials are ranked within their precision, because
+    intermediate mIoU is measured before quantization. Asynchronous: no trial waits for a rung to fill.
     """
 
     def __init__(self, config: EarlyStoppingSection, objectives: Sequence[Objective] = OBJECTIVES) -> None:
@@ -32,11 +30,11 @@ class RankRule:
         self._seen: dict[tuple[int, str | None], dict[int, tuple[float, ...]]] = {}
 
     def is_rung(self, epoch: int) -> bool:
-        """Whether trials are compared after this epoch."""
+        """Return True if trials are compared after this epoch."""
         return epoch in self._rungs
 
-    def recall(self, records: Iterable[TrialRecord]) -> None:
-        """Fill the rungs with what a study already knows, as after a restart."""
+    def restore(self, records: Iterable[TrialRecord]) -> None:
+        """Restore the rungs from the records of earlier launches."""
         for record in records:
             if record.latency_ms is None or record.duplicate_of is not None or record.parent_trial is not None:
                 continue
@@ -47,7 +45,7 @@ class RankRule:
                     self._enter(record.number, rung, intermediate_values(self._objectives, then), precision)
 
     def stop(self, number: int, epoch: int, values: Sequence[float], precision: str | None = None) -> str | None:
-        """Enter a reading; the reason to stop the trial there, or None to go on. Asking twice gives the same rung entry.
+        """Enter a trial's values at a rung; return the reason to stop it, or None to continue. Entering twice is the same as once.
 
         Args:
             values: one an objective, in its own unit; with a NaN among them nothing is entered, and the trial goes on.

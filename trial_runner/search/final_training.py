@@ -1,4 +1,4 @@
-"""After the search: which members of the front are trained on, and for how long."""
+"""Fine-tuning of the front after the search: choice of its members, and their epochs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from objectives.objective import LATENCY, OBJECTIVES, Objective
 from objectives.pareto import pareto_front, reference_point
 from objectives.trial_record import Outcome, RecordedTeacher, TrialRecord
 from trial_runner.config.study import FinalTrainingSection, StudyConfig
-from trial_runner.search.budget import SLACK
+from trial_runner.search.budget import OVERHEAD_FACTOR
 from trial_runner.study.paths import StudyPaths
 from trial_runner.training.trial_spec import Continuation, StudyTeacher, TrialSpec
 
 LEAST_EPOCHS = 3
-"""Fewer do not make up for the learning rate that starts anew."""
+"""Fewer epochs do not make up for restarting the learning rate."""
 
 
 def next_to_continue(
@@ -22,8 +22,8 @@ def next_to_continue(
     config: FinalTrainingSection,
     objectives: Sequence[Objective] = OBJECTIVES,
 ) -> TrialRecord | None:
-    """The finished trial to train on next, or None when enough are: first the most accurate member of the search's front,
-    then whoever adds most to its hypervolume. Who breaks a budget by what was predicted before training is left out."""
+    """Return the finished trial to train further next, or None when enough are: first the most accurate member of the search's front,
+    then the one that adds most hypervolume. Trials whose predicted cost exceeds a budget are excluded."""
     continued = {
         record.parent_trial
         for record in records
@@ -41,8 +41,8 @@ def next_to_continue(
         and all(item.violation(item.value(r)) <= 0 for item in limited)
     ]
     sized = [item.with_budget(budget_ms) if item.name == LATENCY.name else item for item in objectives]
-    corner = reference_point(searched, objectives=sized)
-    whole = pareto_front(searched, reference=corner, objectives=sized)
+    reference = reference_point(searched, objectives=sized)
+    whole = pareto_front(searched, reference=reference, objectives=sized)
     front = list(whole.records)
     left = [record for record in front if record.number not in continued]
     if not left:
@@ -53,21 +53,21 @@ def next_to_continue(
 
     def without(member: TrialRecord) -> float:
         rest = [record for record in front if record is not member]
-        return pareto_front(rest, reference=corner, objectives=sized).hypervolume
+        return pareto_front(rest, reference=reference, objectives=sized).hypervolume
 
     return max(left, key=lambda member: whole.hypervolume - without(member))
 
 
 def epochs_that_fit(record: TrialRecord, config: FinalTrainingSection, seconds: float) -> int:
-    """How many epochs to train on, of ``config.epochs`` at most; fewer than ``LEAST_EPOCHS`` are not worth the start."""
+    """Return the number of further epochs that fit into ``seconds``, at most ``config.epochs``."""
     if record.score is None or record.score.epoch < 1:
         return 0
-    epoch_s = SLACK * record.score.train_s / record.score.epoch
+    epoch_s = OVERHEAD_FACTOR * record.score.train_s / record.score.epoch
     return config.epochs if epoch_s * config.epochs <= seconds else int(seconds / epoch_s)
 
 
 def spec_of(config: StudyConfig, paths: StudyPaths, record: TrialRecord) -> TrialSpec:
-    """The order that a trial was, or is to be, trained by. ValueError for a trial without a candidate."""
+    """Return the training order of a trial. Raises ValueError for a trial without a candidate."""
     if record.candidate is None:
         raise ValueError(f"trial {record.number} has no candidate")
     continues = None
@@ -90,7 +90,7 @@ def spec_of(config: StudyConfig, paths: StudyPaths, record: TrialRecord) -> Tria
 
 
 def best_teacher(records: Sequence[TrialRecord]) -> RecordedTeacher | None:
-    """Most accurate finished trial, to distil from; None before the first one."""
+    """Return the most accurate finished trial, as distillation teacher; None before the first one."""
     finished = [record for record in records if record.complete and record.candidate is not None]
     best = max(finished, key=lambda record: record.val_miou or 0.0, default=None)
     return RecordedTeacher(best.number, best.candidate) if best and best.candidate else None

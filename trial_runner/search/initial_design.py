@@ -1,4 +1,4 @@
-"""The networks that a study may start with instead of its sampler's random ones: spread over the latency budget."""
+"""Initial design: first candidates stratified over the latency budget, instead of random ones from the sampler."""
 
 from __future__ import annotations
 
@@ -9,25 +9,24 @@ import numpy as np
 
 from search_spaces import Candidate, SearchSpace
 from search_spaces.dimensions import LogUniform
-from trial_runner.constraints.latency import LatencyGate
+from trial_runner.constraints.latency import LatencyConstraint
 
-DRAWN_PER_PROPOSAL = 8
-"""Enough to choose from in each part of the budget; tracing more families than that takes seconds at every start."""
+SAMPLES_PER_CANDIDATE = 8
+"""Enough candidates for each stratum; tracing more families takes seconds at every launch."""
 
 
-def spread_over_budget(space: SearchSpace, gate: LatencyGate, count: int, *, seed: int) -> list[Candidate]:
-    """Up to ``count`` candidates within the latency budget, the fastest first.
+def stratified_by_latency(space: SearchSpace, gate: LatencyConstraint, count: int, *, seed: int) -> list[Candidate]:
+    """Return up to ``count`` candidates within the latency budget, the fastest first.
 
-    The latencies of random candidates within the budget are cut into ``count`` parts of equal ratio. Each part gives the
-    candidate with the largest product of MACs and input pixels, of a family that no faster part gave where there is one. At
-    equal latency, arithmetic is a good guess of accuracy before anything is trained (Krishnakumar et al., arXiv
-    2210.03230, find no zero-cost proxy that beats it throughout), and no width brings back what the image lost before the
-    network saw it. Precisions take turns where several are offered: arithmetic says nothing between them. Ranges that only
-    shape the training are set to the middle third of their logarithm.
+    The latencies of random candidates within the budget are divided into ``count`` strata of equal ratio. Each stratum
+    contributes the candidate with the largest product of MACs and input pixels, preferably of a family that no faster stratum
+    contributed. At equal latency MACs are a good proxy of accuracy before training (Krishnakumar et al., arXiv 2210.03230, find
+    no zero-cost proxy that is better throughout), and resolution lost at the input cannot be recovered by width. Precisions take
+    turns, since MACs are not comparable between them. Ranges of the training are drawn from the middle third of their logarithm.
     """
     rng = np.random.default_rng(seed)
     pool: dict[tuple[str, str | None], tuple[float, float, Candidate]] = {}  # latency, promise, candidate
-    for _ in range(DRAWN_PER_PROPOSAL * count):
+    for _ in range(SAMPLES_PER_CANDIDATE * count):
         candidate = space.sample(rng)
         latency_ms = gate.estimate(candidate).latency_ms
         if latency_ms <= gate.budget_ms:
@@ -56,7 +55,7 @@ def spread_over_budget(space: SearchSpace, gate: LatencyGate, count: int, *, see
 
 
 def _family(space: SearchSpace, candidate: Candidate) -> str:
-    """The first of the dimensions that shape the network: of every space the one that matters most."""
+    """Return the value of the first architecture dimension, the most important one of every space."""
     return str(candidate.params[space.architecture_dimensions[0]])
 
 

@@ -149,7 +149,7 @@ def _known_cost(config: SearchSection, seed: int, facts: StudyFacts | None) -> K
 
 
 def _custom_sampler(reference: str, options: Mapping[str, Any], seed: int) -> BaseSampler:
-    """The sampler of ``module:name``, a class or function that is given ``seed`` where it takes one, or of OptunaHub."""
+    """Make the sampler of ``module:name`` (a class or function; ``seed`` is passed if it is a parameter) or of OptunaHub."""
     factory = _from_hub(reference) if reference.startswith(f"{HUB}:") else resolve_callable(reference, "search.sampler")
     what = f"sampler {reference!r}"
     given = dict(options)
@@ -165,7 +165,7 @@ def _custom_sampler(reference: str, options: Mapping[str, Any], seed: int) -> Ba
 
 
 def _from_hub(reference: str) -> Any:
-    """The sampler class of an OptunaHub package: ``optunahub:auto_sampler``, or ``optunahub:PACKAGE.CLASS`` of several."""
+    """Return the sampler class of an OptunaHub package: ``optunahub:auto_sampler``, or ``optunahub:PACKAGE.CLASS`` of several."""
     package, _, wanted = reference.partition(":")[2].partition(".")
     try:
         import optunahub

@@ -1,4 +1,4 @@
-"""What a study optimises, from its configuration and its database."""
+"""Objectives of a study, from its configuration and its database."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ CLASS_NAMES = "class_names"
 
 
 def objectives_of(config: StudyConfig, class_names: Sequence[str] = ()) -> tuple[Objective, ...]:
-    """The study's objectives in its order, each with its budget; latency's is the device's.
+    """Return the study's objectives in order, each with its budget; the budget of latency is the device's.
 
     Args:
-        class_names: of the data; without them the objective of a class tells no value.
+        class_names: of the data; without them the objective of a class has no value.
 
     Raises:
-        UserError: an objective names a class that is not there.
+        UserError: an objective names an unknown class.
     """
     budgets = {LATENCY.name: config.device.latency_budget_ms}
     return tuple(
@@ -33,16 +33,16 @@ def objectives_of(config: StudyConfig, class_names: Sequence[str] = ()) -> tuple
 
 
 def open_configured(config: StudyConfig, *, create: bool = False, sampler: BaseSampler | None = None) -> optuna.Study:
-    """The study of a configuration; see ``storage.open_study``."""
+    """Open the study of a configuration; see ``storage.open_study``."""
     study = config.study
     return open_study(study.storage, study.name, create=create, sampler=sampler, objectives=objectives_of(config))
 
 
 def stored_objectives(config: StudyConfig, study: optuna.Study) -> tuple[Objective, ...]:
-    """``objectives_of`` with the classes that the launch noted, so that the data need not be at hand."""
+    """Return ``objectives_of`` with the class names stored by the launch, so that the data are not needed."""
     return objectives_of(config, tuple(study.user_attrs.get(CLASS_NAMES, ())))
 
 
 def note_class_names(study: optuna.Study, class_names: Sequence[str]) -> None:
-    """Store the order in which scores list their classes."""
+    """Store the order of the classes in scores."""
     study.set_user_attr(CLASS_NAMES, list(class_names))

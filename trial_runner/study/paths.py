@@ -1,4 +1,4 @@
-"""Where a study keeps its files. The one place that spells their names."""
+"""Folders and file names of a study."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a launch writes its trials into Optuna's storage: attributes, curve, constraints, and the state that each ends in."""
+"""Writer of a launch's trials into Optuna's storage: attributes, curve, constraints and final state."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from objectives.trial_record import CostEstimate, Outcome, TrialRecord
 
 
 class StudyWriter:
-    """The only writer of a study's trials, by their number. It decides nothing.
+    """The only writer of a study's trials, by their number; it makes no decisions.
 
     Args:
-        budget_ms: of the latency; what a trial is over it is its first constraint.
+        budget_ms: latency budget; the excess over it is the first constraint.
     """
 
     def __init__(self, study: optuna.Study, objectives: Sequence[Objective], budget_ms: float) -> None:
@@ -29,7 +29,7 @@ class StudyWriter:
         self._epochs: dict[int, set[int]] = {}
 
     def ask(self) -> tuple[optuna.Trial, TrialRecord]:
-        """The study's next trial, those that were handed back first, and what is known of it."""
+        """Return the study's next trial, requeued ones first, and its stored record."""
         trial = self._study.ask()
         self._ids[trial.number] = trial_id(trial)
         stored = self.record(trial.number)
@@ -37,7 +37,7 @@ class StudyWriter:
         return trial, stored
 
     def record(self, number: int) -> TrialRecord:
-        """The trial as it stands now, without what is learnt after its end."""
+        """Return the trial's current record, without later facts (export, measurement)."""
         return tr.read_record(self._storage.trial(self._ids[number]), {})
 
     def write(self, number: int, key: str, value: Any) -> None:
@@ -47,21 +47,21 @@ class StudyWriter:
         self.write(number, tr.COSTS, {name: cost.to_dict() for name, cost in costs.items()})
 
     def add_to_curve(self, number: int, curve: Iterable[tuple[int, float]]) -> None:
-        """Store the readings that are not there yet."""
+        """Store the points of the curve that are not stored yet."""
         for epoch, miou in curve:
             if epoch not in self._epochs[number]:
                 self._storage.set_intermediate_value(self._ids[number], epoch, miou)
                 self._epochs[number].add(epoch)
 
     def constrain(self, number: int) -> None:
-        """By how much the trial breaks the latency budget, then each other one, as far as is known yet."""
+        """Store the constraint violations known so far: latency first, then each other budget (0 while unknown)."""
         record = self.record(number)
         violations = [record.latency_ms - self._budget_ms if record.latency_ms is not None else 0.0]
         for objective in self._objectives:
             if objective.budget is None or objective.name == LATENCY.name:
                 continue
-            told = objective.available == "pre_training" or (record.score is not None and record.score.final)
-            value = objective.value(record) if told else math.nan
+            known = objective.available == "pre_training" or (record.score is not None and record.score.final)
+            value = objective.value(record) if known else math.nan
             violations.append(0.0 if math.isnan(value) else objective.violation(value))
         tr.set_constraints(self._study, self._ids[number], violations)
 
@@ -73,7 +73,7 @@ class StudyWriter:
         reason: str | None,
         values: tuple[float, ...] | None = None,
     ) -> TrialRecord:
-        """Write how the trial ended, the outcome before the state; its record."""
+        """Store the end of a trial, the outcome before the state; return its record."""
         if reason is not None:
             self.write(number, tr.REASON, reason)
         self.write(number, tr.OUTCOME, outcome)
@@ -85,22 +85,24 @@ class StudyWriter:
         return self.record(number)
 
     def values(self, record: TrialRecord) -> tuple[float, ...]:
-        """One an objective; NaN where the record does not tell it."""
+        """Return one value per objective; NaN where the record has none."""
         return tuple(objective.value(record) for objective in self._objectives)
 
-    def unread(self, record: TrialRecord) -> str | None:
-        """Why a finished trial has no place among the others, or None: an objective that its record does not tell."""
+    def missing_objectives(self, record: TrialRecord) -> str | None:
+        """Return a message on the objectives a finished trial has no value for, or None."""
         missing = [o.label for o in self._objectives if math.isnan(o.value(record))]
         if not missing:
             return None
-        return f"its record does not tell {', '.join(missing)}: no validation label, or prediction, holds what that is taken over"
+        return (
+            f"its record has no value of {', '.join(missing)}: no validation label or prediction contains its classes"
+        )
 
-    def settle_running(self) -> None:
-        """End or hand back (WAITING) every trial that the study holds for running: no other start works on one."""
+    def recover_stale_trials(self) -> None:
+        """Recover RUNNING trials left by a dead driver: finish those with a stored outcome, requeue (WAITING) the rest."""
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             outcome = trial.user_attrs.get(tr.OUTCOME)
             record = tr.read_record(trial, {})
-            if outcome == Outcome.FINISHED and self.unread(record) is None:
+            if outcome == Outcome.FINISHED and self.missing_objectives(record) is None:
                 self._storage.set_state(trial_id(trial), TrialState.COMPLETE, self.values(record))
             elif outcome in (Outcome.INFEASIBLE, Outcome.STOPPED):
                 self._storage.set_state(trial_id(trial), TrialState.PRUNED)

@@ -1,4 +1,4 @@
-"""ADMM pruning (arXiv 1804.03294), structured to filters: channels are drawn to zero while the network trains, then removed.
+"""ADMM pruning (arXiv 1804.03294), structured to filters: channels are driven to zero during training, then removed.
 
 The loss f is minimised under the constraint that of each group of coupled channels only so many are other than zero:
 
@@ -28,9 +28,9 @@ from trial_runner.config.study import AdmmSection
 class Admm:
     """The auxiliary variables of one training, from the first step with them to the network's cut.
 
-    Z equals W but for the channels on their way out, where it is zero: so U is zero but for those, and only they feel the
-    penalty. Which they are is told by the L1 norms of W, first when it begins and again at each update in the first half of
-    them; norms of W + U, as in the plain projection, would exchange nearly all of them every time.
+    Z equals W except for the channels to be pruned, where it is zero; so U is zero except for those, and only they are penalised.
+    They are selected by the L1 norms of W, first at the start and again at each update in the first half of the updates; norms of
+    W + U, as in the plain projection, would exchange nearly all of them every time.
 
     Args:
         net: as it trains, not yet pruned.
@@ -39,7 +39,7 @@ class Admm:
     Attributes:
         updates: how many updates of Z and U there were.
         rho: the penalty's weight now.
-        selections: the channels that are on their way out.
+        selections: the channels to be pruned.
     """
 
     def __init__(self, net: SegmentationNet, plan: Plan, config: AdmmSection) -> None:
@@ -51,42 +51,42 @@ class Admm:
 
     @torch.no_grad()
     def step(self, net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """The proximal step, after the optimizer's own: W <- (W + lr rho (Z - U)) / (1 + lr rho)."""
+        """Apply the proximal step after the optimizer's: W <- (W + lr rho (Z - U)) / (1 + lr rho)."""
         rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
         parameters = dict(net.named_parameters())
-        for name, leaving in self._leaving.items():
+        for name, mask in self._pruned_masks.items():
             parameter = parameters[name]
             strength = self.rho * rates[id(parameter)]
-            pulled = parameter * leaving + self._dual[name]
+            pulled = parameter * mask + self._dual[name]
             parameter.sub_(pulled, alpha=strength / (1.0 + strength))
 
     @torch.no_grad()
     def update(self, net: SegmentationNet) -> None:
-        """Z and U follow W; then rho grows, and U, which is in units of 1 / rho, shrinks."""
+        """Update Z and U from W; rho grows, and U, in units of 1 / rho, shrinks."""
         self.updates += 1
         if 2 * self.updates <= self._config.updates:
             self._select(net, weakest(net, self._groups, self._plan))
         growth = self._config.rho_growth
         for name, parameter in net.named_parameters():
-            if name in self._leaving:
-                self._dual[name] = (parameter + self._dual[name]) * self._leaving[name] / growth
+            if name in self._pruned_masks:
+                self._dual[name] = (parameter + self._dual[name]) * self._pruned_masks[name] / growth
         self.rho *= growth
 
     @torch.no_grad()
     def residual(self, net: nn.Module) -> float:
-        """How far the constraint is from being kept, ||W - Z|| / ||W||: 0 when all channels on their way out are zero."""
+        """Return the constraint residual ||W - Z|| / ||W||; 0 when all channels to be pruned are zero."""
         parameters = dict(net.named_parameters())
-        left = sum(float((parameters[name] * rows).square().sum()) for name, rows in self._leaving.items())
-        whole = sum(float(parameters[name].square().sum()) for name in self._leaving)
+        left = sum(float((parameters[name] * rows).square().sum()) for name, rows in self._pruned_masks.items())
+        whole = sum(float(parameters[name].square().sum()) for name in self._pruned_masks)
         return float((left / max(whole, 1e-30)) ** 0.5)
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint: plain values and tensors."""
+        """Return the state for a checkpoint: plain values and tensors."""
         removed = {selection.root: list(selection.removed) for selection in self.selections}
         return {"updates": self.updates, "rho": self.rho, "removed": removed, "dual": dict(self._dual)}
 
     def load(self, net: SegmentationNet, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave for the same network."""
+        """Restore what `state` returned for the same network."""
         self.updates, self.rho = int(state["updates"]), float(state["rho"])
         removed = state["removed"]
         self._dual = {}
@@ -96,14 +96,14 @@ class Admm:
 
     def _select(self, net: SegmentationNet, selections: tuple[GroupSelection, ...]) -> None:
         self.selections = selections
-        self._leaving = _leaving_rows(net, selections)
+        self._pruned_masks = _pruned_rows(net, selections)
         parameters = dict(net.named_parameters())
-        for name in self._leaving:
+        for name in self._pruned_masks:
             self._dual.setdefault(name, torch.zeros_like(parameters[name], requires_grad=False))
 
 
-def _leaving_rows(net: nn.Module, selections: tuple[GroupSelection, ...]) -> dict[str, Tensor]:
-    """1 for the rows of each coupled parameter that are on their way out, else 0; broadcastable to the parameter, by name."""
+def _pruned_rows(net: nn.Module, selections: tuple[GroupSelection, ...]) -> dict[str, Tensor]:
+    """Return masks by parameter name: 1 for the rows of coupled channels to be pruned, else 0; broadcastable to the parameter."""
     modules = dict(net.named_modules())
     found = {}
     for selection in selections:

@@ -1,4 +1,4 @@
-"""Batches out of arrays in memory or mapped: for a pass of training, or unchanged."""
+"""Batches from arrays in memory or mapped files: augmented for training, or unchanged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from objectives.data.base import IMAGENET, Normalisation
-from trial_runner.training.augmentation import Augmentation, Moves, augmented
+from trial_runner.training.augmentation import Augmentation, AugmentationParams, augmented
 
 
 def normalise(
@@ -35,8 +35,8 @@ def _moments(normalisation: Normalisation, device: torch.device) -> tuple[Tensor
 
 
 def batch_count(images: int, batch_size: int, parts: int = 1) -> int:
-    """Batches of one pass. A last one that leaves a part with a single image is joined to the one before it: batch
-    normalisation needs two."""
+    """Return the number of batches of one epoch. A last batch that gives a part a single image is merged with the previous one:
+    batch normalisation needs two."""
     starts = -(-images // batch_size)
     return starts - 1 if starts > 1 and images - (starts - 1) * batch_size < 2 * parts else starts
 
@@ -70,14 +70,14 @@ def epoch_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (images float32 ``(B, 3, h, w)``, labels int64 ``(B, h / label_stride, w / label_stride)``) over one shuffled pass.
 
-    All randomness comes from (seed, epoch), so an interrupted training that repeats an epoch sees the same batches. The images of
-    the next batch are read while this one is learnt from: only a batch or two of a mapped file are in memory.
+    All randomness comes from (seed, epoch), so an interrupted training that repeats an epoch sees the same batches. The next batch is
+    read in the background: only a batch or two of a mapped file are in memory.
 
     Args:
         images, labels: uint8 (N, H, W, 3) and (N, H, W), in memory or mapped.
         batch_size: of all parts together.
         part: (rank, size) of a process among those that share each batch: it gets every ``size``-th image of each.
-        device: where the images are changed, and what gets them.
+        device: of the augmentation and the batches.
     """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(images))
@@ -98,6 +98,6 @@ def epoch_batches(
             pixels, classes = coming.result()
             if position + 1 < count:
                 coming = reader.submit(read, position + 1)
-            moves = Moves.draw(len(batch), augmentation, rng).of(part)
+            params = AugmentationParams.draw(len(batch), augmentation, rng).of(part)
             floats, classes = normalise(pixels, device, normalisation), classes.to(device, non_blocking=True)
-            yield augmented(floats, classes, augmentation, moves, ignore_index)
+            yield augmented(floats, classes, augmentation, params, ignore_index)

@@ -1,4 +1,4 @@
-"""A trial's state on disk: one file, replaced atomically after every epoch, read back without unpickling code."""
+"""Checkpoint of a trial: one file, replaced atomically after every epoch, loaded with ``weights_only``."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from trial_runner.training.trial_spec import CHECKPOINT, Continuation, TrialFail
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a training stands.
+    """State of a training.
 
     Attributes:
-        fingerprint: hash of everything that determines the training; another one means the file is of no use.
+        fingerprint: hash of everything that determines the training; a checkpoint with another one is not resumed.
         epoch: epochs done.
-        pruned: whether the network has been cut to its final shape.
+        pruned: True once the network has been pruned to its final shape.
         model, optimizer: state dicts.
         average: state of the weights' moving average; None where there is none.
         curve: (epoch, val_miou) so far.
         train_s: seconds of training so far, over all restarts.
         score: the last `TrialScore` as a dict; None before the first evaluation.
-        pruning: state of what leads up to the cut (ADMM); None where there is nothing of it.
+        pruning: ADMM state before pruning; None without ADMM.
         quantization: the INT8 network that was scored (``pack_quantized``), with the float network that it was trained from
             where training went on in it; None where nothing is quantized, or not yet.
     """
@@ -46,14 +46,14 @@ class Checkpoint:
 
     @property
     def weights(self) -> dict[str, Any]:
-        """State dict of the float network that is evaluated, exported and gone on from: the average where there is one."""
+        """State dict of the float network that is evaluated, exported and resumed: the EMA where there is one."""
         if self.quantization and "float" in self.quantization:
             return dict(self.quantization["float"])
         return dict(self.average["model"]) if self.average else self.model
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Replace the file. Raises UserError where it cannot be written; the old one is kept then."""
+    """Write the file atomically. Raises UserError where it cannot be written; the old file is kept."""
     buffer = io.BytesIO()  # torch's own file writer hides a full disk behind a RuntimeError
     torch.save({**vars(checkpoint), "curve": [list(point) for point in checkpoint.curve]}, buffer)
     with atomic_path(path) as temporary:
@@ -61,8 +61,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path, fingerprint: str | None = None) -> Checkpoint | None:
-    """The checkpoint, or None where there is none, it cannot be read, or it belongs to another training than that of
-    ``fingerprint``."""
+    """Load the checkpoint; None where there is none, it cannot be read, or its fingerprint differs from ``fingerprint``."""
     if not path.is_file():
         return None
     try:
@@ -76,9 +75,9 @@ def load_checkpoint(path: Path, fingerprint: str | None = None) -> Checkpoint | 
 
 
 def finished_checkpoint(continues: Continuation) -> Checkpoint:
-    """The checkpoint that a final training starts from. Raises TrialFailed where it is gone."""
+    """Load the checkpoint that a final training starts from. Raises TrialFailed where it is missing."""
     path = continues.folder / CHECKPOINT
     checkpoint = load_checkpoint(path)
     if checkpoint is None:
-        raise TrialFailed(f"it was to go on from trial {continues.number}, which has no usable checkpoint at {path}")
+        raise TrialFailed(f"it continues trial {continues.number}, which has no usable checkpoint at {path}")
     return checkpoint

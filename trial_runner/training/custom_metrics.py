@@ -1,4 +1,4 @@
-"""The metrics of a study that are functions of the user's own."""
+"""Custom metrics of a study: functions named by a reference."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trial_runner.training.trial_spec import TrialFailed
 
 
 def load_metrics(config: StudyConfig) -> dict[str, SegmentationMetric]:
-    """Import the metrics among a study's objectives; by their reference.
+    """Import the custom metrics among a study's objectives, by reference.
 
     Raises:
         UserError: a reference names nothing that can be called.
@@ -25,7 +25,7 @@ def load_metrics(config: StudyConfig) -> dict[str, SegmentationMetric]:
 
 
 def compute_metrics(metrics: Mapping[str, SegmentationMetric], split: SplitPredictions) -> dict[str, float]:
-    """Value of each metric; one that is not finite is left out.
+    """Compute the value of each metric; values that are not finite are omitted.
 
     Raises:
         TrialFailed: a metric returned something else than a number.

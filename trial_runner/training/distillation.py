@@ -1,4 +1,4 @@
-"""Learning from a trained network as well as from the labels."""
+"""Knowledge distillation from a trained network, in addition to the labels."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _MULTIPLE_PX = 32
 
 
 class Teacher:
-    """A frozen network whose class probabilities a student is drawn to (Hinton et al. 2015, pixel by pixel).
+    """A frozen teacher network; pixel-wise distillation of its class probabilities (Hinton et al. 2015).
 
     Args:
-        net, input_hw: the teacher and the height and width of the images that it is meant for.
-        student_hw: the same of the student.
+        net, input_hw: the teacher and its input height and width in pixels.
+        student_hw: input height and width of the student.
         normalisation: of the images that the teacher expects; student_normalisation: of the student's batches.
     """
 
@@ -55,9 +55,8 @@ class Teacher:
         """Weighted divergence of the student from the teacher, a scalar.
 
         Args:
-            images: the student's normalised batch (N, 3, H, W), whole images or crops; the teacher sees them as large as it would
-                in an image of its own resolution.
-            student: logits (N, C, h, w) of the same batch at any resolution; the teacher's are brought to it.
+            images: the student's normalised batch (N, 3, H, W), whole images or crops; resized to the teacher's scale.
+            student: logits (N, C, h, w) of the same batch at any resolution; the teacher's are resampled to it.
         """
         with torch.no_grad():
             sides = [
@@ -69,9 +68,9 @@ class Teacher:
                 seen = seen * self._factor + self._shift
             logits = upsample_logits(self._net(seen), (student.shape[2], student.shape[3]))
         t = self._temperature
-        wanted = (logits.float() / t).softmax(1)
-        said = (student.float() / t).log_softmax(1)
-        divergence = (wanted * (wanted.clamp_min(1e-12).log() - said)).sum(1).mean()
+        target = (logits.float() / t).softmax(1)
+        predicted = (student.float() / t).log_softmax(1)
+        divergence = (target * (target.clamp_min(1e-12).log() - predicted)).sum(1).mean()
         return self._weight * t * t * divergence
 
 
@@ -82,11 +81,11 @@ def teacher_of(
     device: torch.device,
     normalisation: Normalisation = IMAGENET,
 ) -> Teacher | None:
-    """The teacher that a trial's order names: a given network, or a finished trial of its study; None where there is none.
+    """Return the teacher of a trial: a given network, or a finished trial of its study; None without one.
 
     Raises:
-        UserError: there is no network at ``training.distillation.teacher``, or it tells other classes apart.
-        TrialFailed: the finished trial's checkpoint is gone.
+        UserError: there is no network at ``training.distillation.teacher``, or it has other classes.
+        TrialFailed: the finished trial's checkpoint is missing.
     """
     config = spec.training.distillation
     if config.teacher is not None:
@@ -96,9 +95,7 @@ def teacher_of(
     trial = spec.teacher
     checkpoint = load_checkpoint(trial.folder / CHECKPOINT)
     if checkpoint is None:
-        raise TrialFailed(
-            f"it was to learn from trial {trial.number}, which has no usable checkpoint in {trial.folder}"
-        )
+        raise TrialFailed(f"its teacher is trial {trial.number}, which has no usable checkpoint in {trial.folder}")
     net = fit_shape(space.build(trial.candidate, num_classes), checkpoint.weights)
     net.load_state_dict(checkpoint.weights)
     sizes = space.input_hw(trial.candidate), space.input_hw(spec.candidate)

@@ -1,4 +1,4 @@
-"""Several processes that train one network together: which part is whose, and what they tell each other."""
+"""Data-parallel training in several processes (DDP): ranks and collectives."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 @dataclass(frozen=True)
-class World:
-    """One process among ``size`` that share each step: all of them build the same network and see the same random numbers,
-    each takes every ``size``-th image from its ``rank`` on. With one process every method does nothing."""
+class DistributedContext:
+    """Rank and size of a process group. All processes build the same network and use the same random numbers; each takes every
+    ``size``-th image of a batch from its ``rank`` on. With one process every method is the identity."""
 
     rank: int = 0
     size: int = 1
 
     @classmethod
-    def current(cls) -> World:
-        """The process group that this process has joined, as Ray Train's workers have."""
+    def current(cls) -> DistributedContext:
+        """Return the context of the process group that this process has joined (Ray Train's workers have)."""
         if distributed.is_available() and distributed.is_initialized():
             return cls(distributed.get_rank(), distributed.get_world_size())
         return cls()
 
     @property
     def first(self) -> bool:
-        """Whether it is this process that writes."""
+        """True for rank 0, the process that writes files."""
         return self.rank == 0
 
-    def together(self, net: nn.Module, device: torch.device) -> nn.Module:
-        """A module that computes what ``net`` does and averages its gradients over the processes."""
+    def wrap_ddp(self, net: nn.Module, device: torch.device) -> nn.Module:
+        """Wrap ``net`` in DistributedDataParallel, which averages its gradients over the processes."""
         if self.size == 1:
             return net
         return DistributedDataParallel(net, device_ids=[torch.cuda.current_device()] if device.type == "cuda" else None)
@@ -45,15 +45,15 @@ class World:
             value /= self.size
         return value
 
-    def agree(self, values: Sequence[int]) -> list[int]:
-        """What the first process says, in all of them."""
+    def broadcast(self, values: Sequence[int]) -> list[int]:
+        """Broadcast the values of rank 0 to all processes."""
         if self.size == 1:
             return list(values)
-        said = torch.tensor(values)
-        distributed.broadcast(said, 0)
-        return [int(value) for value in said]
+        sent = torch.tensor(values)
+        distributed.broadcast(sent, 0)
+        return [int(value) for value in sent]
 
-    def add_up(self, counts: NDArray[Any], device: torch.device) -> NDArray[Any]:
+    def all_reduce(self, counts: NDArray[Any], device: torch.device) -> NDArray[Any]:
         if self.size == 1:
             return counts
         total = torch.from_numpy(counts).to(device)
@@ -61,8 +61,8 @@ class World:
         summed: NDArray[Any] = total.cpu().numpy()
         return summed
 
-    def follow_first(self, net: nn.Module) -> None:
-        """Give every process the buffers (running means) of the first one; weights are equal anyway."""
+    def broadcast_buffers(self, net: nn.Module) -> None:
+        """Broadcast the buffers (running statistics) of rank 0; weights are equal in all processes."""
         if self.size > 1:
             for buffer in net.buffers():
                 distributed.broadcast(buffer, 0)

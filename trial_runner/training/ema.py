@@ -1,4 +1,4 @@
-"""Exponential moving average (EMA) of a network's weights, which is evaluated and exported instead of the last step's."""
+"""Exponential moving average (EMA) of a network's weights, evaluated and exported instead of the last step's weights."""
 
 from __future__ import annotations
 

@@ -20,14 +20,14 @@ from search_spaces import SearchSpace
 from search_spaces.networks.segmentation_net import upsample_logits
 from trial_runner.training.batches import normalise
 from trial_runner.training.custom_metrics import compute_metrics, load_metrics
-from trial_runner.training.distributed import World
+from trial_runner.training.distributed import DistributedContext
 from trial_runner.training.quantization import PrecisionStage
-from trial_runner.training.robustness import CorruptionSample, is_asked_for
+from trial_runner.training.robustness import CorruptionSample, needs_robustness
 from trial_runner.training.trial_spec import TrialFailed, TrialSpec
 
 
-class Reader:
-    """Reads the networks of one trial. Several processes of it each run a part of the images."""
+class Evaluator:
+    """Evaluates the networks of one trial. Of several processes each runs a part of the images."""
 
     def __init__(
         self,
@@ -38,15 +38,15 @@ class Reader:
         num_classes: int,
         ignore_index: int,
         device: torch.device,
-        world: World,
+        context: DistributedContext,
         normalisation: Normalisation = IMAGENET,
     ) -> None:
         self._normalisation = normalisation
         self._config, self._input_hw, self._val = spec.config, space.input_hw(spec.candidate), val
-        self._num_classes, self._ignore_index, self._device, self._world = num_classes, ignore_index, device, world
+        self._num_classes, self._ignore_index, self._device, self._context = num_classes, ignore_index, device, context
         self._metrics = load_metrics(spec.config)
 
-    def read(
+    def evaluate(
         self,
         net: nn.Module,
         stage: PrecisionStage,
@@ -56,7 +56,7 @@ class Reader:
         train_s: float,
         initial_weights: str,
     ) -> TrialScore:
-        """The score of ``net`` after ``epoch`` of its epochs; after the last one in the precision of its device.
+        """Score ``net`` after ``epoch`` of its epochs; after the last one in the precision of its device.
 
         Raises:
             TrialFailed: no label holds a class, or the network does not take the precision.
@@ -80,12 +80,12 @@ class Reader:
             precision=stage.precision if scored is not net or stage.training_rounded else "fp32",
             float_miou=self._scores(net, self._val).matrix.miou() if scored is not net else None,
             val_dice=scores.dice.value,
-            corruption_miou=self._corrupted(scored) if last and is_asked_for(self._config) else None,
-            metrics=self._custom(scored, scores) if last and self._metrics and self._world.first else None,
+            corruption_miou=self._corrupted(scored) if last and needs_robustness(self._config) else None,
+            metrics=self._custom(scored, scores) if last and self._metrics and self._context.first else None,
         )
 
     def _custom(self, net: nn.Module, scores: SplitScores) -> dict[str, float]:
-        """The user's own metrics over the whole split; the first process computes them alone."""
+        """Compute the custom metrics over the whole split, in the first process only."""
         images, labels = self._val.images, self._val.labels
 
         def pairs() -> Pairs:
@@ -107,8 +107,8 @@ class Reader:
         return sample.miou(lambda part: self._scores(net, part).matrix)
 
     def _scores(self, net: nn.Module, split: ArraySplit) -> SplitScores:
-        """Of all processes together."""
-        rank, size = self._world.rank, self._world.size
+        """Return the scores summed over all processes."""
+        rank, size = self._context.rank, self._context.size
         images, labels = split.images[rank::size], split.labels[rank::size]
         part = split_scores(
             net,
@@ -119,7 +119,7 @@ class Reader:
             device=self._device,
             normalisation=self._normalisation,
         )
-        return part if size == 1 else part.all_reduced(lambda counts: self._world.add_up(counts, self._device))
+        return part if size == 1 else part.all_reduced(lambda counts: self._context.all_reduce(counts, self._device))
 
 
 @torch.inference_mode()
@@ -134,7 +134,7 @@ def split_scores(
     batch_size: int = 16,
     normalisation: Normalisation = IMAGENET,
 ) -> SplitScores:
-    """Confusion matrix over a split, and the Dice of each image.
+    """Compute the confusion matrix of a split, and the Dice of each image.
 
     Args:
         net: gives low-resolution logits for normalised float32 ``(N, 3, H, W)``.

@@ -1,4 +1,4 @@
-"""What a training minimises: a weighted sum of cross-entropy (all pixels or the hardest), Dice and Lovász-softmax."""
+"""Segmentation loss: a weighted sum of cross-entropy (optionally OHEM), Dice and Lovász-softmax."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _IMAGES_AT_ONCE = 64
 def segmentation_loss(
     logits: Tensor, labels: Tensor, config: LossSection, *, ignore_index: int, class_weights: Tensor | None = None
 ) -> Tensor:
-    """The loss of a batch, a scalar; 0 (with a gradient of 0) where no pixel is labelled.
+    """Compute the loss of a batch, a scalar; 0 (with a gradient of 0) where no pixel is labelled.
 
     Args:
         logits: (N, C, H, W).
@@ -84,7 +84,7 @@ def _jaccard_gradient(truth: Tensor) -> Tensor:
 def _cross_entropy(
     logits: Tensor, labels: Tensor, config: LossSection, ignore_index: int, class_weights: Tensor | None
 ) -> Tensor:
-    if config.hardest_share >= 1.0:
+    if config.ohem_ratio >= 1.0:
         loss = functional.cross_entropy(
             logits, labels, weight=class_weights, ignore_index=ignore_index, label_smoothing=config.label_smoothing
         )
@@ -101,7 +101,7 @@ def _cross_entropy(
     each = each[labels != ignore_index]
     if not len(each):
         return logits.sum() * 0.0
-    return each.topk(max(int(config.hardest_share * len(each)), 1)).values.mean()
+    return each.topk(max(int(config.ohem_ratio * len(each)), 1)).values.mean()
 
 
 def class_weights(labels: NDArray[np.uint8], num_classes: int, ignore_index: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Optimizer and learning rate of a training, as its configuration says."""
+"""Optimizer and learning-rate schedule of a training."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _ONE_CYCLE_RISE = 0.3
 def make_optimizer(
     net: nn.Module, config: TrainingSection, learning_rate: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """AdamW or SGD with Nesterov momentum. Biases and normalisation are not decayed; the encoder's rate is
-    ``encoder_rate`` times the decoder's. Each group's ``initial_rate`` is what `set_rate` scales."""
+    """Make AdamW, or SGD with Nesterov momentum. Biases and normalisation have no weight decay; the encoder's learning rate is
+    ``encoder_lr_multiplier`` times the decoder's. `set_rate` scales each group's ``initial_rate``."""
     groups = []
     encoder = {id(p) for name, p in net.named_parameters() if name.startswith("encoder.")}
     for in_encoder in (True, False):
         for decayed in (True, False):
             parameters = [p for p in net.parameters() if (id(p) in encoder) == in_encoder and (p.ndim > 1) == decayed]
             if parameters:
-                rate = learning_rate * (config.encoder_rate if in_encoder else 1.0)
+                rate = learning_rate * (config.encoder_lr_multiplier if in_encoder else 1.0)
                 decay = weight_decay if decayed else 0.0
                 groups.append({"params": parameters, "weight_decay": decay, "lr": rate, "initial_rate": rate})
     if config.optimizer == "sgd":
@@ -34,13 +34,13 @@ def make_optimizer(
 
 
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Scale every group's learning rate from where it began."""
+    """Set every group's learning rate to ``factor`` times its initial one."""
     for group in optimizer.param_groups:
         group["lr"] = group["initial_rate"] * factor
 
 
 def rate_factor(config: TrainingSection, epoch: float, epochs: int) -> float:
-    """What the learning rate is multiplied with after ``epoch`` (a fraction counts) of ``epochs``, above 0 and at most 1.
+    """Return the factor of the learning rate after ``epoch`` (may be fractional) of ``epochs``, in (0, 1].
 
     ``cosine`` and ``poly`` (1 - t)^0.9 fall after a linear warm-up of ``warmup_epochs``; ``one_cycle`` rises by a cosine over the
     first 0.3 of the training and falls by one after (Smith and Topin 2017), and has no other warm-up.

@@ -1,4 +1,4 @@
-"""Statistics of batch normalisation taken anew: what averaged weights, pruned networks and trainings on crops lack."""
+"""Precise BN: re-estimated batch-normalisation statistics, for averaged weights, pruned networks and training on crops."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 @torch.no_grad()
-def calibrate_norms(net: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Replace running means and variances by the mean over ``batches`` of what each batch has; weights stay.
+def update_bn_statistics(net: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Replace running means and variances by the mean over ``batches`` of the batch statistics; weights stay.
 
     Args:
         net: in any mode, which it keeps; everything but the normalisation runs in evaluation mode.

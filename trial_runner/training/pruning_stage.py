@@ -1,4 +1,4 @@
-"""How a training comes from the network as built to its final shape: ADMM on the way where it is asked for, then the cut."""
+"""Pruning during a training: optional ADMM, then channels are removed once."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from trial_runner.training.admm import Admm
 
 
 class PruningStage:
-    """The part of a training up to its cut.
+    """The part of a training up to its pruning.
 
     Args:
-        ratio: share of the channels that leave; above 0.
-        plan: how many of each group stay; None takes the same share of each.
-        cut_epoch: epochs after which the network is cut.
+        ratio: of pruned channels; above 0.
+        plan: channels kept in each group; None for the same ratio in each.
+        cut_epoch: epochs after which the network is pruned.
         seed: of the method ``random``.
     """
 
@@ -30,7 +30,7 @@ class PruningStage:
         self._admm: Admm | None = None
 
     def after_step(self, net: SegmentationNet, optimizer: torch.optim.Optimizer, epoch: float) -> None:
-        """After each step of the optimizer before the cut; ``epoch`` counts from 0, with fractions."""
+        """Run the ADMM step after an optimizer step; ``epoch`` counts from 0, with fractions."""
         if self._config.method != "admm":
             return
         start = self._config.admm.start_after * self._cut_epoch
@@ -44,14 +44,14 @@ class PruningStage:
             self._admm.update(net)
 
     def cut(self, net: SegmentationNet) -> SegmentationNet:
-        """Remove the channels in place: those that ADMM chose, where it ran, else the ones with the lowest scores."""
+        """Remove channels in place: those selected by ADMM, where it ran, else those with the lowest scores."""
         if self._admm is not None:
             return remove_channels(net, self._admm.selections, self._ratio)
         method = "l1" if self._config.method == "admm" else self._config.method
         return prune_network(net, self._ratio, plan=self._plan_for(net), method=method, seed=self._seed)
 
     def state(self) -> dict[str, Any] | None:
-        """For a checkpoint; None where there is nothing to keep."""
+        """Return the state for a checkpoint; None without ADMM."""
         return self._admm.state() if self._admm else None
 
     def load(self, net: SegmentationNet, state: dict[str, Any]) -> None:

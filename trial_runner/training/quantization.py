@@ -1,4 +1,4 @@
-"""A trial's network in the precision of its device: INT8 after training, INT8 trained for, or FP16. That is what is scored."""
+"""A trial's network in the precision of its device, which is scored: PTQ or QAT in INT8, or FP16."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _BATCH = 8
 
 
 class PrecisionStage:
-    """When, and how, a training's network leaves float32.
+    """Conversion of a training's network to its precision.
 
-    With INT8 after training (``ptq``) and FP16 the last reading is of the network in that precision, all earlier ones of the float
-    network. With INT8 in training (``qat``) a network that rounds takes the float one's place from ``quantization.start`` of the
-    epochs on, but not before it has its final shape. A network in FP32 has nothing to do here.
+    With PTQ and FP16 the last evaluation is of the network in that precision, all earlier ones of the float network. With QAT a
+    fake-quantized network replaces the float one from ``quantization.start`` of the epochs on, but not before it has its final
+    shape. FP32 needs no conversion.
 
     Args:
         images: uint8 (N, H, W, 3) at the network's input resolution; some of them calibrate the ranges.
         epochs: of the training; prune_epoch: after which the network has its final shape.
 
     Attributes:
-        float_net: the float network that is being trained on in INT8; None as long as it is trained itself.
+        float_net: the float network behind the fake-quantized one; None before QAT starts.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class PrecisionStage:
         return self.float_net is not None
 
     def check(self, net: nn.Module) -> None:
-        """Raise TrialFailed, before anything is trained, where ``net`` cannot be brought to the precision asked for."""
+        """Raise TrialFailed before training if ``net`` cannot be converted to its precision."""
         if self._precision == "fp32":
             return
         try:
@@ -74,16 +74,16 @@ class PrecisionStage:
             raise TrialFailed(str(error)) from error
 
     def due(self, epoch: int) -> bool:
-        """Whether, after so many epochs, the network that rounds takes over."""
+        """Return True if QAT starts after ``epoch`` epochs."""
         return self._trains and self.float_net is None and epoch >= self._first_epoch
 
     def begin(self, net: nn.Module) -> QuantizedNet:
-        """The network to train on, made of the float network as it would be scored now."""
+        """Return the fake-quantized network to continue training with."""
         self.float_net = net
         return self._quantized(net).to(self._device).train()
 
     def resumed(self, net: nn.Module, checkpoint: Checkpoint) -> nn.Module:
-        """The module whose weights the checkpoint holds: ``net``, or the network that rounds which had taken its place."""
+        """Return the module whose weights the checkpoint holds: ``net``, or the fake-quantized network that replaced it."""
         packed = checkpoint.quantization
         if packed is None or "float" not in packed:
             return net
@@ -92,7 +92,7 @@ class PrecisionStage:
         return unpack_quantized(packed).to(self._device)
 
     def delivered(self, net: nn.Module, *, last: bool) -> nn.Module:
-        """What is scored: ``net`` itself, or at the last reading the network in its device's precision."""
+        """Return the network to score: ``net`` itself, or at the last evaluation the network in its device's precision."""
         if self.training_rounded or not last or self._precision == "fp32":
             return net
         if self._precision == "fp16":
@@ -101,7 +101,7 @@ class PrecisionStage:
         return self._finished
 
     def packed(self, evaluated: nn.Module) -> dict[str, Any] | None:
-        """What a checkpoint keeps of the quantized network; None as long as there is none."""
+        """Return the quantized network's state for a checkpoint; None before it exists."""
         if self.float_net is not None:
             assert isinstance(evaluated, QuantizedNet)
             return {**pack_quantized(evaluated), "float": self.float_net.state_dict()}
@@ -124,7 +124,7 @@ class PrecisionStage:
 def calibration_batches(
     images: NDArray[np.uint8], count: int, normalisation: Normalisation = IMAGENET
 ) -> Iterator[Tensor]:
-    """``count`` images, or all where there are fewer, spread evenly over the data, normalised, in batches on the CPU."""
+    """Yield up to ``count`` normalised images, spread evenly over the data, in batches on the CPU."""
     chosen = np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int))
     for start in range(0, len(chosen), _BATCH):
         yield normalise(np.asarray(images[chosen[start : start + _BATCH]]), torch.device("cpu"), normalisation)

@@ -1,4 +1,4 @@
-"""mIoU on a bad day: validation images once more, each corrupted in a known way."""
+"""Robust mIoU on corrupted validation images (ImageNet-C corruptions)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _TOGETHER = 16
 Images = NDArray[np.uint8]
 
 
-def is_asked_for(config: StudyConfig) -> bool:
-    """Whether the study has robustness among its objectives: else nobody would look at what takes several evaluations."""
+def needs_robustness(config: StudyConfig) -> bool:
+    """Return True if robust_miou is an objective; else it is skipped: it costs one evaluation per corruption."""
     return any(objective.name == ROBUST for objective in config.objectives)
 
 
@@ -35,14 +35,14 @@ class CorruptionSample:
         self._taken: dict[int, tuple[Images, Images]] = {}
 
     def take(self, images: Images, labels: Sequence[Images] | Images, first: int = 0) -> None:
-        """Keep the wanted ones of some images: uint8 (n, h, w, 3), the first being that of number ``first``; labels (H, W) each."""
+        """Keep the sampled images of a part: uint8 (n, h, w, 3), numbered from ``first``; labels (H, W) each."""
         for number in self._wanted:
             if first <= number < first + len(images):
                 at = number - first  # copies: a view would keep all the images that came with it
                 self._taken[number] = np.array(images[at]), np.array(labels[at])
 
     def watching(self, parts: Iterable[ArraySplit]) -> Iterator[ArraySplit]:
-        """The parts of the whole split, in order, as they pass; the wanted images are kept."""
+        """Yield the parts of the split unchanged, in order, and keep the sampled images."""
         first = 0
         for part in parts:
             self.take(part.images, part.labels, first)
@@ -50,7 +50,7 @@ class CorruptionSample:
             yield part
 
     def miou(self, confusion: Callable[[ArraySplit], ConfusionMatrix]) -> dict[str, float]:
-        """mIoU by corruption, where ``confusion`` runs the network on some images and compares."""
+        """Return mIoU by corruption; ``confusion`` computes the confusion matrix of the network on a part."""
         return {name: self._matrix(name, confusion).miou() for name in self._section.corruptions}
 
     def _matrix(self, name: str, confusion: Callable[[ArraySplit], ConfusionMatrix]) -> ConfusionMatrix:

@@ -1,4 +1,4 @@
-"""Torch's set-up for a training: threads, memory format, determinism, compilation, and its errors as sentences."""
+"""Torch configuration of a training: threads, memory format, determinism, compilation, and translation of its errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from search_spaces._common.errors import UserError
 from trial_runner.config.study import TrainingSection
-from trial_runner.training.distributed import World
+from trial_runner.training.distributed import DistributedContext
 from trial_runner.training.trial_spec import TrialFailed
 
 _FEW_CHANNELS = 8
@@ -20,9 +20,9 @@ _OUT_OF_MEMORY = "out of memory; lower training.batch_size or space.resolutions_
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 
 
-def settle_torch(config: TrainingSection, threads: int) -> None:
-    """Set what concerns the whole process. On a CPU a training repeats bit for bit in any case; ``deterministic`` asks the same of
-    a GPU, where torch warns of what it has no such algorithm for."""
+def configure_torch(config: TrainingSection, threads: int) -> None:
+    """Configure torch for the whole process. On a CPU trainings are always reproducible bit for bit; ``deterministic`` requires the
+    same of a GPU, where torch warns of operations without a deterministic algorithm."""
     torch.set_num_threads(threads)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -32,8 +32,8 @@ def settle_torch(config: TrainingSection, threads: int) -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep freed memory for the next request. It gives blocks as large as activations back to the system otherwise, which
-    has to hand them out again, zeroed, a dozen times a step: a fifth of the time of a training on a CPU."""
+    """Make glibc keep freed memory. Otherwise it returns activation-sized blocks to the system and requests them again, zeroed, a
+    dozen times per step: a fifth of the training time on a CPU."""
     try:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(_M_MMAP_MAX, 0)
@@ -43,7 +43,7 @@ def _keep_freed_memory() -> None:
 
 
 def memory_format(net: nn.Module, config: TrainingSection) -> torch.memory_format:
-    """Layout that ``net`` and its images are kept in.
+    """Return the memory format of ``net`` and its images.
 
     ``auto`` is channels last, but for networks with a strided 1x1 convolution on few channels, as in RepVGG's stem: its backward
     pass in channels last corrupts memory on a CPU (torch 2.13 to 2.15).
@@ -62,13 +62,13 @@ def _breaks_channels_last(net: nn.Module) -> bool:
 
 
 def compiled(net: nn.Module, config: TrainingSection) -> nn.Module:
-    """A module that computes what ``net`` does with its parameters, compiled where the configuration asks for it."""
+    """Return ``net``, compiled if the configuration requests it."""
     return torch.compile(net, dynamic=False) if config.compile else net  # type: ignore[return-value]
 
 
 @contextmanager
-def failures_told(config: TrainingSection, world: World) -> Iterator[None]:
-    """Around a training's work.
+def translate_errors(config: TrainingSection, context: DistributedContext) -> Iterator[None]:
+    """Translate torch's errors during a training.
 
     Raises:
         TrialFailed: the memory did not suffice. Not where several processes train together: the others wait for this one, which
@@ -78,21 +78,21 @@ def failures_told(config: TrainingSection, world: World) -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
-        if world.size > 1:
+        if context.size > 1:
             raise
         raise TrialFailed(_OUT_OF_MEMORY) from error
     except RuntimeError as error:
-        if config.compile and _came_from_compiling(error):
+        if config.compile and _is_compile_error(error):
             raise UserError(
                 f"training.compile is true, but torch could not compile the network: {str(error).splitlines()[0]}. Install a C++ "
                 "compiler (g++) and Python's headers, or set training.compile to false."
             ) from error
-        if world.size == 1 and is_out_of_memory(error):
+        if context.size == 1 and is_out_of_memory(error):
             raise TrialFailed(_OUT_OF_MEMORY) from error
         raise
 
 
-def _came_from_compiling(error: RuntimeError) -> bool:
+def _is_compile_error(error: RuntimeError) -> bool:
     from torch._dynamo.exc import TorchDynamoException  # takes a second, and is loaded wherever something was compiled
 
     return isinstance(error, TorchDynamoException)

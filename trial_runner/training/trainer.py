@@ -19,29 +19,29 @@ from trial_runner.training.augmentation import Augmentation
 from trial_runner.training.batches import epoch_batches, plain_batches
 from trial_runner.training.checkpoint import Checkpoint, finished_checkpoint
 from trial_runner.training.distillation import Teacher, teacher_of
-from trial_runner.training.distributed import World
+from trial_runner.training.distributed import DistributedContext
 from trial_runner.training.ema import ExponentialMovingAverage
-from trial_runner.training.evaluator import Reader
+from trial_runner.training.evaluator import Evaluator
 from trial_runner.training.losses import class_weights, segmentation_loss
 from trial_runner.training.optimizers import make_optimizer, rate_factor, set_rate
-from trial_runner.training.precise_bn import calibrate_norms
+from trial_runner.training.precise_bn import update_bn_statistics
 from trial_runner.training.pruning_stage import PruningStage
 from trial_runner.training.quantization import PrecisionStage
-from trial_runner.training.runtime import compiled, failures_told, memory_format
+from trial_runner.training.runtime import compiled, memory_format, translate_errors
 from trial_runner.training.trial_spec import TrialFailed, TrialSpec
 
 
 class Trainer:
     """A candidate's network, optimizer and curve.
 
-    The learning rate follows `rate_factor` over all epochs; where the weights are averaged, the average is what is evaluated. After
-    ``prune_after`` of the epochs the network is cut to its final shape and the optimizer starts anew; where the prune ratio
-    is 0 nothing happens. A final training starts from a finished trial's weights and shape.
-    All randomness comes from the study's seed and the epoch: continuing from `state` gives, on a CPU,
-    bit for bit what an uninterrupted training gives. Several processes may share it (`World`), each with a part of every batch.
+    The learning rate follows `rate_factor` over all epochs; with EMA the average is evaluated. After ``prune_after`` of the epochs
+    the network is pruned to its final shape and the optimizer restarts, unless the prune ratio is 0. A final training starts from
+    a finished trial's weights and shape. All randomness comes from the study's seed and the epoch: continuing from `state` is, on
+    a CPU, bit for bit equal to an uninterrupted training. With several processes (`DistributedContext`) each takes a part of every
+    batch.
 
     Attributes:
-        net: as trained so far. epoch: epochs done. curve: (epoch, val_miou) of every reading. score: the last reading.
+        net: as trained so far. epoch: epochs done. curve: (epoch, val_miou) of every evaluation. score: the last evaluation.
         train_s: seconds of training; data_s: those of them spent waiting for a batch, since the trainer was made.
     """
 
@@ -56,23 +56,23 @@ class Trainer:
         ignore_index: int,
         device: torch.device,
         resume: Checkpoint | None = None,
-        world: World = World(),  # noqa: B008
+        context: DistributedContext = DistributedContext(),  # noqa: B008
         normalisation: Normalisation = IMAGENET,
     ) -> None:
         self._spec, self._space, self._train = spec, space, train
         self._ignore_index, self._device, self._normalisation = ignore_index, device, normalisation
-        self._config, self._world = spec.training, world
+        self._config, self._context = spec.training, context
         self._seed = spec.config.study.seed if spec.seed is None else spec.seed
         hyper = space.hyperparameters(spec.candidate)
         self._learning_rate, self._weight_decay = hyper["learning_rate"], hyper["weight_decay"]
-        self._reader = Reader(
+        self._evaluator = Evaluator(
             spec,
             space,
             val,
             num_classes=num_classes,
             ignore_index=ignore_index,
             device=device,
-            world=world,
+            context=context,
             normalisation=normalisation,
         )
         self._teacher: Teacher | None = teacher_of(spec, space, num_classes, device, normalisation)
@@ -122,7 +122,7 @@ class Trainer:
 
     @property
     def images(self) -> int:
-        """Of an epoch, in all processes together."""
+        """Training images per epoch, over all processes."""
         return len(self._train.images)
 
     @property
@@ -130,36 +130,36 @@ class Trainer:
         return self.epoch >= self._epochs
 
     def aim_for(self, epochs: int) -> None:
-        """Let the training end after ``epochs``, from here on: for one that is given a time, not a length."""
+        """End the training after ``epochs`` in total, for trainings with a time budget."""
         self._epochs = max(epochs, self.epoch)
 
-    def run_epoch(self, *, read: bool | None = None) -> TrialScore | None:
-        """Train one epoch; the reading after it, or None where none is due: ``read`` says so, by default ``evaluate_every``. After
-        the last epoch it is always due.
+    def run_epoch(self, *, evaluate: bool | None = None) -> TrialScore | None:
+        """Train one epoch; return its evaluation, or None where none is due (``evaluate``, by default ``evaluate_every``). The last
+        epoch is always evaluated.
 
         Raises:
             TrialFailed: the loss or the weights are no longer finite, or the memory did not suffice.
             UserError: it could not be compiled.
         """
         started = time.monotonic()
-        with failures_told(self._config, self._world):
+        with translate_errors(self._config, self._context):
             if self._pruning and not self.pruned and self.epoch >= self._prune_epoch:
                 self.net = self._pruning.cut(self.net)  # type: ignore[arg-type]
                 self.pruned = True
                 self._start_steps()
             if self._precision.due(self.epoch):
-                self.net = self._precision.begin(self._settled())
+                self.net = self._precision.begin(self._evaluation_net())
                 self._start_steps()
             self._train_epoch()
             self.epoch += 1
             self.train_s += time.monotonic() - started
-            due = self.epoch % self._config.evaluate_every == 0 if read is None else read
-            return self.read() if due or self.done else None
+            due = self.epoch % self._config.evaluate_every == 0 if evaluate is None else evaluate
+            return self.evaluate() if due or self.done else None
 
-    def read(self) -> TrialScore:
-        """Evaluate what has been trained, and enter it into the curve."""
-        self.score = self._reader.read(
-            self._settled(),
+    def evaluate(self) -> TrialScore:
+        """Evaluate the network and append the result to the curve."""
+        self.score = self._evaluator.evaluate(
+            self._evaluation_net(),
             self._precision,
             epoch=self.epoch,
             epochs_total=self._epochs,
@@ -185,19 +185,19 @@ class Trainer:
         )
 
     def _initial_weights(self, start: Checkpoint | None) -> str:
-        """Load pretrained weights into a network that has none yet; what its encoder was started from."""
+        """Load pretrained weights into a new network; return their description."""
         if start:
             known = start.score.get("initial_weights") if start.score else None
             return str(known or "random")
         return self._space.load_pretrained(self.net, self._spec.candidate, self._config.weights)  # type: ignore[arg-type]
 
     def _start_steps(self) -> None:
-        """Make all that belongs to the network's parameters as they are now: layout, optimizer, average, the step's module."""
+        """Create everything bound to the current parameters: memory format, optimizer, EMA, DDP module."""
         self._layout = memory_format(self.net, self._config)
         self.net.to(memory_format=self._layout)
-        self._step_net = self._world.together(compiled(self.net, self._config), self._device)
+        self._step_net = self._context.wrap_ddp(compiled(self.net, self._config), self._device)
         self.optimizer = make_optimizer(self.net, self._config, self._learning_rate, self._weight_decay)
-        decay = self._config.average_decay
+        decay = self._config.ema_decay
         self.average = ExponentialMovingAverage(self.net, decay) if decay else None
 
     @property
@@ -216,19 +216,20 @@ class Trainer:
                 config.min_scale,
                 config.max_scale,
                 config.colour_jitter,
-                1.0 if self._precision.training_rounded else config.crop_share,  # it takes images of one size
+                1.0 if self._precision.training_rounded else config.crop_ratio,  # it takes images of one size
                 config.label_stride,
             ),
             seed=self._seed,
             epoch=self.epoch,
             ignore_index=self._ignore_index,
             device=self._device,
-            part=(self._world.rank, self._world.size),
+            part=(self._context.rank, self._context.size),
+            normalisation=self._normalisation,
         )
-        unread: Tensor | None = None
-        asked = time.monotonic()
+        previous_loss: Tensor | None = None
+        waiting_since = time.monotonic()
         for step, (images, labels) in enumerate(batches):
-            self.data_s += time.monotonic() - asked
+            self.data_s += time.monotonic() - waiting_since
             set_rate(self.optimizer, rate_factor(config, self.epoch + step / steps, self._epochs))
             loss = self._loss(images.contiguous(memory_format=self._layout), labels)
             self.optimizer.zero_grad(set_to_none=True)
@@ -239,10 +240,10 @@ class Trainer:
                 self._pruning.after_step(self.net, self.optimizer, self.epoch + step / steps)  # type: ignore[arg-type]
             if self.average:
                 self.average.update(self.net)
-            self._require_finite(unread)  # the step before: a GPU has the next one to do while this one waits
-            unread = self._world.mean(loss.detach())
-            asked = time.monotonic()
-        self._require_finite(unread)
+            self._require_finite(previous_loss)  # the step before: a GPU has the next one to do while this one waits
+            previous_loss = self._context.mean(loss.detach())
+            waiting_since = time.monotonic()
+        self._require_finite(previous_loss)
 
     def _require_finite(self, loss: Tensor | None) -> None:
         if loss is not None and not math.isfinite(loss.item()):
@@ -263,12 +264,12 @@ class Trainer:
         )
         return loss if self._teacher is None else loss + self._teacher.loss(images, logits)
 
-    def _settled(self) -> nn.Module:
-        """What is evaluated, with the running means that it is evaluated with."""
-        self._world.follow_first(self._evaluated)
-        calibrate_norms(self._evaluated, self._calibration_batches())
+    def _evaluation_net(self) -> nn.Module:
+        """Return the network to evaluate, with re-estimated batch-normalisation statistics."""
+        self._context.broadcast_buffers(self._evaluated)
+        update_bn_statistics(self._evaluated, self._calibration_batches())
         return self._evaluated
 
     def _calibration_batches(self) -> Iterator[Tensor]:
-        count = self._config.norm_calibration_batches
+        count = self._config.precise_bn_batches
         return plain_batches(self._train.images, count, self._config.batch_size, self._device, self._normalisation)

@@ -1,4 +1,4 @@
-"""One trial from order to last epoch, the same under Ray and in this process."""
+"""Execution of one trial, the same under Ray and in process."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from objectives.data import ArraySplit, DatasetInfo, SegmentationData, load_arra
 from search_spaces import open_space
 from trial_runner.config.study import DataSection
 from trial_runner.training.checkpoint import load_checkpoint, save_checkpoint
-from trial_runner.training.distributed import World
-from trial_runner.training.runtime import settle_torch
+from trial_runner.training.distributed import DistributedContext
+from trial_runner.training.runtime import configure_torch
 from trial_runner.training.trainer import Trainer
 from trial_runner.training.trial_spec import Progress, TrialSpec
 
 
 def open_split(data: DataSection, split: str, seed: int) -> SegmentationData:
-    """The split of the study's data set; for the synthetic scenes ``seed`` decides which."""
+    """Open a split of the study's data set; ``seed`` selects the synthetic scenes."""
     if data.kind == "synthetic":
         count = data.train_images if split == "train" else data.val_images
         size = {"height_px": data.image_height_px, "width_px": data.image_width_px}
@@ -29,7 +29,7 @@ def open_split(data: DataSection, split: str, seed: int) -> SegmentationData:
 
 
 def torch_device(name: str) -> torch.device:
-    """``auto`` is CUDA where there is a device, else the CPU."""
+    """Return the torch device; ``auto`` is CUDA where there is a device, else the CPU."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)
@@ -42,9 +42,9 @@ def load_splits(spec: TrialSpec, hw: tuple[int, int]) -> tuple[DatasetInfo, Arra
     return train.info, train_arrays, load_arrays(val, hw, cache_dir=spec.cache_dir)
 
 
-def make_trainer(spec: TrialSpec, world: World) -> Trainer:
-    """What trains the candidate, where its checkpoint stands if there is one; torch is set up for it. Raises as `run_trial`."""
-    settle_torch(spec.training, spec.config.compute.threads_per_trial)
+def make_trainer(spec: TrialSpec, context: DistributedContext) -> Trainer:
+    """Make the candidate's trainer, resumed from its checkpoint if there is one, and configure torch. Raises as `run_trial`."""
+    configure_torch(spec.training, spec.config.compute.threads_per_trial)
     space = open_space(spec.config.space)
     info, train, val = load_splits(spec, space.input_hw(spec.candidate))
     return Trainer(
@@ -57,7 +57,7 @@ def make_trainer(spec: TrialSpec, world: World) -> Trainer:
         normalisation=info.normalisation,
         device=torch_device(spec.config.training.device),
         resume=load_checkpoint(spec.checkpoint_path, spec.fingerprint),
-        world=world,
+        context=context,
     )
 
 
@@ -66,24 +66,24 @@ def run_trial(spec: TrialSpec, report: Callable[[Progress], bool]) -> bool:
 
     Args:
         spec: the order.
-        report: called after every reading, once the checkpoint is on disk; True stops the trial. Where several processes train
+        report: called after every evaluation, once the checkpoint is on disk; True stops the trial. Where several processes train
             together, each of them calls it.
 
     Returns:
-        Whether it was trained to the end.
+        True if it was trained to the end.
 
     Raises:
         TrialFailed: for a reason of the trial's own.
         UserError: the data cannot be read, or nothing can be written.
     """
-    world = World.current()
-    trainer = make_trainer(spec, world)
+    context = DistributedContext.current()
+    trainer = make_trainer(spec, context)
     if trainer.score and report(_progress(trainer)):
         return trainer.done
     while not trainer.done:
         if trainer.run_epoch() is None:
             continue
-        if world.first:
+        if context.first:
             save_checkpoint(spec.checkpoint_path, trainer.state())
         if report(_progress(trainer)):
             return trainer.done

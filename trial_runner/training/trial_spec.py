@@ -1,4 +1,4 @@
-"""What the driver sends to a worker, and what a worker reports back: plain JSON values, nothing that needs a study."""
+"""Messages between driver and worker: the trial's specification and its progress, as plain JSON values."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ CHECKPOINT = "last.pt"
 
 
 class TrialFailed(Exception):
-    """A trial that cannot go on for a reason of its own (loss not finite, out of memory): not worth a retry."""
+    """A trial failed for a reason of its own (loss not finite, out of memory); a retry would fail as well."""
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """A final training: the network of a finished trial, trained on with a learning rate that starts anew.
+    """A final training: further training of a finished trial's network with a restarted learning rate.
 
     Attributes:
         number: of the finished trial.
         folder: the finished trial's, with its checkpoint.
-        epochs: to train on.
+        epochs: further epochs.
     """
 
     number: int
@@ -42,7 +42,7 @@ class Continuation:
 
 @dataclass(frozen=True)
 class StudyTeacher:
-    """A finished trial of the study that another one learns from.
+    """A finished trial of the study, as distillation teacher.
 
     Attributes:
         number: of the finished trial.
@@ -57,7 +57,7 @@ class StudyTeacher:
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """One trial's order.
+    """Specification of one trial.
 
     Attributes:
         number: Optuna's trial number.
@@ -65,10 +65,10 @@ class TrialSpec:
         config: the study's configuration.
         folder: the trial's own folder, on a file system that every node sees; holds its checkpoint.
         cache_dir: decoded data, shared by all trials.
-        continues: what it goes on from; None for a training from the start.
+        continues: the trial that a final training continues; None for a training from scratch.
         seed: of initial weights, order and augmentation; None takes the study's. The data are the study's in any case.
-        teacher: what it learns from beside the labels, with ``training.distillation.study_best``.
-        channels: how many channels of each group (by its root) pruning keeps; None: the same share of each.
+        teacher: distillation teacher, with ``training.distillation.study_best``.
+        channels: channels of each group (by its root) that pruning keeps; None for the same ratio in each.
     """
 
     number: int
@@ -87,12 +87,12 @@ class TrialSpec:
 
     @property
     def precision(self) -> Precision:
-        """What its network is brought to, scored and exported in."""
+        """Precision that the network is scored and exported in."""
         return self.config.precision_of(self.candidate)
 
     @property
     def training(self) -> TrainingSection:
-        """The study's settings with what the candidate's own dimensions say of its training."""
+        """The study's training settings, overridden by the candidate's own dimensions."""
         try:
             return training_of(self.config.training, self.candidate)
         except ValidationError as error:
@@ -100,7 +100,7 @@ class TrialSpec:
 
     @property
     def epochs(self) -> int:
-        """Of this training."""
+        """Epochs of this training."""
         return self.continues.epochs if self.continues else self.config.training.epochs
 
     @property
@@ -170,7 +170,7 @@ def _study_teacher(value: Mapping[str, Any] | None) -> StudyTeacher | None:
 
 @dataclass(frozen=True)
 class Progress:
-    """A worker's report after an epoch. It carries the whole curve, so a lost report leaves no hole."""
+    """A worker's report after an epoch, with the whole curve, so that a lost report leaves no gap."""
 
     epoch: int
     val_miou: float
