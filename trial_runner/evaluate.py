@@ -167,12 +167,12 @@ def _open(
         raise UserError("the file does not say what data the network was trained on. Add --kind, e.g. --kind camvid.")
     if kind == "synthetic" and root is not None:
         raise UserError(
-            "synthetic scenes are in no folder. Give the kind of the data in --data with --kind, or leave --data out."
+            "synthetic scenes lie in no folder. Say what the data in --data are with --kind, or leave --data out."
         )
     if section is not None and section.kind == kind:
         return open_split(section.model_copy(update={"root": root}) if root else section, split, seed)
     if is_reference(kind):
         add_import_folder(Path.cwd())
     elif kind != "synthetic" and root is None:
-        raise UserError(f"data of kind {kind} are in a folder. Add --data and the folder.")
+        raise UserError(f"data of kind {kind} lie in a folder. Add --data and the folder.")
     return open_dataset(kind, root=root, split=split)

@@ -79,5 +79,5 @@ def finished_checkpoint(continues: Continuation) -> Checkpoint:
     path = continues.folder / CHECKPOINT
     checkpoint = load_checkpoint(path)
     if checkpoint is None:
-        raise TrialFailed(f"it continues trial {continues.number}, which has no usable checkpoint at {path}")
+        raise TrialFailed(f"it was to go on from trial {continues.number}, which has no usable checkpoint at {path}")
     return checkpoint

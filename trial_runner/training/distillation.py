@@ -95,7 +95,9 @@ def teacher_of(
     trial = spec.teacher
     checkpoint = load_checkpoint(trial.folder / CHECKPOINT)
     if checkpoint is None:
-        raise TrialFailed(f"its teacher is trial {trial.number}, which has no usable checkpoint in {trial.folder}")
+        raise TrialFailed(
+            f"it was to learn from trial {trial.number}, which has no usable checkpoint in {trial.folder}"
+        )
     net = fit_shape(space.build(trial.candidate, num_classes), checkpoint.weights)
     net.load_state_dict(checkpoint.weights)
     sizes = space.input_hw(trial.candidate), space.input_hw(spec.candidate)
