@@ -57,7 +57,9 @@ class LatencyConstraint:
         """``estimate`` of each candidate, without its kernels' own times; those of one precision are predicted together."""
         found: dict[int, LatencyEstimate] = {}
         for precision, model in self._models.items():
-            rows = [at for at, item in enumerate(candidates) if (item.precision or self._usual) == precision]
+            rows = [
+                at for at, item in enumerate(candidates) if (item.precision or self._default_precision) == precision
+            ]
             tables = [self.table(candidates[at]) for at in rows]
             if isinstance(model, LatencyModel):
                 found.update(zip(rows, model.predict_many(tables), strict=True))

@@ -35,7 +35,11 @@ class CandidateCosts:
     """
 
     def __init__(
-        self, space: SearchSpace, gate: LatencyConstraint, objectives: Sequence[Objective], costs: CostConstraint | None = None
+        self,
+        space: SearchSpace,
+        gate: LatencyConstraint,
+        objectives: Sequence[Objective],
+        costs: CostConstraint | None = None,
     ) -> None:
         self._space, self._gate, self._costs = space, gate, costs
         self._objectives = tuple(objectives)
