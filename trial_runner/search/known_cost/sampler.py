@@ -388,7 +388,7 @@ def _front_rows(history: History) -> list[Params]:
 
 
 def _scale_of(costs: Array) -> tuple[Array, Array, Array]:
-    """What is added to costs, and mean and standard deviation of their logarithms then, each (c,)."""
+    """Offsets of the costs, and mean and standard deviation of the logarithms after them, each ``(c,)``."""
     shift = np.maximum(_SMALL_COST * np.median(costs, axis=0), 1e-12)
     logarithms = np.log(np.maximum(costs, 0.0) + shift)
     deviation = logarithms.std(axis=0)
