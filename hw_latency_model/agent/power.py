@@ -7,6 +7,13 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from .tree import Tree
 
+TOTALS = ("POM_5V_IN", "VDD_IN", "5V_IN", "VIN")
+"""Rails that feed the whole board, by release and board."""
+SYSTEM_5V = ("SYS5V", "VIN_SYS_5V0")
+"""Rails of the carrier's 5 V, on boards where all rails have to be added."""
+NOT_CONNECTED = ("", "NC")
+"""Labels of unused channels."""
+
 
 class Rail(NamedTuple):
     """A power rail and its files: one in mW, or two in mV and mA."""
@@ -20,19 +27,21 @@ class PowerMeter:
 
     Attributes:
         rails: readable rails.
-        total: name of the rail that feeds the whole board.
+        parts: names of the rails whose sum is the power of the board: the rail that feeds all others, or, on boards without
+            one (AGX Xavier, AGX Orin), all of them; empty if they do not cover the board.
+        total: the names as text, joined by ``+``; None if they do not cover the board.
         note: reason why no power can be reported; every figure is then None.
         samples: (``time.monotonic`` in s, milliwatts by rail) of the last sampling.
     """
 
-    TOTALS = ("POM_5V_IN", "VDD_IN", "VIN_SYS_5V0", "SYS5V")
     PERIOD_S = 0.02
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
         self.rails = self._find()
         names = [rail.name for rail in self.rails]
-        self.total = next((name for name in self.TOTALS if name in names), None)
+        self.parts = board_rails(names)
+        self.total = " + ".join(self.parts) or None
         self.note: Optional[str] = None
         if not self.rails:
             self.note = "no power rail"
@@ -51,7 +60,7 @@ class PowerMeter:
             folder, number = path.rsplit("/", 1)[0], re.sub(r".*/in(\d)_label$", r"\1", path)
             files = tuple(f"{folder}/{kind}{number}_input" for kind in ("in", "curr"))
             rails.append(Rail(self.tree.read(path).strip(), files))
-        return [rail for rail in rails if rail.name and self._read(rail) is not None]
+        return [rail for rail in rails if rail.name not in NOT_CONNECTED and self._read(rail) is not None]
 
     def _read(self, rail: Rail) -> Optional[int]:
         values = [self.tree.number(path) for path in rail.files]
@@ -88,7 +97,9 @@ class PowerMeter:
     def integral_mj(self, begin: float, end: float) -> Optional[float]:
         """Integrate the power of the whole board between two ``time.monotonic`` times, in mJ; None with fewer than 3 samples."""
         points = [
-            (at, values[self.total]) for at, values in self.samples if self.total in values and begin <= at <= end
+            (at, sum(values[name] for name in self.parts))
+            for at, values in self.samples
+            if begin <= at <= end and self.parts and all(name in values for name in self.parts)
         ]
         if len(points) < 3 or end <= begin:
             return None
@@ -120,13 +131,27 @@ def rail_problem(rails_mw: Dict[str, Any]) -> Optional[str]:
 
     Rejected: a total of 0, or below that of the CPU or GPU (one known carrier board swaps the names).
     """
-    total_name = next((name for name in PowerMeter.TOTALS if name in rails_mw), None)
-    if total_name is None:
+    parts = board_rails(list(rails_mw))
+    if not parts:
         return None
-    total = rails_mw[total_name]
+    total_name, total = " + ".join(parts), sum(rails_mw[name] for name in parts)
     if total <= 0:
         return f"power rail {total_name} reads {total:.0f} mW"
     for name, value in sorted(rails_mw.items()):
-        if name != total_name and ("GPU" in name or "CPU" in name) and value > total:
+        if name not in parts and ("GPU" in name or "CPU" in name) and value > total:
             return f"rails are mislabelled: {name} {value:.0f} mW is more than {total_name} {total:.0f} mW"
     return None
+
+
+def board_rails(names: Sequence[str]) -> Tuple[str, ...]:
+    """Select the rails whose sum is the power of the whole board; empty if the rails do not cover it.
+
+    A rail that feeds the board (Nano, TX2, Xavier NX, Orin Nano and NX) is the sum itself, and no other may be added to it.
+    Without one, all rails are added if they include that of the carrier's 5 V (AGX Xavier, AGX Orin); without that rail
+    they are only parts of the module.
+    """
+    for name in TOTALS:
+        if name in names:
+            return (name,)
+    connected = tuple(name for name in names if name not in NOT_CONNECTED)
+    return connected if any(name in SYSTEM_5V for name in connected) else ()

@@ -1,4 +1,4 @@
-"""Parsers for the logs and exported JSON files of ``trtexec``, TensorRT 7.1 to 10.
+"""Parsers for the logs and exported JSON files of ``trtexec``, TensorRT 7.0 to 10.
 
 They never raise, and drop every value that they cannot read completely.
 """
@@ -27,20 +27,25 @@ _TRTEXEC_METRIC = re.compile(
     rf"((?:, percentile\({NUMBER}%\) = {NUMBER} ms)*)"
 )
 _TRTEXEC_PERCENTILE = re.compile(rf"percentile\(({NUMBER})%\) = ({NUMBER}) ms")
-_TRTEXEC_OLD = re.compile(rf"(min|max|mean|median|percentile): ({NUMBER}) ms(?: at ({NUMBER})%)?")
+_TRTEXEC_OLD = re.compile(
+    rf"(min|max|mean|median|percentile): ({NUMBER}) ms(?: at ({NUMBER})%)?"
+    rf"(?: \(end to end ({NUMBER}) ms(?: at {NUMBER}%)?\))?"
+)
 _TRTEXEC_TABLE = re.compile(r"=== Profile \(([0-9]{1,15}) iterations ?\) ===")
 _TRTEXEC_ROW = re.compile(rf"((?:{NUMBER}\s+){{3,4}})(\S.*)")
 _TRTEXEC_OLD_ROW = re.compile(rf"(\S.*?)\s+({NUMBER})\s+({NUMBER})\s+({NUMBER})")
 _TRTEXEC_FACTS = (
-    ("throughput_qps", re.compile(rf"Throughput: ({NUMBER}) qps")),
+    ("throughput_qps", re.compile(rf"[Tt]hroughput: ({NUMBER}) qps")),
     ("build_s", re.compile(rf"Engine built in ({NUMBER}) sec\.?")),
-    ("host_walltime_s", re.compile(rf"Total Host Walltime: ({NUMBER}) s")),
-    ("total_compute_s", re.compile(rf"Total GPU Compute Time: ({NUMBER}) s")),
+    ("host_walltime_s", re.compile(rf"(?:Total Host Walltime|walltime): ({NUMBER}) s")),
+    ("total_compute_s", re.compile(rf"(?:Total GPU Compute Time|total compute time): ({NUMBER}) s")),
 )
 _TRTEXEC_QUERIES = re.compile(rf"Timing trace has ([0-9]{{1,15}}) queries over ({NUMBER}) s")
 _TRTEXEC_MARK = re.compile(
-    r"&&&& (RUNNING|PASSED|FAILED) TensorRT\.trtexec \[TensorRT v([0-9]{4,6})\](?: \[b[0-9]{1,15}\])? # (.*)"
+    r"&&&& (RUNNING|PASSED|WAIVED|FAILED) TensorRT\.trtexec"
+    r"(?: \[TensorRT v([0-9]{4,6})\])?(?: \[b[0-9]{1,15}\])?(?: #(?: (.*))?)?"
 )
+"""First and last line of a run; TensorRT 7 prints no version."""
 
 
 def trt_version_text(digits: str) -> str:
@@ -54,10 +59,12 @@ def trt_version_text(digits: str) -> str:
 def parse_trtexec(text: str) -> List[Json]:
     """Parse the runs in a ``trtexec`` log, in order; a log without its head or its end counts as a run.
 
-    Keys of a run: ``version, command, passed`` (True, False, None: not printed), ``build_s, throughput_qps, queries,
-    host_walltime_s, total_compute_s``, ``metrics`` (``gpu_compute_ms, latency_ms, end_to_end_ms, enqueue_ms, h2d_ms,
-    d2h_ms`` -> ``min, max, mean, median, percentiles``), ``profile`` (rows of the printed table) and ``errors``. A metric
-    whose median or mean lies outside min..max is dropped. Text that is not a trtexec log has no runs.
+    Keys of a run: ``version`` (None in TensorRT 7, which does not print it), ``command, passed`` (True, False, None: not
+    printed), ``build_s, throughput_qps, queries, host_walltime_s, total_compute_s``, ``metrics`` (``gpu_compute_ms, latency_ms,
+    end_to_end_ms, enqueue_ms, h2d_ms, d2h_ms`` -> ``min, max, mean, median, percentiles``), ``profile`` (rows of the printed
+    table) and ``errors``. TensorRT 7 prints no mean of the enqueue time. A metric whose median or mean lies outside min..max is
+    dropped, as are a throughput and a number of queries of 0, which some releases of TensorRT 7 print for any run. Text that
+    is not a trtexec log has no runs.
     """
     runs: List[Json] = []
     run = _empty_run()
@@ -69,7 +76,9 @@ def parse_trtexec(text: str) -> List[Json]:
             if mark.group(1) == "RUNNING" and not _is_empty_run(run):
                 runs.append(run)
                 run = _empty_run()
-            run["version"], run["command"] = trt_version_text(mark.group(2)), mark.group(3).strip()
+            if mark.group(2):
+                run["version"] = trt_version_text(mark.group(2))
+            run["command"] = (mark.group(3) or "").strip() or run["command"]
             if mark.group(1) != "RUNNING":
                 run["passed"] = mark.group(1) == "PASSED"
                 runs.append(run)
@@ -87,7 +96,10 @@ def parse_trtexec(text: str) -> List[Json]:
     if not _is_empty_run(run):
         runs.append(run)
     for each in runs:
-        each["metrics"] = {name: value for name, value in each["metrics"].items() if _is_credible(value)}
+        each["metrics"] = {name: value for name, value in each["metrics"].items() if _is_credible(name, value)}
+        for name in ("throughput_qps", "queries"):
+            if each.get(name) == 0:
+                del each[name]
     return runs
 
 
@@ -96,7 +108,7 @@ def _empty_run() -> Json:
 
 
 def _is_empty_run(run: Json) -> bool:
-    return run["version"] is None and len(run) == 6 and not (run["metrics"] or run["profile"] or run["errors"])
+    return len(run) == 6 and not any(run.values())
 
 
 def _trtexec_line(
@@ -128,13 +140,25 @@ def _trtexec_line(
         return name, None
     found = _TRTEXEC_OLD.fullmatch(body)
     if found and section:
-        if found.group(1) == "percentile":
-            if found.group(3):
-                run["metrics"][section]["percentiles"][float(found.group(3))] = float(found.group(2))
-        elif not found.group(3):
-            run["metrics"][section][found.group(1)] = float(found.group(2))
+        _add_value(run["metrics"][section], found.group(1), found.group(2), found.group(3))
+        if found.group(4):
+            _add_value(
+                run["metrics"].setdefault("end_to_end_ms", {"percentiles": {}}),
+                found.group(1),
+                found.group(4),
+                found.group(3),
+            )
         return section, None
     return None, None
+
+
+def _add_value(metric: Json, name: str, ms: str, percent: Optional[str]) -> None:
+    """Add one statistic of TensorRT 7, which has a line for each; a percentile without its ``percent`` is dropped."""
+    if name == "percentile":
+        if percent:
+            metric["percentiles"][float(percent)] = float(ms)
+    elif not percent:
+        metric[name] = float(ms)
 
 
 def _profile_row(run: Json, body: str, table: str) -> Optional[str]:
@@ -174,14 +198,15 @@ def _profile_row(run: Json, body: str, table: str) -> Optional[str]:
     return table
 
 
-def _is_credible(metric: Json) -> bool:
-    if any(name not in metric for name in ("min", "max", "mean", "median")):
+def _is_credible(name: str, metric: Json) -> bool:
+    needed = ("min", "max", "median") if name == "enqueue_ms" else ("min", "max", "median", "mean")
+    if any(statistic not in metric for statistic in needed):
         return False
     low, high = metric["min"], metric["max"]
     if not (math.isfinite(high) and 0 <= low <= high):
         return False
     slack = 1e-4 * high
-    inner = [metric["mean"], metric["median"], *metric["percentiles"].values()]
+    inner = [metric.get("mean", metric["median"]), metric["median"], *metric["percentiles"].values()]
     return all(low - slack <= value <= high + slack for value in inner)
 
 
@@ -196,20 +221,22 @@ class TraceRecord(NamedTuple):
 
 
 def parse_export_times(text: str) -> List[TraceRecord]:
-    """Parse ``--exportTimes`` of 8.0 to 10, warm-up included; inconsistent records are left out."""
+    """Parse ``--exportTimes`` of 7.0 to 10, warm-up included; inconsistent records are left out."""
     data = json_or_none(text)
     records = []
     for item in data if isinstance(data, list) else []:
         if not isinstance(item, dict):
             continue
-        names = ("startComputeMs", "endComputeMs", "computeMs", "latencyMs", "h2dMs", "d2hMs")
-        values = [finite(item.get(name)) for name in names]
-        start, end, compute, latency = values[:4]
+        values = [finite(item.get(name)) for name in ("startComputeMs", "endComputeMs", "computeMs", "latencyMs")]
+        start, end, compute, latency = values
+        to_device, from_device = (
+            finite(item.get(new, item.get(old))) or 0.0 for new, old in (("h2dMs", "inMs"), ("d2hMs", "outMs"))
+        )
         if start is None or end is None or compute is None or latency is None:
             continue
         if not (0 < compute <= latency * 1.001 + 1e-3) or abs(end - start - compute) > 0.02 * compute + 0.02:
             continue
-        records.append(TraceRecord(start, compute, latency, values[4] or 0.0, values[5] or 0.0))
+        records.append(TraceRecord(start, compute, latency, to_device, from_device))
     return records
 
 

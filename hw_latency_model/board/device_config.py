@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from exports import PROFILES
 from hw_latency_model.file_names import MODEL_FILE, STORE_FILE
@@ -18,6 +20,9 @@ Seconds = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+_NOT_AN_ID = "; the number of a mode differs from board to board"
+NANO_POWER_MODES = ("maxn", "5w")
+"""Power modes of a Jetson Nano in lower case."""
 
 
 class TargetSection(Section):
@@ -27,9 +32,26 @@ class TargetSection(Section):
     name: str = Field(pattern=_NAME, max_length=100)
     profile: str | None = None
     precision: Literal["fp32", "fp16"] = "fp32"
-    power_profile: Literal["maxn", "5w"] | None = None
+    power_profile: str | None = None
     lock_clocks: bool = True
     backend: Literal["auto", "tensorrt", "trtexec", "onnxruntime", "torch"] = "auto"
+
+    @field_validator("power_profile", mode="before")
+    @classmethod
+    def _power_profile_is_a_mode(cls, value: object) -> object:
+        """Return the mode in lower case, which is how ``nvpmodel``'s names are compared."""
+        if value is None or (isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", value.strip())):
+            return value.strip().lower() if isinstance(value, str) else None
+        raise ValueError(f"give the name of a power mode, such as maxn or 5w, as `nvpmodel -q` prints it{_NOT_AN_ID}")
+
+    @model_validator(mode="after")
+    def _mode_exists_on_a_nano(self) -> TargetSection:
+        if self.name == "jetson-nano" and self.power_profile not in (None, *NANO_POWER_MODES):
+            raise ValueError(
+                f"a Jetson Nano has no power mode {self.power_profile!r}: set device.power_profile to "
+                f"{' or '.join(NANO_POWER_MODES)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _profile_is_known(self) -> TargetSection:
@@ -57,11 +79,52 @@ class TargetSection(Section):
 class SshSection(Section):
     """SSH connection, with key authentication only. Missing keys are taken from OpenSSH's own configuration."""
 
-    host: str = Field(min_length=1, pattern=r"^[^-\s][^\s]*$")
+    host: str = Field(min_length=1)
     user: str | None = Field(default=None, pattern=r"^[^-\s@][^\s@]*$")
     port: int | None = Field(default=None, ge=1, le=65535)
     identity_file: Path | None = None
     known_hosts: Path | None = None
+
+    @field_validator("host")
+    @classmethod
+    def _host_is_a_host_alone(cls, host: str) -> str:
+        """Reject an address with a scheme, user, port or path, which ssh would look up as a host's name."""
+        if advice := host_advice(host.strip()):
+            raise ValueError(f"it must be the board's name or address alone: {advice}")
+        return host.strip()
+
+
+def host_advice(host: str) -> str | None:
+    """Return what to write instead of ``host``; None if it is a name or an address alone. A password in it is not repeated."""
+    address = re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*:/*/", "", host) if "://" in host else host
+    address = address.removeprefix("ssh ").strip()
+    user, _, rest = address.rpartition("@")
+    rest = rest.partition("/")[0]
+    bracketed = re.fullmatch(r"\[([^\]]*)\](?::(.*))?", rest)
+    name, port = bracketed.groups() if bracketed else (rest, None)
+    if not _is_ipv6(name):
+        name, _, port = name.partition(":")
+    if name == host and re.fullmatch(r"[^\s\[\]@/:-][^\s\[\]@/:]*", name):
+        return None
+    if name == host and _is_ipv6(name):
+        return None
+    if not re.fullmatch(r"[^\s\[\]@/-][^\s\[\]@/]*", name):
+        return "write such as `host: 192.168.0.7` or `host: nano.local`"
+    parts = [f"host: {name}"]
+    user, colon, _ = user.partition(":")
+    if re.fullmatch(r"[^-\s@][^\s@]*", user):
+        parts.append(f"user: {user}")
+    if port and port.isdecimal():
+        parts.append(f"port: {port}")
+    advice = "write " + ", ".join(f"`{part}`" for part in parts)
+    return advice + " (no password: the board is reached with a key, see `ssh-copy-id`)" if colon else advice
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == 6
+    except ValueError:
+        return False
 
 
 class BoardSection(Section):

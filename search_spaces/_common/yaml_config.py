@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from search_spaces._common.errors import UserError
 from search_spaces._common.names import nearest_name
+from search_spaces._common.urls import redact_url
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 
@@ -114,7 +115,7 @@ def _explain(error: ValidationError, model: type[BaseModel], path: Path, tree: y
         elif detail["type"] == "missing":
             problems.append(f"{where} is missing; add it.")
         else:
-            found = "" if isinstance(detail["input"], dict) else f"; found {detail['input']!r}"
+            found = "" if isinstance(detail["input"], dict) else redact_url(f"; found {detail['input']!r}")
             problems.append(f"{where}: {detail['msg'].removeprefix('Value error, ')}{found}.")
     return "\n".join(problems)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from fake_board.harness import Kit, fake_onnx
-from fake_board.tree import HERE, TRTEXEC_10, TRTEXEC_80, FakeBoard, install_trtexec
+from fake_board.tree import HERE, TRTEXEC_10, TRTEXEC_71, TRTEXEC_80, FakeBoard, install_trtexec
+from trtexec_logs import log_7
 
 from hw_latency_model.agent.trtexec import trt_version_text
 from hw_latency_model.local.reference_network import write_reference
@@ -45,6 +46,23 @@ def test_trtexec_is_driven_with_the_options_it_has(
     calls = (board.root / "trtexec.calls").read_text()
     assert ("--memPoolSize=workspace:512" in calls) == (version == "100300")
     assert kit.records("board")[0]["tensorrt"] == trt_version_text(version)
+
+
+def test_trtexec_of_tensorrt_7_is_driven_without_the_options_of_8(
+    board: FakeBoard, kit: Kit, logs: dict[str, str]
+) -> None:
+    """JetPack 4.4 and 4.5: no version in the log, no count of queries, other names in the exported times."""
+    install_trtexec(board, {**logs, "run.log": log_7()}, version="7103", options=TRTEXEC_71)
+    (board.root / "var/lib/dpkg/status").write_text("Package: libnvinfer7\nStatus: ok\nVersion: 7.1.3-1+cuda10.2\n\n")
+    kit.write({"good": fake_onnx()}, backend="trtexec", power_profile="maxn", protocol={"energy_s": 1.0})
+    done = kit.run(board.environment())
+    assert done.returncode == 0, done.stderr
+    measured = kit.measured()["good"]
+    assert measured["latency_ms_p50"] == pytest.approx(3.625, rel=0.01)
+    assert measured["end_to_end_ms_p50"] == pytest.approx(measured["latency_ms_p50"] + 0.24, abs=0.1)
+    assert measured["energy_mj_gross"] > 0
+    assert "--explicitBatch" in (board.root / "trtexec.calls").read_text()
+    assert kit.records("board")[0]["tensorrt"] == "7.1.3"
 
 
 @pytest.mark.parametrize("garbage", ["log", "times"])

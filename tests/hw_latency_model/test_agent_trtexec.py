@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from agent_recordings import read
+from trtexec_logs import COMMAND, COMPUTE, END_TO_END, HOST, STATISTICS, log_7, log_8
 
 from hw_latency_model.agent.statistics import percentile
 from hw_latency_model.agent.trtexec import (
@@ -120,3 +121,66 @@ def test_times_of_8_0_and_contradicting_records() -> None:
     good = {"startComputeMs": 10.0, "endComputeMs": 15.0, "computeMs": 5.0, "latencyMs": 5.2, "endToEndMs": 5.3}
     bad = [{**good, "computeMs": 50.0}, {**good, "latencyMs": 1.0}, {**good, "computeMs": None}, {"computeMs": 5.0}, 7]
     assert parse_export_times(json.dumps([good, *bad])) == [(10.0, 5.0, 5.2, 0.0, 0.0)]
+
+
+@pytest.mark.parametrize("title", ["Host Latency", "Host latency"], ids=["7.1", "7.0"])
+def test_a_run_of_tensorrt_7_has_no_version_and_its_host_latency_has_an_end_to_end_time(title: str) -> None:
+    (run,) = parse_trtexec(log_7(title=title))
+    assert (run["version"], run["command"], run["passed"], run["errors"]) == (None, COMMAND, True, [])
+    assert run["metrics"]["gpu_compute_ms"] == {
+        **dict(zip(STATISTICS, COMPUTE, strict=True)),
+        "percentiles": {99.0: 4.25},
+    }
+    assert run["metrics"]["latency_ms"] == {**dict(zip(STATISTICS, HOST, strict=True)), "percentiles": {99.0: 4.5}}
+    assert run["metrics"]["end_to_end_ms"] == {
+        **dict(zip(STATISTICS, END_TO_END, strict=True)),
+        "percentiles": {99.0: 8.25},
+    }
+    assert run["metrics"]["enqueue_ms"] == {"min": 0.5, "max": 1.5, "median": 0.625, "percentiles": {}}
+    assert (run["host_walltime_s"], run["total_compute_s"], run["trace_s"]) == (3.01, 2.9, 3.01)
+    assert "queries" not in run and "throughput_qps" not in run, "7.1 and 7.2 print 0 for both"
+    (counted,) = parse_trtexec(log_7(queries=56, end_to_end=False))
+    assert (counted["queries"], counted["throughput_qps"]) == (56, 18.6047)
+    assert "end_to_end_ms" not in counted["metrics"]
+
+
+def test_runs_of_tensorrt_7_in_one_log_are_told_apart() -> None:
+    first, second = COMMAND, COMMAND.replace(" --fp16", "")
+    runs = parse_trtexec(log_7(command=first) + log_7(command=second, outcome="FAILED") + log_7(command=first))
+    assert [(run["command"], run["passed"]) for run in runs] == [(first, True), (second, False), (first, True)]
+    cut = log_7(command=first).rsplit("&&&&", 1)[0]
+    runs = parse_trtexec(cut + log_7(command=second))
+    assert [(run["command"], run["passed"]) for run in runs] == [(first, None), (second, True)], (
+        "the first one was killed"
+    )
+    assert all(run["metrics"]["gpu_compute_ms"]["median"] == 3.625 for run in runs)
+
+
+@pytest.mark.parametrize(
+    ("digits", "build", "version"),
+    [
+        ("8401", "", "8.4.1"),
+        ("8502", "", "8.5.2"),
+        ("8601", "", "8.6.1"),
+        ("100300", " [b17]", "10.3.0"),
+        ("101303", " [b9]", "10.13.3"),
+    ],
+)
+def test_marks_with_a_version(digits: str, build: str, version: str) -> None:
+    runs = parse_trtexec(log_8(digits, build=build) + log_7() + log_8(digits, build=build))
+    assert [run["version"] for run in runs] == [version, None, version]
+    assert [run["metrics"]["gpu_compute_ms"]["median"] for run in runs] == [3.625] * 3
+    assert (runs[0]["passed"], runs[0]["queries"], runs[0]["build_s"]) == (True, 800, 12.5)
+
+
+def test_times_of_tensorrt_7() -> None:
+    record = {
+        "startInMs": 9.9,
+        "endInMs": 10,
+        "startComputeMs": 10.0,
+        "endComputeMs": 15.0,
+        "startOutMs": 15,
+        "endOutMs": 15.2,
+    }
+    record.update({"inMs": 0.1, "computeMs": 5.0, "outMs": 0.2, "latencyMs": 5.3, "endToEndMs": 5.4})
+    assert parse_export_times(json.dumps([record])) == [(10.0, 5.0, 5.3, 0.1, 0.2)]

@@ -107,6 +107,8 @@ class TrtExec(Backend):
             check_precision(Path(spec["onnx"]), spec["precision"], "this trtexec")
         if tool.has("--timingCacheFile"):
             options.append("--timingCacheFile=" + spec["cache"])
+        elif tool.has("--explicitBatch"):  # TensorRT 7, whose ONNX parser needs it
+            options.append("--explicitBatch")
         options += [option for option in ("--buildOnly", "--skipInference") if tool.has(option)][:1]
         begin = time.monotonic()
         run = tool.run(*options)
@@ -175,11 +177,18 @@ class TrtExecRunner(Runner):
             if "Starting inference" in line:
                 begins.append(time.monotonic())
 
+        export = self.work / f"times-{os.getpid()}.json"
         options = ["--loadEngine=" + str(self.plan), f"--duration={max(1, math.ceil(seconds))}"]
-        run = self.tool.run(*options, "--warmUp=0", "--useSpinWait", *self.transfers, on_line=watch)
-        if not begins or not run.get("queries") or not run.get("trace_s"):
+        options += ["--exportTimes=" + str(export), "--warmUp=0", "--useSpinWait", *self.transfers]
+        try:
+            run = self.tool.run(*options, on_line=watch)
+            queries = run.get("queries") or len(parse_export_times(read_text(export)))
+        finally:
+            if export.exists():
+                export.unlink()
+        if not begins or not queries or not run.get("trace_s"):
             raise JobError("trtexec did not say how many queries it ran", retry=True)
-        return Loop(run["queries"], begins[0], begins[0] + run["trace_s"])
+        return Loop(queries, begins[0], begins[0] + run["trace_s"])
 
     def layers(self) -> List[Tuple[str, float]]:
         """Return the median time (average in old versions) of each layer in milliseconds."""

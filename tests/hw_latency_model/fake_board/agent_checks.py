@@ -217,6 +217,21 @@ class TrtexecLogs(Case):
         self.assertEqual(run["metrics"]["gpu_compute_ms"]["median"], 3.4)
         self.assertEqual(run["metrics"]["gpu_compute_ms"]["percentiles"], {99.0: 4.0})
 
+    def test_two_runs_of_tensorrt_7_without_a_version(self):
+        marks = [f"&&&& {word} TensorRT.trtexec # trtexec --onnx={name}.onnx\n"
+                 for name in "ab" for word in ("RUNNING", "PASSED")]  # fmt: skip
+        lines = "[I] Host Latency\n[I] min: 3 ms (end to end 5 ms)\n[I] max: 4 ms (end to end 6 ms)\n"
+        lines += "[I] mean: 3.5 ms (end to end 5.5 ms)\n[I] median: 3.4 ms (end to end 5.4 ms)\n[I] throughput: 0 qps\n"
+        runs = trtexec.parse_trtexec(marks[0] + lines + marks[1] + marks[2] + lines + marks[3])
+        self.assertEqual([run["passed"] for run in runs], [True, True])
+        self.assertEqual([run["command"][-6:] for run in runs], ["a.onnx", "b.onnx"])
+        medians = [(run["metrics"]["latency_ms"]["median"], run["metrics"]["end_to_end_ms"]["median"]) for run in runs]
+        self.assertEqual(medians, [(3.4, 5.4), (3.4, 5.4)])
+        times = trtexec.parse_export_times(
+            '[{"startComputeMs": 1, "endComputeMs": 3, "computeMs": 2, "latencyMs": 2.5, "inMs": 0.2, "outMs": 0.3}]'
+        )
+        self.assertEqual(times, [(1.0, 2.0, 2.5, 0.2, 0.3)])
+
     def test_a_median_outside_its_range_is_dropped(self):
         line = "[I] GPU Compute Time: min = 3 ms, max = 4 ms, mean = 3.5 ms, median = 34 ms\n"
         self.assertTrue(all(run["metrics"] == {} for run in trtexec.parse_trtexec(line)))
@@ -420,6 +435,21 @@ class Power(Case):
         self.assertIn("mislabelled", power.rail_problem({"POM_5V_IN": 3000, "POM_5V_GPU": 8000}))
         self.assertIn("reads 0", power.rail_problem({"POM_5V_IN": 0}))
         self.assertIsNone(power.rail_problem({"POM_5V_IN": 8000, "POM_5V_GPU": 3000}))
+
+    def test_a_board_without_a_total_rail_is_the_sum_of_its_rails(self):
+        rails = [("GPU", 1000), ("CPU", 800), ("SOC", 1200), ("CV", 0), ("VDDRQ", 500), ("SYS5V", 2500), ("NC", 0)]
+        meter = self.meter(*rails)
+        self.assertEqual((meter.total, meter.note), ("GPU + CPU + SOC + CV + VDDRQ + SYS5V", None))
+        self.assertAlmostEqual(meter.mean_over(0.2), 6000.0)
+        self.assertIsNone(power.rail_problem(meter.snapshot()))
+        lost = [(float(at), {"GPU": 1000}) for at in range(4)]
+        meter.samples = lost
+        self.assertIsNone(meter.integral_mj(0.0, 3.0))
+
+    def test_parts_of_a_module_are_not_the_board(self):
+        meter = self.meter(("POM_5V_GPU", 1000), ("POM_5V_CPU", 800))
+        self.assertIsNone(meter.total)
+        self.assertIn("no power rail for the whole board", meter.note)
 
     def test_millivolts_and_milliamperes(self):
         folder = "/sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon3"

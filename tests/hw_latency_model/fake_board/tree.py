@@ -29,6 +29,10 @@ TRTEXEC_80 = [
         "--exportProfile",
     ),
 ]
+TRTEXEC_71 = [
+    *(name for name in TRTEXEC_80 if name not in ("--timingCacheFile", "--noDataTransfers")),
+    "--explicitBatch",
+]
 TRTEXEC_10 = [
     *(name for name in TRTEXEC_80 if name not in ("--workspace", "--buildOnly")),
     "--memPoolSize",
