@@ -115,12 +115,12 @@ def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("host", "advice"),
     [
-        ("ssh://nano@10.0.0.9:2200/home", "`host: 10.0.0.9`, `user: nano`, `port: 2200`"),
+        ("ssh://nano@10.0.0.9:2200/srv", "`host: 10.0.0.9`, `user: nano`, `port: 2200`"),
         ("ssh://nano.local", "`host: nano.local`"),
         ("http://10.0.0.9/", "`host: 10.0.0.9`"),
         ("nano@10.0.0.9", "`host: 10.0.0.9`, `user: nano`"),
         ("10.0.0.9:2200", "`host: 10.0.0.9`, `port: 2200`"),
-        ("nano.local:/home/nano", "`host: nano.local`"),
+        ("nano.local:/srv/nano", "`host: nano.local`"),
         ("nano@nano.local:22", "`host: nano.local`, `user: nano`, `port: 22`"),
         ("'[fe80::1%eth0]:22'", "`host: fe80::1%eth0`, `port: 22`"),
         ("'[::1]'", "`host: ::1`"),
