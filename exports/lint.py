@@ -12,7 +12,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from exports.onnx.graph import attributes, constant_names, load_graph, opset_of, tensor_shape, value_shapes
+from exports.onnx.graph import attributes, constant_names, opset_of, tensor_shape, value_shapes
+from exports.onnx.model_file import load_graph
 from exports.profiles import DeviceProfile
 
 Severity = Literal["error", "warning", "info"]

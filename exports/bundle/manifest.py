@@ -12,7 +12,8 @@ from exports.bundle.inputs import BundleInputs
 from exports.bundle.read import SCHEMA_VERSION
 from exports.lint import lint_onnx, lint_summary
 from exports.onnx.export import OnnxFile
-from exports.onnx.graph import count_graph_params, load_graph
+from exports.onnx.graph import count_graph_params
+from exports.onnx.model_file import load_graph
 from exports.profiles import DeviceProfile
 from exports.quantization.net import QuantizedNet
 

@@ -3,37 +3,11 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import numpy_helper
 
-from exports.errors import ExportError
-
-Shape = tuple[int, ...]
-
-
-def load_graph(model: onnx.ModelProto | Path) -> onnx.ModelProto:
-    """Read an ONNX file; a model that is loaded already is returned as it is.
-
-    Raises:
-        ExportError: the file is missing or is not an ONNX model.
-    """
-    if isinstance(model, onnx.ModelProto):
-        return model
-    try:
-        return onnx.load(model)
-    except FileNotFoundError as error:
-        raise ExportError(
-            f"cannot read the ONNX model: there is no ONNX file {model}; give the path of an exported model.onnx."
-        ) from error
-    except (DecodeError, ValueError) as error:
-        raise ExportError(f"{model} is not a readable ONNX model ({error}). Export it again.") from error
-    except OSError as error:
-        raise ExportError(
-            f"cannot read the ONNX model {model}: {error.strerror or error}. Make it readable, or export it again."
-        ) from error
+from exports.onnx.macs import Shape, node_macs
 
 
 def opset_of(model: onnx.ModelProto) -> int:
@@ -83,42 +57,32 @@ def node_name(node: onnx.NodeProto, index: int) -> str:
     return node.name or f"{node.op_type}_{index}"
 
 
-def attributes(node: onnx.NodeProto) -> dict[str, object]:
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     """A node's attributes as plain values; strings decoded."""
     values = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
-    return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
+    return {
+        name: value.decode(errors="replace") if isinstance(value, bytes) else value for name, value in values.items()
+    }
 
 
 def count_graph_macs(model: onnx.ModelProto) -> int:
-    """Count the multiply-accumulates of convolutions, transposed convolutions, and matrix products.
-
-    Convolution: output elements x weights of one filter. Element-wise operations count as zero, as in fvcore and
-    ``torch.utils.flop_counter``.
-    """
-    shapes = value_shapes(model)
-    total = 0
-    for node in model.graph.node:
-        if node.op_type not in {"Conv", "ConvTranspose", "Gemm", "MatMul"}:
-            continue
-        output, operand = shapes.get(node.output[0]), shapes.get(node.input[1])
-        source = shapes.get(node.input[0])
-        if output is None or operand is None or source is None or None in (*output, *operand, *source):
-            continue
-        if node.op_type == "Conv":
-            each, elements = math.prod(operand[1:]), math.prod(output)  # type: ignore[arg-type]
-        elif node.op_type == "ConvTranspose":
-            each, elements = math.prod(operand[1:]), math.prod(source)  # type: ignore[arg-type]
-        else:
-            transposed = bool(attributes(node).get("transA", 0))
-            each, elements = source[-2 if transposed else -1], math.prod(output)  # type: ignore[arg-type,assignment]
-        total += each * elements
-    return total
+    """Count the multiply-accumulates of the graph's own nodes, each from its shapes; see `exports.onnx.macs`."""
+    shapes = {name: shape for name, shape in value_shapes(model).items() if None not in shape}
+    return sum(
+        node_macs(
+            node.op_type,
+            attributes(node),
+            [shapes.get(name) for name in node.input],  # type: ignore[misc]
+            [shapes.get(name) for name in node.output],  # type: ignore[misc]
+        )
+        for node in model.graph.node
+    )
 
 
 def count_graph_params(model: onnx.ModelProto) -> int:
     """Number of floating-point weights stored in the graph."""
     return sum(
-        int(numpy_helper.to_array(tensor).size)
+        math.prod(tensor.dims)
         for tensor in model.graph.initializer
         if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
     )

@@ -6,6 +6,8 @@ use the same description.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,19 +20,55 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def kernels_from_onnx(model: onnx.ModelProto | Path, *, runtime: str = "onnxruntime") -> list[KernelSpec]:
-    """Extract the kernels of an ONNX model with static shapes.
+@dataclass(frozen=True)
+class OnnxNetwork:
+    """An ONNX model as kernels.
+
+    Attributes:
+        kernels: one launch each, in order.
+        precision: ``fp32``, ``fp16``, ``bf16``, ``fp64`` or ``int8``: what most of the file's work is stored in.
+        notes: sentences on what was assumed, such as a batch of 1.
+    """
+
+    kernels: tuple[KernelSpec, ...]
+    precision: str
+    notes: tuple[str, ...]
+
+
+def network_from_onnx(
+    model: onnx.ModelProto | Path,
+    *,
+    runtime: str = "onnxruntime",
+    inputs: Mapping[str, tuple[int, ...]] | None = None,
+) -> OnnxNetwork:
+    """Read an ONNX model as the kernels of one run.
+
+    Args:
+        model: the file, or a model in memory.
+        runtime: key of ``fusion.RULES``.
+        inputs: sizes of inputs whose size is dynamic, by name; a dynamic batch alone is 1.
 
     Raises:
-        UserError: the file is missing, not ONNX, empty, or has dynamic shapes.
+        UserError: the file is missing, damaged, not ONNX, does nothing that takes time, or has open shapes.
     """
-    from hw_latency_model.kernels.onnx_graph import graph_from_onnx
+    from exports.onnx.static_graph import precision_of, static_graph
+    from hw_latency_model.kernels.onnx_graph import graph_from_static
 
-    kernels = fuse(graph_from_onnx(model), RULES[runtime])
-    if not kernels:
-        name = model if isinstance(model, Path) else "the ONNX model"
-        raise UserError(f"{name} holds no operation that takes time. Give an exported network.")
-    return kernels
+    graph = static_graph(model, inputs)
+    kernels = fuse(graph_from_static(graph), RULES[runtime])
+    if all(kernel.kind == "view" for kernel in kernels):
+        raise UserError(f"{graph.source} holds no operation that takes time. Give an exported network.")
+    return OnnxNetwork(tuple(kernels), precision_of(graph), graph.notes)
+
+
+def kernels_from_onnx(
+    model: onnx.ModelProto | Path,
+    *,
+    runtime: str = "onnxruntime",
+    inputs: Mapping[str, tuple[int, ...]] | None = None,
+) -> list[KernelSpec]:
+    """Kernels of an ONNX model; arguments and errors as in `network_from_onnx`."""
+    return list(network_from_onnx(model, runtime=runtime, inputs=inputs).kernels)
 
 
 def kernels_from_module(net: nn.Module, input_hw: tuple[int, int], *, runtime: str = "onnxruntime") -> list[KernelSpec]:

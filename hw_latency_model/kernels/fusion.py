@@ -203,12 +203,21 @@ def _spec(kernel: _Kernel, graph: OpGraph, rules: FusionRules) -> KernelSpec:
         kernel=op.kernel,
         stride=op.stride,
         groups=op.groups,
-        in_hw=(in_shape[2], in_shape[3]) if len(in_shape) == 4 else (0, 0),
-        out_hw=(out_shape[2], out_shape[3]) if len(out_shape) == 4 else (0, 0),
+        in_hw=_hw(op, in_shape),
+        out_hw=_hw(op, out_shape),
         fused=tuple(kernel.fused),
         nodes=tuple(kernel.nodes),
         dilation=_dilation(op),
     )
+
+
+def _hw(op: Op, shape: Shape) -> tuple[int, int]:
+    """Height and width of a map; for windows over a sequence it has one row, and over a video the rows of all frames."""
+    if len(shape) == 4:
+        return shape[2], shape[3]
+    if len(shape) not in (3, 5) or (op.op not in CONVOLUTIONS and op.op not in ("max_pool", "avg_pool")):
+        return 0, 0
+    return math.prod(shape[2:-1]), shape[-1]
 
 
 def _dilation(op: Op) -> tuple[int, int]:
@@ -217,7 +226,9 @@ def _dilation(op: Op) -> tuple[int, int]:
     return high, wide
 
 
-def _macs(op: Op, in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> int:
+def _macs(op: Op, in_shape: Shape, out_shape: Shape) -> int:
+    if op.macs is not None:
+        return op.macs
     if op.op == "conv":
         return math.prod(out_shape) * (in_shape[1] // op.groups) * math.prod(op.kernel)
     if op.op == "transposed_conv":

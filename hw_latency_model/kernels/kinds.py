@@ -7,6 +7,18 @@ _CLASSES = {
         ("conv", "pointwise", "vector", "narrow_conv", "narrow_pointwise", "grouped_conv", "transposed_conv", "gemm"),
         "dense",
     ),
+    **dict.fromkeys(
+        (
+            "op:LSTM",
+            "op:GRU",
+            "op:RNN",
+            "op:Attention",
+            "op:MultiHeadAttention",
+            "op:GroupQueryAttention",
+            "op:DeformConv",
+        ),
+        "dense",
+    ),
     "depthwise": "depthwise",
 }
 _OTHER = "memory_bound"

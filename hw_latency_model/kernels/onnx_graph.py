@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import onnx
-from onnx import shape_inference
 
-from exports.onnx.graph import attributes, constant_shapes, declared_shapes, load_graph, node_name
-from hw_latency_model.kernels.op_graph import VIEW, Op, OpGraph, Shape
-from search_spaces._common.errors import UserError
+from exports.onnx.static_graph import StaticGraph, StaticNode, static_graph
+from hw_latency_model.kernels.op_graph import CONVOLUTIONS, VIEW, Op, OpGraph, Shape
 
 _VOCABULARY = {
     "Conv": "conv",
@@ -63,112 +61,105 @@ _VOCABULARY = {
     "Gather": "gather",
     "Expand": "expand",
     "Cast": "copy",
-    "Gemm": "gemm",
-    "MatMul": "gemm",
+    **dict.fromkeys(("QLinearConv", "ConvInteger", "FusedConv", "NhwcConv", "NhwcFusedConv"), "conv"),
+    **dict.fromkeys(("Gemm", "MatMul", "Einsum", "QLinearMatMul", "MatMulInteger"), "gemm"),
+    **dict.fromkeys(("FusedGemm", "QGemm", "FusedMatMul", "TransposeMatMul"), "gemm"),
+    **dict.fromkeys(("MatMulIntegerToFloat", "DynamicQuantizeMatMul", "MatMulNBits", "MatMulBnb4"), "gemm"),
+    **dict.fromkeys(("FastGelu", "QuickGelu", "BiasGelu"), "gelu"),
+    "QLinearAdd": "add",
+    "QLinearMul": "mul",
+    "QLinearSigmoid": "sigmoid",
+    "QLinearLeakyRelu": "leaky_relu",
+    "QLinearSoftmax": "softmax",
+    "QLinearConcat": "concat",
+    "QLinearGlobalAveragePool": "global_pool",
+    "ConcatFromSequence": "concat",
+    "SplitToSequence": "split",
     "Softmax": "softmax",
     "ArgMax": "argmax",
 }
 _VIEWS = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout"})
 _ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear"})
 """Rounding operations: a quantized graph has the kernels of its float graph; unmerged ones count to a neighbour."""
-_CONSTANTS = frozenset({"Constant", "ConstantOfShape", "Shape", "Range"})
 _CONSTANTS_ARE_ATTRIBUTES = frozenset(
     {"Reshape", "Slice", "Pad", "Resize", "Upsample", "Expand", "Clip", "Split", "Unsqueeze", "Squeeze", "ReduceMean"}
 )
+_DOMAINS = ("", "ai.onnx.ml", "com.microsoft")
+"""Whose operators go by their plain names; those of other domains are named with it."""
 _SKIPPABLE = frozenset({"Slice", "Expand", "Split", "Pad", "Cast"})
 
 
-def graph_from_onnx(model: onnx.ModelProto | Path) -> OpGraph:
-    """Read the operations of an ONNX model with static shapes.
+def graph_from_onnx(model: onnx.ModelProto | Path, inputs: Mapping[str, Shape] | None = None) -> OpGraph:
+    """Read the operations of an ONNX model; see `exports.onnx.static_graph` for what is counted.
+
+    Args:
+        model: the file, or a model in memory.
+        inputs: sizes of inputs whose size is dynamic, by name.
 
     Raises:
         UserError: the file is missing or not ONNX, or an activation's shape is dynamic.
     """
-    source = str(model) if isinstance(model, Path) else "the ONNX model"
-    inferred = _with_shapes(load_graph(model))
-    constants = constant_shapes(inferred.graph)
-    shapes = declared_shapes(inferred.graph)
-    ops: list[Op] = []
-    for index, node in enumerate(inferred.graph.node):
-        if node.op_type in _CONSTANTS or all(name in constants for name in node.input if name):
-            for name in node.output:
-                constants.setdefault(name, shapes.get(name, ()))
-            continue
-        ops.append(_op(node, index, constants, shapes, source))
-    results = tuple(value.name for value in inferred.graph.output)
-    for name in results:
-        _shape(name, shapes, source)
-    return OpGraph(tuple(ops), shapes, results)
+    return graph_from_static(static_graph(model, inputs))
 
 
-def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Infer the shape of every value where possible, folding constant arithmetic on shapes if needed."""
-    inferred = shape_inference.infer_shapes(model, data_prop=True)
-    shapes = declared_shapes(inferred.graph)
-    fixed = all(value.name in shapes for value in inferred.graph.input)
-    if not fixed or all(name in shapes for node in inferred.graph.node for name in node.output if name):
-        return inferred
-    from onnxslim import slim
-
-    folded = slim(copy.deepcopy(model))
-    return shape_inference.infer_shapes(folded, data_prop=True) if folded is not None else inferred
+def graph_from_static(graph: StaticGraph) -> OpGraph:
+    """Describe the operators of a model under the vocabulary of the kernels."""
+    return OpGraph(tuple(_op(node, graph) for node in graph.nodes), dict(graph.shapes), graph.results)
 
 
-def _shape(name: str, shapes: dict[str, Shape], source: str) -> Shape:
-    if name not in shapes:
-        raise UserError(
-            f"{source} must have static shapes, that of {name!r} is not fixed; export with batch 1 and fixed sizes."
-        )
-    return shapes[name]
-
-
-def _op(node: onnx.NodeProto, index: int, constants: dict[str, Shape], shapes: dict[str, Shape], source: str) -> Op:
-    inputs = tuple(name for name in node.input if name and name not in constants)
-    outputs = tuple(name for name in node.output if name)
-    for name in (*inputs, *outputs[:1]):
-        _shape(name, shapes, source)
-    outputs = tuple(name for name in outputs if name in shapes)
+def _op(node: StaticNode, graph: StaticGraph) -> Op:
+    shapes, constants = graph.shapes, graph.constants
+    inputs = tuple(name for name in node.inputs if name and name not in constants)
+    outputs = tuple(name for name in node.outputs if name)
     weights = tuple(
-        constants[name]
-        for name in node.input
-        if name and name in constants and math.prod(constants[name]) > 1 and _is_weight(node.op_type)
+        shapes[name]
+        for name in node.inputs
+        if name and name in constants and math.prod(shapes[name]) > 1 and node.op not in _CONSTANTS_ARE_ATTRIBUTES
     )
-    op, details = _describe(node, constants, shapes, inputs[0], outputs[0])
-    return Op(op, node_name(node, index), inputs, outputs, weights, **details)
-
-
-def _is_weight(op_type: str) -> bool:
-    return op_type not in _CONSTANTS_ARE_ATTRIBUTES
+    out_shape = shapes[outputs[0]] if outputs else ()
+    op, details = _describe(node, shapes, shapes[inputs[0]] if inputs else out_shape, out_shape)
+    return Op(op, node.name, inputs, outputs, weights, macs=node.macs, **details)
 
 
 def _describe(
-    node: onnx.NodeProto, constants: dict[str, Shape], shapes: dict[str, Shape], first: str, output: str
+    node: StaticNode, shapes: Mapping[str, Shape], in_shape: Shape, out_shape: Shape
 ) -> tuple[str, dict[str, Any]]:
-    values: dict[str, Any] = attributes(node)
-    in_shape, out_shape = shapes[first], shapes[output]
-    kind = node.op_type
-    if kind in _VIEWS or kind in _ROUNDING or (kind in _SKIPPABLE and in_shape == out_shape and len(node.output) == 1):
+    values, kind = node.attributes, node.op
+    if kind in _VIEWS or kind in _ROUNDING or (kind in _SKIPPABLE and in_shape == out_shape and len(node.outputs) == 1):
         return VIEW, {}
-    if kind in ("Conv", "ConvTranspose"):
-        weight = constants.get(node.input[1]) or shapes.get(node.input[1], (0, 0, 1, 1))
+    if _VOCABULARY.get(kind) in CONVOLUTIONS:
+        place = 3 if kind == "QLinearConv" else 1
+        weight = shapes.get(node.inputs[place], (0, 0, 1, 1)) if len(node.inputs) > place else (0, 0, 1, 1)
         return _VOCABULARY[kind], {
-            "kernel": _pair(weight[2:]),
+            "kernel": _window(weight[2:]),
             "stride": _pair(values.get("strides", (1, 1))),
             "groups": int(values.get("group", 1)),
             "dilation": _pair(values.get("dilations", (1, 1))),
         }
-    if kind in ("AveragePool", "MaxPool"):
-        kernel = _pair(values["kernel_shape"])
-        if out_shape[2:] == (1, 1) and in_shape[2:] == kernel:
+    if kind in ("AveragePool", "MaxPool") and "kernel_shape" in values:
+        kernel = tuple(int(size) for size in values["kernel_shape"])
+        if math.prod(out_shape[2:]) == 1 and in_shape[2:] == kernel:
             return "global_pool", {}
-        return _VOCABULARY[kind], {"kernel": kernel, "stride": _pair(values.get("strides", (1, 1)))}
+        return _VOCABULARY[kind], {"kernel": _window(kernel), "stride": _pair(values.get("strides", (1, 1)))}
     if kind == "ReduceMean" and len(in_shape) == 4 and math.prod(in_shape[:2]) == math.prod(out_shape):
         return "spatial_mean", {}
     if kind in ("Resize", "Upsample") and values.get("mode", "nearest") != "nearest":
-        return f"resize_{values['mode']}", {}
+        return f"resize_{_RESIZES.get(values['mode'], values['mode'])}", {}
+    if node.domain not in _DOMAINS:
+        return f"op:{node.domain}.{kind}", {}
     return _VOCABULARY.get(kind, f"op:{kind}"), {}
 
 
+_RESIZES = {"bilinear": "linear", "bicubic": "cubic"}
+
+
+def _window(sizes: Shape) -> tuple[int, int]:
+    """A window's height and width: a sequence is one row, and the frames of a video count as rows."""
+    if len(sizes) < 3:
+        return _pair(sizes)
+    return math.prod(int(size) for size in sizes[:-1]), int(sizes[-1])
+
+
 def _pair(value: Any) -> tuple[int, int]:
-    sizes = [int(size) for size in value]
-    return (sizes[0], sizes[-1]) if sizes else (0, 0)
+    sizes = [1, *(int(size) for size in value)]
+    return (sizes[-2], sizes[-1]) if len(sizes) > 1 else (0, 0)

@@ -26,6 +26,7 @@ class Op:
         outputs: ids of the values written.
         weight_shapes: shapes of the constants read, without scalars.
         kernel, stride, groups, dilation: parameters of a convolution or pooling.
+        macs: multiply-accumulates counted by the reader; None: computed from the shapes.
         module: name of the module whose weights a convolution reads, for graphs of torch modules.
     """
 
@@ -38,6 +39,7 @@ class Op:
     stride: tuple[int, int] = (0, 0)
     groups: int = 0
     dilation: tuple[int, int] = (1, 1)
+    macs: int | None = None
     module: str = ""
 
 

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exports.onnx.graph import load_graph, node_name
+from exports.onnx.graph import node_name
+from exports.onnx.model_file import load_graph
 from exports.onnx.runtime import create_session
 from hw_latency_model.kernels.layout import BLOCKS_FROM_PLANES, PLANES_FROM_BLOCKS
 from hw_latency_model.types import KernelSpec
