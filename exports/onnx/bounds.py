@@ -34,6 +34,21 @@ def largest(op: str, attributes: Mapping[str, Any], inputs: Inputs, output: int)
     return None
 
 
+def old_form(op: str, attributes: Mapping[str, Any], inputs: Inputs) -> Shape | None:
+    """Shape of the output of an operator as it was defined before onnx inferred shapes; None where it is not known."""
+    source = inputs[0] if inputs else None
+    if source is None:
+        return None
+    if op == "Reshape" and "shape" in attributes:
+        sizes = [source.shape[place] if size == 0 else int(size) for place, size in enumerate(attributes["shape"])]
+        rest = math.prod(size for size in sizes if size > 0)
+        return tuple(math.prod(source.shape) // max(rest, 1) if size < 0 else size for size in sizes)
+    if op == "Upsample" and "height_scale" in attributes and len(source.shape) == 4:
+        scales = (1.0, 1.0, float(attributes["height_scale"]), float(attributes.get("width_scale", 1.0)))
+        return tuple(int(size * scale) for size, scale in zip(source.shape, scales, strict=True))
+    return source.shape if op in ELEMENTWISE else None
+
+
 def _most_boxes(inputs: Inputs) -> int:
     boxes, scores = inputs[0], inputs[1]
     if boxes is None or scores is None or len(boxes.shape) != 3 or len(scores.shape) != 3:
@@ -111,3 +126,16 @@ def _product(left: Shape, right: Shape, attributes: Mapping[str, Any]) -> Shape:
         right = (*right[:-2], right[-1], right[-2])
     batch = np.broadcast_shapes(left[:-2], right[:-2])
     return (*batch, *left[-2:-1], *(right[-1:] if len(right) > 1 else ()))
+
+
+ELEMENTWISE = frozenset(
+    {
+        "Abs", "Add", "And", "BatchNormalization", "Cast", "Ceil", "Clip", "Div", "Dropout", "Elu", "Equal", "Exp", "Floor",
+        "Greater", "HardSigmoid", "HardSwish", "Hardmax", "Identity", "InstanceNormalization", "LRN", "LeakyRelu", "Less",
+        "Log", "LogSoftmax", "LpNormalization", "Max", "Mean", "Min", "Mul", "Neg", "Not", "Or", "PRelu", "Pow",
+        "Reciprocal", "Relu", "Selu", "Sigmoid", "Softmax", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Tanh", "Xor",
+        "ThresholdedRelu", "MeanVarianceNormalization", "ImageScaler", "ParametricSoftplus", "Scale", "Affine", "Crop",
+        "ZipMap", "Normalizer", "Scaler", "Binarizer", "Imputer", "LabelEncoder", "StringNormalizer", "CastMap",
+    }
+)  # fmt: skip
+"""Operators whose first output has the shape of the first input where onnx infers none, as for old opsets."""

@@ -289,8 +289,25 @@ class _Reader:
             data = None if known is None else known[index]
             found.append(self._value(scope + key, kind, shape, constant=constant, data=data))
         if not constant:
+            self._check_weights(node, name, inputs, values)
             self._emit(node, name, inputs, found, values)
         return found
+
+    def _check_weights(
+        self, node: onnx.NodeProto, name: str, inputs: Sequence[Value | None], values: Mapping[str, Any]
+    ) -> None:
+        """Refuse a convolution whose weights have another number of channels, which onnx's inference accepts."""
+        if node.op_type not in ("Conv", "ConvTranspose") or len(inputs) < 2 or inputs[0] is None or inputs[1] is None:
+            return
+        source, weights = inputs[0].shape, inputs[1].shape
+        if len(source) < 2 or len(weights) != len(source):
+            return
+        wanted = weights[0] if node.op_type == "ConvTranspose" else weights[1] * int(values.get("group", 1))
+        if source[1] != wanted:
+            raise ExportError(
+                f"{self.file.source} is no valid graph: {name} ({node.op_type}) does not fit its inputs: its weights take "
+                f"{wanted} channels and it reads {source[1]}. Export it again."
+            )
 
     def _known(
         self, node: onnx.NodeProto, inputs: Sequence[Value | None], opsets: Mapping[str, int]
@@ -346,8 +363,10 @@ class _Reader:
                 continue
             got = inferred[index] if inferred is not None and index < len(inferred) else (TensorProto.UNDEFINED, None)
             shape = self._closed(got[1], node, values, inputs, index, declared.get(key))
-            if shape is None and (inferred is None or (index == 0 and known and node.op_type in _ELEMENTWISE)):
+            if shape is None and inferred is None:
                 shape = known[0].shape if known else ()
+            elif shape is None and index == 0:
+                shape = bounds.old_form(node.op_type, values, inputs)
             if shape is None and index > 0:
                 result.append(None)
                 continue
@@ -749,17 +768,6 @@ class _Reader:
 
 
 _ABSENT = Value("", TensorProto.FLOAT, ())
-_ELEMENTWISE = frozenset(
-    {
-        "Abs", "Add", "And", "BatchNormalization", "Cast", "Ceil", "Clip", "Div", "Dropout", "Elu", "Equal", "Exp", "Floor",
-        "Greater", "HardSigmoid", "HardSwish", "Hardmax", "Identity", "InstanceNormalization", "LRN", "LeakyRelu", "Less",
-        "Log", "LogSoftmax", "LpNormalization", "Max", "Mean", "Min", "Mul", "Neg", "Not", "Or", "PRelu", "Pow",
-        "Reciprocal", "Relu", "Selu", "Sigmoid", "Softmax", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Tanh", "Xor",
-        "ThresholdedRelu", "MeanVarianceNormalization", "ImageScaler", "ParametricSoftplus", "Scale", "Affine", "Crop",
-        "ZipMap", "Normalizer", "Scaler", "Binarizer", "Imputer", "LabelEncoder", "StringNormalizer", "CastMap",
-    }
-)  # fmt: skip
-"""Operators whose first output has the shape of the first input where onnx infers none, as for old opsets."""
 
 
 def _tensors_of(value: Value) -> Iterable[Value]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw_latency_model.kernels.fusion import RULES, fuse
+from hw_latency_model.kernels.op_graph import OpGraph
 from hw_latency_model.types import KernelSpec
 from search_spaces._common.errors import UserError
 
@@ -22,43 +23,49 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OnnxNetwork:
-    """An ONNX model as kernels.
+    """An ONNX model, read.
 
     Attributes:
-        kernels: one launch each, in order.
-        precision: ``fp32``, ``fp16``, ``bf16``, ``fp64`` or ``int8``: what most of the file's work is stored in.
-        notes: sentences on what was assumed, such as a batch of 1.
+        graph: operations of one run.
+        precision: ``fp32``, ``fp16``, ``bf16``, ``fp64`` or ``int8``, in which most of the file's work is done.
+        notes: sentences on assumptions, such as a batch of 1.
+        source: name of the file for messages.
     """
 
-    kernels: tuple[KernelSpec, ...]
+    graph: OpGraph
     precision: str
     notes: tuple[str, ...]
+    source: str
+
+    def kernels(self, runtime: str) -> list[KernelSpec]:
+        """Fuse the operations by the rules of ``runtime``, a key of ``fusion.RULES``.
+
+        Raises:
+            UserError: no operation takes time.
+        """
+        kernels = fuse(self.graph, RULES[runtime])
+        if all(kernel.kind == "view" for kernel in kernels):
+            raise UserError(f"{self.source} holds no operation that takes time. Give an exported network.")
+        return kernels
 
 
 def network_from_onnx(
-    model: onnx.ModelProto | Path,
-    *,
-    runtime: str = "onnxruntime",
-    inputs: Mapping[str, tuple[int, ...]] | None = None,
+    model: onnx.ModelProto | Path, *, inputs: Mapping[str, tuple[int, ...]] | None = None
 ) -> OnnxNetwork:
-    """Read an ONNX model as the kernels of one run.
+    """Read an ONNX model as the operations of one run.
 
     Args:
         model: the file, or a model in memory.
-        runtime: key of ``fusion.RULES``.
         inputs: sizes of inputs whose size is dynamic, by name; a dynamic batch alone is 1.
 
     Raises:
-        UserError: the file is missing, damaged, not ONNX, does nothing that takes time, or has open shapes.
+        UserError: the file is missing, damaged, not ONNX, empty, or has dynamic shapes.
     """
     from exports.onnx.static_graph import precision_of, static_graph
     from hw_latency_model.kernels.onnx_graph import graph_from_static
 
     graph = static_graph(model, inputs)
-    kernels = fuse(graph_from_static(graph), RULES[runtime])
-    if all(kernel.kind == "view" for kernel in kernels):
-        raise UserError(f"{graph.source} holds no operation that takes time. Give an exported network.")
-    return OnnxNetwork(tuple(kernels), precision_of(graph), graph.notes)
+    return OnnxNetwork(graph_from_static(graph), precision_of(graph), graph.notes, graph.source)
 
 
 def kernels_from_onnx(
@@ -67,8 +74,8 @@ def kernels_from_onnx(
     runtime: str = "onnxruntime",
     inputs: Mapping[str, tuple[int, ...]] | None = None,
 ) -> list[KernelSpec]:
-    """Kernels of an ONNX model; arguments and errors as in `network_from_onnx`."""
-    return list(network_from_onnx(model, runtime=runtime, inputs=inputs).kernels)
+    """Extract the kernels of an ONNX model; ``inputs`` and errors as in `network_from_onnx`."""
+    return network_from_onnx(model, inputs=inputs).kernels(runtime)
 
 
 def kernels_from_module(net: nn.Module, input_hw: tuple[int, int], *, runtime: str = "onnxruntime") -> list[KernelSpec]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -13,6 +15,19 @@ def say(line: str) -> None:
     """Print a line to stdout at once, also into a pipe."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
+
+
+def say_json(value: Any) -> None:
+    """Print a value as JSON to stdout; a number that is not finite, for which JSON has no word, becomes null."""
+    say(json.dumps(_finite(value), indent=2, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def print_error(line: str) -> None:

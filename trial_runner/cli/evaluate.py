@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from trial_runner.cli.console import say
+from trial_runner.cli.console import say, say_json
 
 HELP = "Score an exported network on a split, outside its study."
 
@@ -29,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.network, split=arguments.split, root=arguments.data, kind=arguments.kind, robust=arguments.robust
     )
     if arguments.json:
-        say(json.dumps(result.to_dict(), indent=2))
+        say_json(result.to_dict())
         return 0
     for name, iou in result.class_iou.items():
         say(f"{name:<24} {'absent' if iou is None else format(iou, '.3f')}")

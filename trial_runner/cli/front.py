@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 
-from trial_runner.cli.console import console, say
+from trial_runner.cli.console import console, say_json
 from trial_runner.cli.options import add_study, study_config
 
 HELP = "Print the Pareto front of a study."
@@ -28,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     objectives = stored_objectives(config, study)
     members = front_records(read_study(study), config.device.latency_budget_ms, objectives)
     if arguments.json:
-        say(json.dumps(front_rows(members, objectives), indent=2))
+        say_json(front_rows(members, objectives))
     else:
         print_front(members, config.device.latency_budget_ms, console(), objectives)
     return 0

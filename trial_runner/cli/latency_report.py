@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw_latency_model.file_names import MODEL_FILE, REPORT_FILE, STORE_FILE
 from search_spaces import open_space
 from search_spaces._common.errors import UserError
-from trial_runner.cli.console import say
+from trial_runner.cli.console import say, say_json
 from trial_runner.cli.options import add_study, study_config
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     measurements, notes = _measurements(arguments, model, folder)
     report = make_report(model, measurements, space=_space(config), members=_members(config, model.precision))
     if arguments.json:
-        say(json.dumps(report.to_dict(), indent=2, allow_nan=False))
+        say_json(report.to_dict())
         if arguments.out:
             write_latency_report(arguments.out, report)
         return 0

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search_spaces._common.errors import UserError
-from trial_runner.cli.console import say
+from trial_runner.cli.console import say, say_json
 
 if TYPE_CHECKING:
     from hw_latency_model import MeasurementStore
@@ -54,7 +53,7 @@ def _list(store: MeasurementStore, arguments: argparse.Namespace) -> int:
 
     groups = store.groups(arguments.device)
     if arguments.json:
-        say(json.dumps([group.to_dict() for group in groups], indent=2))
+        say_json([group.to_dict() for group in groups])
         return 0
     if not groups:
         say(f"{store.name} holds no measurement" + (f" of {arguments.device}" if arguments.device else ""))

@@ -3,55 +3,78 @@
 from __future__ import annotations
 
 import argparse
-import json
+import math
+import re
 from pathlib import Path
 
 from hw_latency_model.file_names import MODEL_FILE
 from search_spaces._common.errors import UserError
-from trial_runner.cli.console import say
+from trial_runner.cli.console import say, say_json
 
 HELP = "Predict the latency of an ONNX file on a device, with its interval."
+
+_BUILT_FROM = {"fp32": ("fp32", "fp16", "int8"), "fp16": ("fp16",), "bf16": ("bf16",), "int8": ("int8",)}
+"""Precisions that a file of each precision can run in: runtimes lower float32, and raise nothing."""
+_SIZE = re.compile(r"[1-9][0-9]*(x[1-9][0-9]*)*")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to its parser."""
     parser.add_argument("onnx", type=Path, metavar="MODEL.onnx")
     parser.add_argument("--device", default="local-cpu")
-    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--precision", help="fp32, fp16 or int8 (default: the file's own)")
     parser.add_argument(
         "--model",
         type=Path,
         help="latency model (default: latency_model.json in runs/DEVICE-PRECISION, else in runs/DEVICE)",
+    )
+    parser.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        metavar="NAME=1x3x512x512",
+        help="size of an input that is dynamic in the file; may be repeated (a dynamic batch alone is 1)",
     )
     parser.add_argument("--json", action="store_true")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; return its exit status. Raises UserError for what the user can put right."""
-    from hw_latency_model import LatencyModel, kernels_from_onnx
+    from hw_latency_model import LatencyModel
     from hw_latency_model.bundled.load import calibrated_or_bundled
+    from hw_latency_model.kernels.extract import network_from_onnx
     from hw_latency_model.kernels.runtimes import runtime_of
 
     if not arguments.onnx.is_file():
         raise UserError(f"there is no ONNX file at {arguments.onnx}. Give the path of an exported network.")
+    network = network_from_onnx(arguments.onnx, inputs=input_sizes(arguments.input))
+    precision = _precision(arguments.precision, network.precision, arguments.onnx)
     folder = Path("runs") / arguments.device
-    beside = folder.with_name(f"{folder.name}-{arguments.precision}")
+    beside = folder.with_name(f"{folder.name}-{precision}")
     path = arguments.model or (beside if (beside / MODEL_FILE).is_file() else folder) / MODEL_FILE
     if arguments.model:
         model = LatencyModel.load(path)
     else:
-        model = calibrated_or_bundled(path, arguments.device, arguments.precision)
-    if arguments.precision != model.precision:
+        model = calibrated_or_bundled(path, arguments.device, precision)
+    if precision != model.precision:
         raise UserError(
-            f"the latency model {path} was calibrated for {model.precision}, not for {arguments.precision}. "
+            f"the latency model {path} was calibrated for {model.precision}, not for {precision}. "
             "Calibrate that precision, or ask for the one there is."
         )
-    estimate = model.predict(kernels_from_onnx(arguments.onnx, runtime=runtime_of(model.fingerprint)))
+    runtime = runtime_of(model.fingerprint)
+    estimate = model.predict(network.kernels(runtime))
+    if not all(map(math.isfinite, (estimate.latency_ms, estimate.low_ms, estimate.high_ms, estimate.coverage))):
+        raise UserError(
+            f"the latency of {arguments.onnx} cannot be computed: its tensors are too large. Check its sizes."
+        )
+    notes = list(network.notes)
+    if precision != network.precision and not runtime.startswith("tensorrt"):
+        notes.append(f"the file is {network.precision}; the latency is that of the network in {precision}")
     if arguments.json:
         parts = [{"name": name, "kind": kind, "latency_ms": ms} for name, kind, ms in estimate.per_kernel]
         facts = {"device": model.device, "precision": model.precision, "calibrated": model.calibrated}
-        said = {**facts, "provenance": model.provenance, **estimate.to_dict(), "kernels": parts}
-        say(json.dumps(said, indent=2))
+        told = {"notes": notes} if notes else {}
+        say_json({**facts, "provenance": model.provenance, **estimate.to_dict(), "kernels": parts, **told})
         return 0
     say(
         f"{estimate.latency_ms:.2f} ms, {estimate.level:.0%} interval {estimate.low_ms:.2f} to {estimate.high_ms:.2f} ms, "
@@ -61,4 +84,42 @@ def run(arguments: argparse.Namespace) -> int:
         say(model.provenance)
     if estimate.unknown_kinds:
         say(f"never measured: {', '.join(estimate.unknown_kinds)}")
+    for note in notes:
+        say(f"note: {note}")
     return 0
+
+
+def input_sizes(options: list[str]) -> dict[str, tuple[int, ...]]:
+    """Parse ``NAME=1x3x512x512`` options into sizes by input name.
+
+    Raises:
+        UserError: an option has another form, or a name is given twice.
+    """
+    sizes: dict[str, tuple[int, ...]] = {}
+    for option in options:
+        name, equals, text = option.rpartition("=")
+        if not equals or not name or not _SIZE.fullmatch(text):
+            raise UserError(f"--input {option} is not of the form NAME=1x3x512x512. Write every size, each above 0.")
+        if name in sizes:
+            raise UserError(f"--input {name} is given twice. Give each input once.")
+        sizes[name] = tuple(int(size) for size in text.split("x"))
+    return sizes
+
+
+def _precision(wanted: str | None, stored: str, path: Path) -> str:
+    """The precision to predict for.
+
+    Raises:
+        UserError: no runtime runs the file in it.
+    """
+    runs_in = _BUILT_FROM.get(stored)
+    if runs_in is None:
+        raise UserError(f"{path} works in {stored}, for which there are no latency models. Export the network in fp32.")
+    if wanted is None:
+        return stored
+    if wanted not in runs_in and wanted in _BUILT_FROM:
+        raise UserError(
+            f"{path} is an {stored} file, and --precision {wanted} would predict another network. "
+            f"Leave --precision out, or export the network in {wanted}."
+        )
+    return wanted

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 
-from trial_runner.cli.console import print_error, say
+from trial_runner.cli.console import print_error, say, say_json
 from trial_runner.cli.options import add_study, study_config
 from trial_runner.study.paths import StudyPaths
 
@@ -39,5 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
         epochs=arguments.epochs,
         say=print_error if arguments.json else say,
     )
-    say(json.dumps(result.to_dict(), indent=2) if arguments.json else result.summary)
+    if arguments.json:
+        say_json(result.to_dict())
+    else:
+        say(result.summary)
     return 0
