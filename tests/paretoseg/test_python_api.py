@@ -108,6 +108,10 @@ def test_mistakes_are_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(UserError, match="there is no study at"):
         Study(values).front()
     assert repr(Study(values)) == "Study('python', 0 trials)"
+    with pytest.raises(UserError, match=r"a calibration needs time: minutes must be above 0, but is 0"):
+        Study(values).calibrate(minutes=0)
+    with pytest.raises(UserError, match="python_api_latency:predict, a function: there is nothing to calibrate"):
+        Study(VALUES).calibrate()
 
 
 # -- tables

@@ -249,6 +249,7 @@ class RayTuneBackend:
                     storage_path=str(scratch),
                     name="study",
                     verbose=0,
+                    progress_reporter=tune.CLIReporter(),  # the one of notebooks shows a widget in spite of verbose=0
                     failure_config=tune.FailureConfig(max_failures=compute.max_failures),
                     log_to_file=False,
                     callbacks=[_Watch(bridge, local=compute.ray_address is None)],
