@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 import optuna
 
@@ -36,6 +31,7 @@ from trial_runner.launch_checks import check_accelerator, check_data, check_room
 from trial_runner.search.candidate_costs import CandidateCosts, distributions_of
 from trial_runner.search.driver import StudyDriver
 from trial_runner.search.samplers import StudyFacts, make_sampler
+from trial_runner.stopping import check, deferred, stoppable
 from trial_runner.study.lease import DriverLease
 from trial_runner.study.objectives import note_class_names, objectives_of, open_configured
 from trial_runner.study.paths import StudyPaths
@@ -62,12 +58,13 @@ class LaunchResult:
     objectives: tuple[Objective, ...] = OBJECTIVES
 
 
+@stoppable()
 def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     """Run a study to the end of its budget, resuming an earlier launch.
 
     Raises:
         UserError: something the user can put right; the study is intact.
-        KeyboardInterrupt: after Ctrl-C or SIGTERM; running trials are requeued.
+        KeyboardInterrupt: after SIGINT (Ctrl-C), SIGTERM or SIGHUP, at any point; running trials are requeued.
     """
     paths = StudyPaths(config.study.output_dir)
     check_room(paths.root)
@@ -89,7 +86,8 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     study = open_configured(config, sampler=make_sampler(config.search, seed))
     backend = make_backend(config.compute)
     exporter = FrontExporter(config, study, paths, inline=backend.exports_inline)
-    with DriverLease(study), _terminable():
+    with DriverLease(study):
+        check()
         store_config(config, study, paths)
         note_class_names(study, info.class_names)
         classes, budget_ms = len(info.class_names), config.device.latency_budget_ms
@@ -111,12 +109,15 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
             backend.run(driver)
             exporter.drain()
         finally:
-            exporter.close()
-            driver.requeue_running()
+            with deferred():
+                exporter.close()
+                driver.requeue_running()
+        check()
         if config.device.measure_front:
             unlimited = [objective.with_budget(None) for objective in objectives]
             members = front_records(read_study(study), math.inf, unlimited)
             measure_after_launch(config, study, members, latency_models, say)
+        check()
         records = read_study(study)
         front = front_records(records, config.device.latency_budget_ms, objectives)
         write_csv(front, paths.front_csv, objectives)
@@ -145,23 +146,6 @@ def describe(record: TrialRecord, objectives: Sequence[Objective] = OBJECTIVES) 
     if record.reason and record.outcome in (Outcome.FAILED, Outcome.DUPLICATE):
         facts.append(record.reason)
     return ": ".join([name, ", ".join(facts)])
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Handle SIGTERM, which batch systems send, as Ctrl-C."""
-
-    def interrupt(signum: int, frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def quiet_libraries() -> None:

@@ -102,3 +102,18 @@ def test_a_device_out_of_reach_is_told_and_ends_no_launch(finished):
     (line,) = lines
     assert line.startswith("the front is not measured: jetson-nano cannot be reached from here, its predictions stand")
     assert "paretoseg measure STUDY.yaml --board DEVICE.yaml" in line
+
+
+def test_where_no_helper_process_can_be_started_the_driver_exports(finished, monkeypatch):
+    """A full /dev/shm has no room for the semaphores of a process pool."""
+    from trial_runner.front import exporter as module
+
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "ProcessPoolExecutor", full)
+    config, study, paths = finished
+    exporter = FrontExporter(config, study, paths)
+    exporter.drain()
+    exporter.close()
+    assert bundles(study) and all(read_bundle(Path(folder)) for folder in bundles(study))

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Protocol
 
 from trial_runner.config.study import ComputeSection
 
 if TYPE_CHECKING:
     from trial_runner.search.driver import StudyDriver
-
-_RAY_ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_TRAIN_V2_ENABLED": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_FORCE_TRIAL_CLEANUP_S": "5",
-    "TUNE_WARN_THRESHOLD_S": "60",
-}
-# Named for other platforms; it binds every service of Ray to 127.0.0.1.
-_RAY_ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 class Backend(Protocol):
@@ -51,9 +37,9 @@ def make_backend(compute: ComputeSection) -> Backend:
         from trial_runner.backends.inprocess import InProcessBackend
 
         return InProcessBackend()
-    local = _RAY_ON_LOOPBACK if compute.ray_address is None else {}
-    for key, value in {**_RAY_ENVIRONMENT, **local}.items():
-        os.environ.setdefault(key, value)
-    from trial_runner.backends.ray_tune import RayTuneBackend
+    from trial_runner.backends.ray_session import ray_environment
+
+    with ray_environment(compute):
+        from trial_runner.backends.ray_tune import RayTuneBackend
 
     return RayTuneBackend(compute)

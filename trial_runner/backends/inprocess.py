@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trial_runner.search.driver import StudyDriver
+from trial_runner.stopping import check
 from trial_runner.training.trial import run_trial
 from trial_runner.training.trial_spec import Progress, TrialFailed
 
@@ -15,6 +16,7 @@ class InProcessBackend:
     def run(self, driver: StudyDriver) -> None:
         """Run trials until the driver has no more; see `Backend.run`."""
         while (spec := driver.ask()) is not None:
+            check()
             number = spec.number
 
             def report(progress: Progress, number: int = number) -> bool:

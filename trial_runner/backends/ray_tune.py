@@ -7,10 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
-import signal
-import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +25,8 @@ from ray.tune.search import Searcher
 
 from hw_latency_model.agent.cores import available_cores
 from search_spaces._common.errors import UserError
+from trial_runner import stopping
+from trial_runner.backends.ray_session import RaySession, ray_environment
 from trial_runner.config.study import ComputeSection
 from trial_runner.search.driver import StudyDriver
 from trial_runner.training.trial_spec import Progress, TrialFailed, TrialSpec
@@ -194,6 +192,7 @@ class _Watch(Callback):
         logger.warning("the worker of trial %s died; the trial goes on from its checkpoint on another", number)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        stopping.check()
         if self._bridge.fatal:
             raise self._bridge.fatal
         if not self._local or time.monotonic() < self._next:
@@ -233,9 +232,8 @@ class RayTuneBackend:
             UserError: the cluster cannot be reached, or lacks the resources of one trial.
         """
         compute = self._compute
-        scratch = Path(tempfile.mkdtemp(prefix="paretoseg-tune-"))
-        try:
-            _start(compute)
+        with ray_environment(compute), RaySession(compute, available_cores(), torch.cuda.device_count()) as session:
+            _check_resources(compute)
             bridge = _Bridge(driver)
             tuner = tune.Tuner(
                 _trainable(compute),
@@ -246,7 +244,7 @@ class RayTuneBackend:
                     reuse_actors=compute.workers_per_trial == 1,
                 ),
                 run_config=tune.RunConfig(
-                    storage_path=str(scratch),
+                    storage_path=str(session.folder),
                     name="study",
                     verbose=0,
                     progress_reporter=tune.CLIReporter(),  # the one of notebooks shows a widget in spite of verbose=0
@@ -256,37 +254,9 @@ class RayTuneBackend:
                 ),
             )
             tuner.fit()
-        finally:
-            ray.shutdown()
-            shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _start(compute: ComputeSection) -> None:
-    on_sigterm = signal.getsignal(signal.SIGTERM)
-    if compute.ray_address is None:
-        ray.init(
-            address="local",
-            num_cpus=available_cores(),
-            num_gpus=torch.cuda.device_count(),  # Ray counts CUDA_VISIBLE_DEVICES=-1 as one and a MIG slice as none
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    else:
-        try:
-            ray.init(
-                address=compute.ray_address,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                runtime_env={"env_vars": {"RAY_TRAIN_V2_ENABLED": "0"}} if compute.workers_per_trial > 1 else None,
-            )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UserError(
-                f"cannot reach the Ray cluster at {compute.ray_address}: {str(error).splitlines()[0]}. "
-                "Start it with `ray start --head`, or leave compute.ray_address out to use this machine."
-            ) from error
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own there, which aborts the process
+def _check_resources(compute: ComputeSection) -> None:
     have = ray.cluster_resources()
     workers = compute.workers_per_trial
     for kind, need in (("CPU", compute.cpus_per_trial), ("GPU", compute.gpus_per_trial)):

@@ -28,6 +28,7 @@ from trial_runner.cli import (
     refit,
     report,
 )
+from trial_runner.stopping import stoppable
 
 
 class Command(Protocol):
@@ -70,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 when it did what it says, 1 for a check that failed, 2 for bad input, 130 after Ctrl-C."""
+    """Run one command; return 0 for success, 1 for a check that failed, 2 for bad input, 130 after Ctrl-C, SIGTERM or SIGHUP."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows no × gets a question mark, not a traceback
@@ -78,7 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # One thread a slot: two fight for the cores of a small machine and lose (docs/decisions.md).
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
-        return COMMANDS[arguments.command].run(arguments)
+        with stoppable():
+            return COMMANDS[arguments.command].run(arguments)
     except UserError as error:
         print(f"paretoseg: {error}", file=sys.stderr)
         return 2

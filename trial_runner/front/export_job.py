@@ -129,7 +129,8 @@ def _trained_network(
 
 
 def init_worker() -> None:
-    """Initialise the worker process: ignore Ctrl-C, which the parent handles, and end with the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Initialise the worker process: ignore stop signals, which the parent handles, and end with the parent."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -121,14 +121,18 @@ class FrontExporter:
             self._open[record.number] = future
             self._collect(wait=True)
             return
-        if self._pool is None:
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=init_worker)
         try:
+            if self._pool is None:
+                context = multiprocessing.get_context("spawn")
+                self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=init_worker)
             with _without_main_module():  # the first order starts the helper process
                 self._open[record.number] = self._pool.submit(export_trial, order)
         except BrokenProcessPool:
             self._pool = None  # ordered again at the next look
+        except OSError as error:  # no semaphores, where /dev/shm is full or missing
+            logger.warning("no helper process can be started (%s): exports run in the driver itself", error.strerror)
+            self._pool, self._inline = None, True
+            self._order(record)
 
     def _collect(self, *, wait: bool) -> None:
         for number, future in list(self._open.items()):

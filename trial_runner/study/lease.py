@@ -14,6 +14,7 @@ import optuna
 from sqlalchemy.exc import SQLAlchemyError
 
 from search_spaces._common.errors import UserError
+from trial_runner.stopping import deferred
 
 _LEASE = "driver"
 LEASE_S = 20.0
@@ -42,21 +43,28 @@ class DriverLease:
                 "Wait for it or stop it; a driver that died frees the study after "
                 f"{LEASE_S:.0f} s."
             )
-        self._write(time.time() + LEASE_S)
-        self._thread.start()
+        try:
+            with deferred():
+                self._write(time.time() + LEASE_S)
+                self._thread.start()
+        except KeyboardInterrupt:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
-        self._thread.join()
-        try:
-            self._write(0.0)
-        except (SQLAlchemyError, optuna.exceptions.StorageInternalError):
-            optuna.logging.get_logger("paretoseg").warning(
-                "could not give the study free; it is free in %.0f s", LEASE_S
-            )
+        with deferred():
+            self._stop.set()
+            if self._thread.is_alive():
+                self._thread.join()
+            try:
+                self._write(0.0)
+            except (SQLAlchemyError, optuna.exceptions.StorageInternalError):
+                optuna.logging.get_logger("paretoseg").warning(
+                    "could not give the study free; it is free in %.0f s", LEASE_S
+                )
 
     def _write(self, until: float) -> None:
         self._study.set_user_attr(_LEASE, {**self._mine, "until": until})

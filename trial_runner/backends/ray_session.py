@@ -1,0 +1,214 @@
+"""A Ray cluster of one launch: environment, folder, token, start and end. Nothing of it is left behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from search_spaces._common.errors import UserError
+from trial_runner.config.study import ComputeSection
+from trial_runner.stopping import wait_for
+
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_V2_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "5",
+    "TUNE_WARN_THRESHOLD_S": "60",
+}
+# Named for other platforms; it binds every service of Ray to 127.0.0.1.
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+# Settings of some other cluster: its address, token, folder. Ray's tuning flags, in lower case, are the user's.
+_FOREIGN = re.compile(r"(RAY|TUNE)_[A-Z0-9_]+")
+_PREFIX = "pseg-"
+_INNER = "r"  # Ray opens the folder that it is given to everybody: it is given one inside ours
+# Bytes of a path; below it come 64 more, session_DATE_TIME_MICROSECONDS_PID/sockets/plasma_store, and the system's limit is 107.
+_LONGEST_BASE = 107 - 64 - len(f"/{_PREFIX}12345678/{_INNER}")
+_LEAST_FREE_MB = 50
+_OBJECT_STORE_BYTES = 100_000_000  # trials exchange a few kB of JSON; Ray demands 75 MiB
+_REMOVAL_TRIES = 20
+_CONNECT_S = 10.0
+_TOKEN = secrets.token_hex(32)  # one a process: Ray keeps the first that it reads
+
+
+@contextmanager
+def ray_environment(compute: ComputeSection) -> Iterator[None]:
+    """Set the variables that Ray reads when it is imported and started; put the caller's back afterwards.
+
+    A launch's own cluster ignores the ``RAY_*`` and ``TUNE_*`` variables of the caller, which describe another one.
+    """
+    own = compute.ray_address is None
+    before = dict(os.environ)
+    try:
+        if own:
+            for name in filter(_FOREIGN.fullmatch, before):
+                del os.environ[name]
+        os.environ.update({**_ENVIRONMENT, **(_LOOPBACK if own else {})})
+        yield
+    finally:
+        for name in filter(_FOREIGN.fullmatch, list(os.environ)):
+            if name not in before:
+                del os.environ[name]
+        os.environ.update({name: value for name, value in before.items() if _FOREIGN.fullmatch(name)})
+
+
+def make_session_folder() -> Path:
+    """Create an empty folder, readable by this user alone, whose path is short enough for Ray's sockets.
+
+    Raises:
+        UserError: no temporary folder is short, writable, free enough and able to hold sockets.
+    """
+    tried = []
+    for base in _temporary_folders():
+        if len(os.fsencode(base)) > _LONGEST_BASE:
+            tried.append(f"{base} is too long")
+            continue
+        try:
+            folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+        except OSError as error:
+            tried.append(f"{base}: {error.strerror or error}")
+            continue
+        problem = _problem(folder)
+        if problem is None:
+            return folder
+        shutil.rmtree(folder, ignore_errors=True)
+        tried.append(f"{base}: {problem}")
+    raise UserError(
+        f"Ray needs a temporary folder with a path of {_LONGEST_BASE} bytes at most and {_LEAST_FREE_MB} MB "
+        f"free, and found none ({'; '.join(tried)}). Set TMPDIR to one, or compute.backend to inprocess."
+    )
+
+
+def _temporary_folders() -> list[Path]:
+    names = [os.environ.get("TMPDIR"), os.environ.get("XDG_RUNTIME_DIR"), "/tmp", "/var/tmp", "/dev/shm"]
+    return [folder for folder in map(Path, dict.fromkeys(name for name in names if name)) if folder.is_absolute()]
+
+
+def _problem(folder: Path) -> str | None:
+    """Reason why Ray could not work in a folder; None where it can."""
+    try:
+        if shutil.disk_usage(folder).free < _LEAST_FREE_MB * 1_000_000:
+            return f"less than {_LEAST_FREE_MB} MB free"
+        (folder / "probe").write_bytes(b"\0" * 65536)
+        (folder / "probe").unlink()
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.bind(str(folder / "socket"))
+        (folder / "socket").unlink()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def _require_listener(address: str | None) -> None:
+    """Raise OSError where nothing listens at ``HOST:PORT``: Ray itself would try for minutes."""
+    found = re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+)\]?:(\d{1,5})", address or "")
+    if found:
+        socket.create_connection((found[1], int(found[2])), timeout=_CONNECT_S).close()
+
+
+class RaySession:
+    """Context manager that starts Ray on this machine, or joins the cluster of ``compute.ray_address``, and ends it again.
+
+    Ray is started and ended in a thread of its own that lives as long as the session: Ray replaces signal handlers in the thread that
+    it is called in, and its processes die with the thread that started them.
+
+    Attributes:
+        folder: scratch folder, removed at the end.
+
+    Raises:
+        UserError: on entering, where Ray cannot be started or reached.
+    """
+
+    def __init__(self, compute: ComputeSection, cores: int, gpus: int) -> None:
+        self._compute = compute
+        self._cores, self._gpus = cores, gpus
+        self._started, self._end, self._ended = threading.Event(), threading.Event(), threading.Event()
+        self._failure: BaseException | None = None
+        self.folder = Path()
+
+    def __enter__(self) -> RaySession:
+        self.folder = make_session_folder()
+        try:
+            logging.getLogger("ray").setLevel(logging.ERROR)
+            threading.Thread(target=self._live, name="ray-session", daemon=True).start()
+            wait_for(self._started)
+            if self._failure is not None:
+                raise self._explained(self._failure) from self._failure
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._end.set()
+        wait_for(self._ended)
+        for _ in range(_REMOVAL_TRIES):
+            shutil.rmtree(self.folder, ignore_errors=True)
+            if not self.folder.exists():
+                return
+            time.sleep(0.1)  # a worker that is about to end still writes its log
+
+    def _live(self) -> None:
+        import ray
+
+        try:
+            _require_listener(self._compute.ray_address)
+            ray.init(**self._arguments())
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (Ray raises bare Exceptions; explained in the launch's thread)
+            self._failure = error
+        self._started.set()
+        self._end.wait()
+        try:
+            ray.shutdown(wait_for_processes=True)
+        except (RuntimeError, OSError, ValueError, ray.exceptions.RayError) as error:  # the cluster has gone before
+            logging.getLogger("paretoseg").debug("Ray did not shut down cleanly: %s", error)
+        finally:
+            self._ended.set()
+
+    def _arguments(self) -> dict[str, Any]:
+        common = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if self._compute.ray_address is not None:
+            several = self._compute.workers_per_trial > 1
+            environment = {"env_vars": {"RAY_TRAIN_V2_ENABLED": "0"}} if several else None
+            return {**common, "address": self._compute.ray_address, "runtime_env": environment}
+        inner, token = self.folder / _INNER, self.folder / "token"
+        inner.mkdir()
+        with os.fdopen(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(_TOKEN)
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
+        return {
+            **common,
+            "address": "local",
+            "num_cpus": self._cores,
+            "num_gpus": self._gpus,
+            "include_dashboard": False,
+            "object_store_memory": _OBJECT_STORE_BYTES,
+            "_temp_dir": str(inner),
+            "_plasma_directory": str(inner),  # /dev/shm may be full, or tiny as in a container
+        }
+
+    def _explained(self, failure: BaseException) -> UserError:
+        text = str(failure).strip()
+        cause = text.splitlines()[0].rstrip(".") if text else type(failure).__name__
+        if self._compute.ray_address is not None:
+            return UserError(
+                f"cannot reach the Ray cluster at {self._compute.ray_address}: {cause}. "
+                "Start it with `ray start --head`, or leave compute.ray_address out to use this machine."
+            )
+        return UserError(
+            f"Ray could not be started on this machine: {cause}. Look at `paretoseg doctor`, or set compute.backend to inprocess."
+        )

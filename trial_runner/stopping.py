@@ -1,0 +1,98 @@
+"""Stop signals: SIGINT, SIGTERM and SIGHUP end a command at any point by one `KeyboardInterrupt`, but never its cleaning up."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_INSIST_S = 10.0
+_POLL_S = 0.02
+
+
+class _StopState:
+    def __init__(self) -> None:
+        self.previous: dict[signal.Signals, Any] = {}
+        self.requested_s: float | None = None
+        self.raised = False
+        self.deferred = 0
+
+
+_state = _StopState()
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Turn the first stop signal in the block into a `KeyboardInterrupt`; ignore further ones for ten seconds, while it cleans up.
+
+    A signal that was ignored before (SIGHUP under nohup, SIGINT in a background job) stays ignored. Nested blocks are one block.
+    Outside the main thread, where Python takes no signals, it does nothing.
+    """
+    if _state.previous or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _state.requested_s, _state.raised, _state.deferred = None, False, 0
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    _state.previous = {number: handler for number, handler in handlers.items() if handler != signal.SIG_IGN}
+    reinstall()
+    try:
+        yield
+    finally:
+        previous, _state.previous = _state.previous, {}
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Keep a stop signal waiting until the end of the block; one that is repeated ten seconds later gets through."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _state.deferred += 1
+    try:
+        yield
+    finally:
+        _state.deferred -= 1
+    if _state.requested_s is not None and not _state.raised:
+        check()
+
+
+def check() -> None:
+    """Raise `KeyboardInterrupt` where a stop was requested: between two steps, for a library may have caught the first one."""
+    if _state.previous and _state.requested_s is not None and not _state.deferred:
+        _state.raised = True
+        raise KeyboardInterrupt
+
+
+def reinstall() -> None:
+    """Install the handlers of a `stoppable` block anew: Ray resets SIGTERM behind Python's back."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in _state.previous:
+        signal.signal(number, _on_signal)
+
+
+def wait_for(event: threading.Event) -> None:
+    """Wait for work of another thread that may reset signal handlers; a stop signal is raised after it, see `deferred`."""
+    with deferred():
+        while not event.wait(_POLL_S):
+            reinstall()
+    reinstall()
+
+
+def _on_signal(signum: int, frame: FrameType | None) -> None:
+    now = time.monotonic()
+    if _state.requested_s is None:
+        _state.requested_s = now
+        if _state.deferred:
+            return
+    elif now - _state.requested_s < _INSIST_S:
+        return
+    _state.raised = True
+    raise KeyboardInterrupt
