@@ -64,19 +64,17 @@ def from_unit(distribution: BaseDistribution, position: float) -> Any:
     return float(min(max(value, low), high))
 
 
-def draw(distribution: BaseDistribution, rng: np.random.Generator) -> Any:
-    """Draw a value uniformly, on the log scale where the distribution has one."""
-    if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices[int(rng.integers(len(distribution.choices)))]
+def draw(distribution: BaseDistribution, rng: np.random.Generator, count: int) -> list[Any]:
+    """Draw values uniformly, on the log scale where the distribution has one."""
     size = grid_size(distribution)
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    if size is None or distribution.log:
-        return from_unit(distribution, float(rng.uniform()))
-    index = int(rng.integers(size))
-    if isinstance(distribution, IntDistribution):
-        return distribution.low + index * distribution.step
-    step = 0.0 if distribution.step is None else distribution.step
-    return float(min(distribution.low + index * step, distribution.high))
+    if size is None or (not isinstance(distribution, CategoricalDistribution) and _is_log(distribution)):
+        return [from_unit(distribution, position) for position in rng.uniform(size=count).tolist()]
+    values = grid_values(distribution)
+    return [values[index] for index in rng.integers(size, size=count).tolist()]
+
+
+def _is_log(distribution: BaseDistribution) -> bool:
+    return isinstance(distribution, FloatDistribution | IntDistribution) and distribution.log
 
 
 @dataclass(frozen=True)
@@ -111,8 +109,10 @@ class SpaceEncoding:
         kinds = [isinstance(item, CategoricalDistribution) for item in self.distributions.values()]
         return np.array(kinds, dtype=np.bool_)
 
-    def active(self, params: Params) -> dict[str, Any]:
+    def active(self, params: Params) -> Params:
         """Return the active ones of a full assignment, and of this space only."""
+        if not self.conditions and params.keys() == self.distributions.keys():
+            return params
         kept = {name: params[name] for name in self.distributions if name in params}
         for _ in range(len(self.conditions)):
             off = [
@@ -142,28 +142,36 @@ class SpaceEncoding:
     def complete(self, params: Params, rng: np.random.Generator) -> dict[str, Any]:
         """Return the params with random values for those that are missing."""
         return {
-            name: params[name] if name in params else draw(distribution, rng)
+            name: params[name] if name in params else draw(distribution, rng, 1)[0]
             for name, distribution in self.distributions.items()
         }
 
     def key(self, params: Params) -> Key:
         """Return what is equal for two assignments with the same active values."""
         kept = self.active(params)
-        return tuple(kept.get(name) for name in self.distributions)
+        return tuple(map(kept.get, self.distributions))
 
     def encode(self, rows: Sequence[Params]) -> Array:
         """(n, d): choices by index, numbers by position in their range; NaN for parameters that are inactive or missing."""
+        active = [self.active(params) for params in rows]
         result = np.full((len(rows), len(self.distributions)), np.nan)
-        for row, params in enumerate(rows):
-            kept = self.active(params) if self.conditions else params
-            for column, (name, distribution) in enumerate(self.distributions.items()):
-                if name in kept:
-                    result[row, column] = to_unit(distribution, kept[name])
+        for column, (name, distribution) in enumerate(self.distributions.items()):
+            if isinstance(distribution, CategoricalDistribution) and None in distribution.choices:
+                result[:, column] = [
+                    to_unit(distribution, params[name]) if name in params else math.nan for params in active
+                ]
+                continue
+            numbers: dict[Any, float] = {None: math.nan}
+            values = [params.get(name) for params in active]
+            for value in set(values) - {None}:
+                numbers[value] = to_unit(distribution, value)
+            result[:, column] = [numbers[value] for value in values]
         return result
 
-    def random(self, rng: np.random.Generator) -> dict[str, Any]:
-        """Draw a full assignment."""
-        return {name: draw(distribution, rng) for name, distribution in self.distributions.items()}
+    def random(self, rng: np.random.Generator, count: int) -> list[dict[str, Any]]:
+        """Draw full assignments."""
+        columns = [draw(distribution, rng, count) for distribution in self.distributions.values()]
+        return [dict(zip(self.distributions, values, strict=True)) for values in zip(*columns, strict=True)]
 
     def neighbours(self, params: Params, rng: np.random.Generator) -> list[dict[str, Any]]:
         """Return the assignments that differ in one active parameter: each other choice, the next grid values, small and large moves."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from trial_runner.search.known_cost.encoding import Key, Params, SpaceEncoding
 
-_DRAWS_PER_CANDIDATE = 3
+_ATTEMPTS = 3
 
 
 class CandidatePool:
@@ -32,13 +32,14 @@ class CandidatePool:
         kept = [(key, params) for key, params in self._sample.items() if key not in tried]
         kept = kept[max(0, len(kept) - (self._size - self._renewed)) :]
         self._sample = dict(kept)
-        for _ in range(_DRAWS_PER_CANDIDATE * self._size):
-            if len(self._sample) >= self._size:
+        for _ in range(_ATTEMPTS):
+            missing = self._size - len(self._sample)
+            if missing <= 0:
                 break
-            params = encoding.random(rng)
-            key = encoding.key(params)
-            if key not in tried:
-                self._sample.setdefault(key, params)
+            for params in encoding.random(rng, missing):
+                key = encoding.key(params)
+                if key not in tried:
+                    self._sample.setdefault(key, params)
         return dict(self._sample)
 
     def neighbours(

@@ -124,7 +124,7 @@ class KnownCostSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         with self._lock:
-            return draw(param_distribution, self._rng)
+            return draw(param_distribution, self._rng, 1)[0]
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -162,13 +162,13 @@ class KnownCostSampler(BaseSampler):
         if history.finished < max(self._startup, 2):
             candidates = self._candidates(encoding, sample)
             if candidates is None:
-                return encoding.random(self._rng)
+                return encoding.random(self._rng, 1)[0]
             return candidates.rows[self._start(encoding, history, candidates)]
         front = _front_rows(history)
         near = self._pool.neighbours(encoding, front, history.tried, self._rng, self._pool_size)
         candidates = self._candidates(encoding, {**near, **sample})
         if candidates is None:
-            return encoding.random(self._rng)
+            return encoding.random(self._rng, 1)[0]
         gains = self._gains(study, encoding, history, candidates)
         best = int(gains.argmax())
         if not gains[best] > 0.0:
