@@ -220,18 +220,20 @@ class LatencyEstimate:
 
 
 class LatencyPredictor(Protocol):
-    """A function that ``device.latency_model`` names, such as ``mypkg.latency:predict``."""
+    """A function that ``device.latency_model`` names, such as ``mypkg.latency:predict``.
+
+    ``predict(kernels) -> LatencyEstimate | float`` predicts the latency of one image through a network. A function with a
+    parameter ``precision`` is given ``fp32``, ``fp16`` or ``int8`` by that name.
+
+    Args:
+        kernels: the network's launches in its final, pruned shape, in order, a `KernelSpec` each.
+
+    Returns:
+        An estimate with its interval, or milliseconds above 0, which are an interval without width.
+    """
 
     def __call__(self, kernels: Sequence[KernelSpec], /) -> LatencyEstimate | float:
-        """Predict the latency of one image through a network.
-
-        Args:
-            kernels: the network's launches in its final, pruned shape, in order.
-
-        Returns:
-            An estimate with its interval, or milliseconds, which are an interval without width. A function with a parameter
-            ``precision`` is given ``fp32``, ``fp16`` or ``int8`` by that name.
-        """
+        """Predict the latency of one image through a network."""
 
 
 @dataclass(frozen=True)

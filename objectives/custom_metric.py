@@ -41,7 +41,16 @@ class SplitPredictions:
 
 
 class SegmentationMetric(Protocol):
-    """A function that an entry of ``objectives`` names, such as ``mypkg.metrics:boundary_f1``."""
+    """A function that an entry of ``objectives`` names, such as ``mypkg.metrics:boundary_f1``.
+
+    ``metric(split) -> float`` scores a fully trained network.
+
+    Args:
+        split: predictions and labels of the validation split, a `SplitPredictions`.
+
+    Returns:
+        The score; NaN where the metric is not defined, with which the trial fails.
+    """
 
     def __call__(self, split: SplitPredictions, /) -> float:
-        """Score a fully trained network; NaN where the metric is not defined, with which the trial fails."""
+        """Score a fully trained network."""

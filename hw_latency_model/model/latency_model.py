@@ -27,7 +27,19 @@ class LatencyModel(ModelState):
     of the machine. The margin grows with the distance from the measured networks, from the leave-one-out to the
     leave-family-out margin.
 
-    Attributes are those of ``ModelState``.
+    Attributes:
+        device: name of the device.
+        fingerprint: of the machine at calibration.
+        fit_result: prior and correction.
+        margins: conformal quantiles, in standard deviations.
+        quality: cross-validated accuracy.
+        fitted_at: ISO 8601, UTC.
+        level: nominal probability of the intervals.
+        precision: of the measured networks.
+        target: predicted quantity, in the unit of its name: ``latency_ms``, ``energy_mj`` or ``memory_peak_mb``.
+        calibrated: measured on the user's own device; False for a bundled model.
+        provenance: source of an uncalibrated model's numbers; empty for a calibrated one.
+        scores: of cross-validation, extended by updates; None in a model of an older release.
     """
 
     @classmethod

@@ -33,19 +33,24 @@ KINDS: dict[str, Callable[..., SegmentationData]] = {
 
 
 class DatasetOpener(Protocol):
-    """A function that ``data.kind`` names, such as ``mypkg.data:open_mine``."""
+    """A function that ``data.kind`` names, such as ``mypkg.data:open_mine``.
+
+    ``open(root, split, **options) -> SegmentationData`` opens one split.
+
+    Args:
+        root: ``data.root`` of the study; None where it has none.
+        split: train, val or test.
+        options: ``data.options`` of the study, by name.
+
+    Returns:
+        The split, files listed but not read; `InMemoryData` holds arrays, `FileData` reads images and labels.
+
+    Raises:
+        DatasetError: the root or a file is missing; the sentence is shown before training.
+    """
 
     def __call__(self, root: Path | None, split: str, /, **options: Any) -> SegmentationData:
-        """Open one split.
-
-        Args:
-            root: ``data.root`` of the study; None where it has none.
-            split: train, val or test.
-            options: ``data.options`` of the study, by name.
-
-        Returns:
-            The split, files listed but not read; `InMemoryData` holds arrays, `FileData` reads images and labels.
-        """
+        """Open one split."""
 
 
 def known_options(kind: str) -> tuple[str, ...]:
