@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import itertools
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -58,7 +59,6 @@ _VOCABULARY = {
     "upsample_bilinear2d": "resize_linear",
     "upsample_bicubic2d": "resize_cubic",
     "upsample_nearest2d": "resize_nearest",
-    "constant_pad_nd": "pad",
     "reflection_pad2d": "pad",
     "slice": "slice",
     "select": "slice",
@@ -86,6 +86,8 @@ _VOCABULARY = {
 _VIEWS = frozenset(
     {"view", "_unsafe_view", "reshape", "squeeze", "unsqueeze", "alias", "detach", "flatten", "as_strided"}
 )
+_ZERO_PAD = "zero_pad"
+"""Zero padding of height and width, before it is known whether a convolution absorbs it."""
 _NEUTRAL = {"add": 0, "sub": 0, "mul": 1, "div": 1}
 _FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, type)
 _PLAIN = (int, float, bool, str, type(None), torch.Size, torch.dtype, *_FUNCTIONS)
@@ -169,7 +171,29 @@ def graph_from_module(
     results = tuple(recorder.ids.get(id(tensor), start) for tensor in _tensors([result]))
     if not results:
         raise ValueError(f"a network must return tensors, this one returned {type(result).__name__}")
-    return OpGraph(tuple(_needed(recorder.ops, results)), recorder.shapes, results)
+    return OpGraph(tuple(_without_zero_pads(_needed(recorder.ops, results), results)), recorder.shapes, results)
+
+
+def _without_zero_pads(ops: list[Op], results: Sequence[str]) -> list[Op]:
+    """Fold each zero padding into the convolution that alone reads it ("same" padding of TensorFlow), as exporters do."""
+    readers: dict[str, list[Op]] = {}
+    for op in ops:
+        for value in op.inputs:
+            readers.setdefault(value, []).append(op)
+    folded = {
+        op.outputs[0]: op.inputs[0]
+        for op in ops
+        if op.op == _ZERO_PAD
+        and op.outputs[0] not in results
+        and [reader.op for reader in readers.get(op.outputs[0], [])] == ["conv"]
+    }
+    return [
+        replace(
+            op, op="pad" if op.op == _ZERO_PAD else op.op, inputs=tuple(folded.get(item, item) for item in op.inputs)
+        )
+        for op in ops
+        if not (op.op == _ZERO_PAD and op.outputs[0] in folded)
+    ]
 
 
 def _meta_copy(net: nn.Module) -> nn.Module:
@@ -267,6 +291,12 @@ def _pool(kind: str) -> Callable[[list[Any], Shape, Shape], tuple[str, dict[str,
     return describe
 
 
+def _constant_pad(args: list[Any], in_shape: Shape, out_shape: Shape) -> tuple[str, dict[str, Any]]:
+    pads, value = args[1], args[2] if len(args) > 2 else 0
+    beside = in_shape[:-2] == out_shape[:-2] and len(in_shape) == 4
+    return (_ZERO_PAD if beside and value == 0 and min(pads) >= 0 else "pad"), {}
+
+
 def _mean(args: list[Any], in_shape: Shape, out_shape: Shape) -> tuple[str, dict[str, Any]]:
     axes = {axis % len(in_shape) for axis in args[1]} if len(args) > 1 and args[1] is not None else set()
     if len(in_shape) != 4 or axes != {2, 3}:
@@ -285,6 +315,7 @@ _SPECIAL: dict[str, Callable[[list[Any], Shape, Shape], tuple[str, dict[str, Any
     "convolution": _convolution,
     "avg_pool2d": _pool("avg_pool"),
     "max_pool2d_with_indices": _pool("max_pool"),
+    "constant_pad_nd": _constant_pad,
     "mean": _mean,
     "_adaptive_avg_pool2d": _adaptive,
 }
