@@ -54,7 +54,11 @@ def examine(config: StudyConfig | None) -> list[Finding]:
         ("objectives", _objectives),
         ("storage", _storage),
     ]
-    return [*findings, *(_checked(subject, check, config) for subject, check in checks)]
+    for subject, check in checks:
+        findings.append(_checked(subject, check, config))
+        if subject == "data" and findings[-1].verdict == "ok":
+            findings += _data_warnings(config)
+    return findings
 
 
 def _checked(subject: str, check: Callable[[StudyConfig], str], config: StudyConfig) -> Finding:
@@ -130,10 +134,18 @@ def _output(config: StudyConfig) -> str:
 
 
 def _data(config: StudyConfig) -> str:
-    from trial_runner.launch_checks import check_data
+    from trial_runner.study_data import examine_data
 
-    info = check_data(config)
-    return f"{config.data.kind}, {len(info.class_names)} classes, every file readable"
+    data = examine_data(config)
+    counts = " and ".join(f"{len(survey.digests)} images to {survey.split}" for survey in data.surveys)
+    held = f", {counts}" if counts else ""
+    return f"{config.data.kind}, {len(data.info.class_names)} classes{held}, every file readable"
+
+
+def _data_warnings(config: StudyConfig) -> list[Finding]:
+    from trial_runner.study_data import examine_data
+
+    return [Finding("note", "data", warning) for warning in examine_data(config).warnings]  # read from the cache
 
 
 def _space(config: StudyConfig) -> str:

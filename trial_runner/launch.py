@@ -27,7 +27,7 @@ from trial_runner.front.exporter import FrontExporter
 from trial_runner.front.measurement import measure_after_launch
 from trial_runner.front.report import write_study_report
 from trial_runner.front.table import front_records, write_csv
-from trial_runner.launch_checks import check_accelerator, check_data, check_room, check_target
+from trial_runner.launch_checks import check_accelerator, check_room, check_target
 from trial_runner.search.candidate_costs import CandidateCosts, distributions_of
 from trial_runner.search.driver import StudyDriver
 from trial_runner.search.samplers import StudyFacts, make_sampler
@@ -35,7 +35,8 @@ from trial_runner.stopping import check, deferred, stoppable
 from trial_runner.study.lease import DriverLease
 from trial_runner.study.objectives import note_class_names, objectives_of, open_configured
 from trial_runner.study.paths import StudyPaths
-from trial_runner.study.storage import store_config
+from trial_runner.study.storage import require_comparable, store_config
+from trial_runner.study_data import examine_data, note_data, require_same_data
 from trial_runner.training.custom_metrics import load_metrics
 
 
@@ -68,7 +69,10 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     """
     paths = StudyPaths(config.study.output_dir)
     check_room(paths.root)
-    info = check_data(config)
+    data = examine_data(config)
+    info = data.info
+    for warning in data.warnings:
+        say(f"data: {warning}")
     space = open_space(config.space)
     check_source(config.training.weights)
     check_target(space, get_profile(config.device.name))
@@ -82,6 +86,8 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     load_metrics(config)
     cost_models = load_cost_models(config, objectives)
     existing = open_configured(config, create=True)
+    require_comparable(config, existing)
+    require_same_data(existing, paths, info, data.surveys)
     seed = config.study.seed + 1009 * len(existing.get_trials(deepcopy=False))
     study = open_configured(config, sampler=make_sampler(config.search, seed))
     backend = make_backend(config.compute)
@@ -90,6 +96,7 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
         check()
         store_config(config, study, paths)
         note_class_names(study, info.class_names)
+        note_data(study, paths, data.surveys)
         classes, budget_ms = len(info.class_names), config.device.latency_budget_ms
         plans = ChannelPlans(space, classes, latency_model, config.training, others)
         gate = LatencyConstraint(space, classes, latency_model, budget_ms, plans, others)

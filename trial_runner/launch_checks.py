@@ -12,7 +12,7 @@ from objectives.data import DatasetInfo
 from search_spaces import SearchSpace, UserError
 from search_spaces._common.files import atomic_path, write_error
 from trial_runner.config.study import StudyConfig
-from trial_runner.training.trial import open_split
+from trial_runner.study_data import examine_data
 
 _LEAST_FREE_MB = 200
 
@@ -34,15 +34,8 @@ def check_room(folder: Path) -> None:
 
 
 def check_data(config: StudyConfig) -> DatasetInfo:
-    """Check every file of both splits; return the data set's info.
-
-    Raises:
-        UserError: a file is missing, damaged or has invalid content; the message names the first one.
-    """
-    splits = [open_split(config.data, split, config.study.seed) for split in ("train", "val")]
-    for split in splits:
-        split.check()
-    return splits[0].info
+    """Return the data set's facts after `examine_data`."""
+    return examine_data(config).info
 
 
 def check_accelerator(config: StudyConfig) -> None:

@@ -23,7 +23,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class DatasetError(UserError):
-    """Error in a data set's folder, file or option; the message names it and the remedy."""
+    """Error in a data set's folder, file or option; the message names it and the remedy, in one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.replace("\r", "\\r").replace("\n", "\\n"))  # a file's name may hold them
 
 
 @dataclass(frozen=True)

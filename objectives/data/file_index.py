@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import os
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from objectives.data.base import DatasetError
+from objectives.data.text_file import read_lines
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 LABEL_SUFFIXES = (".png",)
+_LEFT_BY_SYSTEMS = frozenset(
+    ("@eadir", "@recycle", "@tmp", "#recycle", "$recycle.bin", "__macosx", "lost+found", "system volume information")
+)
+_FURTHER_SUFFIXES = (".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".json", ".xml", ".txt", ".npy")
 
 
 @dataclass(frozen=True)
@@ -64,32 +71,74 @@ def require_folder(kind: str, split: str, what: str, candidates: Iterable[Path],
 
 
 def index_files(folder: Path, suffixes: tuple[str, ...], ending: str = "") -> dict[str, Path]:
-    """Return the files below ``folder`` by relative path without ``ending`` and suffix; hidden files are skipped.
+    """Return the files below ``folder`` by relative path without ``ending`` and suffix.
+
+    Linked folders are followed once each. Hidden files, and what operating systems and file servers leave in folders, are skipped.
+
+    Args:
+        folder: folder to list, with the folders below it.
+        suffixes: file name suffixes in lower case; files may have them in any case.
+        ending: text before the suffix that files must end in, in any case, or such a text with a suffix (``_mask.png``).
 
     Raises:
-        DatasetError: two files share a name and differ in their suffix only, or the folder cannot be listed.
+        DatasetError: two files share a name and differ in their suffix only, or a folder cannot be listed.
     """
     found: dict[str, Path] = {}
-    try:
-        paths = sorted(folder.rglob("*"))
-    except OSError as error:
-        raise DatasetError(
-            f"cannot list {folder}: {error.strerror or error}; give yourself read permission."
-        ) from error
-    for path in paths:
-        relative = path.relative_to(folder).as_posix()
-        if path.suffix.lower() not in suffixes or any(part.startswith(".") for part in path.relative_to(folder).parts):
+    own_suffix = next((suffix for suffix in suffixes if ending.lower().endswith(suffix)), "")
+    if own_suffix:
+        suffixes, ending = (own_suffix,), ending[: -len(own_suffix)]
+    for relative, path in _walk(folder):
+        if path.suffix.lower() not in suffixes:
             continue
         stem = relative[: -len(path.suffix)]
-        if not stem.endswith(ending) or path.is_dir():
-            continue
         key = stem[: len(stem) - len(ending)]
+        if stem[len(key) :].lower() != ending.lower() or not key or key.endswith("/"):
+            continue
         if key in found:
             raise DatasetError(
                 f"each name may occur once, but {found[key]} and {path} share theirs; remove one of them."
             )
         found[key] = path
     return found
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield all files below a folder with their relative paths, sorted by path; linked folders after real ones.
+
+    A folder that was seen under another path, as in a loop of links, is not entered again.
+    """
+    files: list[tuple[str, Path]] = []
+    seen: set[tuple[int, int]] = set()
+    folders: list[tuple[str, Path]] = [("", folder)]
+    links: list[tuple[str, Path]] = []
+    while folders or links:
+        prefix, here = folders.pop() if folders else links.pop(0)
+        try:
+            status = here.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(here) as entries:
+                for entry in sorted(entries, key=lambda entry: entry.name):
+                    if entry.name.startswith(".") or entry.name.lower() in _LEFT_BY_SYSTEMS:
+                        continue
+                    item = (f"{prefix}{entry.name}", here / entry.name)
+                    if not _is_folder(entry):
+                        files.append(item)
+                    else:
+                        (links if entry.is_symlink() else folders).append((f"{item[0]}/", item[1]))
+        except OSError as error:
+            raise DatasetError(
+                f"cannot list {here}: {error.strerror or error}; give yourself read permission."
+            ) from error
+    yield from sorted(files)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def pair_files(
@@ -99,30 +148,81 @@ def pair_files(
     images: Mapping[str, Path],
     label_folder: Path,
     labels: Mapping[str, Path],
+    suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
 ) -> list[FilePair]:
     """Pair images and labels by name, sorted by name.
+
+    Names that differ in case or in how accents are encoded match where that leaves no choice.
 
     Raises:
         DatasetError: there is no image, an image has no label, or a label has no image.
     """
     if not images:
         raise DatasetError(
-            f"split {split} of data set {kind} needs at least one image ({', '.join(IMAGE_SUFFIXES)}), "
+            f"split {split} of data set {kind} needs at least one image ({', '.join(suffixes)}), "
             f"but {image_folder} holds none; put the images there or correct root."
         )
-    lonely = sorted(set(images) - set(labels))
+    partners = _partners(images, labels)
+    lonely = sorted(set(images) - set(partners))
     if lonely:
+        hint = "add the label or remove the image"
+        if kind == "folder":
+            hint = _label_hint(lonely[0], label_folder, set(labels) - set(partners.values())) or hint
         raise DatasetError(
             f"each image needs a label of the same name, but {images[lonely[0]]} has none below {label_folder}"
-            f"{_others(lonely)}; add the label or remove the image."
+            f"{_others(lonely)}; {hint}."
         )
-    orphans = sorted(set(labels) - set(images))
+    orphans = sorted(set(labels) - set(partners.values()))
     if orphans:
         raise DatasetError(
             f"each label needs an image of the same name, but {labels[orphans[0]]} has none below {image_folder}"
             f"{_others(orphans)}; add the image or remove the label."
         )
-    return [FilePair(name, images[name], labels[name]) for name in sorted(images)]
+    return [FilePair(name, images[name], labels[partners[name]]) for name in sorted(images)]
+
+
+def _partners(images: Mapping[str, Path], labels: Mapping[str, Path]) -> dict[str, str]:
+    """Return the label's name of each image's name that has a label."""
+    partners = {name: name for name in images if name in labels}
+    free: dict[str, list[str]] = {}
+    for label in labels:
+        if label not in partners:
+            free.setdefault(_folded(label), []).append(label)
+    waiting: dict[str, list[str]] = {}
+    for image in images:
+        if image not in partners:
+            waiting.setdefault(_folded(image), []).append(image)
+    for name, candidates in waiting.items():
+        if len(candidates) == len(free.get(name, ())) == 1:
+            partners[candidates[0]] = free[name][0]
+    return partners
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _label_hint(name: str, folder: Path, unused: set[str]) -> str:
+    """Return what would give the image ``name`` a label, judged by the files that lie in the label folder."""
+    for suffix in _FURTHER_SUFFIXES:
+        for spelling in (suffix, suffix.upper()):
+            if (folder / f"{name}{spelling}").exists():
+                return (
+                    f"{name}{spelling} is there, but labels are PNG files, which lose nothing: export the labels as PNG"
+                )
+    stem = name.rpartition("/")[2]
+    close = sorted(label for label in unused if stem in label)
+    if close:
+        before, _, after = close[0].rpartition("/")[2].partition(stem)
+        if after and not before:
+            return f"{close[0]} is there: set data.label_suffix to {after}"
+        return f"{close[0]} is there: rename the labels like the images"
+    ends = sorted(label for label in unused if label and label.rpartition("/")[2] in stem)
+    if ends:
+        before, _, after = stem.partition(ends[0].rpartition("/")[2])
+        if after and not before:
+            return f"the label {ends[0]} is there: set data.image_suffix to {after}"
+    return ""
 
 
 def read_list(kind: str, split: str, path: Path) -> list[str]:
@@ -132,14 +232,12 @@ def read_list(kind: str, split: str, path: Path) -> list[str]:
         DatasetError: the list is missing, cannot be read, or is empty.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = read_lines(path)
     except FileNotFoundError as error:
         raise DatasetError(
             f"split {split} of data set {kind} is listed in {path}, which is missing; restore it, correct root or choose another "
             "split."
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} must be a readable text file: {error}; restore it.") from error
     if not lines:
         raise DatasetError(
             f"split {split} of data set {kind} needs at least one image, but {path} lists none; restore it."
@@ -185,7 +283,7 @@ def train_val_split(kind: str, split: str, pairs: list[FilePair], val_fraction: 
         )
     if len(pairs) < 2:
         raise DatasetError(f"holding out a val split needs at least 2 images, but {kind} has {len(pairs)}; add images.")
-    ranked = sorted(pairs, key=lambda pair: hashlib.sha256(pair.name.encode()).hexdigest())
+    ranked = sorted(pairs, key=lambda pair: hashlib.sha256(os.fsencode(pair.name)).hexdigest())
     cut = min(max(1, round(val_fraction * len(pairs))), len(pairs) - 1)
     chosen = ranked[:cut] if split == "val" else ranked[cut:]
     return sorted(chosen, key=lambda pair: pair.name)

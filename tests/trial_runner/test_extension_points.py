@@ -159,7 +159,7 @@ def test_an_option_that_an_opener_does_not_take_is_named(own_study: Path):
     [
         ("data.kind=squares", "data.kind must be one of .* or module:name of your own"),
         ("data.kind=camvidd", "did you mean camvid"),
-        ("search.sampler=tpa", "search.sampler must be one of tpe, nsga2, gp, random, module:name"),
+        ("search.sampler=tpa", "search.sampler must be one of known_cost, tpe, nsga2, gp, random, module:name"),
         ("objectives=[val_miou, 'm:f']", "the objective m:f is a function of your own: give it a direction"),
         ("objectives=[{name: val_miou, direction: minimize}, latency_ms]", "val_miou is to maximize"),
     ],

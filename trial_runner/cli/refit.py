@@ -26,13 +26,17 @@ def run(arguments: argparse.Namespace) -> int:
     from trial_runner.front.exporter import find_trial
     from trial_runner.refit import refit as run_refit
     from trial_runner.study.objectives import open_configured
+    from trial_runner.study_data import require_same_data, survey_data
 
     config = study_config(arguments)
     study = open_configured(config)
     record = find_trial(read_study(study), arguments.trial)
+    paths = StudyPaths(config.study.output_dir)
+    data = survey_data(config)
+    require_same_data(study, paths, data.info, data.surveys)
     result = run_refit(
         config,
-        StudyPaths(config.study.output_dir),
+        paths,
         record,
         seeds=arguments.seeds,
         epochs=arguments.epochs,

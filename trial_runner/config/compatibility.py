@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from objectives.objective import ROBUST
-from trial_runner.config.study import StudyConfig, TrainingSection
+from trial_runner.config.study import DataSection, StudyConfig, TrainingSection
 
 
 def incompatible_change(previous: Mapping[str, Any], config: StudyConfig) -> str | None:
@@ -19,7 +19,7 @@ def incompatible_change(previous: Mapping[str, Any], config: StudyConfig) -> str
     if isinstance(training, dict):
         previous = {**previous, "training": TrainingSection.model_validate(training).model_dump(mode="json")}
     for section, ignored in (
-        ("data", {"root"}),
+        ("data", {"root", "missing_classes"}),
         ("training", {"device"}),
         ("device", {"latency_model", "latency_models", "latency_budget_ms", "measure_front", "board"}),
     ):
@@ -33,14 +33,24 @@ def incompatible_change(previous: Mapping[str, Any], config: StudyConfig) -> str
     offered = space.get("precisions") if isinstance(space, dict) else None
     if offered != config.space.precisions:
         return f"space.precisions ({offered!r}, now {config.space.precisions!r})"
-    data = previous.get("data")
-    options = data.get("options", {}) if isinstance(data, dict) else {}
-    if options != config.data.options:
-        return f"data.options ({options!r}, now {config.data.options!r})"
+    changed = _changed_omitted_data_key(previous.get("data"), now["data"])
+    if changed:
+        return changed
     options = space.get("options", {}) if isinstance(space, dict) else {}
     if config.space.custom and options != config.space.options:  # they may change what a candidate's id stands for
         return f"space.options ({options!r}, now {config.space.options!r})"
     return changed_objectives(previous, config)
+
+
+def _changed_omitted_data_key(previous: object, now: Mapping[str, Any]) -> str | None:
+    """Return the change in a key of the section data that is stored only where it differs from its default, or None."""
+    old = previous if isinstance(previous, dict) else {}
+    for key in sorted(DataSection.omitted_at_default - {"missing_classes"}):
+        default = DataSection.model_fields[key].get_default(call_default_factory=True)
+        was, is_now = old.get(key, default), now.get(key, default)
+        if was != is_now:
+            return f"data.{key} ({was!r}, now {is_now!r})"
+    return None
 
 
 def changed_objectives(previous: Mapping[str, Any], config: StudyConfig) -> str | None:

@@ -50,15 +50,31 @@ class StudySection(Section):
     omitted_at_default = frozenset({"python_path"})
 
 
+FOLDER_KEYS = (
+    "colours",
+    "ignore_colours",
+    "label_values",
+    "first_id",
+    "ignore_ids",
+    "image_suffix",
+    "label_suffix",
+    "image_max",
+)
 DATA_KINDS = ("synthetic", "camvid", "lpcvc", "cityscapes", "ade20k", "voc", "rellis3d", "folder")
+
+
+Channel = Annotated[int, Field(ge=0, le=255)]
+LabelValue = Annotated[int, Field(ge=0, le=65535)]
+Colour = tuple[Channel, Channel, Channel] | Annotated[str, Field(pattern=r"^#?[0-9a-fA-F]{6}$")]
+"""``[red, green, blue]``, or ``"#rrggbb"``."""
 
 
 class DataSection(Section):
     """The data set. Numbers of images and sizes apply to the synthetic scenes; ``val_fraction`` is the share of training images held
     out where a data set of kind lpcvc or folder has no validation split. ``kind``: one of `DATA_KINDS`, or ``module:name`` of a
-    custom opener, which is given ``options``."""
+    custom opener, which is given ``options``. `FOLDER_KEYS` are arguments of `objectives.data.folder.open_folder`."""
 
-    omitted_at_default = frozenset({"options"})
+    omitted_at_default = frozenset({"options", "missing_classes", *FOLDER_KEYS})
 
     kind: str
     options: dict[str, Any] = Field(default_factory=dict)
@@ -68,6 +84,22 @@ class DataSection(Section):
     image_height_px: Positive = 96
     image_width_px: Positive = 128
     val_fraction: float | None = Field(default=None, gt=0, lt=1)
+    colours: dict[str, Colour] | None = None
+    ignore_colours: list[Colour] = Field(default_factory=list)
+    label_values: dict[str, LabelValue | Annotated[list[LabelValue], Field(min_length=1)]] | None = None
+    first_id: LabelValue = 0
+    ignore_ids: list[LabelValue] = Field(default_factory=list)
+    image_suffix: str | None = None
+    label_suffix: str | None = None
+    image_max: int | None = Field(default=None, ge=256)
+    missing_classes: Literal["refuse", "allow"] = "refuse"
+
+    @property
+    def folder_options(self) -> dict[str, Any]:
+        """Arguments of `open_folder` that the section sets."""
+        fields = type(self).model_fields
+        values = {key: getattr(self, key) for key in FOLDER_KEYS}
+        return {key: v for key, v in values.items() if v != fields[key].get_default(call_default_factory=True)}
 
     @property
     def custom(self) -> bool:
@@ -86,6 +118,13 @@ class DataSection(Section):
             raise ValueError(
                 f"data.options is for a data set of your own, module:name; {self.kind} takes none: leave it out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _folder_keys_are_of_a_folder(self) -> DataSection:
+        if self.kind != "folder" and self.folder_options:
+            key = next(iter(self.folder_options))
+            raise ValueError(f"data.{key} is for the kind folder; {self.kind} has a layout of its own: leave it out")
         return self
 
     @model_validator(mode="after")

@@ -45,12 +45,18 @@ def trained_net(spec: TrialSpec, num_classes: int) -> SegmentationNet:
     """Return the trial's network with its trained weights, in evaluation mode on the CPU.
 
     Raises:
-        UserError: the trial's checkpoint is gone, or belongs to other settings.
+        UserError: the trial's checkpoint is gone, or belongs to other settings or classes.
     """
     checkpoint = _checkpoint(spec)
     space = open_space(spec.config.space)
-    net = fit_shape(space.build(spec.candidate, num_classes), checkpoint.weights)
-    net.load_state_dict(checkpoint.weights)
+    try:
+        net = fit_shape(space.build(spec.candidate, num_classes), checkpoint.weights)
+        net.load_state_dict(checkpoint.weights)
+    except (RuntimeError, KeyError) as error:
+        raise UserError(
+            f"the weights of trial {spec.number} do not fit a network for the data's {num_classes} classes: the classes or the search "
+            "space changed since it was trained. Put them back, or launch a new study."
+        ) from error
     return net.eval()
 
 

@@ -23,6 +23,7 @@ from trial_runner.front.export_job import ExportOrder, export_trial, init_worker
 from trial_runner.search.final_training import spec_of
 from trial_runner.study.objectives import stored_objectives
 from trial_runner.study.paths import StudyPaths
+from trial_runner.study_data import require_same_data, survey_data
 
 logger = logging.getLogger("paretoseg")
 
@@ -62,12 +63,16 @@ def export_now(config: StudyConfig, study: optuna.Study, record: TrialRecord, fo
         folder: of the bundle; by default the study's, which is noted at the trial.
 
     Raises:
-        UserError: the trial was not trained to the end, its checkpoint is gone, or the ONNX file does not agree with torch.
+        UserError: the trial was not trained to the end, its checkpoint is gone, the data changed since it was trained, or the ONNX
+            file does not agree with torch.
     """
     if not record.complete:
         state = record.outcome or record.state
         raise UserError(f"trial {record.number} was not trained to the end ({state}). Choose one of `paretoseg front`.")
-    bundle = export_trial(export_order(config, StudyPaths(config.study.output_dir), record, folder))
+    paths = StudyPaths(config.study.output_dir)
+    data = survey_data(config)
+    require_same_data(study, paths, data.info, data.surveys)
+    bundle = export_trial(export_order(config, paths, record, folder))
     if folder is None:
         store_later_facts(study, record.number, bundle=str(bundle), export_error=None)
     return bundle

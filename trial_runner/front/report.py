@@ -17,7 +17,7 @@ from search_spaces._common.errors import UserError
 from trial_runner.config.load import dump_config
 from trial_runner.config.study import StudyConfig
 from trial_runner.constraints.latency_models import load_latency_model
-from trial_runner.study.objectives import open_configured, stored_objectives
+from trial_runner.study.objectives import CLASS_NAMES, open_configured, stored_objectives
 from trial_runner.study.paths import StudyPaths
 from trial_runner.training.trial import open_split
 
@@ -29,7 +29,7 @@ def write_study_report(config: StudyConfig, study: optuna.Study, paths: StudyPat
         study_name=config.study.name,
         records=records,
         front=pareto_front(records, objectives=stored_objectives(config, study)),
-        class_names=open_split(config.data, "val", config.study.seed).info.class_names,
+        class_names=_class_names(config, study),
         config_yaml=dump_config(config),
         calibration=_calibration(config),
         latency_report=_latency_report(config),
@@ -39,6 +39,12 @@ def write_study_report(config: StudyConfig, study: optuna.Study, paths: StudyPat
         data_name=config.data.kind,
     )
     return write_report(page or paths.report, inputs)
+
+
+def _class_names(config: StudyConfig, study: optuna.Study) -> tuple[str, ...]:
+    """Return the classes in the order of the trials' scores; the data's own for a study that stored none."""
+    stored = study.user_attrs.get(CLASS_NAMES)
+    return tuple(stored) if stored else open_split(config.data, "val", config.study.seed).info.class_names
 
 
 def _calibration(config: StudyConfig) -> dict[str, object] | None:

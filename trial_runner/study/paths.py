@@ -21,6 +21,11 @@ class StudyPaths:
         return self.root / "study.yaml"
 
     @property
+    def data_listing(self) -> Path:
+        """Digests of the images and labels that the study is trained on."""
+        return self.root / "data.json"
+
+    @property
     def report(self) -> Path:
         return self.root / "report.html"
 

@@ -134,21 +134,29 @@ def open_study(
     return study
 
 
+def require_comparable(config: StudyConfig, study: optuna.Study) -> None:
+    """Refuse a configuration that differs from the stored one in a key that makes old and new trials incomparable.
+
+    Raises:
+        UserError: the key is named, with both values.
+    """
+    previous = study.user_attrs.get(_CONFIG)
+    changed = None if previous is None else incompatible_change(previous, config)
+    if changed:
+        raise UserError(
+            f"the study {config.study.name} was started with another {changed}; its trials could not be compared with new ones. "
+            "Put the old value back, or choose another study.name."
+        )
+
+
 def store_config(config: StudyConfig, study: optuna.Study, paths: StudyPaths) -> None:
     """Store the resolved configuration with the study and in its folder.
 
     Raises:
-        UserError: it differs from the stored one in a key that makes old and new trials incomparable.
+        UserError: as `require_comparable`.
     """
+    require_comparable(config, study)
     text = dump_config(config)
-    previous = study.user_attrs.get(_CONFIG)
-    if previous is not None:
-        changed = incompatible_change(previous, config)
-        if changed:
-            raise UserError(
-                f"the study {config.study.name} was started with another {changed}; its trials could not be compared with new ones. "
-                "Put the old value back, or choose another study.name."
-            )
     study.set_user_attr(_CONFIG, config.model_dump(mode="json", exclude={"study": {"storage"}}))
     with atomic_path(paths.config) as temporary:
         temporary.write_text(text)

@@ -16,6 +16,7 @@ from trial_runner.training.distributed import DistributedContext
 from trial_runner.training.trial_spec import TrialFailed
 
 _FEW_CHANNELS = 8
+_ONE_VALUE = "Expected more than 1 value per channel when training"  # of torch's batch normalisation
 _OUT_OF_MEMORY = "out of memory; lower training.batch_size or space.resolutions_px, or give each trial more memory"
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 
@@ -71,8 +72,8 @@ def translate_errors(config: TrainingSection, context: DistributedContext) -> It
     """Translate torch's errors during a training.
 
     Raises:
-        TrialFailed: the memory did not suffice. Not where several processes train together: the others wait for this one, which
-            has to die.
+        TrialFailed: a batch of one image left batch normalisation a single value per channel; or the memory did not suffice, but
+            not where several processes train together: the others wait for this one, which has to die.
         UserError: torch could not compile the network, which no other trial would get round.
     """
     try:
@@ -81,6 +82,13 @@ def translate_errors(config: TrainingSection, context: DistributedContext) -> It
         if context.size > 1:
             raise
         raise TrialFailed(_OUT_OF_MEMORY) from error
+    except ValueError as error:
+        if _ONE_VALUE not in str(error):
+            raise
+        raise TrialFailed(
+            "batch normalisation needs two values per channel, but a batch of one image was reduced to a map of 1x1; use more "
+            "training images, a larger training.batch_size or larger space.resolutions_px"
+        ) from error
     except RuntimeError as error:
         if config.compile and _is_compile_error(error):
             raise UserError(

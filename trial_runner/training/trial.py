@@ -24,7 +24,7 @@ def open_split(data: DataSection, split: str, seed: int) -> SegmentationData:
         return open_dataset("synthetic", root=None, split=split, images=count, seed=seed, **size)
     if data.custom:
         return open_dataset(data.kind, root=data.root, split=split, **data.options)
-    options = {} if data.val_fraction is None else {"val_fraction": data.val_fraction}
+    options = data.folder_options | ({} if data.val_fraction is None else {"val_fraction": data.val_fraction})
     return open_dataset(data.kind, root=data.root, split=split, **options)
 
 

@@ -108,7 +108,7 @@ class TrialSpec:
         """Hash of all that determines the training: a checkpoint with another one is not resumed."""
         parts = [
             self.candidate.id,
-            self.config.data.model_dump(mode="json", exclude={"root"}),
+            self.config.data.model_dump(mode="json", exclude={"root", "missing_classes"}),
             training_identity(self.config.training),
             self.config.study.seed,
             *([self.continues.number, self.continues.epochs] if self.continues else []),
