@@ -28,6 +28,7 @@ class BundleInputs:
         facts: plain JSON about the trial (study, number, val_miou, latency estimate, ...).
         config_yaml: the study's resolved configuration.
         checkpoint: the file the weights came from; its SHA-256 is kept in the manifest.
+        measurements: plain JSON, measurements of the network on the device, oldest first.
 
     Raises:
         ValueError: numbers of classes, colours, or shapes do not match, an INT8 network is missing or superfluous, or ``facts``
@@ -42,6 +43,7 @@ class BundleInputs:
     facts: Mapping[str, Any]
     config_yaml: str
     checkpoint: Path | None = None
+    measurements: Sequence[Mapping[str, Any]] = ()
 
     def __post_init__(self) -> None:
         network = self.network

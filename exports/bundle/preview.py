@@ -20,6 +20,24 @@ _GAP_PX = 6
 _LINE_PX = 18
 _SWATCH_PX = 18
 _LONGEST_NAME = 40
+_FONT_PX = 10
+# Files of common fonts with many scripts, which Pillow looks for in the system's font folders.
+_FONTS = (
+    "DejaVuSans.ttf",
+    "NotoSans-Regular.ttf",
+    "NotoSansCJK-Regular.ttc",
+    "NotoSansCJKsc-Regular.otf",
+    "wqy-zenhei.ttc",
+    "wqy-microhei.ttc",
+    "DroidSansFallbackFull.ttf",
+    "NotoSansArabic-Regular.ttf",
+    "NotoSansDevanagari-Regular.ttf",
+    "FreeSans.ttf",
+    "unifont.ttf",
+    "Arial Unicode.ttf",
+    "arialuni.ttf",
+)
+Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 
 def write_preview(path: Path, session: OnnxSession, inputs: BundleInputs, *, rows: int = 3) -> None:
@@ -35,8 +53,12 @@ def write_preview(path: Path, session: OnnxSession, inputs: BundleInputs, *, row
     titles = ["image", "prediction"] + (["label"] if labels is not None else [])
     total_w = len(titles) * _PANEL_WIDTH_PX + (len(titles) + 1) * _GAP_PX
     font = ImageFont.load_default()
-    entries = [name[:_LONGEST_NAME] for name in inputs.network.class_names]
-    entry_w = _SWATCH_PX + _GAP_PX + math.ceil(max((font.getlength(name) for name in entries), default=0))
+    entries, fonts = legend_entries(inputs.network.class_names)
+    entry_w = (
+        _SWATCH_PX
+        + _GAP_PX
+        + math.ceil(max((f.getlength(name) for name, f in zip(entries, fonts, strict=True)), default=0))
+    )
     columns = max(1, (total_w - _GAP_PX) // (entry_w + _GAP_PX))
     legend_lines = -(-len(entries) // columns)
     total_h = _LINE_PX + count * (panel_h + _GAP_PX) + legend_lines * _LINE_PX + _GAP_PX
@@ -58,8 +80,43 @@ def write_preview(path: Path, session: OnnxSession, inputs: BundleInputs, *, row
     for index, (name, colour) in enumerate(zip(entries, palette, strict=True)):
         left, line = _GAP_PX + index % columns * (entry_w + _GAP_PX), top + index // columns * _LINE_PX
         draw.rectangle((left, line + 2, left + 12, line + 14), fill=colour, outline=(0, 0, 0))
-        draw.text((left + _SWATCH_PX, line + 3), name, fill=(0, 0, 0), font=font)
+        draw.text((left + _SWATCH_PX, line + 3), name, fill=(0, 0, 0), font=fonts[index])
     canvas.save(path, format="PNG")
+
+
+def legend_entries(names: Sequence[str]) -> tuple[list[str], list[Font]]:
+    """Return the text and the font of each class in the legend.
+
+    A name with letters that Pillow's own font lacks is drawn in the first installed font that has them; without one its class
+    is named by its id.
+    """
+    default = ImageFont.load_default()
+    texts, fonts = list[str](), list[Font]()
+    for index, name in enumerate(names):
+        text = name[:_LONGEST_NAME]
+        font = default if has_glyphs(default, text) else _installed_font(text)
+        texts.append(text if font is not None else f"class {index}")
+        fonts.append(font or default)
+    return texts, fonts
+
+
+def has_glyphs(font: Font, text: str) -> bool:
+    """Return False if the font draws a letter of ``text`` as its sign for a missing glyph."""
+    if isinstance(font, ImageFont.ImageFont):
+        return text.isascii()
+    missing = bytes(font.getmask("\uffff"))
+    return all(letter.isspace() or bytes(font.getmask(letter)) != missing for letter in text)
+
+
+def _installed_font(text: str) -> Font | None:
+    for name in _FONTS:
+        try:
+            font = ImageFont.truetype(name, _FONT_PX)
+        except OSError:
+            continue
+        if has_glyphs(font, text):
+            return font
+    return None
 
 
 def _denormalise(image: FloatArray, mean: Sequence[float], std: Sequence[float]) -> NDArray[np.uint8]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 # Needs only numpy, Pillow, and onnxruntime; tests run it from the README.
@@ -39,9 +40,10 @@ _INT8_FILES = {
 
 
 def bundle_readme(manifest: Mapping[str, Any]) -> str:
-    """Render the README of a bundle from its manifest (``files`` is not used)."""
-    source, target, parity = manifest["input"], manifest["output"], manifest["parity"]
-    candidate, facts, profile = manifest["candidate"], manifest["facts"], manifest["profile"]
+    """Render the README of a bundle, its model card, from its manifest (``files`` is not used)."""
+    source, target = manifest["input"], manifest["output"]
+    candidate, profile = manifest["candidate"], manifest["profile"]
+    classes = _class_rows(manifest)
     precision = manifest["precision"]["name"]
     files = {**_FILES, **(_INT8_FILES if precision == "int8" else {})}
     lines = [
@@ -58,26 +60,33 @@ def bundle_readme(manifest: Mapping[str, Any]) -> str:
         SNIPPET.rstrip(),
         "```",
         "",
-        "## What goes in and comes out",
+        "## Input and output",
         "",
         f"- `{source['name']}`: float32 {_shape(source['shape'])}, {source['layout']}, {source['colour_order']}. "
         f"Resize ({source['resize']}), divide by 255, subtract mean {source['mean']}, divide by std {source['std']}.",
         f"- `{target['name']}`: float32 {_shape(target['shape'])}: logits at 1/{target['stride']} of the input. "
         f"{target['rule']}",
-        f"- Classes: {', '.join(f'{i} {name}' for i, name in enumerate(manifest['classes']['names']))}. "
+        f"- Classes: {', '.join(f'{i} {_escape(name)}' for i, name in enumerate(manifest['classes']['names']))}. "
         f"Label value {manifest['classes']['ignore_index']} means not labelled.",
         "",
-        "## What is known about it",
+        "## Results",
         "",
         "| fact | value |",
         "|---|---|",
-        *(f"| {key} | {_cell(value)} |" for key, value in candidate["params"].items()),
-        f"| multiply-accumulates | {manifest['network']['macs']:,} |",
-        f"| parameters | {manifest['network']['params']:,} |",
-        *(f"| {key} | {_cell(value)} |" for key, value in facts.items()),
-        f"| torch against ONNX Runtime | {parity['reason']}; largest logit error {parity['max_rel_error']:.1e} "
-        "of the range |",
-        f"| device check | {_cell(manifest['lint']['summary'])} |",
+        *(f"| {_escape(key)} | {_escape(value)} |" for key, value in _results(manifest)),
+        "",
+        "IoU per class on the validation split (– for a class that does not occur there):" if classes else "",
+        "",
+        *(["| id | class | IoU |", "|---|---|---|"] if classes else []),
+        *(f"| {index} | {_escape(name)} | {iou} |" for index, name, iou in classes),
+        "",
+        "## Architecture",
+        "",
+        f"Search space `{candidate['space']}`; dimensions under the names of the study's YAML.",
+        "",
+        "| dimension | value |",
+        "|---|---|",
+        *(f"| {_escape(key)} | {_escape(_text(value))} |" for key, value in candidate["params"].items()),
         "",
     ]
     if profile["runtime"] == "tensorrt":
@@ -105,6 +114,129 @@ def _shape(shape: list[int]) -> str:
     return "(" + ", ".join(map(str, shape)) + ")"
 
 
-def _cell(value: Any) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")
+# Keys of a bundle's facts that `_results` words itself.
+_WORDED = frozenset(
+    {
+        "study", "trial", "val_miou", "float_miou", "device", "score", "costs",
+        "latency_ms", "latency_low_ms", "latency_high_ms", "latency_coverage",
+    }
+)  # fmt: skip
+_UNITS = {"mj": "mJ", "mb": "MB", "ms": "ms", "s": "s", "px": "pixels"}
+
+
+def _results(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Rows of the table of results, with units."""
+    facts, network, parity = manifest["facts"], manifest["network"], manifest["parity"]
+    score = facts.get("score") or {}
+    if "trial" in facts:
+        yield "trial", f"{facts['trial']} of the study {facts.get('study', '–')}"
+    if facts.get("val_miou") is not None:
+        yield "mIoU on the validation split", f"{facts['val_miou']:.4f}"
+    if score.get("float_miou") is not None:
+        yield "mIoU before quantization", f"{score['float_miou']:.4f}"
+    if score.get("val_dice") is not None:
+        yield "Dice on the validation split (LPCVC)", f"{score['val_dice']:.4f}"
+    for name, miou in (score.get("corruption_miou") or {}).items():
+        yield f"mIoU under {name}", f"{miou:.4f}"
+    for name, value in (score.get("metrics") or {}).items():
+        yield f"metric {name}", _text(value)
+    if "epoch" in score:
+        start = score.get("initial_weights", "random")
+        epochs = f"{score['epoch']} of {score['epochs_total']} epochs"
+        yield "training", f"{epochs}, {score['train_s']:.0f} s, from {start} weights"
+    if facts.get("latency_ms") is not None:
+        yield f"predicted latency ({facts.get('device', '–')}, batch 1)", _predicted(facts)
+    yield "measured latency (batch 1)", "; ".join(map(_measured, _latencies(manifest))) or "not measured"
+    for name, cost in (facts.get("costs") or {}).items():
+        if name not in ("macs", "parameters"):
+            yield _named_with_unit(name), _cost_text(cost)
+    yield "multiply-accumulates per image", f"{network['macs']:,}"
+    yield "parameters", _parameters(network["params"], score.get("params"))
+    for key, value in _flat({key: value for key, value in facts.items() if key not in _WORDED}):
+        yield key, value
+    yield (
+        "ONNX Runtime against torch",
+        f"{parity['reason']}; largest logit error {parity['max_rel_error']:.1e} of the range",
+    )
+    yield "device check", str(manifest["lint"]["summary"])
+
+
+def _predicted(facts: Mapping[str, Any]) -> str:
+    text = f"{facts['latency_ms']:.3g} ms"
+    if facts.get("latency_low_ms") is not None:
+        text += f", 90 % interval {facts['latency_low_ms']:.3g} to {facts['latency_high_ms']:.3g} ms"
+    if facts.get("latency_coverage") is not None:
+        text += f", {facts['latency_coverage']:.0%} of the work in measured kinds of kernel"
+    return text
+
+
+def _latencies(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [item for item in manifest.get("measurements") or () if "latency_ms_p50" in item]
+
+
+def _measured(measurement: Mapping[str, Any]) -> str:
+    text = f"{measurement['latency_ms_p50']:.3g} ms median"
+    if "latency_ms_p90" in measurement:
+        text += f" ({measurement['latency_ms_p90']:.3g} ms p90)"
+    facts = [measurement.get("device"), measurement.get("precision")]
+    facts += [f"{measurement['runs']} runs"] if "runs" in measurement else []
+    facts += [str(measurement["started_at"])[:10]] if "started_at" in measurement else []
+    return f"{text}: {', '.join(str(fact) for fact in facts if fact)}"
+
+
+def _parameters(exported: int, trained: int | None) -> str:
+    """Return the parameter count, or both counts where export folds batch normalisation into convolutions."""
+    if trained is None or trained == exported:
+        return f"{exported:,}"
+    return (
+        f"{exported:,} in model.onnx ({trained:,} in training: export folds batch normalisation into the convolutions)"
+    )
+
+
+def _cost_text(cost: Any) -> str:
+    if not isinstance(cost, Mapping):
+        return _text(cost)
+    interval = "" if cost["low"] == cost["high"] else f", interval {cost['low']:.3g} to {cost['high']:.3g}"
+    return f"{cost['value']:.3g}{interval}"
+
+
+def _named_with_unit(name: str) -> str:
+    """``energy_mj`` as ``predicted energy (mJ)``."""
+    stem, _, suffix = name.rpartition("_")
+    return (
+        f"predicted {stem.replace('_', ' ')} ({_UNITS[suffix]})" if stem and suffix in _UNITS else f"predicted {name}"
+    )
+
+
+def _class_rows(manifest: Mapping[str, Any]) -> list[tuple[int, str, str]]:
+    """Id, name and IoU of each class; empty without a score per class."""
+    names, ious = manifest["classes"]["names"], (manifest["facts"].get("score") or {}).get("class_iou")
+    if not ious or len(ious) != len(names):
+        return []
+    return [
+        (i, name, "–" if iou is None else f"{iou:.3f}") for i, (name, iou) in enumerate(zip(names, ious, strict=True))
+    ]
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Leaves of nested mappings, under their keys joined by spaces."""
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            yield from _flat(item, f"{prefix}{key} ")
+        elif item is not None:
+            yield f"{prefix}{key}", _text(item)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_text, value))
+    return str(value)
+
+
+def _escape(text: str) -> str:
+    """Return text for a Markdown table: its characters are shown as they are."""
+    return re.sub(r"([\\`*_{}\[\]<>|~#])", r"\\\1", text.replace("\n", " "))

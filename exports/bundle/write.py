@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,8 @@ from exports.onnx.export import OnnxFile, export_onnx
 from exports.onnx.parity import ParityReport, check_parity, check_quantized
 from exports.onnx.runtime import OnnxSession
 from exports.quantization.qdq import export_quantized
-from search_spaces._common.files import write_json
+from search_spaces._common.errors import UserError
+from search_spaces._common.files import atomic_folder, atomic_path, write_json
 from search_spaces.candidate import Candidate
 
 
@@ -48,10 +51,9 @@ def write_bundle(folder: Path, inputs: BundleInputs) -> ExportBundle:
         (staging / "study.yaml").write_text(inputs.config_yaml)
         write_preview(staging / "preview.png", OnnxSession(onnx_file.path), inputs)
         manifest = bundle_manifest(onnx_file, inputs, parity=parity.to_dict(), checkpoint=origin)
-        (staging / "README.md").write_text(bundle_readme(manifest))
-        manifest["files"] = {
-            path.name: {"sha256": sha256_of(path), "bytes": path.stat().st_size} for path in sorted(staging.iterdir())
-        }
+        manifest["measurements"] = _earlier_measurements(folder, inputs, origin)
+        manifest["files"] = {path.name: _file_facts(path) for path in sorted(staging.iterdir())}
+        _write_readme(staging, manifest)
         write_json(staging / "manifest.json", manifest)
     return ExportBundle(folder, manifest)
 
@@ -65,11 +67,50 @@ def add_measurement(folder: Path, measurement: Mapping[str, Any]) -> ExportBundl
     """
     json.dumps(measurement, allow_nan=False)
     read_manifest(folder)
-    with locked_parent(folder):
+    with locked_parent(folder), atomic_folder(folder) as staging:
         manifest = read_manifest(folder)
         manifest["measurements"] = [*manifest["measurements"], dict(measurement)]
-        write_json(folder / "manifest.json", manifest)
+        shutil.copytree(folder, staging, copy_function=_link, dirs_exist_ok=True)
+        _write_readme(staging, manifest)
+        write_json(staging / "manifest.json", manifest)
     return ExportBundle(folder, manifest)
+
+
+def _write_readme(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write README.md anew, and its checksum into the manifest."""
+    path = folder / "README.md"
+    with atomic_path(path) as temporary:
+        temporary.write_text(bundle_readme(manifest))
+    manifest["files"] = {**manifest["files"], path.name: _file_facts(path)}
+
+
+def _file_facts(path: Path) -> dict[str, Any]:
+    return {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+
+
+def _link(source: str, target: str) -> str:
+    """Hard-link a file, or copy it where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target
+
+
+def _earlier_measurements(
+    folder: Path, inputs: BundleInputs, checkpoint: Mapping[str, Any] | None
+) -> list[dict[str, Any]]:
+    """Measurements of the trial, and those in an earlier bundle of the same weights, oldest first."""
+    found = [dict(item) for item in inputs.measurements]
+    try:
+        earlier = read_manifest(folder)
+    except UserError:
+        return found
+    same = earlier["candidate"] == inputs.network.candidate.to_dict() and earlier.get("checkpoint") == checkpoint
+    if same and checkpoint is not None:
+        known = [item.get("started_at") for item in found]
+        found = [item for item in earlier["measurements"] if item.get("started_at") not in known] + found
+    return found
 
 
 def _export(inputs: BundleInputs, path: Path, subject: str) -> tuple[OnnxFile, ParityReport]:

@@ -25,6 +25,7 @@ from exports import (
     read_bundle,
     write_bundle,
 )
+from exports.bundle.preview import has_glyphs, legend_entries
 from exports.onnx.parity import upsampled_classes
 from search_spaces import get_space
 from search_spaces._common.errors import UserError
@@ -163,6 +164,99 @@ def test_the_readme_tells_the_board_command_and_escapes_tables(original):
     assert "trtexec --onnx=model.onnx --fp16 --workspace=512 --saveEngine=model.plan" in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert all(len(re.findall(r"(?<!\\)\|", row)) == 3 for row in rows), rows
+
+
+FACTS = {
+    "study": "demo",
+    "trial": 7,
+    "val_miou": 0.41234,
+    "latency_ms": 3.21,
+    "latency_low_ms": 2.9,
+    "latency_high_ms": 3.6,
+    "latency_coverage": 0.97,
+    "device": "jetson-nano",
+    "score": {
+        "val_miou": 0.41234,
+        "epoch": 10,
+        "epochs_total": 10,
+        "macs": 5,
+        "params": 98_765,
+        "train_s": 61.2,
+        "class_iou": [0.5, None, 0.25, 0.75],
+        "initial_weights": "hub",
+        "precision": "fp16",
+        "float_miou": 0.42,
+        "val_dice": None,
+        "corruption_miou": {"fog": 0.31},
+    },
+    "costs": {"energy_mj": {"value": 12.5, "low": 11.0, "high": 14.0}},
+}
+MEASURED = {
+    "device": "jetson-nano",
+    "precision": "fp16",
+    "latency_ms_p50": 3.456,
+    "latency_ms_p90": 3.7,
+    "runs": 60,
+    "started_at": "2026-01-02T03:04:05+00:00",
+}
+
+
+def rows_of(text: str) -> dict[str, str]:
+    """The tables of a README, by the first cell of their rows."""
+    return {cells[1].strip(): cells[2].strip() for line in text.splitlines() if len(cells := line.split("|")) > 3}
+
+
+def test_the_readme_is_a_model_card_in_words_and_units(tmp_path):
+    names = ("sky", "a|b", "<i>road</i>", "person_1")
+    write_bundle(tmp_path / "bundle", inputs(facts=FACTS, class_names=names))
+    text = (tmp_path / "bundle" / "README.md").read_text()
+    assert "{'" not in text and "| None" not in text and "<i>" not in text
+    rows = rows_of(text)
+    assert rows["trial"] == "7 of the study demo"
+    assert rows["mIoU on the validation split"] == "0.4123"
+    assert rows["mIoU before quantization"] == "0.4200"
+    assert rows["mIoU under fog"] == "0.3100"
+    assert rows["training"] == "10 of 10 epochs, 61 s, from hub weights"
+    assert rows["predicted latency (jetson-nano, batch 1)"].startswith("3.21 ms, 90 % interval 2.9 to 3.6 ms, 97%")
+    assert rows["predicted energy (mJ)"] == "12.5, interval 11 to 14"
+    assert rows["measured latency (batch 1)"] == "not measured"
+    exported = read_bundle(tmp_path / "bundle").manifest["network"]["params"]
+    assert rows["parameters"].startswith(f"{exported:,} in model.onnx (98,765 in training: export folds")
+    assert text.count("98,765") == 1
+    assert "| 0 | sky | 0.500 |" in text and "| 1 | a\\|b | – |" in text and "| 3 | person\\_1 | 0.750 |" in text
+
+
+def test_one_parameter_count_where_both_are_the_same(original, tmp_path):
+    exported = read_bundle(original).manifest["network"]["params"]
+    score = {**FACTS["score"], "params": exported}
+    write_bundle(tmp_path / "bundle", inputs(facts={**FACTS, "score": score}))
+    assert rows_of((tmp_path / "bundle" / "README.md").read_text())["parameters"] == f"{exported:,}"
+
+
+def test_a_measurement_is_part_of_the_readme_and_survives_another_export(tmp_path):
+    folder, checkpoint = tmp_path / "bundle", tmp_path / "last.pt"
+    checkpoint.write_bytes(b"weights")
+    write_bundle(folder, inputs(checkpoint=checkpoint))
+    add_measurement(folder, MEASURED)
+    expected = "3.46 ms median (3.7 ms p90): jetson-nano, fp16, 60 runs, 2026-01-02"
+    assert rows_of((folder / "README.md").read_text())["measured latency (batch 1)"] == expected
+    read_bundle(folder)
+    write_bundle(folder, inputs(checkpoint=checkpoint))
+    assert read_bundle(folder).measurements == (MEASURED,)
+    assert rows_of((folder / "README.md").read_text())["measured latency (batch 1)"] == expected
+    write_bundle(folder, inputs(checkpoint=checkpoint, measurements=[MEASURED]))
+    assert read_bundle(folder).measurements == (MEASURED,), "the same measurement is not listed twice"
+    checkpoint.write_bytes(b"other weights")
+    write_bundle(folder, inputs(checkpoint=checkpoint))
+    assert read_bundle(folder).measurements == (), "another network was measured"
+
+
+def test_class_names_are_drawn_in_a_font_that_has_their_letters():
+    texts, fonts = legend_entries(["road", "Straße", "дорога", "\U0002f80c"])
+    assert texts[:2] == ["road", "Straße"]
+    for index, (text, font) in enumerate(zip(texts, fonts, strict=True)):
+        assert has_glyphs(font, text) or text == f"class {index}"
+    assert texts[3] == "class 3", "no common font has this letter"
 
 
 def test_a_measurement_joins_later(folder):
