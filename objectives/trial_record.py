@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import optuna
@@ -31,6 +32,7 @@ PARENT_TRIAL = "continues"
 PARENT_EPOCHS = "continues_epochs"
 TEACHER = "teacher"
 CHANNELS = "channels"
+CONFIG = "config"
 _AFTERWARDS = "trial:{number}"
 
 
@@ -242,10 +244,31 @@ def _outcome(word: str | None) -> Outcome | None:
     return Outcome(word) if word in set(Outcome) else None
 
 
-def read_study(study: optuna.Study) -> list[TrialRecord]:
-    """Records of all trials of a study, by number."""
+def read_study(study: optuna.Study, output_dir: Path | None = None) -> list[TrialRecord]:
+    """Records of all trials of a study, by number.
+
+    Args:
+        output_dir: the study's folder, which stored paths of bundles are relative to; that of its last launch by default.
+    """
     attrs = study.user_attrs
-    return [read_record(trial, attrs) for trial in study.get_trials(deepcopy=False)]
+    folder = output_dir or _launched_in(attrs)
+    return [_with_bundle_in(folder, read_record(trial, attrs)) for trial in study.get_trials(deepcopy=False)]
+
+
+def _launched_in(attrs: Mapping[str, Any]) -> Path | None:
+    section = attrs.get(CONFIG, {}).get("study", {})
+    return Path(section["output_dir"]) if "output_dir" in section else None
+
+
+def _with_bundle_in(folder: Path | None, record: TrialRecord) -> TrialRecord:
+    """Return the record with the path of its bundle in a study's folder, which may have been moved since the export."""
+    if record.bundle is None or folder is None:
+        return record
+    stored = Path(record.bundle)
+    if stored.is_absolute():  # outside the study's folder, or written by a release that stored no relative paths
+        moved = folder / stored.parent.name / stored.name
+        return replace(record, bundle=str(moved)) if moved.is_dir() and not stored.is_dir() else record
+    return replace(record, bundle=str(folder / stored))
 
 
 class LaterFacts(TypedDict, total=False):

@@ -137,7 +137,7 @@ class Study:
         Raises:
             UserError: the study was not launched yet, or the database cannot be reached.
         """
-        return read_study(self.optuna_study)
+        return read_study(self.optuna_study, self.config.study.output_dir)
 
     def front(self) -> Table:
         """Return the Pareto front within the budgets, the best in the last objective first: the fastest first, the most accurate last.
@@ -151,7 +151,9 @@ class Study:
         """
         study = self.optuna_study
         objectives = stored_objectives(self.config, study)
-        members = front_records(read_study(study), self.config.device.latency_budget_ms, objectives)
+        members = front_records(
+            read_study(study, self.config.study.output_dir), self.config.device.latency_budget_ms, objectives
+        )
         return Table([_flat(row) for row in front_rows(members, objectives)], _shown(objectives))
 
     def trials(self) -> Table:
@@ -161,7 +163,7 @@ class Study:
             UserError: the study was not launched yet, or the database cannot be reached.
         """
         study = self.optuna_study
-        objectives, records = stored_objectives(self.config, study), read_study(study)
+        objectives, records = stored_objectives(self.config, study), read_study(study, self.config.study.output_dir)
         rows = [
             {
                 "trial": record.number,
@@ -202,7 +204,7 @@ class Study:
         from trial_runner.front.exporter import export_now, find_trial
 
         study = self.optuna_study
-        record = find_trial(read_study(study), trial)
+        record = find_trial(read_study(study, self.config.study.output_dir), trial)
         return export_now(self.config, study, record, Path(folder).resolve() if folder is not None else None)
 
     def plot_front(self) -> go.Figure:
@@ -214,7 +216,7 @@ class Study:
         from dashboards.figures.front import pareto_figure
 
         study = self.optuna_study
-        records = read_study(study)
+        records = read_study(study, self.config.study.output_dir)
         front = pareto_front(records, objectives=stored_objectives(self.config, study))
         figure = pareto_figure(records, front, latency_budget_ms=self.config.device.latency_budget_ms)
         if figure is None:

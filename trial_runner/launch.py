@@ -122,10 +122,10 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
         check()
         if config.device.measure_front:
             unlimited = [objective.with_budget(None) for objective in objectives]
-            members = front_records(read_study(study), math.inf, unlimited)
+            members = front_records(read_study(study, config.study.output_dir), math.inf, unlimited)
             measure_after_launch(config, study, members, latency_models, say)
         check()
-        records = read_study(study)
+        records = read_study(study, config.study.output_dir)
         front = front_records(records, config.device.latency_budget_ms, objectives)
         write_csv(front, paths.front_csv, objectives)
         report = write_study_report(config, study, paths)

@@ -138,8 +138,13 @@ def _bundle_link(record: TrialRecord, report: Path) -> Html:
         if record.export_error is None:
             return Html('<span class="mark none">none</span>')
         return Html(f'<span class="mark bad">failed</span> {escape(record.export_error)}')
-    bundle = Path(record.bundle)
-    return Html(f'<a href="{escape(address(bundle, report.absolute().parent))}">{escape(bundle.name)}</a>')
+    bundle, folder = Path(record.bundle), report.absolute().parent
+    link = f'<a href="{escape(address(bundle, folder))}">{escape(bundle.name)}</a>'
+    if bundle.is_absolute() and not bundle.is_dir():
+        return Html(f'{escape(bundle.name)} <span class="mark bad">not found</span> {escape(str(bundle.parent))}')
+    if bundle.is_absolute() and not bundle.is_relative_to(folder):
+        return Html(f'{link} <span class="soft">not beside this page: {escape(str(bundle))}</span>')
+    return Html(link)
 
 
 def _objective(objective: Objective, record: TrialRecord) -> Html:

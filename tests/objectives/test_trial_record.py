@@ -66,6 +66,19 @@ def test_facts_learnt_afterwards_join_a_finished_trial_and_add_up(study):
         tr.store_later_facts(study, 1, colour="red")
 
 
+def test_a_bundle_is_found_in_the_folder_where_the_study_is_today(study, tmp_path):
+    before, today = tmp_path / "before", tmp_path / "today"
+    stored = ["bundles/trial-00000", str(before / "bundles/trial-00001"), str(tmp_path / "elsewhere")]
+    for number, path in enumerate(stored):
+        study.tell(study.ask(), [0.1, 1.0])
+        tr.store_later_facts(study, number, bundle=path)
+    (today / "bundles" / "trial-00001").mkdir(parents=True)
+    study.set_user_attr(tr.CONFIG, {"study": {"output_dir": str(before)}})
+    found = [record.bundle for record in tr.read_study(study, today)]
+    assert found == [str(today / "bundles/trial-00000"), str(today / "bundles/trial-00001"), stored[2]]
+    assert [record.bundle for record in tr.read_study(study)] == [str(before / stored[0]), *stored[1:]]
+
+
 @pytest.mark.parametrize(
     ("state", "outcome"),
     [

@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = study_config(arguments)
     paths = StudyPaths(config.study.output_dir)
     study = open_configured(config)
-    records = read_study(study)
+    records = read_study(study, config.study.output_dir)
     if arguments.trial is None:
         chosen = front_records(records, config.device.latency_budget_ms, stored_objectives(config, study))
         if not chosen:

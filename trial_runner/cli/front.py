@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = study_config(arguments)
     study = open_configured(config)
     objectives = stored_objectives(config, study)
-    members = front_records(read_study(study), config.device.latency_budget_ms, objectives)
+    members = front_records(read_study(study, config.study.output_dir), config.device.latency_budget_ms, objectives)
     if arguments.json:
         say_json(front_rows(members, objectives))
     else:

@@ -133,7 +133,7 @@ def _members(config: StudyConfig | None, precision: str) -> list[Reading]:
     except StorageError:
         return []  # not launched yet: the model can be looked at before
     unlimited = [objective.with_budget(None) for objective in stored_objectives(config, study)]
-    records = front_records(read_study(study), float("inf"), unlimited)
+    records = front_records(read_study(study, config.study.output_dir), float("inf"), unlimited)
     return [
         Reading(
             name=f"trial {record.number}: {text.network(record)}",

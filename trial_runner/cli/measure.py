@@ -70,7 +70,7 @@ def measure_study(
     config = study_config(arguments)
     study = open_configured(config)
     objectives = stored_objectives(config, study)
-    records = read_study(study)
+    records = read_study(study, config.study.output_dir)
     if arguments.trial is None:
         chosen = front_records(records, math.inf, [item.with_budget(None) for item in objectives])
     else:
@@ -96,7 +96,7 @@ def measure_study(
     else:
         measure_front(config, study, chosen, load_latency_models(config), say)
     paths = StudyPaths(config.study.output_dir)
-    front = front_records(read_study(study), config.device.latency_budget_ms, objectives)
+    front = front_records(read_study(study, config.study.output_dir), config.device.latency_budget_ms, objectives)
     write_csv(front, paths.front_csv, objectives)
     say(f"report: {write_study_report(config, study, paths).as_uri()}")
     return config, front, objectives

@@ -33,12 +33,14 @@ class ExportOrder:
         folder: the bundle's folder; an older one is replaced.
         facts: plain JSON values for the manifest.
         config_yaml: the study's resolved configuration.
+        measurements: of the trial on the device, as plain JSON.
     """
 
     spec: TrialSpec
     folder: Path
     facts: dict[str, Any]
     config_yaml: str
+    measurements: tuple[dict[str, Any], ...] = ()
 
 
 def trained_net(spec: TrialSpec, num_classes: int) -> SegmentationNet:
@@ -113,6 +115,7 @@ def export_trial(order: ExportOrder) -> Path:
         profile=get_profile(spec.config.device.name),
         facts=order.facts,
         config_yaml=order.config_yaml,
+        measurements=order.measurements,
     )
     return write_bundle(order.folder, inputs).dir
 

@@ -44,7 +44,8 @@ def export_order(
         "costs": {name: cost.to_dict() for name, cost in record.costs.items()},
     }
     spec = spec_of(config, paths, record)
-    return ExportOrder(spec, folder or paths.bundle(record.number), facts, dump_config(config))
+    measured = () if record.measurement is None else (record.measurement.to_dict(kernel_shares=True),)
+    return ExportOrder(spec, folder or paths.bundle(record.number), facts, dump_config(config), measured)
 
 
 def find_trial(records: Sequence[TrialRecord], number: int) -> TrialRecord:
@@ -74,7 +75,7 @@ def export_now(config: StudyConfig, study: optuna.Study, record: TrialRecord, fo
     require_same_data(study, paths, data.info, data.surveys)
     bundle = export_trial(export_order(config, paths, record, folder))
     if folder is None:
-        store_later_facts(study, record.number, bundle=str(bundle), export_error=None)
+        store_later_facts(study, record.number, bundle=paths.relative(bundle), export_error=None)
     return bundle
 
 
@@ -95,7 +96,7 @@ class FrontExporter:
         """Submit exports of members of the front without a bundle; collect finished ones."""
         self._collect(wait=False)
         objectives = stored_objectives(self._config, self._study)
-        for record in pareto_front(read_study(self._study), objectives=objectives).records:
+        for record in pareto_front(read_study(self._study, self._paths.root), objectives=objectives).records:
             missing = record.bundle is None or not Path(record.bundle).is_dir()
             if missing and record.number not in self._failed and record.number not in self._open:
                 self._order(record)
@@ -145,7 +146,7 @@ class FrontExporter:
                 continue
             error = future.exception()
             if error is None:
-                store_later_facts(self._study, number, bundle=str(future.result()), export_error=None)
+                store_later_facts(self._study, number, bundle=self._paths.relative(future.result()), export_error=None)
             elif isinstance(error, BrokenProcessPool):
                 logger.warning("the helper process died while it exported trial %d; it is exported again", number)
                 self._pool = None

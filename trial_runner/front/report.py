@@ -24,7 +24,7 @@ from trial_runner.training.trial import open_split
 
 def write_study_report(config: StudyConfig, study: optuna.Study, paths: StudyPaths, page: Path | None = None) -> Path:
     """Write the HTML report on the current state of the study; return its path."""
-    records = read_study(study)
+    records = read_study(study, config.study.output_dir)
     inputs = ReportInputs(
         study_name=config.study.name,
         records=records,
@@ -68,7 +68,7 @@ def fill_dashboard(config: StudyConfig) -> StudyPaths:
     """Upload figures, notes and bundles for optuna-dashboard; return the study's folders."""
     paths = StudyPaths(config.study.output_dir)
     study = open_configured(config)
-    records = read_study(study)
+    records = read_study(study, config.study.output_dir)
     budget = config.device.latency_budget_ms
     update_study_page(
         study,

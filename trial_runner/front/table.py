@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -69,32 +71,84 @@ def print_front(
     if not records:
         console.print(f"No finished trial within {within} yet: the front is empty.")
         return
-    table = Table(title=f"Pareto front within {within}", title_justify="left")
-    others = extra_objectives(objectives)
     several = any(record.precision not in ("fp32", None) for record in records)
-    precision = ["precision", "float mIoU"] if several else []
-    columns = ["trial", "network", "input", "prune", *precision, "mIoU", *(item.label for item in others)]
-    columns += ["predicted ms", "90 % interval", "measured ms", "inside"]
-    for name in columns:
-        table.add_column(name, justify="left" if name in ("network", "input") else "right", no_wrap=True)
-    for record in records:
-        params = record.params
-        table.add_row(
-            str(record.number),
-            network_name(params),
-            str(params.get("resolution")),
-            str(params.get("prune_ratio")),
-            *([record.precision or "–", miou(record.float_miou)] if several else []),
-            miou(record.val_miou),
-            *(item.text(item.value(record)) for item in others),
-            milliseconds(record.latency_ms),
-            f"{milliseconds(record.estimate.low_ms)}–{milliseconds(record.estimate.high_ms)}"
-            if record.estimate
-            else "–",
-            milliseconds(record.measured_ms),
-            {None: "–", True: "yes", False: "no"}[inside_interval(record)],
+    columns = _columns(records, extra_objectives(objectives), several)
+    shown, network_width = _fitting(columns, console.width)
+    needed = sum((network_width if column.name == _NETWORK else column.width) + 3 for column in shown) + 1
+    wide = needed if needed > console.width else None  # lines longer than the terminal's, rather than empty cells
+    table = Table(title=f"Pareto front within {within}", title_justify="left", width=wide)
+    for column in shown:
+        width = network_width if column.name == _NETWORK else None
+        justify: Literal["left", "right"] = "left" if column.left else "right"
+        table.add_column(column.name, justify=justify, max_width=width, no_wrap=True, overflow="ellipsis")
+    for row in zip(*(column.cells for column in shown), strict=True):
+        table.add_row(*row)
+    console.print(table, crop=False, soft_wrap=True)
+    hidden = [column.name.replace("\n", " ") for column in columns if column not in shown]
+    if hidden:
+        console.print(
+            f"not shown at {console.width} columns: {', '.join(hidden)}; front.csv and --json have all values"
         )
-    console.print(table)
+
+
+_NETWORK = "network"
+_LEAST_NETWORK = 20
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of the front's table; those of the highest rank are dropped first, rank 0 is always shown."""
+
+    name: str
+    rank: int
+    cells: list[str]
+    left: bool = False
+
+    @property
+    def width(self) -> int:
+        return max(cell_len(text) for text in (*self.name.split("\n"), *self.cells))
+
+
+def _columns(records: Sequence[TrialRecord], others: Sequence[Objective], several_precisions: bool) -> list[_Column]:
+    def column(name: str, rank: int, cell: Callable[[TrialRecord], str], *, left: bool = False) -> _Column:
+        return _Column(name, rank, [cell(record) for record in records], left)
+
+    precision = [
+        column("precision", 3, lambda record: record.precision or "–"),
+        column("float\nmIoU", 5, lambda record: miou(record.float_miou)),
+    ]
+    return [
+        column("trial", 0, lambda record: str(record.number)),
+        column(_NETWORK, 1, lambda record: network_name(record.params), left=True),
+        column("input", 4, lambda record: str(record.params.get("resolution", "–")), left=True),
+        column("prune", 6, lambda record: str(record.params.get("prune_ratio", "–"))),
+        *(precision if several_precisions else []),
+        column("mIoU", 0, lambda record: miou(record.val_miou)),
+        *(column(item.label, 0, lambda record, item=item: item.text(item.value(record))) for item in others),  # type: ignore[misc]
+        column("predicted\nms", 0, lambda record: milliseconds(record.latency_ms)),
+        column("90 %\ninterval", 2, _interval),
+        column("measured\nms", 0, lambda record: milliseconds(record.measured_ms)),
+        column("inside", 7, lambda record: {None: "–", True: "yes", False: "no"}[inside_interval(record)]),
+    ]
+
+
+def _interval(record: TrialRecord) -> str:
+    estimate = record.estimate
+    return f"{milliseconds(estimate.low_ms)}–{milliseconds(estimate.high_ms)}" if estimate else "–"
+
+
+def _fitting(columns: Sequence[_Column], width: int) -> tuple[list[_Column], int]:
+    """Return the columns that fit into ``width`` characters, and the width of the network's, which is shortened before others go."""
+    shown = list(columns)
+    while True:
+        taken = sum(column.width + 3 for column in shown if column.name != _NETWORK) + 1
+        network = next((column for column in shown if column.name == _NETWORK), None)
+        if network is None:
+            return shown, 0
+        left = width - taken - 3
+        if left >= min(network.width, _LEAST_NETWORK):
+            return shown, min(left, network.width)
+        shown.remove(max(shown, key=lambda column: column.rank))
 
 
 def write_csv(records: Sequence[TrialRecord], path: Path, objectives: Sequence[Objective] = OBJECTIVES) -> None:

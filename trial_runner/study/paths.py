@@ -42,3 +42,7 @@ class StudyPaths:
 
     def bundle(self, number: int) -> Path:
         return self.root / "bundles" / f"trial-{number:05d}"
+
+    def relative(self, path: Path) -> str:
+        """Return a path below the study's folder relative to it, as the study stores it; any other path as it is."""
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)

@@ -16,6 +16,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 
 from objectives.objective import OBJECTIVES, Objective
+from objectives.trial_record import CONFIG
 from search_spaces._common.errors import UserError
 from search_spaces._common.files import atomic_path
 from search_spaces._common.urls import redact_url, with_installed_driver
@@ -24,7 +25,6 @@ from trial_runner.config.load import dump_config
 from trial_runner.config.study import StudyConfig
 from trial_runner.study.paths import StudyPaths
 
-_CONFIG = "config"
 _SCHEMA_TRIES = 5
 
 
@@ -140,7 +140,7 @@ def require_comparable(config: StudyConfig, study: optuna.Study) -> None:
     Raises:
         UserError: the key is named, with both values.
     """
-    previous = study.user_attrs.get(_CONFIG)
+    previous = study.user_attrs.get(CONFIG)
     changed = None if previous is None else incompatible_change(previous, config)
     if changed:
         raise UserError(
@@ -157,6 +157,6 @@ def store_config(config: StudyConfig, study: optuna.Study, paths: StudyPaths) ->
     """
     require_comparable(config, study)
     text = dump_config(config)
-    study.set_user_attr(_CONFIG, config.model_dump(mode="json", exclude={"study": {"storage"}}))
+    study.set_user_attr(CONFIG, config.model_dump(mode="json", exclude={"study": {"storage"}}))
     with atomic_path(paths.config) as temporary:
         temporary.write_text(text)
