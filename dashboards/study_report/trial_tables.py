@@ -141,7 +141,7 @@ def _bundle_link(record: TrialRecord, report: Path) -> Html:
     bundle, folder = Path(record.bundle), report.absolute().parent
     link = f'<a href="{escape(address(bundle, folder))}">{escape(bundle.name)}</a>'
     if bundle.is_absolute() and not bundle.is_dir():
-        return Html(f'{escape(bundle.name)} <span class="mark bad">not found</span> {escape(str(bundle.parent))}')
+        return Html(f'{link} <span class="mark bad">not found in</span> {escape(str(bundle.parent))}')
     if bundle.is_absolute() and not bundle.is_relative_to(folder):
         return Html(f'{link} <span class="soft">not beside this page: {escape(str(bundle))}</span>')
     return Html(link)

@@ -68,4 +68,4 @@ def test_the_report_says_where_a_bundle_is_that_is_not_beside_it(moved: Path, tm
     assert f"not beside this page: {bundles}" in page
     shutil.rmtree(bundles)
     page = write_study_report(config, study, paths).read_text()
-    assert f"not found</span> {bundles}" in page
+    assert f"not found in</span> {bundles}" in page
