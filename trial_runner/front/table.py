@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -84,7 +84,8 @@ def print_front(
     for row in zip(*(column.cells for column in shown), strict=True):
         table.add_row(*row)
     console.print(table, crop=False, soft_wrap=True)
-    hidden = [column.name.replace("\n", " ") for column in columns if column not in shown]
+    names = [column.name.replace("\n", " ") for column in shown]
+    hidden = [column.name for column in columns if column.name not in names]
     if hidden:
         console.print(
             f"not shown at {console.width} columns: {', '.join(hidden)}; front.csv and --json have all values"
@@ -115,7 +116,7 @@ def _columns(records: Sequence[TrialRecord], others: Sequence[Objective], severa
 
     precision = [
         column("precision", 3, lambda record: record.precision or "–"),
-        column("float\nmIoU", 5, lambda record: miou(record.float_miou)),
+        column("float mIoU", 5, lambda record: miou(record.float_miou)),
     ]
     return [
         column("trial", 0, lambda record: str(record.number)),
@@ -125,9 +126,9 @@ def _columns(records: Sequence[TrialRecord], others: Sequence[Objective], severa
         *(precision if several_precisions else []),
         column("mIoU", 0, lambda record: miou(record.val_miou)),
         *(column(item.label, 0, lambda record, item=item: item.text(item.value(record))) for item in others),  # type: ignore[misc]
-        column("predicted\nms", 0, lambda record: milliseconds(record.latency_ms)),
-        column("90 %\ninterval", 2, _interval),
-        column("measured\nms", 0, lambda record: milliseconds(record.measured_ms)),
+        column("predicted ms", 0, lambda record: milliseconds(record.latency_ms)),
+        column("90 % interval", 2, _interval),
+        column("measured ms", 0, lambda record: milliseconds(record.measured_ms)),
         column("inside", 7, lambda record: {None: "–", True: "yes", False: "no"}[inside_interval(record)]),
     ]
 
@@ -138,8 +139,13 @@ def _interval(record: TrialRecord) -> str:
 
 
 def _fitting(columns: Sequence[_Column], width: int) -> tuple[list[_Column], int]:
-    """Return the columns that fit into ``width`` characters, and the width of the network's, which is shortened before others go."""
+    """Return the columns that fit into ``width`` characters, and the width of the network's.
+
+    Where not all fit as they are, headings are folded, the network's name is shortened, and columns are dropped by rank.
+    """
     shown = list(columns)
+    if sum(column.width + 3 for column in shown) + 1 > width:
+        shown = [replace(column, name="\n".join(column.name.rsplit(" ", 1))) for column in shown]
     while True:
         taken = sum(column.width + 3 for column in shown if column.name != _NETWORK) + 1
         network = next((column for column in shown if column.name == _NETWORK), None)
