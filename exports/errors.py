@@ -7,3 +7,7 @@ from search_spaces._common.errors import UserError
 
 class ExportError(UserError):
     """A candidate cannot be exported; the message gives the candidate, the cause, and the next step."""
+
+
+class DynamicShapeError(ExportError):
+    """A tensor's size is neither in the ONNX file nor given; the message names the input and gives the next step."""

@@ -5,6 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from exports.tensorrt_importers import (
+    TENSORRT_7_1,
+    TENSORRT_8_2,
+    TENSORRT_8_5,
+    TENSORRT_8_6,
+    TENSORRT_10,
+    Importer,
+)
 from search_spaces._common.errors import UserError
 from search_spaces._common.names import nearest_name
 
@@ -19,13 +27,10 @@ class DeviceProfile:
         opset: operator set of exported networks, the newest that the target supports.
         precisions: supported precisions, best first.
         runtime: inference runtime of the target.
+        importer: operators and conditions of the target's TensorRT; None for a runtime that takes all of ONNX.
         max_memory_mb: limit of weights plus live tensors; None: no limit.
-        forbidden_ops: pairs of an unsupported ONNX operator and the reason.
         discouraged_ops: pairs of a slow or fragile ONNX operator and the reason.
-        resize_modes: supported ``mode`` values of Resize; None: all.
-        resize_coordinates: supported ``coordinate_transformation_mode`` values of Resize; None: all.
         static_shapes: every input shape must be fixed.
-        constant_parameters: weights, Slice and Squeeze axes, TopK's K, and Resize scales must be constants.
         allow_qdq: QuantizeLinear/DequantizeLinear pairs are supported.
     """
 
@@ -34,18 +39,21 @@ class DeviceProfile:
     opset: int
     precisions: tuple[str, ...]
     runtime: Literal["onnxruntime", "tensorrt"]
+    importer: Importer | None = None
     max_memory_mb: int | None = None
-    forbidden_ops: tuple[tuple[str, str], ...] = ()
     discouraged_ops: tuple[tuple[str, str], ...] = ()
-    resize_modes: tuple[str, ...] | None = None
-    resize_coordinates: tuple[str, ...] | None = None
     static_shapes: bool = False
-    constant_parameters: bool = False
     allow_qdq: bool = True
 
+    @property
+    def resize_modes(self) -> tuple[str, ...] | None:
+        """Supported ``mode`` values of Resize; None: all."""
+        return None if self.importer is None else self.importer.resize.modes
 
-_NO_IMPORTER = "TensorRT 8.2 has no importer for it"
+
 _SLOW_ARGMAX = "it becomes TopK(1), slow and known to crash from 576x576 on; emit low-resolution logits instead"
+# 2 GB board: system, CUDA context, and TensorRT's builder take about half of it
+_NANO_MEMORY_MB = 1024
 
 PROFILES: dict[str, DeviceProfile] = {
     profile.name: profile
@@ -63,22 +71,47 @@ PROFILES: dict[str, DeviceProfile] = {
             opset=13,
             precisions=("fp16", "fp32"),
             runtime="tensorrt",
-            # 2 GB board: system, CUDA context, and TensorRT's builder take about half of it
-            max_memory_mb=1024,
-            forbidden_ops=(
-                ("HardSwish", "TensorRT takes it from 8.4 on; decompose it to HardSigmoid and Mul"),
-                ("LayerNormalization", "TensorRT takes it from 8.6 on; export at an opset below 17"),
-                ("GroupNormalization", "TensorRT takes it from 8.6 on; export at an opset below 18"),
-                ("Trilu", "TensorRT takes it from 8.5 on"),
-                *((op, _NO_IMPORTER) for op in ("GridSample", "OneHot", "Mod", "NonZero", "RoiAlign", "Gelu", "Mish")),
-                *((op, _NO_IMPORTER) for op in ("DeformConv", "MaxUnpool")),
-            ),
+            importer=TENSORRT_8_2,
+            max_memory_mb=_NANO_MEMORY_MB,
             discouraged_ops=(("ArgMax", _SLOW_ARGMAX),),
-            resize_modes=("nearest", "linear"),
-            resize_coordinates=("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners"),
             static_shapes=True,
-            constant_parameters=True,
             allow_qdq=False,
+        ),
+        DeviceProfile(
+            name="jetson-nano-jetpack-4.5",
+            description="the original Jetson Nano (Maxwell, JetPack 4.4 and 4.5) through TensorRT 7.1",
+            opset=11,
+            precisions=("fp16", "fp32"),
+            runtime="tensorrt",
+            importer=TENSORRT_7_1,
+            max_memory_mb=_NANO_MEMORY_MB,
+            discouraged_ops=(("ArgMax", _SLOW_ARGMAX),),
+            static_shapes=True,
+            allow_qdq=False,
+        ),
+        DeviceProfile(
+            name="jetson-jetpack-5",
+            description="Jetson Xavier and Orin (JetPack 5.1) through TensorRT 8.5",
+            opset=17,
+            precisions=("fp16", "fp32"),
+            runtime="tensorrt",
+            importer=TENSORRT_8_5,
+        ),
+        DeviceProfile(
+            name="jetson-jetpack-6.0",
+            description="Jetson Orin (JetPack 6.0) through TensorRT 8.6",
+            opset=17,
+            precisions=("fp16", "fp32"),
+            runtime="tensorrt",
+            importer=TENSORRT_8_6,
+        ),
+        DeviceProfile(
+            name="jetson-jetpack-6",
+            description="Jetson Orin (JetPack 6.1 and 6.2) through TensorRT 10",
+            opset=20,
+            precisions=("fp16", "fp32"),
+            runtime="tensorrt",
+            importer=TENSORRT_10,
         ),
     )
 }

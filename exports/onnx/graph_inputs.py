@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from exports.errors import ExportError
+from exports.errors import DynamicShapeError, ExportError
 from exports.onnx.macs import Shape
 from exports.onnx.values import OpenShape, open_shape
 from search_spaces._common.names import nearest_name
@@ -34,7 +34,8 @@ def bind_inputs(graph: onnx.GraphProto, given: Mapping[str, Shape], source: str)
     Sizes written as -1 or 0 are dynamic. A name that the file gives to several dimensions has one size.
 
     Raises:
-        ExportError: an input is no tensor, has a size that nobody gives, or the given one does not fit.
+        DynamicShapeError: an input has a size that nobody gives.
+        ExportError: an input is no tensor, or the given size does not fit.
     """
     stored = {tensor.name for tensor in graph.initializer} | {item.values.name for item in graph.sparse_initializer}
     inputs = {item.name: item for item in graph.input if item.name not in stored}
@@ -73,7 +74,7 @@ def bind_inputs(graph: onnx.GraphProto, given: Mapping[str, Shape], source: str)
         else:
             shapes[name] = (kind, tuple(int(size or 0) for size in known))
     if unsized:
-        raise ExportError(_open_message(unsized, source))
+        raise DynamicShapeError(_open_message(unsized, source))
     return BoundInputs(shapes, dims, tuple(notes))
 
 

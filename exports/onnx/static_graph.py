@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from exports.errors import ExportError
+from exports.errors import DynamicShapeError, ExportError
 from exports.onnx import bounds
 from exports.onnx.graph import attributes, node_name, opset_of
 from exports.onnx.graph_inputs import bind_inputs
@@ -91,17 +91,18 @@ class StaticGraph:
         return sum(node.macs for node in self.nodes)
 
 
-def static_graph(model: onnx.ModelProto | Path, inputs: Mapping[str, Shape] | None = None) -> StaticGraph:
+def static_graph(model: onnx.ModelProto | Path | ModelFile, inputs: Mapping[str, Shape] | None = None) -> StaticGraph:
     """Read a model as the operators that run.
 
     Args:
-        model: the file, or a model in memory.
+        model: the file, a model in memory, or a file that was read.
         inputs: sizes of inputs whose size is dynamic, by name.
 
     Raises:
         ExportError: the file cannot be read, is not a valid graph, or a size is neither in the file nor given.
     """
-    return _Reader(read_model(model)).read(inputs or {})
+    file = model if isinstance(model, ModelFile) else read_model(model)
+    return _Reader(file).read(inputs or {})
 
 
 @dataclass
@@ -371,7 +372,7 @@ class _Reader:
                 result.append(None)
                 continue
             if shape is None:
-                raise ExportError(
+                raise DynamicShapeError(
                     f"{self.file.source} must have static shapes, that of {key!r} is not fixed: {name} ({node.op_type}) takes it "
                     "from the data; export with batch 1 and fixed sizes."
                 )

@@ -78,6 +78,8 @@ def infer(
         onnx.shape_inference.InferenceError, onnx.checker.ValidationError: the inputs do not fit the operator.
     """
     version = min(opsets.get(node.domain, onnx.defs.onnx_opset_version()), onnx.defs.onnx_opset_version())
+    if node.op_type == "Resize" and version in (11, 12):
+        version = 13  # which made the region optional, as exporters wrote it before
     try:
         schema = onnx.defs.get_schema(node.op_type, version, node.domain)
     except onnx.defs.SchemaError:
@@ -103,7 +105,7 @@ def infer(
 def _as_float(kind: onnx.TypeProto) -> onnx.TypeProto:
     plain = onnx.TypeProto()
     plain.CopyFrom(kind)
-    if plain.tensor_type.elem_type in (TensorProto.BFLOAT16, TensorProto.FLOAT16, TensorProto.DOUBLE):
+    if plain.tensor_type.elem_type not in (TensorProto.INT64, TensorProto.BOOL):
         plain.tensor_type.elem_type = TensorProto.FLOAT
     return plain
 

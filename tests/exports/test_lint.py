@@ -76,8 +76,9 @@ def test_max_pool_indices_slice_axes_and_einsum_ellipsis_are_refused():
     pool = graph([helper.make_node("MaxPool", ["image"], ["logits", "indices"], kernel_shape=[2, 2])])
     assert [finding.rule for finding in lint_onnx(pool, NANO)] == ["forbidden-op"]
     shape = helper.make_node("Shape", ["image"], ["ends"])
-    cut = helper.make_node("Slice", ["image", "from", "ends"], ["logits"], name="cut")
-    findings = lint_onnx(graph([shape, cut], {"from": np.zeros(4, np.int64)}), NANO)
+    axes = helper.make_node("ArgMax", ["image"], ["axes"])
+    cut = helper.make_node("Slice", ["image", "from", "ends", "axes"], ["logits"], name="cut")
+    findings = lint_onnx(graph([shape, axes, cut], {"from": np.zeros(4, np.int64)}), NANO)
     assert ("non-constant", "cut", "error") in [(f.rule, f.node, f.severity) for f in findings]
     assert "shape-arithmetic" in [f.rule for f in findings]
     dots = graph([node("Einsum", equation="...ij->...ji")])
