@@ -30,7 +30,7 @@ from objectives.pareto import ParetoFront
 from objectives.trial_record import TrialRecord
 from search_spaces._common.errors import UserError
 from search_spaces._common.files import write_error
-from search_spaces._common.urls import redact_url
+from search_spaces._common.urls import parse_database_url, redact_url
 
 UPLOADED = ("preview.png", "model.onnx", "manifest.json")
 _ARTIFACT_KEY = "dashboard:artifacts:{trial_id}:{artifact_id}"
@@ -193,7 +193,10 @@ def serve(
 def _open_storage(url: str) -> BaseStorage:
     shown = redact_url(url)
     try:
-        parsed = sqlalchemy.engine.make_url(url)
+        try:
+            parsed = parse_database_url(url, "the address")
+        except UserError as error:
+            raise UserError(f"the storage {shown} cannot be opened: {error}") from None
         is_sqlite = parsed.get_backend_name() == "sqlite"
         if is_sqlite and parsed.database and parsed.database != ":memory:" and not Path(parsed.database).is_file():
             raise UserError(f"there is no study in {shown}: run `paretoseg launch` first, or name another config")

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from exports import PROFILES
 from hw_latency_model.file_names import MODEL_FILE, STORE_FILE
 from search_spaces._common.references import add_import_folder
+from search_spaces._common.urls import home_path
 from search_spaces._common.yaml_config import ConfigError, check_values, override, read_yaml
 from search_spaces.spaces.config import Section, SpaceSection
 
@@ -228,13 +229,19 @@ def load_device(path: Path, overrides: Iterable[str] = ()) -> DeviceConfig:
     if config.space.custom:
         add_import_folder(folder)
     calibration = config.calibration
-    changes: dict[str, Any] = {"output_dir": (folder / calibration.output_dir.expanduser()).resolve()}
+    changes: dict[str, Any] = {
+        "output_dir": (folder / home_path(calibration.output_dir, "calibration.output_dir")).resolve()
+    }
     if calibration.store is not None and "://" not in calibration.store:
-        changes["store"] = str((folder / Path(calibration.store).expanduser()).resolve())
+        changes["store"] = str((folder / home_path(calibration.store, "calibration.store")).resolve())
     updates: dict[str, Any] = {"calibration": calibration.model_copy(update=changes)}
     if config.ssh is not None:
         paths = {key: getattr(config.ssh, key) for key in ("identity_file", "known_hosts")}
-        found = {key: (folder / value.expanduser()).resolve() for key, value in paths.items() if value is not None}
+        found = {
+            key: (folder / home_path(value, f"ssh.{key}")).resolve()
+            for key, value in paths.items()
+            if value is not None
+        }
         for key, value in found.items():
             if not value.is_file():
                 raise ConfigError(f"{path}: ssh.{key} names {value}, which is not there. {_ADVICE[key]}")

@@ -30,7 +30,6 @@ from sqlalchemy import (
     func,
     insert,
     inspect,
-    make_url,
     select,
     text,
 )
@@ -38,7 +37,7 @@ from sqlalchemy.schema import CreateColumn
 
 from hw_latency_model.store.rows import content_hash, measurement_of
 from search_spaces._common.errors import UserError
-from search_spaces._common.urls import with_installed_driver
+from search_spaces._common.urls import parse_database_url, with_installed_driver
 
 SCHEMA_VERSION = 2
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
@@ -101,12 +100,12 @@ def url_of(path_or_url: Path | str) -> URL:
     """Return the database URL of a path or URL, with the installed driver for PostgreSQL.
 
     Raises:
-        UserError: the database is of another kind.
+        UserError: no database URL, or a database of another kind.
     """
     given = str(path_or_url)
     if isinstance(path_or_url, Path) or "://" not in given:
         return URL.create(SQLITE, database=given)
-    url = with_installed_driver(make_url(given))
+    url = with_installed_driver(parse_database_url(given, "the measurement store"))
     if url.get_backend_name() not in (SQLITE, POSTGRESQL):
         raise UserError(
             f"measurements are kept in SQLite or PostgreSQL, not in {url.get_backend_name()}; "

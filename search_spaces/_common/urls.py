@@ -1,32 +1,16 @@
-"""Database URLs: redaction of passwords, and selection of the installed driver."""
+"""Database URLs: parsing, redaction of passwords, and selection of the installed driver."""
 
 from __future__ import annotations
 
 import importlib.util
-import re
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from search_spaces._common.errors import UserError
+from search_spaces._common.redaction import redact_url as redact_url
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
-
-# Up to the last @ of the word, because a password may contain "/" and "@"; one with blanks ends at the next .
-_PASSWORD = re.compile(r"(?P<keep>[A-Za-z][\w+.-]*://[^:/?#\s]*:)(?:\S*|(?!\d+(?:/|\s|$))[^@\n]*)@")
-_BARE_PASSWORD = re.compile(r"(?<![^\s'\"(])(?P<keep>[^:/?#@\s'\"]+:)[^\s/]\S*@")
-_SECRET_OPTION = re.compile(
-    r"(?P<keep>(?:^|[?&;\s])(?:password|passwd|pwd|sslpassword|token|secret)=)[^&;#\s]*", re.IGNORECASE
-)
-HIDDEN = "***"
-
-
-def redact_url(text: str) -> str:
-    """Replace the password of every URL in ``text`` by ``***``.
-
-    Works on a bare URL and on a message that quotes one, such as a database driver's exception. User, host and database stay
-    readable; a password given as an option (``?password=...``), or in a URL without scheme, is hidden as well.
-    """
-    for pattern in (_PASSWORD, _BARE_PASSWORD):
-        text = pattern.sub(rf"\g<keep>{HIDDEN}@", text)
-    return _SECRET_OPTION.sub(rf"\g<keep>{HIDDEN}", text)
 
 
 def with_installed_driver(url: URL) -> URL:
@@ -34,3 +18,83 @@ def with_installed_driver(url: URL) -> URL:
     if url.drivername == "postgresql" and importlib.util.find_spec("psycopg") is None:
         return url.set(drivername="postgresql+psycopg2")
     return url
+
+
+_EXAMPLES = "sqlite:///study.db or postgresql+psycopg2://user@host/db"
+_SECRET_KEYS = frozenset({"password", "passwd", "pwd", "sslpassword", "token", "secret"})
+
+
+def parse_database_url(text: str, what: str) -> URL:
+    """Parse a database URL; ``~`` in the path of a SQLite file is the home folder.
+
+    Args:
+        text: the URL. No message quotes it: it may hold a password.
+        what: the key or option of the URL, for errors: ``study.storage``.
+
+    Raises:
+        UserError: it is no URL, its port is no number, or its kind of database is unknown.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+    try:
+        url = make_url(text)
+    except ArgumentError as error:
+        raise UserError(f"{what} is not a database URL. Write for example {_EXAMPLES}.") from error
+    except ValueError:
+        raise UserError(
+            f"{what} is a database URL whose port is no number. In a password write : / @ and # as %3A %2F %40 and %23."
+        ) from None
+    if url.drivername == "postgres":
+        raise UserError(f"{what} begins with postgres://, which SQLAlchemy does not know: write postgresql:// instead.")
+    try:
+        url.get_dialect()
+    except NoSuchModuleError as error:
+        raise UserError(
+            f"{what} begins with {url.drivername}://, which is no database that SQLAlchemy knows. Write for example {_EXAMPLES}."
+        ) from error
+    except ImportError as error:
+        raise UserError(f"{what} needs a Python driver that is not installed. {_install(url)}") from error
+    if url.get_backend_name() != "sqlite":
+        return url
+    if url.host:
+        raise UserError(f"{what} has two slashes after sqlite:, which name a host. Write three: sqlite:///{url.host}.")
+    if url.database and url.database.startswith("~"):
+        url = url.set(database=str(home_path(url.database, what)))
+    return url
+
+
+def missing_driver(url: URL, what: str) -> UserError:
+    """Return the error for a URL whose Python driver is not installed."""
+    return UserError(
+        f"{what} needs a Python driver for {url.get_backend_name()} that is not installed. {_install(url)}"
+    )
+
+
+def _install(url: URL) -> str:
+    backend = url.drivername.partition("+")[0]
+    if backend == "postgresql":
+        return "Run: pip install 'paretoseg[postgres]'"
+    if backend in ("mysql", "mariadb"):
+        return f"Run: pip install pymysql, and write {backend}+pymysql://user@host/db"
+    return f"Install the driver of {url.drivername}, or write for example {_EXAMPLES}."
+
+
+def home_path(path: str | Path, what: str) -> Path:
+    """Expand ``~`` in a path.
+
+    Raises:
+        UserError: there is no such user, or no home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"{what} is {str(path)!r}, but that home folder is not known here. Write the whole path."
+        ) from error
+
+
+def without_secrets(url: URL) -> str:
+    """Return a URL as text, without password and secret options; it still opens a database that asks for none."""
+    options = {key: value for key, value in url.query.items() if key.lower() not in _SECRET_KEYS}
+    return url._replace(password=None).set(query=options).render_as_string()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+import math
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import (
     AliasChoices,
@@ -10,6 +12,8 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -34,6 +38,14 @@ def stored_name(model: type[BaseModel], name: str) -> str:
     return model.model_fields[name].serialization_alias or name
 
 
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """Types in an annotation: ``list``, ``int`` and ``NoneType`` of ``list[int] | None``."""
+    yield get_origin(annotation) or annotation
+    if get_origin(annotation) is not Literal:
+        for part in get_args(annotation):
+            yield from _kinds(part)
+
+
 class Section(BaseModel):
     """Base class of a section of a YAML file; unknown keys are errors, and so are two names of one key."""
 
@@ -50,6 +62,26 @@ class Section(BaseModel):
             if len(given) > 1:
                 raise ValueError(f"{given[0]} and {given[1]} are two names of one key: keep {given[0]}")
         return values
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _read_as_written(cls, value: Any, info: ValidationInfo) -> Any:
+        """An empty section is one of defaults; true is no 1, and a key without a value no default."""
+        field = cls.model_fields[str(info.field_name)]
+        kinds = set(_kinds(field.annotation))
+        if value is None and type(None) not in kinds and Any not in kinds:
+            section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+            if section is not None and list not in kinds:
+                return {}
+            if kinds & {list, dict} and not field.is_required():
+                return field.get_default(call_default_factory=True)
+            raise ValueError("it has no value: give one, or leave the line out")
+        for item in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(item, float) and math.isnan(item):
+                raise ValueError("it holds a value that is not a number")
+            if isinstance(item, bool) and kinds.isdisjoint({bool, Any, object}):
+                raise ValueError(f"it takes no {str(item).lower()}: write the value itself")
+        return value
 
     @model_serializer(mode="wrap")
     def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -115,6 +147,15 @@ class SpaceSection(Section):
             if key in given:
                 given[key] = (given[key]["low"], given[key]["high"])
         return {**given, **self.options}
+
+    @field_validator("resolutions_px", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        flat = [item for item in value if not isinstance(item, list | tuple)] if isinstance(value, list | tuple) else []
+        if flat:
+            shown = f"[[{', '.join(map(str, value))}]]" if len(value) == 2 == len(flat) else "[[96, 128], [192, 256]]"
+            raise ValueError(f"it is a list of pairs [height, width] in pixels: write {shown}")
+        return value
 
     @property
     def custom(self) -> bool:

@@ -40,10 +40,17 @@ def test_a_key_means_the_same_under_both_names_and_keeps_its_fingerprint(
 
 
 @pytest.mark.parametrize(("name", "older", "value"), NAMES)
-def test_both_names_of_a_key_are_one_too_many(name: str, older: str, value: float, write_study: Study):
-    words = f"{name.rpartition('.')[2]} and {older.rpartition('.')[2]} are two names of one key: keep {name.rpartition('.')[2]}"
-    with pytest.raises(ConfigError, match=words):
-        load_config(write_study(), [f"{name}={value}", f"{older}={value}"])
+def test_both_names_of_a_key_in_a_file_are_one_too_many_and_an_override_replaces_either(
+    name: str, older: str, value: float, write_study: Study
+):
+    study, (_, *sections, new), old = write_study(), name.split("."), older.rpartition(".")[2]
+    section = f"{{{new}: {value}, {old}: {value}}}"
+    for outer in reversed(sections):
+        section = f"{{{outer}: {section}}}"
+    with pytest.raises(ConfigError, match=f"{new} and {old} are two names of one key: keep {new}"):
+        load_config(study, [f"training={section}"])
+    replaced = load_config(study, [f"{older}={value}", f"{name}={value / 2 if value < 1 else 4}"])
+    assert replaced == load_config(study, [f"{name}={value / 2 if value < 1 else 4}"])
 
 
 @pytest.mark.parametrize(("name", "older", "value"), NAMES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 
+from search_spaces._common.urls import redact_url
 from trial_runner.cli.console import console, say
 from trial_runner.cli.options import add_study, study_config
 from trial_runner.study.paths import StudyPaths
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     paths = StudyPaths(config.study.output_dir)
     say(f"bundles:  {paths.bundle(0).parent}")
     say(f"table:    {paths.front_csv}")
-    overrides = "".join(f" --set {shlex.quote(override)}" for override in arguments.overrides)
+    overrides = "".join(f" --set {shlex.quote(redact_url(override))}" for override in arguments.overrides)
     say(f"watch it: paretoseg dashboard {arguments.study}{overrides}")
     say(f"report:   {result.report.as_uri()}")
     return 0

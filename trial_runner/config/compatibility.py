@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from objectives.objective import ROBUST
+from trial_runner.config.load import public_values
 from trial_runner.config.study import DataSection, StudyConfig, TrainingSection
 
 
@@ -14,7 +15,7 @@ def incompatible_change(previous: Mapping[str, Any], config: StudyConfig) -> str
 
     None where there is none. A key that is younger than the study had its default there.
     """
-    now = config.model_dump(mode="json")
+    now = public_values(config)
     training = previous.get("training")
     if isinstance(training, dict):
         previous = {**previous, "training": TrainingSection.model_validate(training).model_dump(mode="json")}
@@ -37,8 +38,9 @@ def incompatible_change(previous: Mapping[str, Any], config: StudyConfig) -> str
     if changed:
         return changed
     options = space.get("options", {}) if isinstance(space, dict) else {}
-    if config.space.custom and options != config.space.options:  # they may change what a candidate's id stands for
-        return f"space.options ({options!r}, now {config.space.options!r})"
+    wanted = now["space"].get("options", {})
+    if config.space.custom and options != wanted:  # they may change what a candidate's id stands for
+        return f"space.options ({options!r}, now {wanted!r})"
     return changed_objectives(previous, config)
 
 

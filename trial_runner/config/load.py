@@ -7,12 +7,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import yaml
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
-
 from search_spaces._common.references import add_import_folder
-from search_spaces._common.yaml_config import ConfigError, check_values, override, read_yaml
+from search_spaces._common.urls import home_path, parse_database_url, redact_url, without_secrets
+from search_spaces._common.yaml_config import ConfigError, check_values, dump_yaml, override, read_yaml
 from trial_runner.config.study import StudyConfig
 
 __all__ = ["ConfigError", "dump_config", "load_config"]
@@ -32,7 +29,7 @@ def load_config(path: str | PathLike[str], overrides: Iterable[str] = ()) -> Stu
     if "transport" in values and "study" not in values:
         raise ConfigError(f"{path} describes a device, not a study. Measure it with: paretoseg calibrate {path}")
     for text in overrides:
-        override(values, text)
+        override(values, text, StudyConfig)
     config = check_values(StudyConfig, values, path, tree)
     return resolve_paths(config, path.resolve().parent)
 
@@ -48,51 +45,63 @@ def study_of(source: Mapping[str, Any] | StudyConfig, folder: Path) -> StudyConf
 
 
 def dump_config(config: StudyConfig) -> str:
-    """The resolved configuration as YAML, which `load_config` reads back. Passwords in the storage URL are left out."""
-    values = config.model_dump(mode="json")
-    values["study"]["storage"] = make_url(config.study.storage)._replace(password=None).render_as_string()
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    """Return the resolved configuration as YAML, which `load_config` reads back, without passwords."""
+    values = public_values(config)
+    storage = without_secrets(parse_database_url(config.study.storage, "study.storage"))
+    return dump_yaml({**values, "study": {**values["study"], "storage": storage}})
+
+
+def public_values(config: StudyConfig) -> dict[str, Any]:
+    """Return the configuration as JSON values in which the password of every URL is replaced by ``***``."""
+    values: dict[str, Any] = _redacted(config.model_dump(mode="json"))
+    return values
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _redacted(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_redacted(item) for item in value]
+    return redact_url(value) if isinstance(value, str) and "://" in value else value
 
 
 def resolve_paths(config: StudyConfig, folder: Path) -> StudyConfig:
     """Make relative paths and sqlite URLs absolute, from ``folder``; where the study has references, make them importable.
 
     Raises:
-        ConfigError: the storage is no database URL.
+        UserError: the storage is no database URL, or a home folder is not known.
     """
-    try:
-        url = make_url(config.study.storage)
-    except ArgumentError as error:
-        raise ConfigError(
-            "study.storage is not a database URL. Write for example sqlite:///study.db or postgresql+psycopg2://user@host/db."
-        ) from error
+    url = parse_database_url(config.study.storage, "study.storage")
     if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
         url = url.set(database=str((folder / url.database).resolve()))
     python_path = config.study.python_path
     if python_path is not None or config.references:
-        python_path = (folder / (python_path or Path()).expanduser()).resolve()
+        python_path = (folder / home_path(python_path or Path(), "study.python_path")).resolve()
         add_import_folder(python_path)
     study = config.study.model_copy(
         update={
             "storage": url.render_as_string(hide_password=False),
-            "output_dir": (folder / config.study.output_dir.expanduser()).resolve(),
+            "output_dir": (folder / home_path(config.study.output_dir, "study.output_dir")).resolve(),
             "python_path": python_path,
         }
     )
     root = config.data.root
-    data = config.data.model_copy(update={"root": (folder / root.expanduser()).resolve() if root else None})
+    data = config.data.model_copy(update={"root": (folder / home_path(root, "data.root")).resolve() if root else None})
     device = config.device
-    models = {precision: (folder / path.expanduser()).resolve() for precision, path in device.latency_models.items()}
+    models = {
+        precision: (folder / home_path(path, "device.latency_models")).resolve()
+        for precision, path in device.latency_models.items()
+    }
     model = device.latency_model
     if device.predictor is None:
-        model = (folder / model.expanduser()).resolve()
-    board = (folder / device.board.expanduser()).resolve() if device.board else None
+        model = (folder / home_path(model, "device.latency_model")).resolve()
+    board = (folder / home_path(device.board, "device.board")).resolve() if device.board else None
     weights = config.training.weights
     if weights not in ("none", "hub"):
-        weights = str((folder / Path(weights).expanduser()).resolve())
+        weights = str((folder / home_path(weights, "training.weights")).resolve())
     distillation = config.training.distillation
     if distillation.teacher is not None:
-        teacher = (folder / distillation.teacher.expanduser()).resolve()
+        teacher = (folder / home_path(distillation.teacher, "training.distillation.teacher")).resolve()
         distillation = distillation.model_copy(update={"teacher": teacher})
     return config.model_copy(
         update={

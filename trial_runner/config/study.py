@@ -22,7 +22,7 @@ from trial_runner.config.training import (
     QuantizationSection,
     TrainingSection,
 )
-from trial_runner.config.training_search_space import first_misfit, stored_key
+from trial_runner.config.training_search_space import first_misfit, read_choice, stored_key
 
 __all__ = [
     "AdmmSection",
@@ -322,10 +322,19 @@ class StudyConfig(Section):
     @field_validator("space", mode="after")
     @classmethod
     def _stored_training_keys(cls, space: SpaceSection) -> SpaceSection:
-        """A dimension is named as its key is stored: candidate ids do not depend on which of its names the YAML uses."""
+        """Choices as the training reads them, under the stored name of their key: candidate ids do not depend on the spelling."""
         if space.training is None:
             return space
-        stored = {stored_key(key): values for key, values in space.training.items()}
+        stored = {
+            stored_key(key): values if isinstance(values, LogRange) else [read_choice(key, value) for value in values]
+            for key, values in space.training.items()
+        }
+        for key, values in stored.items():
+            again = (
+                [value for at, value in enumerate(values) if value in values[:at]] if isinstance(values, list) else []
+            )
+            if again:
+                raise ValueError(f"space.training.{key} lists {again[0]} twice: leave one out")
         if len(stored) < len(space.training):
             raise ValueError(
                 f"space.training gives one key twice, under two names ({', '.join(space.training)}): keep one"

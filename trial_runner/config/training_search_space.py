@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from search_spaces.candidate import TRAINING_PREFIX, Candidate
 from search_spaces.spaces.config import stored_name
@@ -54,13 +54,10 @@ def first_misfit(base: TrainingSection, choices: Mapping[str, Sequence[Any]]) ->
             _changed(base, chosen)
         except ValidationError as error:
             problem = error.errors()[0]
+            message = problem["msg"].removeprefix("Value error, ")
             where = ".".join(str(part) for part in problem["loc"])
             together = ", ".join(f"{key} {value}" for key, value in chosen.items())
-            return (
-                f"space.training.{where}: {problem['msg']}"
-                if where
-                else f"space.training, {together}: {problem['msg']}"
-            )
+            return f"space.training.{where}: {message}" if where else f"space.training, {together}: {message}"
     return None
 
 
@@ -74,6 +71,27 @@ def stored_key(key: str) -> str:
             return key
         model = kind
     return ".".join([*sections, stored_name(model, name)]) if name in model.model_fields else key
+
+
+def read_choice(key: str, value: Any) -> Any:
+    """Return a choice as the training reads it where it is text: ``"1e-1"`` is a number for a key that takes numbers."""
+    *sections, name = key.split(".")
+    model: type[BaseModel] = TrainingSection
+    for section in sections:
+        field = model.model_fields.get(section)
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return value
+        model = field.annotation
+    field = next(
+        (item for known, item in model.model_fields.items() if name in (known, stored_name(model, known))), None
+    )
+    if field is None or field.annotation is None or not isinstance(value, str):
+        return value
+    try:
+        read = TypeAdapter[Any](field.annotation).validate_python(value)
+    except ValidationError:
+        return value
+    return read if isinstance(read, bool | int | float) else value
 
 
 def _changed(base: TrainingSection, chosen: Mapping[str, Any]) -> TrainingSection:

@@ -31,6 +31,11 @@ class WaitingConnection(sqlite3.Connection):
         """Return a cursor that waits for locks."""
         return super().cursor(factory or _WaitingCursor)
 
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        """Execute a statement with a new cursor; the base class does not use `cursor` for it."""
+        cursor: sqlite3.Cursor = self.cursor().execute(*arguments)
+        return cursor
+
     def commit(self) -> None:
         """Commit the transaction; waits for locks."""
         self.wait(super().commit)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -12,18 +14,26 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy import create_engine, inspect, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from objectives.objective import OBJECTIVES, Objective
 from objectives.trial_record import CONFIG
 from search_spaces._common.errors import UserError
 from search_spaces._common.files import atomic_path
-from search_spaces._common.urls import redact_url, with_installed_driver
+from search_spaces._common.urls import (
+    missing_driver,
+    parse_database_url,
+    redact_url,
+    with_installed_driver,
+    without_secrets,
+)
 from trial_runner.config.compatibility import incompatible_change
-from trial_runner.config.load import dump_config
+from trial_runner.config.load import dump_config, public_values
 from trial_runner.config.study import StudyConfig
 from trial_runner.study.paths import StudyPaths
+from trial_runner.study.sqlite_connection import FIRST_REPORT_S, WaitingConnection
 
 _SCHEMA_TRIES = 5
 
@@ -36,26 +46,48 @@ class StudyNotFoundError(StorageError):
     """The database does not exist yet, or holds no study of that name."""
 
 
+_ADVICE = {
+    sqlite3.SQLITE_NOTADB: "The file is no SQLite database: correct the path, or move the file away to start a new study there",
+    sqlite3.SQLITE_CORRUPT: (
+        "The file is damaged: restore a copy, or recover its rows with `sqlite3 FILE .recover`; the bundles are not affected"
+    ),
+    sqlite3.SQLITE_BUSY: "Stop the process that holds the lock, or copy the file to a local disk; then run the same command again",
+    sqlite3.SQLITE_LOCKED: "Stop the process that holds the lock; then run the same command again",
+    sqlite3.SQLITE_CANTOPEN: "Check that the folder exists and can be read and written",
+    sqlite3.SQLITE_READONLY: "Make the file and its folder writable, or put the study on another disk",
+    sqlite3.SQLITE_FULL: "Free some space on the disk; then run the same command again",
+    sqlite3.SQLITE_IOERR: "Check the disk, and that it has room; then run the same command again",
+}
+_ADVICE_SERVER = "Check that the server runs and that its address, the user, the password and the database are right"
+_ADVICE_FILE = "Check that the folder can be written and that its disk has room; then run the same command again"
+
+
 @contextmanager
 def _explained(url: str) -> Iterator[None]:
     try:
         yield
-    except (ArgumentError, NoSuchModuleError) as error:
-        raise StorageError(
-            f"{redact_url(url)} is not a database URL that SQLAlchemy knows. Write sqlite:///study.db."
-        ) from error
+    except UserError:
+        raise
     except ImportError as error:
-        raise StorageError(
-            f"the Python driver for {redact_url(url)} is not installed. Run: pip install 'paretoseg[postgres]'"
-        ) from error
+        raise StorageError(str(missing_driver(parse_database_url(url, "study.storage"), redact_url(url)))) from error
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        cause = redact_url(str(getattr(error, "orig", None) or error.__cause__ or error)).splitlines()[0]
-        raise StorageError(
-            f"cannot use the study's database {redact_url(url)}: {cause}. "
-            "Check that the server runs, that the folder can be written and that its disk has room; then run the same command again."
-        ) from error
+        raise StorageError(f"cannot use the study's database {redact_url(url)}: {_cause(error)}") from error
     except OSError as error:
         raise StorageError(f"cannot use the study's database {redact_url(url)}: {error.strerror or error}.") from error
+
+
+def _cause(error: BaseException) -> str:
+    """Return what a database's driver said, and what to do about it."""
+    chain: list[BaseException] = [error]
+    while (inner := getattr(chain[-1], "orig", None) or chain[-1].__cause__) is not None:
+        chain.append(inner)
+    said = redact_url(str(chain[-1])).strip().splitlines()
+    code = getattr(chain[-1], "sqlite_errorcode", None)
+    sqlite_error = isinstance(chain[-1], sqlite3.Error)
+    advice = (
+        _ADVICE.get(code & 0xFF, _ADVICE_FILE) if code is not None else _ADVICE_FILE if sqlite_error else _ADVICE_SERVER
+    )
+    return f"{said[0] if said else type(chain[-1]).__name__}. {advice}."
 
 
 def open_storage(url: str, *, create: bool) -> BaseStorage:
@@ -63,23 +95,26 @@ def open_storage(url: str, *, create: bool) -> BaseStorage:
 
     Raises:
         StudyNotFoundError: it is a sqlite file that does not exist and ``create`` is False.
-        StorageError: it cannot be reached.
+        StorageError: it cannot be reached, or is of an Optuna with another schema.
+        UserError: the URL is none.
     """
+    parsed = with_installed_driver(parse_database_url(url, "study.storage"))
+    arguments: dict[str, Any] = {"pool_pre_ping": True}
     with _explained(url):
-        parsed = with_installed_driver(make_url(url))
-        arguments: dict[str, Any] = {}
         if parsed.get_backend_name() == "sqlite":
-            arguments = {"connect_args": {"timeout": 60}}
+            arguments = {"connect_args": {"timeout": FIRST_REPORT_S, "factory": WaitingConnection}}
             if parsed.database and parsed.database != ":memory:":
                 path = Path(parsed.database)
                 if create:
                     path.parent.mkdir(parents=True, exist_ok=True)
-                elif not path.is_file():
+                elif not path.exists():
                     raise StudyNotFoundError(
                         f"there is no study at {path}. Start one with: paretoseg launch STUDY.yaml"
                     )
-        else:
-            arguments = {"pool_pre_ping": True}
+                if path.exists() and not path.is_file():
+                    raise StorageError(
+                        f"study.storage is {path}, which is no file. Name a file in a folder: sqlite:///{path}/study.db."
+                    )
         address = parsed.render_as_string(hide_password=False)
         for _ in range(_SCHEMA_TRIES):
             try:
@@ -87,7 +122,42 @@ def open_storage(url: str, *, create: bool) -> BaseStorage:
                 return RDBStorage(address, engine_kwargs=arguments, skip_table_creation=not create)
             except IntegrityError:
                 time.sleep(0.5)  # another process made the tables just now
+            except RuntimeError as error:  # Optuna's for a database of another schema
+                raise _other_schema(parsed) from error
+            except (OperationalError, ProgrammingError, optuna.exceptions.StorageInternalError) as error:
+                if create or _has_tables(parsed):
+                    raise
+                raise StudyNotFoundError(
+                    f"the database {redact_url(url)} holds no study. Start one with: paretoseg launch STUDY.yaml"
+                ) from error
         return RDBStorage(address, engine_kwargs=arguments)
+
+
+def _has_tables(url: URL) -> bool:
+    """Return True if a database has Optuna's tables; raises SQLAlchemyError where it cannot be read."""
+    engine = create_engine(url)
+    try:
+        return bool(inspect(engine).has_table("version_info"))
+    finally:
+        engine.dispose()
+
+
+def _other_schema(url: URL) -> StorageError:
+    shown, engine = without_secrets(url), create_engine(url)
+    with engine.connect() as connection:
+        writer = str(connection.execute(text("SELECT library_version FROM version_info")).scalar())
+    engine.dispose()
+    step = f"Make a copy of it and run: optuna storage upgrade --storage {shown}"
+    if _release(writer) > _release(optuna.__version__):
+        step = "Use the environment that wrote it"
+    return StorageError(
+        f"the study's database {shown} was written by Optuna {writer}, whose tables this Optuna, {optuna.__version__}, cannot use. "
+        f"{step}; or name a new database in study.storage."
+    )
+
+
+def _release(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)[:3]]
 
 
 def open_study(
@@ -156,7 +226,8 @@ def store_config(config: StudyConfig, study: optuna.Study, paths: StudyPaths) ->
         UserError: as `require_comparable`.
     """
     require_comparable(config, study)
-    text = dump_config(config)
-    study.set_user_attr(CONFIG, config.model_dump(mode="json", exclude={"study": {"storage"}}))
+    resolved, values = dump_config(config), public_values(config)
+    del values["study"]["storage"]
+    study.set_user_attr(CONFIG, values)
     with atomic_path(paths.config) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(resolved)

@@ -1,0 +1,24 @@
+"""Redaction of passwords in messages."""
+
+from __future__ import annotations
+
+import re
+
+# Up to the last @ of the word, because a password may contain "/" and "@"; one with blanks ends at the next .
+_PASSWORD = re.compile(r"(?P<keep>[A-Za-z][\w+.-]*://[^:/?#\s]*:)(?:\S*|(?!\d+(?:/|\s|$))[^@\n]*)@")
+_BARE_PASSWORD = re.compile(r"(?<![^\s'\"(])(?P<keep>[^:/?#@\s'\"]+:)[^\s/]\S*@")
+_SECRET_OPTION = re.compile(
+    r"(?P<keep>(?:^|[?&;\s])(?:password|passwd|pwd|sslpassword|token|secret)=)[^&;#\s]*", re.IGNORECASE
+)
+HIDDEN = "***"
+
+
+def redact_url(text: str) -> str:
+    """Replace the password of every URL in ``text`` by ``***``.
+
+    Works on a bare URL and on a message that quotes one, such as a database driver's exception. User, host and database stay
+    readable; a password given as an option (``?password=...``), or in a URL without scheme, is hidden as well.
+    """
+    for pattern in (_PASSWORD, _BARE_PASSWORD):
+        text = pattern.sub(rf"\g<keep>{HIDDEN}@", text)
+    return _SECRET_OPTION.sub(rf"\g<keep>{HIDDEN}", text)
