@@ -49,6 +49,10 @@ class StudyStorage:
         """Set a user attribute of an unfinished trial; ``value`` is a JSON value."""
         self._storage.set_trial_user_attr(trial_id, key, value)
 
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Set a system attribute of an unfinished trial; ``value`` is a JSON value. Dashboards do not show it."""
+        self._storage.set_trial_system_attr(trial_id, key, value)
+
     def set_constraints(self, trial_id: int, violations: Sequence[float]) -> None:
         """Set the constraint violations of an unfinished trial, under the key that samplers and optuna-dashboard read."""
         self._storage.set_trial_system_attr(trial_id, "constraints", [float(value) for value in violations])

@@ -2,6 +2,10 @@
 
 Optuna refuses to write to a finished trial, so later facts (bundle, measured latency) are stored as attributes of the study, under
 the trial's number.
+
+A study that was created by an earlier release has all of them as user attributes, and continues so. In later ones the attributes that
+are JSON objects or lists are system attributes, which optuna-dashboard does not show; the user attributes of a trial are single short
+values for people.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from hw_latency_model.types import LatencyEstimate, Measurement
 from objectives.optuna_private import StudyStorage
 from objectives.trial_score import TrialScore
 from search_spaces.candidate import Candidate
+from search_spaces.describe import architecture_words
 
 CANDIDATE = "candidate"
 ESTIMATE = "latency"
@@ -34,6 +39,11 @@ TEACHER = "teacher"
 CHANNELS = "channels"
 CONFIG = "config"
 _AFTERWARDS = "trial:{number}"
+HIDDEN = frozenset({CANDIDATE, ESTIMATE, COSTS, SCORE, RUNG_SCORES, TEACHER, CHANNELS})
+"""Attributes of a trial whose values are JSON objects or lists."""
+_SYSTEM = "paretoseg:"
+_LAYOUT = f"{_SYSTEM}layout"
+_LONGEST_WORDS = 80
 
 
 class State(StrEnum):
@@ -215,7 +225,7 @@ def estimate_facts(record: TrialRecord) -> dict[str, float | None]:
 
 def read_record(trial: FrozenTrial, study_attrs: Mapping[str, Any]) -> TrialRecord:
     """Record of a trial, with the facts that its study stores under the trial's number. Missing attributes become None."""
-    attrs = trial.user_attrs
+    attrs = trial_attributes(trial)
     later = study_attrs.get(_AFTERWARDS.format(number=trial.number), {})
     return TrialRecord(
         number=trial.number,
@@ -240,6 +250,61 @@ def read_record(trial: FrozenTrial, study_attrs: Mapping[str, Any]) -> TrialReco
     )
 
 
+def trial_attributes(trial: FrozenTrial) -> dict[str, Any]:
+    """Attributes of a trial by name, wherever its study stores them."""
+    return {**trial.user_attrs, **_of_ours(trial.system_attrs)}
+
+
+def study_attributes(study: optuna.Study) -> dict[str, Any]:
+    """Attributes of a study by name, wherever it stores them."""
+    return {**study.user_attrs, **_of_ours(StudyStorage(study).system_attrs())}
+
+
+def store_study_attribute(study: optuna.Study, name: str, value: Any) -> None:
+    """Store a JSON object or list with a study, out of sight where it hides them."""
+    if hides_objects(study):
+        StudyStorage(study).set_system_attr(_SYSTEM + name, value)
+    else:
+        study.set_user_attr(name, value)
+
+
+def hide_objects(study: optuna.Study) -> None:
+    """Make a new study store JSON objects and lists as system attributes; one that has trials continues as it is."""
+    if not study.get_trials(deepcopy=False) and not study.user_attrs.get(CONFIG):
+        StudyStorage(study).set_system_attr(_LAYOUT, 2)
+
+
+def hides_objects(study: optuna.Study) -> bool:
+    """Return True for a study that stores JSON objects and lists as system attributes."""
+    return int(StudyStorage(study).system_attrs().get(_LAYOUT, 1)) >= 2
+
+
+def system_name(name: str) -> str:
+    """Return the key of the system attribute that stores an attribute of this name."""
+    return _SYSTEM + name
+
+
+def short_facts(name: str, value: Any) -> dict[str, str | int | float]:
+    """Summarise an attribute of `HIDDEN` as single short values, which a dashboard can show, sort and filter."""
+    if name == CANDIDATE:
+        words = architecture_words(value["params"])
+        return {"network": words if len(words) <= _LONGEST_WORDS else words[: _LONGEST_WORDS - 1] + "…"}
+    if name == ESTIMATE:
+        ms, low, high = (float(f"{value[key]:.4g}") for key in ("latency_ms", "low_ms", "high_ms"))
+        return {"predicted_latency_ms": ms, "predicted_latency_interval_ms": f"{low:g} to {high:g}"}
+    if name == COSTS:
+        return {f"predicted_{cost}": float(f"{estimate['value']:.4g}") for cost, estimate in value.items()}
+    if name == SCORE:
+        facts: dict[str, str | int | float] = {"miou": round(value["val_miou"], 4), "epochs": value["epoch"]}
+        facts |= {"precision": value.get("precision", "fp32")} if value["macs"] else {}
+        return facts | ({"macs": value["macs"], "parameters": value["params"]} if value["macs"] else {})
+    return {"distilled_from": value["number"]} if name == TEACHER else {}
+
+
+def _of_ours(system_attrs: Mapping[str, Any]) -> dict[str, Any]:
+    return {key.removeprefix(_SYSTEM): value for key, value in system_attrs.items() if key.startswith(_SYSTEM)}
+
+
 def _outcome(word: str | None) -> Outcome | None:
     return Outcome(word) if word in set(Outcome) else None
 
@@ -250,7 +315,7 @@ def read_study(study: optuna.Study, output_dir: Path | None = None) -> list[Tria
     Args:
         output_dir: the study's folder, which stored paths of bundles are relative to; that of its last launch by default.
     """
-    attrs = study.user_attrs
+    attrs = study_attributes(study)
     folder = output_dir or _launched_in(attrs)
     return [_with_bundle_in(folder, read_record(trial, attrs)) for trial in study.get_trials(deepcopy=False)]
 
@@ -289,10 +354,10 @@ def store_later_facts(study: optuna.Study, number: int, **facts: Unpack[LaterFac
     if unknown:
         raise ValueError(f"unknown facts of a finished trial: {sorted(unknown)}")
     key = _AFTERWARDS.format(number=number)
-    stored: dict[str, Any] = {**study.user_attrs.get(key, {}), **facts}
+    stored: dict[str, Any] = {**study_attributes(study).get(key, {}), **facts}
     if "measurement" in facts:
         stored["measurement"] = facts["measurement"].to_dict(kernel_shares=True)
-    study.set_user_attr(key, stored)
+    store_study_attribute(study, key, stored)
 
 
 def set_constraints(study: optuna.Study, trial_id: int, violations: Sequence[float]) -> None:

@@ -148,7 +148,7 @@ class StudyDriver:
             self._writer.write(number, tr.CHANNELS, dict(plan))
 
     def _copy_estimate(self, number: int, base: int) -> None:
-        attrs = self._study.get_trials(deepcopy=False)[base].user_attrs
+        attrs = tr.trial_attributes(self._study.get_trials(deepcopy=False)[base])
         self._write_plan(number, attrs.get(tr.CHANNELS))
         self._writer.write(number, tr.ESTIMATE, attrs[tr.ESTIMATE])
         if tr.COSTS in attrs:

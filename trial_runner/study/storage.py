@@ -19,7 +19,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from objectives.objective import OBJECTIVES, Objective
-from objectives.trial_record import CONFIG
+from objectives.trial_record import CONFIG, hide_objects, store_study_attribute, study_attributes
 from search_spaces._common.errors import UserError
 from search_spaces._common.files import atomic_path
 from search_spaces._common.urls import (
@@ -210,7 +210,7 @@ def require_comparable(config: StudyConfig, study: optuna.Study) -> None:
     Raises:
         UserError: the key is named, with both values.
     """
-    previous = study.user_attrs.get(CONFIG)
+    previous = study_attributes(study).get(CONFIG)
     changed = None if previous is None else incompatible_change(previous, config)
     if changed:
         raise UserError(
@@ -228,6 +228,7 @@ def store_config(config: StudyConfig, study: optuna.Study, paths: StudyPaths) ->
     require_comparable(config, study)
     resolved, values = dump_config(config), public_values(config)
     del values["study"]["storage"]
-    study.set_user_attr(CONFIG, values)
+    hide_objects(study)
+    store_study_attribute(study, CONFIG, values)
     with atomic_path(paths.config) as temporary:
         temporary.write_text(resolved)

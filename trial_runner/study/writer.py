@@ -25,6 +25,7 @@ class StudyWriter:
     def __init__(self, study: optuna.Study, objectives: Sequence[Objective], budget_ms: float) -> None:
         self._study, self._objectives, self._budget_ms = study, tuple(objectives), budget_ms
         self._storage = StudyStorage(study)
+        self._hides_objects = tr.hides_objects(study)
         self._ids: dict[int, int] = {}
         self._epochs: dict[int, set[int]] = {}
 
@@ -41,7 +42,14 @@ class StudyWriter:
         return tr.read_record(self._storage.trial(self._ids[number]), {})
 
     def write(self, number: int, key: str, value: Any) -> None:
-        self._storage.set_user_attr(self._ids[number], key, value)
+        """Store an attribute; an object or list as a system attribute and its summary, if the study hides them."""
+        trial_id = self._ids[number]
+        if not (self._hides_objects and key in tr.HIDDEN):
+            self._storage.set_user_attr(trial_id, key, value)
+            return
+        self._storage.set_trial_system_attr(trial_id, tr.system_name(key), value)
+        for name, fact in tr.short_facts(key, value).items():
+            self._storage.set_user_attr(trial_id, name, fact)
 
     def write_costs(self, number: int, costs: Mapping[str, CostEstimate]) -> None:
         self.write(number, tr.COSTS, {name: cost.to_dict() for name, cost in costs.items()})
@@ -106,7 +114,7 @@ class StudyWriter:
                 self._storage.set_state(trial_id(trial), TrialState.COMPLETE, self.values(record))
             elif outcome in (Outcome.INFEASIBLE, Outcome.STOPPED):
                 self._storage.set_state(trial_id(trial), TrialState.PRUNED)
-            elif tr.CANDIDATE in trial.user_attrs:
+            elif tr.CANDIDATE in tr.trial_attributes(trial):
                 self._storage.set_state(trial_id(trial), TrialState.WAITING)
             else:
                 reason = "its driver died before its parameters were stored"
