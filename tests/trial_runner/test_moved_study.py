@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import pytest
 
 from exports import read_bundle
+from objectives.trial_record import study_attributes
 from trial_runner.cli.main import main
 from trial_runner.config.load import load_config
 from trial_runner.front.report import write_study_report
@@ -37,7 +38,7 @@ def front(study: Path, capsys: pytest.CaptureFixture[str]) -> list[dict]:
 
 
 def test_bundles_measurements_and_report_move_with_their_study(moved: Path, capsys: pytest.CaptureFixture[str]):
-    stored = open_configured(load_config(moved)).user_attrs
+    stored = study_attributes(open_configured(load_config(moved)))
     assert [value["bundle"].split("/")[0] for key, value in stored.items() if key.startswith("trial:")] != []
     assert all(not value["bundle"].startswith("/") for key, value in stored.items() if key.startswith("trial:"))
     members = front(moved, capsys)
