@@ -83,7 +83,10 @@ def study_note(
     ]
     heads = ["trial", "network", *(["precision", "float mIoU"] if quantized else []), "mIoU"]
     heads += [*(objective.label for objective in others), "predicted, ms", "measured, ms"]
-    lines += ["", "### The front", "", *_table(heads, rows)]
+    members = (
+        f"{len(rows)} {'network' if len(rows) == 1 else 'networks'}{text.within_budget(front, latency_budget_ms)}."
+    )
+    lines += ["", "### The front", "", members, "", *_table(heads, rows)]
     return "\n".join(lines)
 
 

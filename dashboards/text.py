@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from objectives.objective import LATENCY, MIOU, Objective
+from objectives.pareto import ParetoFront
 from objectives.trial_record import Outcome, State, TrialRecord
 from search_spaces.describe import STAGE_PREFIX, network_words, stage_words
 
@@ -128,6 +129,12 @@ def over_budget(record: TrialRecord, objectives: Sequence[Objective], latency_bu
     """Return True if the record violates the latency budget or an objective's, by its measurement if it has one."""
     latency = LATENCY.with_budget(latency_budget_ms)
     return not all(item.holds(record) for item in (latency, *objectives))
+
+
+def within_budget(front: ParetoFront, latency_budget_ms: float | None) -> str:
+    """Add to the size of a front the number of members within the budget, which `paretoseg front` lists, if it is smaller."""
+    within = sum(not over_budget(record, front.objectives, latency_budget_ms) for record in front.records)
+    return "" if within == len(front) else f", {within} of them within the budget"
 
 
 def is_default(objectives: Sequence[Objective]) -> bool:

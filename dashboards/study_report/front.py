@@ -48,7 +48,10 @@ def front_section(path: Path, inputs: ReportInputs, drawn: dict[str, go.Figure])
     if default:
         svg = front_svg(records, front, title=inputs.study_name, latency_budget_ms=latency_budget_ms)
         parts.append(f"<noscript>{svg}</noscript>")
-    parts.append("<h3>The front</h3>")
+    members = (
+        f"{len(front)} {'network' if len(front) == 1 else 'networks'}{text.within_budget(front, latency_budget_ms)}"
+    )
+    parts.append(f"<h3>The front</h3>{tables.soft(f'{members}.')}")
     parts.append(trial_tables.front_table(front.records, path, front.objectives))
     over = [r.number for r in front.records if text.over_budget(r, front.objectives, latency_budget_ms)]
     if over:

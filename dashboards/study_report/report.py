@@ -80,7 +80,7 @@ def _headline(inputs: ReportInputs) -> str:
         for name, label in ((Outcome.DUPLICATE, "reused"), (text.RUNNING, "running"))
         if ended[name]
     ]
-    tiles.append((str(len(front)), "on the Pareto front"))
+    tiles.append((str(len(front)), f"on the Pareto front{text.within_budget(front, budget_ms)}"))
     tiles += _best_tiles(front, budget_ms)
     return (
         f'<header><div><h1>{escape(inputs.study_name)}</h1><div class="soft">{escape(" · ".join(about))}</div>'

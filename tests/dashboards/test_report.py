@@ -25,6 +25,7 @@ from objectives.pareto import pareto_front
 from search_spaces._common.errors import UserError
 from search_spaces.candidate import Candidate
 from search_spaces.describe import network_name
+from trial_runner.front.table import front_records
 
 
 class Page(HTMLParser):
@@ -244,6 +245,15 @@ def test_members_over_the_budget_are_named_and_not_called_the_best(tmp_path, mak
     fastest, *rest = pareto_front(tr.read_study(study)).records
     _, page = report(tmp_path / "r.html", study, latency_budget_ms=1.0001 * fastest.latency_ms)
     assert f"{text.miou(fastest.val_miou)} best mIoU" in page.text
+    size = len(rest) + 1
+    assert f"{size} on the Pareto front, 1 of them within the budget" in page.text
+    assert f"{size} networks, 1 of them within the budget." in page.text
+    header = next(row for row in page.rows if "mIoU" in row and "bundle" in row)
+    start = page.rows.index(header) + 1
+    listed = [row[0] for row in page.rows[start : start + size]]
+    assert listed == [str(record.number) for record in (fastest, *rest)], "as many as the tile says"
+    listed_by_front = front_records(tr.read_study(study), 1.0001 * fastest.latency_ms)
+    assert [record.number for record in listed_by_front] == [fastest.number]
     assert f"by what was measured where it was: trials {', '.join(str(record.number) for record in rest)}." in page.text
 
 
