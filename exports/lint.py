@@ -235,13 +235,13 @@ def _conditions(place: _Place, importer: Importer) -> Iterator[LintFinding]:
             "constant", place.name, "Constant holds a sparse tensor or text; store dense numbers", "error"
         )
     sized = op == "Resize" and bool(_input(node, 3))
-    computed = _roles(node, {} if sized else importer.weights.get(op, {}), scope.computed - scope.stored)
+    computed = _roles(node, {} if sized else importer.weights.get(op, {}), scope, scope.stored)
     if computed:
         message = (
             f"{op} takes its {computed} as a computed tensor; it must be a constant of the file: simplify the graph"
         )
         yield LintFinding("non-constant", place.name, f"{message} (onnxslim) or export with fixed values", "error")
-    unknown = _roles(node, importer.known.get(op, {}), scope.computed - scope.known)
+    unknown = _roles(node, importer.known.get(op, {}), scope, scope.known)
     if unknown:
         message = f"{op} takes its {unknown} from the data; it must be a constant: export with fixed values"
         yield LintFinding("non-constant", place.name, message, "error")
@@ -249,9 +249,10 @@ def _conditions(place: _Place, importer: Importer) -> Iterator[LintFinding]:
         yield from _resize(place, values, importer)
 
 
-def _roles(node: onnx.NodeProto, positions: Mapping[int, str], refused: set[str]) -> str:
-    """Roles of the inputs that are among the refused values."""
-    return " and ".join(role for position, role in positions.items() if _input(node, position) in refused)
+def _roles(node: onnx.NodeProto, positions: Mapping[int, str], scope: _Scope, settled: set[str]) -> str:
+    """Roles of the inputs that the network computes and that are not among the settled values."""
+    names = {role: _input(node, position) for position, role in positions.items()}
+    return " and ".join(role for role, name in names.items() if name in scope.computed and name not in settled)
 
 
 def _input(node: onnx.NodeProto, position: int) -> str:

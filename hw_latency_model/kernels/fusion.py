@@ -10,7 +10,15 @@ import math
 from dataclasses import dataclass, field
 
 from hw_latency_model.kernels.layout import Relayout, relayouts
-from hw_latency_model.kernels.op_graph import CONVOLUTIONS, VIEW, Op, OpGraph, Shape, without_compounds
+from hw_latency_model.kernels.op_graph import (
+    CONVOLUTIONS,
+    VIEW,
+    Op,
+    OpGraph,
+    Shape,
+    rows_and_columns,
+    without_compounds,
+)
 from hw_latency_model.types import KernelSpec
 
 RULES_VERSION = 2
@@ -217,7 +225,7 @@ def _hw(op: Op, shape: Shape) -> tuple[int, int]:
         return shape[2], shape[3]
     if len(shape) not in (3, 5) or (op.op not in CONVOLUTIONS and op.op not in ("max_pool", "avg_pool")):
         return 0, 0
-    return math.prod(shape[2:-1]), shape[-1]
+    return rows_and_columns(shape[2:])
 
 
 def _dilation(op: Op) -> tuple[int, int]:

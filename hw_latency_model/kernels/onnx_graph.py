@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 
 from exports.onnx.static_graph import StaticGraph, StaticNode, static_graph
-from hw_latency_model.kernels.op_graph import CONVOLUTIONS, VIEW, Op, OpGraph, Shape
+from hw_latency_model.kernels.op_graph import CONVOLUTIONS, VIEW, Op, OpGraph, Shape, rows_and_columns, steps
 
 _VOCABULARY = {
     "Conv": "conv",
@@ -131,16 +131,16 @@ def _describe(
         place = 3 if kind == "QLinearConv" else 1
         weight = shapes.get(node.inputs[place], (0, 0, 1, 1)) if len(node.inputs) > place else (0, 0, 1, 1)
         return _VOCABULARY[kind], {
-            "kernel": _window(weight[2:]),
-            "stride": _pair(values.get("strides", (1, 1))),
+            "kernel": rows_and_columns(weight[2:]),
+            "stride": steps(values.get("strides", (1, 1))),
             "groups": int(values.get("group", 1)),
-            "dilation": _pair(values.get("dilations", (1, 1))),
+            "dilation": steps(values.get("dilations", (1, 1))),
         }
     if kind in ("AveragePool", "MaxPool") and "kernel_shape" in values:
         kernel = tuple(int(size) for size in values["kernel_shape"])
         if math.prod(out_shape[2:]) == 1 and in_shape[2:] == kernel:
             return "global_pool", {}
-        return _VOCABULARY[kind], {"kernel": _window(kernel), "stride": _pair(values.get("strides", (1, 1)))}
+        return _VOCABULARY[kind], {"kernel": rows_and_columns(kernel), "stride": steps(values.get("strides", (1, 1)))}
     if kind == "ReduceMean" and len(in_shape) == 4 and math.prod(in_shape[:2]) == math.prod(out_shape):
         return "spatial_mean", {}
     if kind in ("Resize", "Upsample") and values.get("mode", "nearest") != "nearest":
@@ -151,15 +151,3 @@ def _describe(
 
 
 _RESIZES = {"bilinear": "linear", "bicubic": "cubic"}
-
-
-def _window(sizes: Shape) -> tuple[int, int]:
-    """A window's height and width: a sequence is one row, and the frames of a video count as rows."""
-    if len(sizes) < 3:
-        return _pair(sizes)
-    return math.prod(int(size) for size in sizes[:-1]), int(sizes[-1])
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    sizes = [1, *(int(size) for size in value)]
-    return (sizes[-2], sizes[-1]) if len(sizes) > 1 else (0, 0)

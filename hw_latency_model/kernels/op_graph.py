@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 Shape = tuple[int, ...]
@@ -60,6 +61,19 @@ class OpGraph:
 
     def bytes_of(self, value: str) -> int:
         return math.prod(self.shapes[value]) * self.element_bytes
+
+
+def rows_and_columns(sizes: Sequence[int]) -> tuple[int, int]:
+    """Height and width of a window or map: a sequence is one row, and the frames of a video count as rows."""
+    if not sizes:
+        return 0, 0
+    return math.prod(int(size) for size in sizes[:-1]), int(sizes[-1])
+
+
+def steps(values: Sequence[int]) -> tuple[int, int]:
+    """Stride or dilation along rows and columns; a sequence has 1 along rows, and a video that of one frame."""
+    padded = [1, *(int(value) for value in values)]
+    return padded[-2], padded[-1]
 
 
 def without_compounds(graph: OpGraph) -> OpGraph:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import types
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hw_latency_model.kernels.meta_shapes import meta_result
-from hw_latency_model.kernels.op_graph import VIEW, Op, OpGraph, Shape
+from hw_latency_model.kernels.op_graph import VIEW, Op, OpGraph, Shape, rows_and_columns, steps
 
 _VOCABULARY = {
     "native_batch_norm": "batchnorm",
@@ -71,9 +72,6 @@ _VOCABULARY = {
     "expand": "expand",
     "clone": "copy",
     "_to_copy": "copy",
-    "mm": "gemm",
-    "addmm": "gemm",
-    "bmm": "gemm",
     "_softmax": "softmax",
     "_safe_softmax": "softmax",
     "roll": "gather",
@@ -271,13 +269,29 @@ def _describe(name: str, args: list[Any], in_shape: Shape, output: torch.Tensor)
     return _VOCABULARY.get(name, f"op:{name}"), {}
 
 
+def _steps(value: Any, axes: int) -> tuple[int, int]:
+    """Stride or dilation, which torch may give once for all axes."""
+    values = [int(item) for item in ([value] if isinstance(value, int) else value)]
+    return steps(values * axes if len(values) == 1 else values)
+
+
+def _matrix_product(left: int) -> Callable[[list[Any], Shape, Shape], tuple[str, dict[str, Any]]]:
+    """Product whose left operand is the ``left``-th argument; its MACs are counted here where that is no activation."""
+
+    def describe(args: list[Any], in_shape: Shape, out_shape: Shape) -> tuple[str, dict[str, Any]]:
+        inner = int(args[left].shape[-1])
+        return "gemm", {} if in_shape[-1] == inner else {"macs": math.prod(out_shape) * inner}
+
+    return describe
+
+
 def _convolution(args: list[Any], in_shape: Shape, out_shape: Shape) -> tuple[str, dict[str, Any]]:
     weight, stride, dilation, transposed, groups = args[1], args[3], args[5], args[6], args[8]
     details = {
-        "kernel": _pair(tuple(weight.shape[2:])),
-        "stride": _pair(stride),
+        "kernel": rows_and_columns(weight.shape[2:]),
+        "stride": _steps(stride, weight.dim() - 2),
         "groups": int(groups),
-        "dilation": _pair(dilation),
+        "dilation": _steps(dilation, weight.dim() - 2),
     }
     return ("transposed_conv" if transposed else "conv"), details
 
@@ -313,6 +327,8 @@ def _adaptive(args: list[Any], in_shape: Shape, out_shape: Shape) -> tuple[str, 
 
 _SPECIAL: dict[str, Callable[[list[Any], Shape, Shape], tuple[str, dict[str, Any]]]] = {
     "convolution": _convolution,
+    **dict.fromkeys(("mm", "bmm"), _matrix_product(0)),
+    "addmm": _matrix_product(1),
     "avg_pool2d": _pool("avg_pool"),
     "max_pool2d_with_indices": _pool("max_pool"),
     "constant_pad_nd": _constant_pad,
