@@ -48,9 +48,10 @@ class Refit:
     @property
     def summary(self) -> str:
         found = "" if self.search_miou is None else f"; in the search {self.search_miou:.3f}"
-        lines = [
-            f"trial {self.trial}, {len(self.val_miou)} seeds of {self.epochs} epochs: mIoU {self.mean:.3f} ± {self.sd:.3f}{found}"
-        ]
+        seeds = len(self.val_miou)
+        spread = "" if seeds == 1 else f" ± {self.sd:.3f}"
+        of = "one seed" if seeds == 1 else f"{seeds} seeds"
+        lines = [f"trial {self.trial}, {of} of {self.epochs} epochs: mIoU {self.mean:.3f}{spread}{found}"]
         return "\n".join([*lines, *(str(path) for path in self.networks)])
 
     def to_dict(self) -> dict[str, Any]:
@@ -59,7 +60,7 @@ class Refit:
             "epochs": self.epochs,
             "val_miou": list(self.val_miou),
             "mean": self.mean,
-            "sd": self.sd,
+            "sd": self.sd if len(self.val_miou) > 1 else None,
             "search_miou": self.search_miou,
             "networks": [str(path) for path in self.networks],
         }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +65,7 @@ def measure_networks(
     *,
     results: Path | None = None,
     progress: Progress | None = None,
+    repeat: Collection[str] = (),
 ) -> BoardMeasured:
     """Measure the networks without a measurement, store the results and refit the device's model; calling it again resumes.
 
@@ -72,25 +74,34 @@ def measure_networks(
         networks: networks of distinct subjects; only these are reported.
         results: import these results, transferred offline, instead of measuring.
         progress: called with single lines.
+        repeat: subjects to measure once more, though they have a measurement.
 
     Raises:
         UserError: a problem for the user to solve; all measurements are kept, and the same call resumes.
         KeyboardInterrupt: the agent was stopped and restored the clocks; all measurements are kept.
     """
     with contextlib.closing(MeasurementStore(config.store_location)) as store:
-        return _NetworksRun(config, networks, store, progress or (lambda line: None)).run(results)
+        return _NetworksRun(config, networks, store, progress or (lambda line: None), repeat).run(results)
 
 
 class _NetworksRun(BoardRun):
     def __init__(
-        self, config: DeviceConfig, networks: Sequence[GivenNetwork], store: MeasurementStore, progress: Progress
+        self,
+        config: DeviceConfig,
+        networks: Sequence[GivenNetwork],
+        store: MeasurementStore,
+        progress: Progress,
+        repeat: Collection[str] = (),
     ) -> None:
         super().__init__(config, store, progress, "networks")
         self.networks = {network.subject: network for network in networks}
         self.source = _Files(self.networks, get_profile(config.device.profile_name), config.device.runtime)
+        self._repeat = repeat
+        self._measured_before, self._ordered_before = Counter[str](), Counter[str]()
 
     def run(self, transferred: Path | None) -> BoardMeasured:
         results = self.take_in() if transferred is None else self.import_results(transferred)
+        self._measured_before, self._ordered_before = _measured(results), self._ordered()
         kit = None
         if transferred is None and self.config.transport == "offline":
             kit = self._kit(results)
@@ -121,6 +132,20 @@ class _NetworksRun(BoardRun):
         if target.is_dir():
             return target
         return self.offline_kit(batch, target, "paretoseg measure STUDY.yaml --board DEVICE.yaml")
+
+    def settled(self, results: BoardResults) -> set[str]:
+        """Networks that need no further measurement; those to repeat need one by this command."""
+        measured, ordered = _measured(results), self._ordered()
+        open_ones = {
+            subject
+            for subject in self._repeat
+            if measured[subject] <= self._measured_before[subject]
+            and ordered[subject] < self._ordered_before[subject] + MOST_ORDERS
+        }
+        return super().settled(results) - open_ones
+
+    def _ordered(self) -> Counter[str]:
+        return Counter(job.subject for job in self.session.jobs().values())
 
     def _todo(self, results: BoardResults) -> list[str]:
         settled = self.settled(results) | self.source.refused.keys()
@@ -170,6 +195,10 @@ class _NetworksRun(BoardRun):
 
     def clock(self) -> str:
         return clock_text(self.elapsed_s)
+
+
+def _measured(results: BoardResults) -> Counter[str]:
+    return Counter(item.subject for item in results.measurements)
 
 
 class _Files:

@@ -60,6 +60,19 @@ def test_each_is_measured_once_and_the_board_s_model_learns_from_all(
     assert all(item.kernels and item.family == "lcnet" for item in everything.measurements.values())
 
 
+def test_a_network_is_measured_again_where_that_is_wanted(
+    networks: list[GivenNetwork], repo_root: Path, tmp_path: Path
+) -> None:
+    config = here(repo_root, tmp_path)
+    first = measure_networks(config, networks[:2])
+    for turn in range(2, 6):  # also beyond the number of attempts that a network without a result gets
+        again = measure_networks(config, networks[:2], repeat=["winner-1"])
+        assert again.measurements["winner-0"] == first.measurements["winner-0"]
+        assert again.measurements["winner-1"].started_at > first.measurements["winner-1"].started_at
+        assert stored(config).count("winner-1") == turn and stored(config).count("winner-0") == 1
+    assert measure_networks(config, networks[:2]).measurements == again.measurements
+
+
 def test_a_model_of_another_set_up_stays_as_it_is(
     networks: list[GivenNetwork], repo_root: Path, tmp_path: Path
 ) -> None:

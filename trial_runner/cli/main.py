@@ -10,7 +10,7 @@ import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from search_spaces._common.errors import UserError
 from trial_runner.cli import (
@@ -58,12 +58,35 @@ COMMANDS: Mapping[str, Command] = {
 }
 
 
+class _Version(argparse.Action):
+    """Print the installed version; it is looked up only when it is wanted."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, dest=argparse.SUPPRESS, default=argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"paretoseg {version('paretoseg')}")
+        except PackageNotFoundError:
+            print("paretoseg, not installed as a package")
+        parser.exit()
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="paretoseg",
         description="Search for segmentation networks that are accurate and fast on one real, small device.",
     )
+    parser.add_argument("--version", action=_Version, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         command.add_arguments(commands.add_parser(name, help=command.HELP, description=command.HELP))

@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DEVICE.yaml",
         help="how to reach the device (default: the study's device.board, else here)",
     )
-    parser.add_argument("--trial", type=int, metavar="N", help="this trial only, on the front or not")
+    parser.add_argument(
+        "--trial", type=int, metavar="N", help="this trial only, on the front or not; once more where it was measured"
+    )
     parser.add_argument("--results", type=Path, metavar="PATH", help="read results carried from the board")
 
 
@@ -87,14 +89,16 @@ def measure_study(
             f"not exported, so not measured: trial {', '.join(map(str, bare))}. Run: paretoseg export {arguments.study}"
         )
     path = arguments.board or config.device.board
+    repeat = arguments.trial is not None
     if path is not None:
-        found = measure_front_on_board(config, study, chosen, load_device(path), say, results=arguments.results)
+        board = load_device(path)
+        found = measure_front_on_board(config, study, chosen, board, say, results=arguments.results, repeat=repeat)
         if found.kit is not None:
             say(carry(found.kit))
     elif arguments.results is not None:
         raise UserError("--results are carried from a board: give its --board DEVICE.yaml as well.")
     else:
-        measure_front(config, study, chosen, load_latency_models(config), say)
+        measure_front(config, study, chosen, load_latency_models(config), say, repeat=repeat)
     paths = StudyPaths(config.study.output_dir)
     front = front_records(read_study(study, config.study.output_dir), config.device.latency_budget_ms, objectives)
     write_csv(front, paths.front_csv, objectives)

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hw_latency_model.file_names import STORE_FILE
 from search_spaces._common.errors import UserError
-from trial_runner.cli.console import say, say_json
+from trial_runner.cli.console import print_error, say, say_json
 
 if TYPE_CHECKING:
     from hw_latency_model import MeasurementStore
@@ -32,9 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for action in (listing, export, imports):
         action.add_argument(
             "--store",
-            default=_DEFAULT_STORE,
             metavar="PATH|URL",
-            help="a file, or a URL of SQLite or PostgreSQL (default: %(default)s)",
+            help=f"a file, or a URL of SQLite or PostgreSQL (default: the study's, else {_DEFAULT_STORE})",
+        )
+        action.add_argument(
+            "--study", type=Path, metavar="STUDY.yaml", help="the store beside the latency model of a study"
         )
     for action in (listing, export):
         action.add_argument("--device", help="of this device only")
@@ -44,8 +47,29 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the action; return its exit status. Raises UserError for a store or file that cannot be used."""
     from hw_latency_model import MeasurementStore
 
-    with MeasurementStore(arguments.store, create=arguments.action == "import") as store:
+    place = arguments.store or _default_store(arguments.study)
+    with MeasurementStore(place, create=arguments.action == "import") as store:
+        if arguments.store is None:
+            (print_error if getattr(arguments, "json", False) else say)(f"measurement store: {store.name}")
         return {"list": _list, "export": _export, "import": _import}[arguments.action](store, arguments)
+
+
+def _default_store(study: Path | None) -> str:
+    """Return the store beside the latency model of a study, or of this machine's CPU.
+
+    Raises:
+        UserError: the study cannot be read, or predicts latency by a function, which has no measurements.
+    """
+    from trial_runner.config.load import load_config
+
+    if study is None:
+        return _DEFAULT_STORE
+    device = load_config(study).device
+    if device.predictor is not None:
+        raise UserError(
+            f"device.latency_model of {study} is {device.predictor}, a function without measurements. Name a store with --store."
+        )
+    return str(device.latency_model.with_name(STORE_FILE))
 
 
 def _list(store: MeasurementStore, arguments: argparse.Namespace) -> int:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from hw_latency_model.file_names import MODEL_FILE
 from search_spaces._common.errors import UserError
-from trial_runner.cli.console import say, say_json
+from trial_runner.cli.console import print_error, say, say_json
+
+if TYPE_CHECKING:
+    from hw_latency_model import LatencyModel
+    from hw_latency_model.model.custom import CustomLatencyModel
+    from search_spaces.candidate import Precision
+    from trial_runner.config.study import StudyConfig
 
 HELP = "Predict the latency of an ONNX file on a device, with its interval."
 
@@ -21,12 +30,16 @@ _SIZE = re.compile(r"[1-9][0-9]*(x[1-9][0-9]*)*")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to its parser."""
     parser.add_argument("onnx", type=Path, metavar="MODEL.onnx")
-    parser.add_argument("--device", default="local-cpu")
-    parser.add_argument("--precision", help="fp32, fp16 or int8 (default: the file's own)")
+    parser.add_argument(
+        "--study", type=Path, metavar="STUDY.yaml", help="take device, precision and model from a study"
+    )
+    parser.add_argument("--device", help="device to predict for (default: the study's, else local-cpu)")
+    parser.add_argument("--precision", help="fp32, fp16 or int8 (default: the study's, else the file's own)")
     parser.add_argument(
         "--model",
         type=Path,
-        help="latency model (default: latency_model.json in runs/DEVICE-PRECISION, else in runs/DEVICE)",
+        help="latency model (default: that of the study, or of the bundle's study for a file in a bundle, else "
+        "latency_model.json in runs/DEVICE-PRECISION or runs/DEVICE)",
     )
     parser.add_argument(
         "--input",
@@ -40,22 +53,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; return its exit status. Raises UserError for what the user can put right."""
-    from hw_latency_model import LatencyModel
-    from hw_latency_model.bundled.load import calibrated_or_bundled
     from hw_latency_model.kernels.extract import network_from_onnx
     from hw_latency_model.kernels.runtimes import runtime_of
 
     if not arguments.onnx.is_file():
         raise UserError(f"there is no ONNX file at {arguments.onnx}. Give the path of an exported network.")
     network = network_from_onnx(arguments.onnx, inputs=input_sizes(arguments.input))
-    precision = _precision(arguments.precision, network.precision, arguments.onnx)
-    folder = Path("runs") / arguments.device
-    beside = folder.with_name(f"{folder.name}-{precision}")
-    path = arguments.model or (beside if (beside / MODEL_FILE).is_file() else folder) / MODEL_FILE
-    if arguments.model:
-        model = LatencyModel.load(path)
-    else:
-        model = calibrated_or_bundled(path, arguments.device, precision)
+    study = _study(arguments)
+    wanted = arguments.precision or (study.precision if study else None)
+    precision = _precision(wanted, network.precision, arguments.onnx)
+    model, device, path = _model(arguments, study, precision)
+    if not arguments.model:
+        used = path if path.is_file() or study else f"bundled with paretoseg ({device} {model.precision})"
+        (print_error if arguments.json else say)(f"latency model: {used}")
     if precision != model.precision:
         raise UserError(
             f"the latency model {path} was calibrated for {model.precision}, not for {precision}. "
@@ -72,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
         notes.append(f"the file is {network.precision}; the latency is that of the network in {precision}")
     if arguments.json:
         parts = [{"name": name, "kind": kind, "latency_ms": ms} for name, kind, ms in estimate.per_kernel]
-        facts = {"device": model.device, "precision": model.precision, "calibrated": model.calibrated}
+        facts = {"device": device, "precision": model.precision, "calibrated": model.calibrated}
         told = {"notes": notes} if notes else {}
         say_json({**facts, "provenance": model.provenance, **estimate.to_dict(), "kernels": parts, **told})
         return 0
@@ -87,6 +97,67 @@ def run(arguments: argparse.Namespace) -> int:
     for note in notes:
         say(f"note: {note}")
     return 0
+
+
+@dataclass(frozen=True)
+class _Study:
+    """Study that a prediction is for, and the precision of its networks."""
+
+    config: StudyConfig
+    precision: str | None
+
+
+def _study(arguments: argparse.Namespace) -> _Study | None:
+    """Return the study named by ``--study``, else that of the bundle that the file is in; None without a usable one.
+
+    Raises:
+        UserError: the file given with ``--study`` cannot be read.
+    """
+    from trial_runner.config.load import load_config
+
+    if arguments.model:
+        return None
+    if arguments.study:
+        config = load_config(arguments.study)
+        return _Study(config, config.device.precision)
+    folder: Path = arguments.onnx.parent
+    if not all((folder / name).is_file() for name in ("manifest.json", "study.yaml")):
+        return None
+    try:
+        config = load_config(folder / "study.yaml")
+        precision = json.loads((folder / "manifest.json").read_text())["precision"]["name"]
+    except (UserError, OSError, ValueError, KeyError):
+        return None  # the bundle was written for another machine or release
+    device = config.device
+    usable = device.predictor is not None or device.model_path(arguments.precision or precision).is_file()
+    return _Study(config, precision) if usable and arguments.device in (None, device.name) else None
+
+
+def _model(
+    arguments: argparse.Namespace, study: _Study | None, precision: str
+) -> tuple[LatencyModel | CustomLatencyModel, str, Path]:
+    """Return the latency model, its device, and the path that it was looked for at.
+
+    Raises:
+        UserError: there is none, or it is damaged or of another machine.
+    """
+    from hw_latency_model import LatencyModel
+    from hw_latency_model.bundled.load import calibrated_or_bundled
+    from trial_runner.constraints.latency_models import load_latency_model
+
+    if arguments.model:
+        model = LatencyModel.load(arguments.model)
+        return model, model.device, arguments.model
+    if study is not None and arguments.device in (None, study.config.device.name):
+        chosen = cast("Precision", precision)
+        name = study.config.device.name
+        return load_latency_model(study.config, chosen), name, study.config.device.model_path(chosen)
+    device = arguments.device or "local-cpu"
+    folder = Path("runs") / device
+    beside = folder.with_name(f"{folder.name}-{precision}")
+    path = (beside if (beside / MODEL_FILE).is_file() else folder) / MODEL_FILE
+    found = calibrated_or_bundled(path, device, precision)
+    return found, found.device, path
 
 
 def input_sizes(options: list[str]) -> dict[str, tuple[int, ...]]:

@@ -33,6 +33,7 @@ Models = Mapping[Precision, LatencyModel | CustomLatencyModel]
 _SLOW = 1.15
 _REPEATS = 2
 _PAUSE_S = 2.0
+_NOTHING_TO_MEASURE = "nothing is left to measure: the front's members are measured, or not exported yet"
 
 
 def measure_after_launch(
@@ -70,16 +71,21 @@ def measure_front(
     records: Iterable[TrialRecord],
     models: Models,
     say: Say,
+    *,
+    repeat: bool = False,
 ) -> int:
     """Measure the exported, not yet measured records on the study's device, each in its own precision; return their number.
+
+    With ``repeat`` records with a measurement are measured again.
 
     A reference network measured in turns with each shows whether the machine runs at its calibrated speed. If it is slower, the
     measurement is repeated twice; the fastest is kept and its slowdown printed. Measurements are added to the store beside the
     precision's latency model, which is updated with them: later proposals are predicted better, while trials keep their
     estimate. For a device that cannot be measured from here a line is printed.
     """
-    todo = _unmeasured(records)
+    todo = _to_measure(records, repeat)
     if not todo:
+        say(_NOTHING_TO_MEASURE)
         return 0
     if config.device.name not in DEVICES:
         say(
@@ -120,6 +126,7 @@ def measure_front_on_board(
     say: Say,
     *,
     results: Path | None = None,
+    repeat: bool = False,
 ) -> BoardMeasured:
     """Measure the exported, not yet measured records on a board, in the board's precision; called again, it resumes.
 
@@ -130,6 +137,7 @@ def measure_front_on_board(
         board: the device, see ``load_device``.
         say: called with each line of progress.
         results: read these, carried from the board, instead of measuring.
+        repeat: measure records with a measurement again.
 
     Raises:
         UserError: the board is not of the study's kind, or something is to be put right there; what was measured is kept.
@@ -140,7 +148,7 @@ def measure_front_on_board(
             f"the study is for {config.device.name}, the board is a {device.profile_name}. Give the DEVICE.yaml of a "
             f"{config.device.name}, or name it there as device.profile."
         )
-    open_ones = _unmeasured(records)
+    open_ones = _to_measure(records, repeat)
     groups: dict[str, list[TrialRecord]] = {}
     for record in open_ones:
         if _precision(config, record) == device.precision:
@@ -150,12 +158,15 @@ def measure_front_on_board(
     if others:
         say(f"{others} of another precision than {device.precision} are left: they need a DEVICE.yaml of their own")
     if not networks:
-        say("nothing is left to measure: the front's members are measured, or not exported yet")
+        say(_NOTHING_TO_MEASURE)
         return BoardMeasured({}, {}, None, None)
-    found = measure_networks(board, networks, results=results, progress=say)
+    again = [subject for subject, group in groups.items() if all(record.measurement for record in group)]
+    found = measure_networks(board, networks, results=results, progress=say, repeat=again)
     for subject, group in groups.items():
         for record in group:
             if subject in found.measurements:
+                if record.measurement is not None and _same(record.measurement, found.measurements[subject]):
+                    continue
                 _note(study, record, found.measurements[subject], 1.0, say)
             elif subject in found.failed:
                 say(f"trial {record.number}: not measured: {found.failed[subject]}")
@@ -174,8 +185,13 @@ def _given(subject: str, record: TrialRecord) -> GivenNetwork:
     return GivenNetwork(subject, Path(record.bundle) / "model.onnx", str(record.params.get("family", "")), label)
 
 
-def _unmeasured(records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    return [record for record in records if record.bundle and record.measured_ms is None]
+def _to_measure(records: Iterable[TrialRecord], repeat: bool) -> list[TrialRecord]:
+    return [record for record in records if record.bundle and (repeat or record.measured_ms is None)]
+
+
+def _same(stored: Measurement, found: Measurement) -> bool:
+    """Whether a result that a board reports is the one that is stored already."""
+    return (stored.started_at, stored.latency_ms_p50) == (found.started_at, found.latency_ms_p50)
 
 
 def _precision(config: StudyConfig, record: TrialRecord) -> Precision:
