@@ -42,7 +42,7 @@ _COORDINATES = (*_OLD_COORDINATES, "tf_half_pixel_for_nn")
 
 @dataclass(frozen=True)
 class ResizeRules:
-    """How Resize is imported.
+    """Conditions under which Resize is imported.
 
     Attributes:
         modes: values of ``mode``.

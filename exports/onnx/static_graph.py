@@ -401,7 +401,7 @@ class _Reader:
     def _declared(
         self, node: onnx.NodeProto, kind: int, declared: Mapping[str, onnx.TypeProto]
     ) -> list[tuple[int, OpenShape | None]] | None:
-        """What the file itself says of the outputs; None unless it says all of the first one."""
+        """Return the shapes declared in the file for the outputs; None without a complete first one."""
         types = [
             (kind, open_shape(declared[key].tensor_type, self.dims) if key in declared else None) for key in node.output
         ]

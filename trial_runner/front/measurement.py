@@ -190,7 +190,7 @@ def _to_measure(records: Iterable[TrialRecord], repeat: bool) -> list[TrialRecor
 
 
 def _same(stored: Measurement, found: Measurement) -> bool:
-    """Whether a result that a board reports is the one that is stored already."""
+    """Return True for a board's result that is stored already."""
     return (stored.started_at, stored.latency_ms_p50) == (found.started_at, found.latency_ms_p50)
 
 
