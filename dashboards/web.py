@@ -25,6 +25,7 @@ from optuna_dashboard._note import get_note_from_system_attrs, save_note_with_ve
 
 from dashboards import notes
 from dashboards.figures import curves as curve_figures, front as figures, latency as latency_figures
+from dashboards.shown_attributes import with_short_attributes
 from objectives.optuna_private import StudyStorage, storage_of, study_id
 from objectives.pareto import ParetoFront
 from objectives.trial_record import TrialRecord
@@ -158,7 +159,7 @@ def make_server(
         UserError: the storage cannot be reached, or the port is in use. A password in the URL is never shown.
     """
     opened = _open_storage(storage) if isinstance(storage, str) else storage
-    application = wsgi(opened, artifact_store=open_artifact_store(artifact_dir))
+    application = with_short_attributes(wsgi(opened, artifact_store=open_artifact_store(artifact_dir)), opened)
     try:
         server = DashboardServer((host, port), _QuietHandler)
     except (OSError, OverflowError) as error:

@@ -279,6 +279,11 @@ def hides_objects(study: optuna.Study) -> bool:
     return int(StudyStorage(study).system_attrs().get(_LAYOUT, 1)) >= 2
 
 
+def own_attributes(system_attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Those system attributes that paretoseg stores, by their full keys."""
+    return {key: value for key, value in system_attrs.items() if key.startswith(_SYSTEM)}
+
+
 def system_name(name: str) -> str:
     """Return the key of the system attribute that stores an attribute of this name."""
     return _SYSTEM + name
@@ -302,7 +307,7 @@ def short_facts(name: str, value: Any) -> dict[str, str | int | float]:
 
 
 def _of_ours(system_attrs: Mapping[str, Any]) -> dict[str, Any]:
-    return {key.removeprefix(_SYSTEM): value for key, value in system_attrs.items() if key.startswith(_SYSTEM)}
+    return {key.removeprefix(_SYSTEM): value for key, value in own_attributes(system_attrs).items()}
 
 
 def _outcome(word: str | None) -> Outcome | None:

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from contextlib import contextmanager
+from dataclasses import replace
 
 import optuna
 import pytest
@@ -34,6 +36,18 @@ PNG = bytes.fromhex("89504e470d0a1a0a0000000d49484452")
 def get(address: str) -> bytes:
     with urllib.request.urlopen(address, timeout=30) as answer:
         return answer.read()
+
+
+@contextmanager
+def serving(study, artifact_dir):
+    """Address of a dashboard of the study's storage."""
+    server = make_server(study._storage, artifact_dir, port=0)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.address.removesuffix("/dashboard")
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture
@@ -185,3 +199,48 @@ def test_an_unreachable_storage_keeps_its_password(url, tmp_path):
     assert "SECRET" not in str(caught.value)
     assert "cannot be opened" in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_attributes_of_an_earlier_release_are_shown_as_short_values(site):
+    _, study, artifact_dir, _, records, front = site
+    tr.store_later_facts(study, front.records[0].number, bundle="out/bundles/trial-00000")
+    study.set_user_attr("config", {"study": {"name": "s" * 500}})
+    study.set_user_attr("class_names", [f"class number {number}" for number in range(150)])
+    with serving(study, artifact_dir) as base:
+        detail = json.loads(get(f"{base}/api/studies/{study._study_id}"))
+        summaries = json.loads(get(f"{base}/api/studies"))["study_summaries"]
+    assert len(detail["trials"]) == len(records)
+    for trial in (*detail["trials"], *detail["best_trials"]):
+        shown = {item["key"]: item["value"] for item in trial["user_attrs"]}
+        assert not tr.HIDDEN & shown.keys()
+        assert all(len(value) <= 120 and not value.startswith(("{", "[")) for value in shown.values())
+        record = records[trial["number"]]
+        assert shown["network"].startswith(record.params["family"])
+        if record.score is not None:
+            assert float(shown["miou"]) == pytest.approx(record.score.val_miou, abs=1e-4)
+    columns = {item["key"]: item["sortable"] for item in detail["union_user_attrs"]}
+    assert columns["predicted_latency_ms"] and not columns["network"] and not tr.HIDDEN & columns.keys()
+    for attrs in (detail["user_attrs"], summaries[0]["user_attrs"]):
+        assert [item["key"] for item in attrs] == ["class_names"] and len(attrs[0]["value"]) == 80
+    assert tr.read_study(study) == [
+        replace(record, bundle="out/bundles/trial-00000") if record == front.records[0] else record
+        for record in records
+    ], "the study itself is as it was"
+
+
+def test_a_study_renamed_in_the_dashboard_keeps_what_is_out_of_sight(site):
+    _, _, artifact_dir, _, _, _ = site
+    study = optuna.create_study(directions=[item.direction for item in OBJECTIVES], study_name="before")
+    tr.hide_objects(study)
+    study.add_trial(optuna.trial.create_trial(values=[0.5, 5.0]))
+    tr.store_later_facts(study, 0, export_error="parity failed")
+    with serving(study, artifact_dir) as base:
+        request = urllib.request.Request(
+            f"{base}/api/studies/{study._study_id}/rename",
+            data=json.dumps({"study_name": "after"}).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        assert json.loads(get(request))["study_name"] == "after"
+    renamed = optuna.load_study(study_name="after", storage=study._storage)
+    assert tr.hides_objects(renamed)
+    assert tr.read_study(renamed)[0].export_error == "parity failed"
