@@ -77,7 +77,7 @@ def add_measurement(folder: Path, measurement: Mapping[str, Any]) -> ExportBundl
 
 
 def _write_readme(folder: Path, manifest: dict[str, Any]) -> None:
-    """Write README.md anew, and its checksum into the manifest."""
+    """Render README.md again, and store its checksum in the manifest."""
     path = folder / "README.md"
     with atomic_path(path) as temporary:
         temporary.write_text(bundle_readme(manifest))
