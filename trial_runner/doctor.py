@@ -134,9 +134,15 @@ def _output(config: StudyConfig) -> str:
 
 
 def _data(config: StudyConfig) -> str:
-    from trial_runner.study_data import examine_data
+    from trial_runner.study.objectives import stored_study
+    from trial_runner.study.paths import StudyPaths
+    from trial_runner.study_data import judged, require_same_data, survey_data
 
-    data = examine_data(config)
+    data = survey_data(config)
+    study = stored_study(config)
+    if study is not None:
+        require_same_data(study, StudyPaths(config.study.output_dir), data.info, data.surveys)
+    judged(config, data)
     counts = " and ".join(f"{len(survey.digests)} images to {survey.split}" for survey in data.surveys)
     held = f", {counts}" if counts else ""
     return f"{config.data.kind}, {len(data.info.class_names)} classes{held}, every file readable"

@@ -33,10 +33,10 @@ from trial_runner.search.driver import StudyDriver
 from trial_runner.search.samplers import StudyFacts, make_sampler
 from trial_runner.stopping import check, deferred, stoppable
 from trial_runner.study.lease import DriverLease
-from trial_runner.study.objectives import note_class_names, objectives_of, open_configured
+from trial_runner.study.objectives import note_class_names, objectives_of, open_configured, stored_study
 from trial_runner.study.paths import StudyPaths
 from trial_runner.study.storage import require_comparable, store_config
-from trial_runner.study_data import examine_data, note_data, require_same_data
+from trial_runner.study_data import judged, note_data, require_same_data, survey_data
 from trial_runner.training.custom_metrics import load_metrics
 
 
@@ -69,7 +69,13 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     """
     paths = StudyPaths(config.study.output_dir)
     check_room(paths.root)
-    data = examine_data(config)
+    earlier = stored_study(config)
+    if earlier is not None:
+        require_comparable(config, earlier)
+    data = survey_data(config)
+    if earlier is not None:
+        require_same_data(earlier, paths, data.info, data.surveys)
+    data = judged(config, data)
     info = data.info
     for warning in data.warnings:
         say(f"data: {warning}")
@@ -86,8 +92,6 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     load_metrics(config)
     cost_models = load_cost_models(config, objectives)
     existing = open_configured(config, create=True)
-    require_comparable(config, existing)
-    require_same_data(existing, paths, info, data.surveys)
     seed = config.study.seed + 1009 * len(existing.get_trials(deepcopy=False))
     study = open_configured(config, sampler=make_sampler(config.search, seed))
     backend = make_backend(config.compute)

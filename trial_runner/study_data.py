@@ -49,13 +49,12 @@ def survey_data(config: StudyConfig) -> ExaminedData:
     return ExaminedData(splits[0].info, tuple(survey for survey in surveys if survey is not None))
 
 
-def examine_data(config: StudyConfig) -> ExaminedData:
-    """`survey_data`, with a judgement of the classes that the labels hold.
+def judged(config: StudyConfig, data: ExaminedData) -> ExaminedData:
+    """Return ``data`` with warnings on the classes that its labels hold.
 
     Raises:
-        UserError: as `survey_data`; or a declared class has no pixel in train, or values do not fit the declared range.
+        DatasetError: a declared class has no pixel in train, or values do not fit the declared range.
     """
-    data = survey_data(config)
     if not data.surveys:
         return data
     train, val = data.surveys
@@ -64,6 +63,11 @@ def examine_data(config: StudyConfig) -> ExaminedData:
     if judgement.errors:
         raise DatasetError(" ".join(judgement.errors))
     return replace(data, warnings=judgement.warnings)
+
+
+def examine_data(config: StudyConfig) -> ExaminedData:
+    """Return `survey_data` after `judged`; raise as both do."""
+    return judged(config, survey_data(config))
 
 
 def require_same_data(

@@ -9,7 +9,7 @@ from optuna.samplers import BaseSampler
 
 from objectives.objective import LATENCY, Objective, get_objective
 from trial_runner.config.study import StudyConfig
-from trial_runner.study.storage import open_study
+from trial_runner.study.storage import StorageError, open_study
 
 CLASS_NAMES = "class_names"
 
@@ -36,6 +36,14 @@ def open_configured(config: StudyConfig, *, create: bool = False, sampler: BaseS
     """Open the study of a configuration; see ``storage.open_study``."""
     study = config.study
     return open_study(study.storage, study.name, create=create, sampler=sampler, objectives=objectives_of(config))
+
+
+def stored_study(config: StudyConfig) -> optuna.Study | None:
+    """Return the study of an earlier launch, or None where there is none, or none that can be read."""
+    try:
+        return open_configured(config)
+    except StorageError:
+        return None
 
 
 def stored_objectives(config: StudyConfig, study: optuna.Study) -> tuple[Objective, ...]:
