@@ -58,12 +58,6 @@ class KernelSpec:
         """Bytes of activations read and written."""
         return self.input_bytes + self.output_bytes
 
-    @property
-    def intensity(self) -> float:
-        """MACs per byte moved; 0 without data movement."""
-        moved = self.input_bytes + self.weight_bytes + self.output_bytes
-        return self.macs / moved if moved else 0.0
-
     def to_dict(self) -> dict[str, Any]:
         """Convert to a JSON-ready dict, without ``nodes``, which refer to the source graph, and without a dilation of 1."""
         value = asdict(self)

@@ -13,7 +13,7 @@ class TrialScore:
 
     Attributes:
         val_miou: class-mean IoU on the validation split, 0 to 1, at the labels' own resolution.
-        epoch: epochs trained at the evaluation; ``epoch / epochs_total`` is its fidelity.
+        epoch: epochs trained at the evaluation.
         epochs_total: epochs of a full training.
         macs: multiply-accumulates of one image through the evaluated network, pruned or not yet.
         params: parameters of the evaluated network.
@@ -40,11 +40,6 @@ class TrialScore:
     val_dice: float | None = None
     corruption_miou: Mapping[str, float] | None = None
     metrics: Mapping[str, float] | None = None
-
-    @property
-    def fidelity(self) -> float:
-        """Share of a full training, 0 to 1."""
-        return self.epoch / self.epochs_total
 
     @property
     def final(self) -> bool:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg import cholesky
 from scipy.sparse import csr_array
 from scipy.spatial.distance import cdist
 
 from benchmarks.nano_prior.boosting import NetworkTable
+from hw_latency_model.model.covariance import explained_variance
 from hw_latency_model.model.nano_prior import evaluate
 
 Array = NDArray[np.float64]
@@ -61,8 +62,8 @@ class Evidence:
             used = np.unique(rows.indices)
             rows, near = rows[:, used], points[used]
             before = np.asarray((rows * (rows @ _covariance(near, near))).sum(axis=1)).ravel()
-            known = solve_triangular(self.root, _between(self.shares, self.points, rows, near), lower=True)
-            result[start : start + CHUNK] = np.sqrt(np.maximum(before - (known**2).sum(axis=0), 0.0))
+            known = explained_variance(self.root, _between(self.shares, self.points, rows, near))
+            result[start : start + CHUNK] = np.sqrt(np.maximum(before - known, 0.0))
         return result
 
 

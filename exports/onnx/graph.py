@@ -28,15 +28,6 @@ def value_shapes(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:
     return shapes
 
 
-def declared_shapes(graph: onnx.GraphProto) -> dict[str, Shape]:
-    """Shape of every graph value that declares a complete one, without inference; constants are left out."""
-    return {
-        value.name: tuple(int(dim.dim_value) for dim in value.type.tensor_type.shape.dim)
-        for value in (*graph.input, *graph.value_info, *graph.output)
-        if value.type.tensor_type.HasField("shape") and None not in tensor_shape(value)
-    }
-
-
 def constant_shapes(graph: onnx.GraphProto) -> dict[str, Shape]:
     """Shape of every tensor whose value is known before the network runs: initializers and results of Constant nodes."""
     shapes: dict[str, Shape] = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
@@ -45,11 +36,6 @@ def constant_shapes(graph: onnx.GraphProto) -> dict[str, Shape]:
             value = attributes(node).get("value")
             shapes[node.output[0]] = tuple(value.dims) if isinstance(value, onnx.TensorProto) else ()
     return shapes
-
-
-def constant_names(graph: onnx.GraphProto) -> set[str]:
-    """Names of tensors whose value is known before the network runs."""
-    return set(constant_shapes(graph))
 
 
 def node_name(node: onnx.NodeProto, index: int) -> str:

@@ -98,11 +98,6 @@ class CellNetwork:
         return min(forms)
 
 
-def canonical_graph(arch_str: str) -> str:
-    """Text that is equal for cells with the same compiled graph; "" for a disconnected cell."""
-    return " ".join(f"{a}>{b}:{op}" for a, b, op in CellNetwork.parse(arch_str).graph)
-
-
 def cell_pool(cells: Sequence[CellNetwork], sources_ms: Array | None = None) -> NetworkPool:
     """Build the pool of the cells for few-shot models, with latencies (n, m) in ms on other devices, NaN where unknown."""
     used = [cell.without(unfed=False, unused=True) for cell in cells]

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, solve_triangular
+from scipy.linalg import cho_solve
 from scipy.optimize import minimize
+
+from hw_latency_model.model.covariance import explained_variance, mean_squared_distances
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -43,10 +45,9 @@ class Block:
     def gram(self, left: Rows, right: Rows) -> Array:
         """(l, r) inner products, or squared distances where smooth."""
         a, b = self.values[left], self.values[right]
-        inner = a @ b.T
         if self.kind == "smooth":
-            inner = np.maximum((a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None, :] - 2.0 * inner, 0.0)
-        return np.asarray(inner / self.values.shape[1], dtype=np.float64)
+            return mean_squared_distances(a, b)
+        return np.asarray(a @ b.T / self.values.shape[1], dtype=np.float64)
 
     def diagonal(self, rows: Rows) -> Array:
         """Gram value of each row with itself."""
@@ -152,8 +153,7 @@ class Conditioned:
     def _predict_chunk(self, rows: Rows) -> tuple[Array, Array]:
         total = covariance(self.blocks, [block.gram(rows, self.rows) for block in self.blocks], self.theta)[0]
         cross = total + BIAS_VAR
-        half = solve_triangular(self.factor, cross.T, lower=True)
-        spread = prior_variance(self.blocks, self.theta, rows) - (half**2).sum(axis=0)
+        spread = prior_variance(self.blocks, self.theta, rows) - explained_variance(self.factor, cross.T)
         return cross @ self.weights + self.centre, np.sqrt(np.maximum(spread, 0.0) + np.exp(self.theta[-1]))
 
 

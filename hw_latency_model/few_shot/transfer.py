@@ -66,11 +66,6 @@ class FewShotModel:
         self._settings = learn_parameters(self._pool, np.random.default_rng(seed))
         self._fit: tuple[DeviceFit, SpecialFit] | None = None
 
-    @property
-    def source_count(self) -> int:
-        """Number of usable sources: not constant, and measured on enough networks."""
-        return self._pool.sources
-
     def suggest(self, count: int, *, seed: int = 0, allowed: Rows | None = None) -> Rows:
         """Select the networks whose measurements are most informative about all others; return their rows.
 

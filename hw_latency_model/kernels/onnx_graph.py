@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import onnx
-
-from exports.onnx.static_graph import StaticGraph, StaticNode, static_graph
+from exports.onnx.static_graph import StaticGraph, StaticNode
 from hw_latency_model.kernels.op_graph import CONVOLUTIONS, VIEW, Op, OpGraph, Shape, rows_and_columns, steps
 
 _VOCABULARY = {
@@ -87,19 +84,6 @@ _CONSTANTS_ARE_ATTRIBUTES = frozenset(
 _DOMAINS = ("", "ai.onnx.ml", "com.microsoft")
 """Whose operators go by their plain names; those of other domains are named with it."""
 _SKIPPABLE = frozenset({"Slice", "Expand", "Split", "Pad", "Cast"})
-
-
-def graph_from_onnx(model: onnx.ModelProto | Path, inputs: Mapping[str, Shape] | None = None) -> OpGraph:
-    """Read the operations of an ONNX model; see `exports.onnx.static_graph` for what is counted.
-
-    Args:
-        model: the file, or a model in memory.
-        inputs: sizes of inputs whose size is dynamic, by name.
-
-    Raises:
-        UserError: the file is missing or not ONNX, or an activation's shape is dynamic.
-    """
-    return graph_from_static(static_graph(model, inputs))
 
 
 def graph_from_static(graph: StaticGraph) -> OpGraph:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hw_latency_model.model.covariance import log_likelihood, mean_squared_distances
+
 Array = NDArray[np.float64]
 
 _LENGTHS = (0.5, 1.0, 2.0, 4.0)
@@ -55,14 +57,14 @@ class GaussianProcess:
         scale: Array = np.where(spread > 1e-9, spread, 1.0)
         points = (features - mean) / scale
         variance = max(float(np.mean(targets**2)), 1e-6)
-        distances = _distances(points, points)
+        distances = mean_squared_distances(points, points)
         best: tuple[float, float, float, float] | None = None
         for length in _LENGTHS:
             base = np.exp(-0.5 * distances / length**2)
             for signal in _SIGNALS:
                 for noise in _NOISES:
                     covariance = variance * (signal * base + np.diag(noise * noise_factor))
-                    likelihood = _log_likelihood(covariance, targets)
+                    likelihood = log_likelihood(covariance, targets)
                     if best is None or likelihood > best[0]:
                         best = (likelihood, length, signal * variance, noise * variance)
         assert best is not None
@@ -94,15 +96,15 @@ class GaussianProcess:
         known = np.linalg.inv(self.inverse) if len(self.points) else np.zeros((0, 0))
         noise = np.concatenate([np.diag(known) - self.signal_var, self.noise_var * noise_factor])
         everything = np.concatenate([known @ self.weights, targets])
-        distances = _distances(points, points)
+        distances = mean_squared_distances(points, points)
 
         def covariance(length: float, signal: float) -> Array:
             return np.asarray(signal * np.exp(-0.5 * distances / length**2) + np.diag(noise), dtype=np.float64)
 
         kept = (self.length, self.signal_var)
-        best = _log_likelihood(covariance(*kept), everything) + _CLEARLY
+        best = log_likelihood(covariance(*kept), everything) + _CLEARLY
         for choice in product(_LENGTHS, [max(self.signal_var, 1e-6) * factor for factor in _RAISES]):
-            likelihood = _log_likelihood(covariance(*choice), everything)
+            likelihood = log_likelihood(covariance(*choice), everything)
             if likelihood > best:
                 best, kept = likelihood, choice
         inverse: Array = np.asarray(np.linalg.inv(covariance(*kept)), dtype=np.float64)
@@ -113,7 +115,7 @@ class GaussianProcess:
     def predict(self, features: Array) -> tuple[Array, Array, Array]:
         """Predict mean and standard deviation of a typical observation, and the distance to the nearest known one in standard
         deviations per feature (0 without data), all (m,), for features (m, d)."""
-        distances = _distances((features - self.mean) / self.scale, self.points, self._squares)
+        distances = mean_squared_distances((features - self.mean) / self.scale, self.points, self._squares)
         nearest = np.sqrt(distances.min(axis=1)) if len(self.points) else np.zeros(len(features))
         cross = self.signal_var * np.exp(-0.5 * distances / self.length**2)
         explained = np.einsum("ij,ij->i", cross @ self.inverse, cross)
@@ -131,7 +133,9 @@ class GaussianProcess:
         return self._covariance(points, points) - cross @ self.inverse @ cross.T
 
     def _covariance(self, left: Array, right: Array) -> Array:
-        return np.asarray(self.signal_var * np.exp(-0.5 * _distances(left, right) / self.length**2), dtype=np.float64)
+        return np.asarray(
+            self.signal_var * np.exp(-0.5 * mean_squared_distances(left, right) / self.length**2), dtype=np.float64
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -153,19 +157,3 @@ class GaussianProcess:
         points, inverse = points.reshape(-1, len(mean)), inverse.reshape(len(weights), len(weights))
         length, signal_var, noise_var = (float(value[key]) for key in ("length", "signal_var", "noise_var"))
         return cls(mean, scale, points, weights, inverse, length, signal_var, noise_var)
-
-
-def _distances(left: Array, right: Array, of_right: Array | None = None) -> Array:
-    """Squared distances (m, n), divided by the number of features; ``of_right`` are the squared lengths of ``right``."""
-    of_right = (right**2).sum(axis=1) if of_right is None else of_right
-    squares = (left**2).sum(axis=1)[:, None] + of_right - 2.0 * left @ right.T
-    return np.asarray(np.maximum(squares, 0.0) / max(left.shape[1], 1), dtype=np.float64)
-
-
-def _log_likelihood(covariance: Array, targets: Array) -> float:
-    try:
-        factor = np.linalg.cholesky(covariance)
-    except np.linalg.LinAlgError:
-        return -np.inf
-    half = np.linalg.solve(factor, targets)
-    return float(-0.5 * half @ half - np.log(np.diag(factor)).sum())

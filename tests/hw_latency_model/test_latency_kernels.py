@@ -14,8 +14,9 @@ from torch import nn
 from torch.nn import functional
 
 from exports import export_onnx
+from exports.onnx.static_graph import static_graph
 from hw_latency_model import KernelSpec, kernels_from_module, kernels_from_onnx
-from hw_latency_model.kernels.onnx_graph import graph_from_onnx
+from hw_latency_model.kernels.onnx_graph import graph_from_static
 from search_spaces import get_space
 from search_spaces._common.errors import UserError
 from search_spaces.networks.backbones import FAMILIES
@@ -50,7 +51,7 @@ def test_every_node_of_a_file_is_in_exactly_one_kernel(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     export_onnx(space.build_pruned(candidate, 5), (96, 128), path)
     names = [name for kernel in kernels_from_onnx(path) for entry in kernel.nodes for name in entry.split("+")]
-    assert sorted(names) == sorted(op.name for op in graph_from_onnx(path).ops)
+    assert sorted(names) == sorted(op.name for op in graph_from_static(static_graph(path)).ops)
     constants = sum(node.op_type == "Constant" for node in onnx.load(path).graph.node)
     assert len(names) == len(onnx.load(path).graph.node) - constants
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from objectives.data.scenes.buildings import rubble
 from objectives.data.scenes.canvas import Canvas, Mask, Points, Region, ellipse, strip
-from objectives.data.scenes.class_ids import AVALANCHE, CRACK, DEBRIS, FIRE, ICE, LAVA, PYROCLASTIC, WATER
+from objectives.data.scenes.class_ids import AVALANCHE, CRACK, DEBRIS, FIRE, ICE, LAVA, PYROCLASTIC
 from objectives.data.scenes.ground import water_texture
 from objectives.data.scenes.textures import (
     Field,
@@ -218,7 +218,3 @@ def sinkhole(canvas: Canvas, centre: Points, size: float) -> None:
             canvas.paint(region, below, CRACK)
             rim = canvas.lines([np.concatenate([outline, outline[:1]])], max(1.0, 0.9 * unit))
             canvas.paint(rim, material(rng, "dark") * np.float32(0.7), CRACK, 0.8)
-
-
-def on_water(canvas: Canvas) -> Region | None:
-    return canvas.area(canvas.label == WATER)

@@ -37,8 +37,6 @@ _MARGIN = 0.1
 _SMALL_COST = 0.01
 """Added to costs before the logarithm is taken, as a share of their median: a cost of zero is no outlier then."""
 _STARTS_COMPARED = 200
-_HOPELESS = 3.0
-"""Candidates that are dominated by the front even so many standard deviations better than expected are left out."""
 
 
 @dataclass(frozen=True)
