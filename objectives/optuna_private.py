@@ -57,6 +57,10 @@ class StudyStorage:
         """Set the constraint violations of an unfinished trial, under the key that samplers and optuna-dashboard read."""
         self._storage.set_trial_system_attr(trial_id, "constraints", [float(value) for value in violations])
 
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Set a system attribute of an unfinished trial; ``value`` is a JSON value."""
+        self._storage.set_trial_system_attr(trial_id, key, value)
+
     def set_intermediate_value(self, trial_id: int, step: int, value: float) -> None:
         """Report a value of an unfinished trial at a step."""
         self._storage.set_trial_intermediate_value(trial_id, step, value)
@@ -84,9 +88,10 @@ class _StudyView(optuna.Study):
 
 
 def study_view(study: optuna.Study, shown: Callable[[list[FrozenTrial]], list[FrozenTrial]]) -> optuna.Study:
-    """Return the same study with its list of trials replaced by ``shown`` of it, as samplers see it."""
+    """Return the same study with its list of trials replaced by ``shown`` of it, as samplers see it; of a view, a view of it."""
+    inner = study._shown if isinstance(study, _StudyView) else list
     view = copy.copy(study)
     view.__class__ = _StudyView
     assert isinstance(view, _StudyView)
-    view._shown = shown
+    view._shown = lambda trials: shown(inner(trials))
     return view

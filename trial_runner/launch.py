@@ -13,7 +13,7 @@ import optuna
 from dashboards.text import interval, milliseconds
 from exports import get_profile
 from objectives.objective import OBJECTIVES, Objective, extra_objectives
-from objectives.trial_record import Outcome, TrialRecord, read_study
+from objectives.trial_record import Outcome, State, TrialRecord, read_study
 from search_spaces import open_space
 from search_spaces.describe import network_words
 from search_spaces.pretrained import check_source
@@ -28,14 +28,16 @@ from trial_runner.front.measurement import measure_after_launch
 from trial_runner.front.report import write_study_report
 from trial_runner.front.table import front_records, write_csv
 from trial_runner.launch_checks import check_accelerator, check_room, check_target
-from trial_runner.search.candidate_costs import CandidateCosts, distributions_of
+from trial_runner.search.candidate_costs import CandidateCosts
 from trial_runner.search.driver import StudyDriver
+from trial_runner.search.initial_design import warm_start
 from trial_runner.search.samplers import StudyFacts, make_sampler
 from trial_runner.stopping import check, deferred, stoppable
 from trial_runner.study.lease import DriverLease
 from trial_runner.study.objectives import note_class_names, objectives_of, open_configured, stored_study
 from trial_runner.study.paths import StudyPaths
-from trial_runner.study.storage import require_comparable, store_config
+from trial_runner.study.storage import require_comparable, require_own, store_config
+from trial_runner.study.stored_space import StoredSpace, distributions_of
 from trial_runner.study_data import judged, note_data, require_same_data, survey_data
 from trial_runner.training.custom_metrics import load_metrics
 
@@ -71,6 +73,7 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     check_room(paths.root)
     earlier = stored_study(config)
     if earlier is not None:
+        require_own(earlier)
         require_comparable(config, earlier)
     data = survey_data(config)
     if earlier is not None:
@@ -91,16 +94,18 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     objectives = objectives_of(config, info.class_names)
     load_metrics(config)
     cost_models = load_cost_models(config, objectives)
+    initial = warm_start(config, space)
     existing = open_configured(config, create=True)
-    seed = config.study.seed + 1009 * len(existing.get_trials(deepcopy=False))
-    study = open_configured(config, sampler=make_sampler(config.search, seed))
+    trials = existing.get_trials(deepcopy=False)
+    stored_space = StoredSpace(space, trials)
+    stored_space.require_resumable(read_study(existing))
+    seed = config.study.seed + 1009 * len(trials)
+    study = open_configured(config, sampler=make_sampler(config.search, seed, space=stored_space))
     backend = make_backend(config.compute)
     exporter = FrontExporter(config, study, paths, inline=backend.exports_inline)
     with DriverLease(study):
         check()
-        store_config(config, study, paths)
         note_class_names(study, info.class_names)
-        note_data(study, paths, data.surveys)
         classes, budget_ms = len(info.class_names), config.device.latency_budget_ms
         plans = ChannelPlans(space, classes, latency_model, config.training, others)
         gate = LatencyConstraint(space, classes, latency_model, budget_ms, plans, others)
@@ -108,14 +113,20 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
         if config.search.sampler == KNOWN_COST:
             known = CandidateCosts(space, gate, objectives, costs).known()
             facts = StudyFacts(distributions_of(space), known, objectives, config.training.epochs)
-            study.sampler = make_sampler(config.search, seed, facts)
+            study.sampler = make_sampler(config.search, seed, facts, stored_space)
 
         def finished(record: TrialRecord) -> None:
             say(describe(record, objectives))
             if record.complete:
                 exporter.consider()
 
-        driver = StudyDriver(config, study, space, gate, paths, finished, plans, costs)
+        def started() -> None:
+            """Store what this launch runs with, now that nothing refuses it any more."""
+            store_config(config, study, paths)
+            note_data(study, paths, data.surveys)
+            say(progress_line(config, read_study(study)))
+
+        driver = StudyDriver(config, study, space, gate, paths, finished, plans, costs, started, initial)
         try:
             backend.run(driver)
             exporter.drain()
@@ -134,6 +145,15 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
         write_csv(front, paths.front_csv, objectives)
         report = write_study_report(config, study, paths)
     return LaunchResult(records, front, report, driver.ended or "", objectives)
+
+
+def progress_line(config: StudyConfig, records: Sequence[TrialRecord]) -> str:
+    """Return the first line of a launch: the study, and for a resumed one how far it is."""
+    ended = (Outcome.FINISHED, Outcome.STOPPED, Outcome.FAILED)
+    done = sum(record.outcome in ended and record.parent_trial is None for record in records)
+    requeued = sum(record.state == State.WAITING and record.candidate is not None for record in records)
+    state = f": {done} of {config.search.trials} trials done, {requeued} requeued" if done or requeued else ""
+    return f"study {config.study.name} on {config.device.name}{state}; Ctrl-C stops it, and the same command goes on"
 
 
 def describe(record: TrialRecord, objectives: Sequence[Objective] = OBJECTIVES) -> str:

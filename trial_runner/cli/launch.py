@@ -25,7 +25,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     config = study_config(arguments)
     quiet_libraries()
-    say(f"study {config.study.name} on {config.device.name}; Ctrl-C stops it, and the same command goes on")
     result = run_study(config, say)
     outcomes = [
         "trained on" if record.parent_trial is not None and record.complete else record.outcome

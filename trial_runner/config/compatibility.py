@@ -31,6 +31,9 @@ def incompatible_change(previous: Mapping[str, Any], config: StudyConfig) -> str
             if key not in ignored and key in old and old[key] != value:
                 return f"{section}.{key} ({old[key]!r}, now {value!r})"
     space = previous.get("space")
+    named = space.get("name", config.space.name) if isinstance(space, dict) else config.space.name
+    if named != config.space.name:
+        return f"space.name ({named!r}, now {config.space.name!r})"
     offered = space.get("precisions") if isinstance(space, dict) else None
     if offered != config.space.precisions:
         return f"space.precisions ({offered!r}, now {config.space.precisions!r})"

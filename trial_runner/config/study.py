@@ -247,9 +247,10 @@ def _stored_start(start: str) -> str:
 class SearchSection(Section):
     """Number of trained candidates, and the sampler. Infeasible and duplicate proposals do not count as trials.
     ``start: stratified`` draws the first ``startup_trials`` networks stratified over the latency budget, fastest first, instead of
-    from the sampler; ``start_with_default`` puts the space's default network before them."""
+    from the sampler; ``start_with_default`` puts the space's default network before them, and ``warm_start`` the best networks of
+    another study in the same database."""
 
-    omitted_at_default = frozenset({"sampler_options"})
+    omitted_at_default = frozenset({"sampler_options", "warm_start"})
 
     sampler: str = "tpe"
     sampler_options: dict[str, Any] = Field(default_factory=dict)
@@ -257,6 +258,7 @@ class SearchSection(Section):
     startup_trials: Positive = 10
     start: Annotated[Literal["sampler", "stratified", "spread"], AfterValidator(_stored_start)] = "sampler"
     start_with_default: bool = False
+    warm_start: str | None = None
     time_budget_minutes: float | None = Field(default=None, gt=0)
     early_stopping: EarlyStoppingSection = EarlyStoppingSection()
     final_training: FinalTrainingSection = FinalTrainingSection()

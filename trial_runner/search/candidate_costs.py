@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from hw_latency_model.kernels.table import MACS as MACS_FACT, WEIGHTS
@@ -73,35 +72,6 @@ class CandidateCosts:
             float(facts[:, WEIGHTS].sum()),
             *(others[name].value for name in self._others),
         ]
-
-
-def distributions_of(space: SearchSpace) -> dict[str, BaseDistribution]:
-    """Return Optuna's distributions of a space's dimensions."""
-    recorder = _Recorder()
-    for dimension in (*space.dimensions, *space.added_dimensions):
-        dimension.suggest(recorder)
-    return recorder.distributions
-
-
-class _Recorder:
-    """Notes the distributions that are suggested from; answers with their first values."""
-
-    def __init__(self) -> None:
-        self.distributions: dict[str, BaseDistribution] = {}
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any], /) -> Any:
-        self.distributions[name] = CategoricalDistribution(choices)
-        return choices[0]
-
-    def suggest_float(
-        self, name: str, low: float, high: float, /, *, step: float | None = None, log: bool = False
-    ) -> float:
-        self.distributions[name] = FloatDistribution(low, high, log=log, step=step)
-        return low
-
-    def suggest_int(self, name: str, low: int, high: int, /, *, step: int = 1, log: bool = False) -> int:
-        self.distributions[name] = IntDistribution(low, high, log=log, step=step)
-        return low
 
 
 def seconds_by_latency(epochs: int) -> Callable[[Sequence[FrozenTrial], Sequence[Params], Array], Array | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import optuna
@@ -25,6 +25,7 @@ from trial_runner.search.final_training import LEAST_EPOCHS, best_teacher, epoch
 from trial_runner.search.initial_design import stratified_by_latency
 from trial_runner.study.objectives import stored_objectives
 from trial_runner.study.paths import StudyPaths
+from trial_runner.study.stored_space import StoredSpace
 from trial_runner.study.writer import StudyWriter
 from trial_runner.training.trial_spec import Progress, TrialSpec
 
@@ -41,6 +42,8 @@ class StudyDriver:
         on_finished: called with the record of each trial that ended in this launch, including infeasible ones.
         plan_of: returns the channels that each group of a candidate keeps; None for the same ratio in each group.
         costs: constraints on costs other than latency; None where no objective needs them.
+        on_start: called once, before the first trial is asked for.
+        initial: candidates that a new study begins with, before its initial design.
     """
 
     def __init__(
@@ -53,9 +56,13 @@ class StudyDriver:
         on_finished: Callable[[TrialRecord], None] = lambda record: None,
         plan_of: Callable[[Candidate], Mapping[str, int] | None] = lambda candidate: None,
         costs: CostConstraint | None = None,
+        on_start: Callable[[], None] = lambda: None,
+        initial: Sequence[Candidate] = (),
     ) -> None:
         self._config, self._study, self._space, self._gate, self._paths = config, study, space, gate, paths
         self._on_finished, self._plan_of, self._costs = on_finished, plan_of, costs
+        self._on_start: Callable[[], None] | None = on_start
+        self._stored_space = StoredSpace(space, study.get_trials(deepcopy=False))
         self._objectives = stored_objectives(config, study)
         self._rule = MultiObjectiveASHA(config.search.early_stopping, self._objectives)
         self._budget = StudyBudget(config.search)
@@ -69,16 +76,16 @@ class StudyDriver:
         self._rule.restore(records)
         self._known = {r.candidate.id: r for r in records if r.candidate and r.outcome and _is_search_trial(r)}
         if not records:
-            self._enqueue_initial_design()
+            self._enqueue_initial_design(initial)
 
-    def _enqueue_initial_design(self) -> None:
+    def _enqueue_initial_design(self, initial: Sequence[Candidate]) -> None:
         search = self._config.search
-        first = [self._space.default()] if search.start_with_default else []
+        first = [*initial, *([self._space.default()] if search.start_with_default else [])]
         if search.start == "spread":
             count = search.startup_trials - len(first)
             first += stratified_by_latency(self._space, self._gate, count, seed=self._config.study.seed)
         for candidate in first:
-            self._study.enqueue_trial(dict(candidate.params))
+            self._study.enqueue_trial(self._stored_space.params(candidate))
 
     # -- proposals
 
@@ -91,11 +98,18 @@ class StudyDriver:
         Raises:
             UserError: nothing within the budget can be found, or every trial fails.
         """
+        if self._on_start is not None:
+            on_start, self._on_start = self._on_start, None
+            on_start()
         for _ in range(_FREE_PROPOSALS):
             if self._over() and not self._enqueue_final():
                 return None
+            self._stored_space.rename_enqueued(self._study)
             trial, stored = self._writer.ask()
-            candidate, number = self._space.suggest(trial), trial.number
+            number = trial.number
+            candidate = stored.candidate or self._suggest(trial, stored)
+            if candidate is None:
+                continue
             if stored.curve and stored.latency_ms is not None:
                 return self._spec(number)
             self._writer.write(number, tr.CANDIDATE, candidate.to_dict())
@@ -109,6 +123,20 @@ class StudyDriver:
                 self._write_plan(number, self._plan_of(candidate))
                 return self._spec(number)
         raise self._nothing_fits()
+
+    def _suggest(self, trial: optuna.Trial, stored: TrialRecord) -> Candidate | None:
+        """Suggest a candidate; None for a trial that was enqueued with values outside the space, which ends as failed."""
+        try:
+            return self._stored_space.suggest(trial)
+        except ValueError as error:
+            if not self._writer.enqueued(trial.number):
+                raise
+            if stored.parent_trial is not None:
+                return tr.read_study(self._study)[stored.parent_trial].candidate
+            self._writer.constrain(trial.number)
+            reason = f"it was enqueued with parameters that are not of the space: {error}"
+            self._end(trial.number, TrialState.FAIL, Outcome.FAILED, reason)
+            return None
 
     def _over(self) -> bool:
         trials = self._study.get_trials(deepcopy=False)
@@ -133,7 +161,7 @@ class StudyDriver:
         if epochs < LEAST_EPOCHS:
             return False
         attrs = {tr.PARENT_TRIAL: base.number, tr.PARENT_EPOCHS: epochs}
-        self._study.enqueue_trial(dict(base.candidate.params), user_attrs=attrs)
+        self._study.enqueue_trial(self._stored_space.params(base.candidate), user_attrs=attrs)
         return True
 
     def _choose_teacher(self, number: int, candidate: Candidate) -> None:

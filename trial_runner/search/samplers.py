@@ -21,6 +21,7 @@ from trial_runner.config.study import HUB, KNOWN_COST, SAMPLERS, SearchSection
 from trial_runner.search.candidate_costs import seconds_by_latency
 from trial_runner.search.known_cost import KnownCosts, KnownCostSampler
 from trial_runner.search.known_cost.evidence import CurveEvidence
+from trial_runner.study.stored_space import StoredSpace
 
 
 def without_curves(study: optuna.Study) -> optuna.Study:
@@ -53,10 +54,21 @@ def _without_curve(trial: FrozenTrial) -> FrozenTrial:
 
 
 class CurvelessSampler(BaseSampler):
-    """Delegates to another sampler, which sees the study through a view, by default `without_curves`."""
+    """Delegates to another sampler, which sees the study through a view.
 
-    def __init__(self, inner: BaseSampler, view: Callable[[optuna.Study], optuna.Study] = without_curves) -> None:
-        self._inner, self._view = inner, view
+    Args:
+        inner: the sampler.
+        view: of the study, by default `without_curves`.
+        space: the space as the study stores it; the inner sampler sees params under the names of their dimensions.
+    """
+
+    def __init__(
+        self,
+        inner: BaseSampler,
+        view: Callable[[optuna.Study], optuna.Study] = without_curves,
+        space: StoredSpace | None = None,
+    ) -> None:
+        self._inner, self._view, self._space = inner, view, space
 
     def __str__(self) -> str:
         return str(self._inner)
@@ -65,25 +77,39 @@ class CurvelessSampler(BaseSampler):
         self._inner.reseed_rng()
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._inner.infer_relative_search_space(self._view(study), trial)
+        found = self._inner.infer_relative_search_space(self._seen(study), trial)
+        return {self._stored(name): distribution for name, distribution in found.items()}
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._inner.sample_relative(self._view(study), trial, search_space)
+        wanted = {self._dimension(stored): distribution for stored, distribution in search_space.items()}
+        found = self._inner.sample_relative(self._seen(study), trial, wanted)
+        return {self._stored(name): value for name, value in found.items()}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        return self._inner.sample_independent(self._view(study), trial, param_name, param_distribution)
+        name = self._dimension(param_name)
+        return self._inner.sample_independent(self._seen(study), trial, name, param_distribution)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._inner.before_trial(self._view(study), trial)
+        self._inner.before_trial(self._seen(study), trial)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        self._inner.after_trial(self._view(study), trial, state, values)
+        self._inner.after_trial(self._seen(study), trial, state, values)
+
+    def _seen(self, study: optuna.Study) -> optuna.Study:
+        view = self._view(study)
+        return view if self._space is None else study_view(view, self._space.shown)
+
+    def _stored(self, name: str) -> str:
+        return name if self._space is None else self._space.names.get(name, name)
+
+    def _dimension(self, stored: str) -> str:
+        return stored if self._space is None else self._space.dimension_of(stored)
 
 
 @dataclass(frozen=True)
@@ -103,25 +129,29 @@ class StudyFacts:
     epochs: int
 
 
-def make_sampler(config: SearchSection, seed: int, facts: StudyFacts | None = None) -> BaseSampler:
+def make_sampler(
+    config: SearchSection, seed: int, facts: StudyFacts | None = None, space: StoredSpace | None = None
+) -> BaseSampler:
     """Return the sampler of a study.
 
     Args:
         seed: should differ between launches: a resumed study must not repeat its proposals.
         facts: for the sampler ``known_cost``, which without them knows no costs and treats every objective as unknown.
+        space: the space as the study stores it; None where it was never edited.
     """
     if config.sampler == KNOWN_COST:
-        return CurvelessSampler(_known_cost(config, seed, facts), own_trainings)
+        return CurvelessSampler(_known_cost(config, seed, facts), own_trainings, space)
     if config.sampler not in SAMPLERS:
-        return CurvelessSampler(_custom_sampler(config.sampler, config.sampler_options, seed))
+        return CurvelessSampler(_custom_sampler(config.sampler, config.sampler_options, seed), space=space)
     if config.sampler == "random":
         return RandomSampler(seed=seed)
     if config.sampler == "nsga2":
-        return CurvelessSampler(NSGAIISampler(population_size=max(config.startup_trials, 4), seed=seed))
+        return CurvelessSampler(NSGAIISampler(population_size=max(config.startup_trials, 4), seed=seed), space=space)
     if config.sampler == "gp":
-        return CurvelessSampler(GPSampler(n_startup_trials=config.startup_trials, seed=seed))
+        return CurvelessSampler(GPSampler(n_startup_trials=config.startup_trials, seed=seed), space=space)
     return CurvelessSampler(
-        TPESampler(multivariate=True, n_startup_trials=config.startup_trials, seed=seed, n_ei_candidates=48)
+        TPESampler(multivariate=True, n_startup_trials=config.startup_trials, seed=seed, n_ei_candidates=48),
+        space=space,
     )
 
 

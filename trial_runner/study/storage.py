@@ -14,12 +14,20 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
+from optuna.trial import TrialState
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from objectives.objective import OBJECTIVES, Objective
-from objectives.trial_record import CONFIG, hide_objects, store_study_attribute, study_attributes
+from objectives.trial_record import (
+    CONFIG,
+    TrialRecord,
+    hide_objects,
+    read_study,
+    store_study_attribute,
+    study_attributes,
+)
 from search_spaces._common.errors import UserError
 from search_spaces._common.files import atomic_path
 from search_spaces._common.urls import (
@@ -202,6 +210,36 @@ def open_study(
             + ". Put its objectives back, or choose another study.name."
         )
     return study
+
+
+def load_records(url: str, name: str) -> list[TrialRecord]:
+    """Return the records of another study in a database, whatever its objectives are.
+
+    Raises:
+        StudyNotFoundError: there is none of that name.
+        StorageError: the database cannot be read.
+    """
+    storage = open_storage(url, create=False)
+    with _explained(url):
+        try:
+            return read_study(optuna.load_study(study_name=name, storage=storage))
+        except KeyError:
+            known = ", ".join(sorted(optuna.get_all_study_names(storage))) or "none"
+            raise StudyNotFoundError(f"{redact_url(url)} holds no study {name}; it holds: {known}.") from None
+
+
+def require_own(study: optuna.Study) -> None:
+    """Refuse a study of the same name that another program made.
+
+    Raises:
+        UserError: it has trials, but no configuration of a launch.
+    """
+    begun = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
+    if begun and CONFIG not in study_attributes(study):
+        raise UserError(
+            f"the database holds a study {study.study_name} with {len(begun)} trials that paretoseg did not make. "
+            "Choose another study.name, or another database in study.storage."
+        )
 
 
 def require_comparable(config: StudyConfig, study: optuna.Study) -> None:

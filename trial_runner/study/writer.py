@@ -41,6 +41,10 @@ class StudyWriter:
         """Return the trial's current record, without later facts (export, measurement)."""
         return tr.read_record(self._storage.trial(self._ids[number]), {})
 
+    def enqueued(self, number: int) -> bool:
+        """Return True for a trial that was enqueued with values of its own."""
+        return "fixed_params" in self._storage.trial(self._ids[number]).system_attrs
+
     def write(self, number: int, key: str, value: Any) -> None:
         """Store an attribute; an object or list as a system attribute and its summary, if the study hides them."""
         trial_id = self._ids[number]
