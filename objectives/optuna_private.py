@@ -57,10 +57,6 @@ class StudyStorage:
         """Set the constraint violations of an unfinished trial, under the key that samplers and optuna-dashboard read."""
         self._storage.set_trial_system_attr(trial_id, "constraints", [float(value) for value in violations])
 
-    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """Set a system attribute of an unfinished trial; ``value`` is a JSON value."""
-        self._storage.set_trial_system_attr(trial_id, key, value)
-
     def set_intermediate_value(self, trial_id: int, step: int, value: float) -> None:
         """Report a value of an unfinished trial at a step."""
         self._storage.set_trial_intermediate_value(trial_id, step, value)

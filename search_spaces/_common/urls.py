@@ -51,7 +51,7 @@ def parse_database_url(text: str, what: str) -> URL:
         url.get_dialect()
     except NoSuchModuleError as error:
         raise UserError(
-            f"{what} begins with {url.drivername}://, which is no database that SQLAlchemy knows. Write for example {_EXAMPLES}."
+            f"{what} begins with {url.drivername}://, which is not a database URL that SQLAlchemy knows. Write for example {_EXAMPLES}."
         ) from error
     except ImportError as error:
         raise UserError(f"{what} needs a Python driver that is not installed. {_install(url)}") from error

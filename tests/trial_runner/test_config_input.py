@@ -218,7 +218,7 @@ def test_a_syntax_error_names_its_line_and_quotes_nothing(written: Write, storag
     ("url", "said"),
     [
         ("postgres://me:s3cret@h/db", "write postgresql:// instead"),
-        ("foo://me:s3cret@h/db", "foo://, which is no database"),
+        ("foo://me:s3cret@h/db", "foo://, which is not a database URL"),
         ("postgresql://me:s3/cret@h:port/db", "whose port is no number"),
         ("sqlite://study.db", "Write three: sqlite:///study.db"),
         ("s3cret", "study.storage is not a database URL"),

@@ -9,7 +9,7 @@ import optuna
 import pytest
 from driving import LatencyByWidth, records_of
 
-from objectives.trial_record import TrialRecord, read_study
+from objectives.trial_record import TrialRecord, read_study, study_attributes
 from objectives.trial_score import TrialScore
 from search_spaces import open_space
 from search_spaces._common.errors import UserError
@@ -210,7 +210,7 @@ def test_a_refused_launch_changes_nothing_and_a_resumed_one_says_how_far_it_is(
     first = capsys.readouterr().out
     assert "study tiny on local-cpu; Ctrl-C stops it" in first and "done" not in first.splitlines()[0]
     config = load_config(study)
-    stored = open_configured(config).user_attrs["config"]
+    stored = study_attributes(open_configured(config))["config"]
     assert main(["launch", str(study), "--set=space.families=[repvgg_a0]"]) == 2
     out, err = capsys.readouterr()
     assert "space.families was edited" in err and "Ctrl-C" not in out
@@ -218,11 +218,11 @@ def test_a_refused_launch_changes_nothing_and_a_resumed_one_says_how_far_it_is(
         assert main(["launch", str(study), f"--set={change}"]) == 2
         assert "Ctrl-C" not in capsys.readouterr().out
     opened = open_configured(config)
-    assert opened.user_attrs["config"] == stored and len(opened.trials) == len(records_of(config)) == 1
+    assert study_attributes(opened)["config"] == stored and len(opened.trials) == len(records_of(config)) == 1
     assert main(["launch", str(study), "--set=space.widths=[0.25, 0.5, 0.75]"]) == 0
     out = capsys.readouterr().out
     assert "study tiny on local-cpu: 1 of 2 trials done, 0 requeued; Ctrl-C stops it" in out
-    assert open_configured(config).user_attrs["config"]["space"]["widths"] == [0.25, 0.5, 0.75]
+    assert study_attributes(open_configured(config))["config"]["space"]["widths"] == [0.25, 0.5, 0.75]
 
 
 def test_a_study_of_another_program_is_left_alone(write_study: Callable[..., Path], capsys: pytest.CaptureFixture[str]):

@@ -103,10 +103,12 @@ def open_storage(url: str, *, create: bool) -> BaseStorage:
 
     Raises:
         StudyNotFoundError: it is a sqlite file that does not exist and ``create`` is False.
-        StorageError: it cannot be reached, or is of an Optuna with another schema.
-        UserError: the URL is none.
+        StorageError: the URL is none, it cannot be reached, or it is of an Optuna with another schema.
     """
-    parsed = with_installed_driver(parse_database_url(url, "study.storage"))
+    try:
+        parsed = with_installed_driver(parse_database_url(url, "study.storage"))
+    except UserError as error:
+        raise StorageError(str(error)) from error
     arguments: dict[str, Any] = {"pool_pre_ping": True}
     with _explained(url):
         if parsed.get_backend_name() == "sqlite":
