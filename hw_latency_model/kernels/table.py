@@ -20,9 +20,12 @@ _TRANSCENDENTAL = frozenset({"hard_swish", "silu", "sigmoid", "tanh", "hard_sigm
 MACS, READ, WRITTEN, WEIGHTS, INNER, OUTER, GROUPS, LAUNCHES = range(8)
 DENSE, DEPTHWISE, MEMORY_BOUND, POINTWISE = range(8, 12)
 _SHAPES = 12
+AREA, _, _, OUT_PX, WIDTH, ADDED = range(12, 18)
 INSIDE = 20
-_FACTS = 21
+SIDE, LONGEST_STRIDE, DILATION, HEIGHT, ELEMENT = range(21, 26)
+_FACTS = 26
 BLOCK = 16
+ELEMENT_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,10 @@ class KernelTable:
         names: kinds of kernel; in a joined table repeated for each of its networks.
         kind, before, after: (n,) index into ``names`` of each kernel's kind, and of the kinds of the preceding and following
             kernel in its network; ``""`` at the ends.
-        facts: (n, 21) numbers of each kernel: MACs, bytes read, bytes written, bytes of weights, input channels, output
+        facts: (n, 26) numbers of each kernel: MACs, bytes read, bytes written, bytes of weights, input channels, output
             channels, groups, launches (0 for a view), flags for dense, depthwise, memory-bound, pointwise, then its shape,
-            and the share of its taps inside the map under dilation.
+            the share of its taps inside the map under dilation, the longest side, stride and dilation, the height of the
+            output map, and the bytes of an element.
         starts: index of each network's first kernel.
         networks: kernels of each network.
         parts: tables it was joined from; none for the table of one network.
@@ -138,6 +142,11 @@ def _facts(kernel: KernelSpec) -> tuple[float, ...]:
         not _TRANSCENDENTAL.isdisjoint(fused),
         len(fused),
         1.0 if kernel.dilation == (1, 1) else _inside(kernel),
+        max(kernel.kernel),
+        max(kernel.stride),
+        max(kernel.dilation),
+        kernel.out_hw[0],
+        ELEMENT_BYTES.get(kernel.precision, 4),
     )
 
 

@@ -1,4 +1,4 @@
-"""Kernels as numeric columns, in elements instead of bytes, the input of the Nano's prior."""
+"""Columns of a kernel table in elements instead of bytes, the input of the Nano's prior."""
 
 from __future__ import annotations
 
@@ -8,12 +8,29 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from hw_latency_model.kernels.table import (
+    ADDED,
+    AREA,
+    DILATION,
+    ELEMENT,
+    GROUPS,
+    HEIGHT,
+    INNER,
+    LONGEST_STRIDE,
+    MACS,
+    OUT_PX,
+    OUTER,
+    READ,
+    SIDE,
+    WEIGHTS,
+    WIDTH,
+    WRITTEN,
+    KernelTable,
+)
 from hw_latency_model.types import KernelSpec
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
-
-ELEMENT_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 
 DENSE = frozenset({"conv", "pointwise", "narrow_conv", "narrow_pointwise", "grouped_conv", "transposed_conv"})
 
@@ -24,7 +41,7 @@ class KernelColumns:
 
     Attributes:
         kind: index into ``kinds``.
-        kinds: names of the kinds that occur.
+        kinds: names of kinds, as in ``KernelTable``.
         macs, pixels: multiply-accumulates; output positions per channel.
         inner, outer: input channels of one group, and output channels.
         groups, taps, side, stride, dilation: of a convolution; ``taps`` is kernel height times width, ``side`` the longer one.
@@ -67,46 +84,36 @@ class KernelColumns:
         return KernelColumns(kinds=self.kinds, **chosen)
 
 
-def kernel_columns(kernels: Sequence[KernelSpec], starts: Sequence[int] = (0,)) -> KernelColumns:
-    """Build the columns; bytes are converted to elements by each kernel's precision.
-
-    Args:
-        kernels: kernels of one network, or of several consecutively.
-        starts: index of each network's first kernel.
-    """
-    kinds = tuple(sorted({kernel.kind for kernel in kernels}))
-    index = {kind: row for row, kind in enumerate(kinds)}
-    facts = np.array([_facts(kernel) for kernel in kernels], dtype=np.float64).reshape(-1, 15)
-    kind = np.array([index[kernel.kind] for kernel in kernels], dtype=np.intp)
-    first = np.zeros(len(kind))
-    first[[start for start in starts if start < len(kind)]] = 1.0
-    return KernelColumns(kinds, kind, *np.column_stack([facts, first]).T)
+def kernel_columns(kernels: Sequence[KernelSpec] | KernelTable) -> KernelColumns:
+    """Build the columns of one network, or of the networks of a table; bytes are converted to elements by each precision."""
+    table = kernels if isinstance(kernels, KernelTable) else KernelTable.of(kernels)
+    facts = table.facts.T
+    groups, element = np.maximum(facts[GROUPS], 1.0), facts[ELEMENT]
+    first = np.zeros(len(table))
+    first[[start for start in table.starts if start < len(table)]] = 1.0
+    return KernelColumns(
+        kinds=table.names,
+        kind=table.kind,
+        macs=facts[MACS],
+        pixels=np.maximum(facts[OUT_PX], 1.0),
+        inner=np.maximum(facts[INNER] // groups, 1.0),
+        outer=np.maximum(facts[OUTER], 1.0),
+        groups=groups,
+        taps=np.maximum(facts[AREA], 1.0),
+        side=np.maximum(facts[SIDE], 1.0),
+        stride=np.maximum(facts[LONGEST_STRIDE], 1.0),
+        dilation=np.maximum(facts[DILATION], 1.0),
+        height=facts[HEIGHT],
+        width=facts[WIDTH],
+        read=facts[READ] / element,
+        written=facts[WRITTEN] / element,
+        weights=facts[WEIGHTS] / element,
+        added=facts[ADDED],
+        first=first,
+    )
 
 
 def joined_columns(networks: Sequence[Sequence[KernelSpec]]) -> KernelColumns:
     """Build the columns of several networks consecutively."""
-    starts = np.cumsum([0, *(len(kernels) for kernels in networks)])[:-1]
-    return kernel_columns([kernel for kernels in networks for kernel in kernels], starts.tolist())
-
-
-def _facts(kernel: KernelSpec) -> tuple[float, ...]:
-    size = ELEMENT_BYTES.get(kernel.precision, 4)
-    groups = max(kernel.groups, 1)
-    height, width = kernel.out_hw
-    return (
-        kernel.macs,
-        max(height * width, 1),
-        max(kernel.in_channels // groups, 1),
-        max(kernel.out_channels, 1),
-        groups,
-        max(kernel.kernel[0] * kernel.kernel[1], 1),
-        max(*kernel.kernel, 1),
-        max(*kernel.stride, 1),
-        max(*kernel.dilation, 1),
-        height,
-        width,
-        kernel.input_bytes / size,
-        kernel.output_bytes / size,
-        kernel.weight_bytes / size,
-        float("add" in kernel.fused),
-    )
+    tables = [KernelTable.of(kernels) for kernels in networks if kernels]
+    return kernel_columns(KernelTable.join(tables) if tables else KernelTable.of(()))

@@ -20,8 +20,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hw_latency_model.kernels.table import KernelTable
-from hw_latency_model.model.nano_columns import ELEMENT_BYTES, KernelColumns, kernel_columns
+from hw_latency_model.kernels.table import ELEMENT_BYTES, KernelTable
+from hw_latency_model.model.nano_columns import KernelColumns, kernel_columns
 from hw_latency_model.types import KernelSpec
 
 Array = NDArray[np.float64]
@@ -254,7 +254,7 @@ class NanoPrior:
 
     def table_ms(self, table: KernelTable) -> Array:
         """Predict like ``kernel_ms``, for all networks of the table at once, (n,)."""
-        return self._columns_ms(kernel_columns(table.kernels, table.starts))
+        return self._columns_ms(kernel_columns(table))
 
     def _columns_ms(self, columns: KernelColumns) -> Array:
         if not len(columns):
