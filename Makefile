@@ -10,7 +10,7 @@ DATA ?=
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-fast check bench docs clean setup
+.PHONY: demo test test-deps test-fast check bench docs clean setup
 
 setup: $(STAMP)
 
@@ -37,6 +37,19 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# What tests use beside Python: an sshd, PostgreSQL, a C++ compiler (Debian and Ubuntu; root or sudo). Without, they are skipped.
+test-deps:
+	@missing=; \
+	test -x /usr/sbin/sshd || missing="$$missing openssh-server"; \
+	command -v ssh >/dev/null || missing="$$missing openssh-client"; \
+	command -v g++ >/dev/null || missing="$$missing g++"; \
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" -eq 0 ]; then sudo=; \
+	elif command -v sudo >/dev/null; then sudo=sudo; \
+	else echo "make test-deps: run it as root, or install:$$missing"; exit 1; fi; \
+	$$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null
 
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"

@@ -9,7 +9,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
+from child_signals import restore_interrupt
 from postgres_server import postgres, postgres_url  # noqa: F401  (fixtures)
+
+restore_interrupt()
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -26,7 +26,7 @@ def _binaries() -> Path:
     for folder in reversed(folders):
         if (folder / "initdb").is_file() and (folder / "postgres").is_file():
             return folder
-    pytest.skip("no PostgreSQL server here; Debian's package is called postgresql")
+    pytest.skip("no PostgreSQL server here; Debian's package is called postgresql: make test-deps")
 
 
 def _unprivileged() -> dict[str, object]:

@@ -18,6 +18,7 @@ from search_spaces._common.errors import UserError
 from trial_runner.config.study import StudyConfig
 
 Verdict = Literal["ok", "note", "FAIL"]
+_SHARED_MEMORY = Path("/dev/shm")
 _PACKAGES = (
     "torch",
     "torchvision",
@@ -41,6 +42,9 @@ class Finding:
 def examine(config: StudyConfig | None) -> list[Finding]:
     """Return the findings about this machine and, where given, about a study. Never raises for a finding."""
     findings = [_python(), *(_package(name) for name in _PACKAGES), _networks(), _accelerator(), _cores(), _tensorrt()]
+    findings += [_home(), _shared_memory()]
+    if config is None or config.compute.backend == "ray":
+        findings += _ray(None if config is None else config.compute.ray_address)
     if config is None:
         return [*findings, _room(Path.cwd())]
     checks: list[tuple[str, Callable[[StudyConfig], str]]] = [
@@ -99,7 +103,9 @@ def _accelerator() -> Finding:
 
     if torch.cuda.is_available():
         return Finding("ok", "gpu", f"{torch.cuda.device_count()} × {torch.cuda.get_device_name(0)}")
-    return Finding("note", "gpu", "none: trials train on the CPU; keep images small")
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    why = "" if hidden is None else f" (CUDA_VISIBLE_DEVICES is {hidden!r})"
+    return Finding("note", "gpu", f"none{why}: trials train on the CPU; keep images small")
 
 
 def _cores() -> Finding:
@@ -117,6 +123,53 @@ def _tensorrt() -> Finding:
         return Finding(
             "note", "tensorrt", "not installed: engines are built on the device itself; ONNX is exported here"
         )
+
+
+def _home() -> Finding:
+    home = os.environ.get("HOME", "")
+    if home and os.access(home, os.W_OK | os.X_OK):
+        return Finding("ok", "home", home)
+    text = f"{home} cannot be written" if home else "HOME is not set"
+    return Finding(
+        "note",
+        "home",
+        f"{text}: downloaded weights need HF_HOME, set to a folder that can be; nothing else is kept there",
+    )
+
+
+def _shared_memory() -> Finding:
+    try:
+        free_mb = shutil.disk_usage(_SHARED_MEMORY).free / 1e6
+    except OSError:
+        free_mb = 0.0
+    if free_mb >= 1 and os.access(_SHARED_MEMORY, os.W_OK):
+        return Finding("ok", "shared memory", f"{free_mb:.0f} MB free in {_SHARED_MEMORY}")
+    return Finding(
+        "note",
+        "shared memory",
+        f"{_SHARED_MEMORY} is full or cannot be written: exports run in the driver itself, which trials wait for",
+    )
+
+
+def _ray(address: str | None) -> list[Finding]:
+    from trial_runner.backends.ray_session import foreign_variables, make_session_folder
+
+    try:
+        folder = make_session_folder()
+    except UserError as error:
+        return [Finding("FAIL", "folder for Ray", str(error))]
+    folder.rmdir()
+    findings = [Finding("ok", "folder for Ray", f"{folder.parent}, below which a launch makes its own and removes it")]
+    foreign = ", ".join(foreign_variables())
+    if foreign and address is None:
+        findings.append(
+            Finding(
+                "note",
+                "Ray's variables",
+                f"{foreign}: ignored, a launch starts its own Ray; set compute.ray_address to join one",
+            )
+        )
+    return findings
 
 
 def _room(folder: Path) -> Finding:

@@ -13,6 +13,9 @@ from typing import Any
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INSIST_S = 10.0
 _POLL_S = 0.02
+# An interrupt in the middle of a transaction leaves its lock behind, which the stop itself would then wait for.
+_TRANSACTIONS = ("sqlalchemy.", "optuna.storages.")
+_TRANSACTION_S = 2.0
 
 
 class _StopState:
@@ -39,11 +42,13 @@ def stoppable() -> Iterator[None]:
     _state.requested_s, _state.raised, _state.deferred = None, False, 0
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     _state.previous = {number: handler for number, handler in handlers.items() if handler != signal.SIG_IGN}
+    on_alarm = signal.signal(signal.SIGALRM, _on_alarm)
     reinstall()
     try:
         yield
     finally:
         previous, _state.previous = _state.previous, {}
+        signal.signal(signal.SIGALRM, on_alarm)
         for number, handler in previous.items():
             signal.signal(number, handler)
 
@@ -90,9 +95,30 @@ def _on_signal(signum: int, frame: FrameType | None) -> None:
     now = time.monotonic()
     if _state.requested_s is None:
         _state.requested_s = now
-        if _state.deferred:
-            return
-    elif now - _state.requested_s < _INSIST_S:
+        _raise_when_safe(frame)
+    elif now - _state.requested_s >= _INSIST_S:
+        _state.raised = True
+        raise KeyboardInterrupt
+
+
+def _on_alarm(signum: int, frame: FrameType | None) -> None:
+    _raise_when_safe(frame)
+
+
+def _raise_when_safe(frame: FrameType | None) -> None:
+    """Raise the interrupt, or try again soon where the main thread is in a transaction, for two seconds at most."""
+    if _state.deferred or _state.raised or _state.requested_s is None:
+        return
+    if _in_transaction(frame) and time.monotonic() - _state.requested_s < _TRANSACTION_S:
+        signal.setitimer(signal.ITIMER_REAL, _POLL_S)
         return
     _state.raised = True
     raise KeyboardInterrupt
+
+
+def _in_transaction(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if str(frame.f_globals.get("__name__", "")).startswith(_TRANSACTIONS):
+            return True
+        frame = frame.f_back
+    return False

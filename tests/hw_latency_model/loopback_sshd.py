@@ -44,7 +44,7 @@ class LoopbackSshd:
 
     def __init__(self, folder: Path, *, password_only: bool = False) -> None:
         if _SSHD is None or shutil.which("ssh") is None:
-            pytest.skip("needs OpenSSH's server and client (packages openssh-server, openssh-client)")
+            pytest.skip("needs OpenSSH's server and client (packages openssh-server, openssh-client: make test-deps)")
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)  # sshd's privilege separation wants it; a service would make it
         self.folder = folder

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import optuna
+from child_signals import default_signals
 
 from objectives.trial_record import TrialRecord, read_study
 from search_spaces._common.errors import UserError
@@ -48,6 +49,7 @@ def start(study: Path, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=default_signals,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import launching
 import pytest
+from child_signals import default_signals
 
 from hw_latency_model import CandidateKernels, LatencyModel, LocalCpuDevice, MeasurementStore
 from search_spaces import open_space
@@ -179,6 +180,7 @@ def test_dashboard_serves_the_study_with_its_artifacts(finished: tuple[Path, str
         [sys.executable, "-m", "trial_runner.cli.main", "dashboard", str(study), "--port", str(port)],
         stdout=subprocess.PIPE,
         text=True,
+        preexec_fn=default_signals,
     )
     try:
         deadline = time.monotonic() + 90
@@ -194,6 +196,8 @@ def test_dashboard_serves_the_study_with_its_artifacts(finished: tuple[Path, str
             f"http://127.0.0.1:{port}/api/studies/{studies['study_summaries'][0]['study_id']}", timeout=5
         ) as answer:
             detail = json.load(answer)
+        process.terminate()
+        assert process.wait(30) == 0
     finally:
         launching.kill_tree(process.pid)
         process.wait(10)

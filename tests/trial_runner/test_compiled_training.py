@@ -31,7 +31,9 @@ def _own_cache(tmp_path, monkeypatch):
     torch._dynamo.reset()
 
 
-@pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="no C++ compiler")
+@pytest.mark.skipif(
+    not shutil.which(os.environ.get("CXX", "g++")), reason="no C++ compiler (package g++: make test-deps)"
+)
 def test_a_compiled_step_gives_the_networks_own_parameters_the_same_gradients(net):
     plain, images = copy.deepcopy(net), torch.rand(4, 3, 16, 16)
     step = compiled(net, CONFIG)

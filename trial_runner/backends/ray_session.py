@@ -45,6 +45,11 @@ _CONNECT_S = 10.0
 _TOKEN = secrets.token_hex(32)  # one a process: Ray keeps the first that it reads
 
 
+def foreign_variables() -> list[str]:
+    """Names of the environment's variables that a launch's own Ray ignores, sorted."""
+    return sorted(filter(_FOREIGN.fullmatch, os.environ))
+
+
 @contextmanager
 def ray_environment(compute: ComputeSection) -> Iterator[None]:
     """Set the variables that Ray reads when it is imported and started; put the caller's back afterwards.
@@ -55,12 +60,12 @@ def ray_environment(compute: ComputeSection) -> Iterator[None]:
     before = dict(os.environ)
     try:
         if own:
-            for name in filter(_FOREIGN.fullmatch, before):
+            for name in foreign_variables():
                 del os.environ[name]
         os.environ.update({**_ENVIRONMENT, **(_LOOPBACK if own else {})})
         yield
     finally:
-        for name in filter(_FOREIGN.fullmatch, list(os.environ)):
+        for name in foreign_variables():
             if name not in before:
                 del os.environ[name]
         os.environ.update({name: value for name, value in before.items() if _FOREIGN.fullmatch(name)})

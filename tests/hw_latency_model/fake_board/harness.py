@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from child_signals import default_signals
+
 from hw_latency_model.agent.results import read_results
 from hw_latency_model.board.kit import agent_path
 
@@ -89,7 +91,13 @@ class Kit:
 
     def start(self, env: Mapping[str, str]) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            self.command(), env=dict(env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
+            self.command(),
+            env=dict(env),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            bufsize=1,
+            preexec_fn=default_signals,
         )
 
     def records(self, kind: str) -> list[dict[str, Any]]:
