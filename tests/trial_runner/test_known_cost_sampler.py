@@ -220,3 +220,15 @@ def test_a_proposal_takes_bounded_time_with_a_thousand_trials():
         spent.append(time.process_time() - begun)
         study.tell(trial, [accuracy(trial.params), latency_ms(trial.params)])
     assert np.median(spent) < 0.5 and max(spent) < 1.5
+
+
+def test_diverged_trainings_hide_no_differences():
+    def score(params) -> float:
+        return 0.01 if params["rate"] > 0.04 else accuracy(params)
+
+    found = [
+        volume(searched(KnownCostSampler(costs(), search_space=SPACE, references={0: 0.0}, seed=seed), score=score))
+        for seed in (0, 1)
+    ]
+    random = [volume(searched(optuna.samplers.RandomSampler(seed=seed), score=score)) for seed in range(8)]
+    assert np.mean(found) > np.quantile(random, 0.8)

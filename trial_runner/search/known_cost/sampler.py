@@ -37,6 +37,9 @@ _MARGIN = 0.1
 _SMALL_COST = 0.01
 """Added to costs before the logarithm is taken, as a share of their median: a cost of zero is no outlier then."""
 _STARTS_COMPARED = 200
+_OUTLIER = 5.0
+"""Values worse than the median by more than so many standard deviations (1.4826 times the median absolute deviation) count as
+that bad: a diverged training says no more than that it is bad. Without it one such value hides all other differences."""
 
 
 @dataclass(frozen=True)
@@ -252,6 +255,7 @@ class KnownCostSampler(BaseSampler):
         count, m = len(candidates.rows), len(signs)
         means, deviations = np.zeros((count, m)), np.zeros((count, m))
         waiting = np.zeros((len(history.pending), m))
+        values = history.values.copy()
         for index in range(m):
             if index in objectives:
                 column = objectives[index]
@@ -261,17 +265,18 @@ class KnownCostSampler(BaseSampler):
                     assert cache is not None
                     waiting[:, index] = signs[index] * cache(encoding, history.pending)[:, column]
                 continue
-            told = np.flatnonzero(np.isfinite(history.values[:, index]))
+            told = np.flatnonzero(np.isfinite(values[:, index]))
+            values[told, index] = _winsorised(values[told, index])
             found = self._predict(
                 f"objective {index}",
                 observed[told],
-                history.values[told, index],
+                values[told, index],
                 history.noise[told, index],
                 pending,
                 candidates.inputs,
             )
             means[:, index], deviations[:, index], waiting[:, index] = found
-        finished = history.values[: history.finished]
+        finished = values[: history.finished]
         front = np.concatenate([finished[history.feasible] if self._constraints else finished, waiting])
         reference = self._reference(signs, objectives, finished)
         lows, highs = boxes(front, reference)
@@ -376,6 +381,13 @@ class _Fitted:
         restart = not self._restarted or abs(count - self._restarted) >= _RESTART_EVERY
         self.surrogate.fit(inputs[rows], values[rows], noise=noise[rows], restart=restart)
         self._at, self._restarted = count, count if restart else self._restarted
+
+
+def _winsorised(values: Array) -> Array:
+    """Values (n,), minimised, with outliers on the bad side set to the worst value that is none."""
+    median = float(np.median(values))
+    deviation = 1.4826 * float(np.median(np.abs(values - median)))
+    return np.minimum(values, median + _OUTLIER * deviation) if deviation > 0.0 else values
 
 
 def _front_rows(history: History) -> list[Params]:
