@@ -228,7 +228,7 @@ def test_how_bad_a_diverged_training_is_changes_nothing():
         study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
         rng = np.random.default_rng(0)
         for number in range(12):
-            params = {"block": "plain", "depth": int(rng.integers(1, 9)), "width": 1.0, "rate": 1e-4 * 2.0**number}
+            params = {"block": "plain", "depth": int(rng.integers(1, 9)), "width": 1.0, "rate": 1e-4 * 1.7**number}
             values = [worst if number == 7 else accuracy(params), latency_ms(params)]
             study.add_trial(optuna.create_trial(params=params, distributions=SPACE, values=values))
         return study.ask(SPACE).params
