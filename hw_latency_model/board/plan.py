@@ -192,8 +192,10 @@ def _ordered(pool: Sequence[Suggestion], seconds: Sequence[float], kind: str, mo
     if model is None or not members:
         return members
     prices = iter([seconds[index] for index in members])  # one call per member, in order
-    told = model.suggest_measurements([pool[index].kernels for index in members], math.inf, cost=lambda _: next(prices))
-    return [members[index] for index in told]
+    order = model.suggest_measurements(
+        [pool[index].kernels for index in members], math.inf, cost=lambda _: next(prices)
+    )
+    return [members[index] for index in order]
 
 
 def _half_width(estimate: LatencyEstimate) -> float:

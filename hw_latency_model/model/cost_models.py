@@ -39,12 +39,12 @@ def fit_cost_models(
     """
     written = []
     for target, name in MODEL_FILES.items():
-        told = [item for item in measurements if getattr(item, target) is not None]
-        if len({item.subject for item in told}) < MIN_MEASUREMENTS:
+        usable = [item for item in measurements if getattr(item, target) is not None]
+        if len({item.subject for item in usable}) < MIN_MEASUREMENTS:
             continue
         path = latency_model.with_name(name)
         prior = times if target == "energy_mj" else None
-        LatencyModel.fit(told, device=device, fingerprint=fingerprint, target=target, prior=prior).save(path)
+        LatencyModel.fit(usable, device=device, fingerprint=fingerprint, target=target, prior=prior).save(path)
         written.append(path)
     return tuple(written)
 

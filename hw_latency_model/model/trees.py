@@ -73,7 +73,7 @@ class BoostedTrees:
 
     def predict(self, rows: Array) -> Array:
         """Predict (n,) for rows (n, d)."""
-        columns, thresholds, levels, first_leaf = self._questions
+        columns, thresholds, levels, first_leaf = self._splits
         values = self.values.ravel()
         shifts = np.arange(len(levels), dtype=np.uint8)[::-1, None, None]
         result = np.zeros(len(rows))
@@ -86,15 +86,15 @@ class BoostedTrees:
         return result
 
     @cached_property
-    def _questions(self) -> tuple[Codes, Array, Codes, Codes]:
+    def _splits(self) -> tuple[Codes, Array, Codes, Codes]:
         """Columns (q,) and thresholds (q, 1) of the distinct splits; index of the split at each level of each tree (depth, trees);
         and offset of each tree's leaves in the flattened leaf values (trees, 1)."""
-        asked, place = np.unique(
+        splits, place = np.unique(
             np.column_stack([self.columns.ravel(), self.thresholds.ravel()]), axis=0, return_inverse=True
         )
         levels = np.ascontiguousarray(place.reshape(self.columns.shape).T)
         first_leaf = np.arange(0, self.values.size, self.values.shape[1])[:, None]
-        return asked[:, 0].astype(np.intp), asked[:, 1:].astype(np.float64), levels, first_leaf
+        return splits[:, 0].astype(np.intp), splits[:, 1:].astype(np.float64), levels, first_leaf
 
     def to_dict(self) -> dict[str, Any]:
         return {

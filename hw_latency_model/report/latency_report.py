@@ -146,8 +146,8 @@ class LatencyReport:
             )
         if self.drift is not None:
             repeats = self.drift.median_repeat_rel
-            told = "" if repeats is None else f", networks measured again changed by {repeats:.1%}"
-            lines.append(f"  reference network: spread {self.drift.spread_rel:.1%}{told}")
+            words = "" if repeats is None else f", networks measured again changed by {repeats:.1%}"
+            lines.append(f"  reference network: spread {self.drift.spread_rel:.1%}{words}")
         lines += [f"  next: {sentence}" for sentence in self.advice]
         return "\n".join(lines)
 
@@ -277,8 +277,8 @@ def _advice(
         )
     wrong = [group for group in families if group.median_error_rel > _LARGE_ERROR_REL and group.networks > 1]
     if len(families) > 1 and wrong:
-        told = ", ".join(f"{group.name} ({group.median_error_rel:.0%})" for group in wrong[:_ROWS_IN_SUMMARY])
-        sentences.append(f"measure more of the families that are predicted worst: {told}.")
+        words = ", ".join(f"{group.name} ({group.median_error_rel:.0%})" for group in wrong[:_ROWS_IN_SUMMARY])
+        sentences.append(f"measure more of the families that are predicted worst: {words}.")
     unknown = [row.kind for row in undersampled_kinds if row.kind not in model.kinds]
     if unknown:
         sentences.append(f"measure networks with kernels the model has no data for: {', '.join(unknown)}.")

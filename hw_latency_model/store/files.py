@@ -196,7 +196,7 @@ def _pair(
     if version != VERSION:
         why = f"it is of version {version}, this paretoseg reads {VERSION}"
         raise _refused(path, where, FILE_VERSION, why)
-    told, protocol = values.pop(CONTENT_HASH, None), values.pop(PROTOCOL, None)
+    stated_hash, protocol = values.pop(CONTENT_HASH, None), values.pop(PROTOCOL, None)
     for name, value in (("fingerprint", values["fingerprint"]), (PROTOCOL, protocol or {})):
         if not isinstance(value, Mapping):
             raise _refused(path, where, name, "it is not a JSON object")
@@ -204,7 +204,7 @@ def _pair(
     if values.get("kernel_shares") and len(values["kernel_shares"]) != len(values["kernels"]):
         raise _refused(path, where, "kernel_shares", "there are not as many as kernels")
     measurement = Measurement(**values)
-    if told and told != content_hash(measurement):
+    if stated_hash and stated_hash != content_hash(measurement):
         why = "the row does not hold what was exported; it was damaged or changed (empty this cell if you meant to)"
         raise _refused(path, where, CONTENT_HASH, why)
     return measurement, protocol

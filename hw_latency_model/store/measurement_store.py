@@ -186,8 +186,8 @@ class MeasurementStore:
         for name, facts, precision, count, subjects, first, last in rows:
             fingerprint = json.loads(facts)
             key = (fingerprint_id(fingerprint), precision)
-            told = tuple(sorted(text for owner, kind, text in sources if (owner, kind) == key))
-            groups.append(MeasuredGroup(name, fingerprint, precision, count, subjects, first, last, told))
+            provenances = tuple(sorted(text for owner, kind, text in sources if (owner, kind) == key))
+            groups.append(MeasuredGroup(name, fingerprint, precision, count, subjects, first, last, provenances))
         return groups
 
     def fingerprints(self, device: str | None = None) -> list[dict[str, Any]]:

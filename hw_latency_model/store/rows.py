@@ -10,12 +10,12 @@ from typing import Any
 
 from hw_latency_model.types import KernelSpec, Measurement
 
-_APART = frozenset({"fingerprint", "kernels", "kernel_shares"})
+_SEPARATE = frozenset({"fingerprint", "kernels", "kernel_shares"})
 
 
 def facts_text(measurement: Measurement) -> str:
     """Serialise all facts except fingerprint and kernels as JSON. Raises ValueError for NaN or infinity."""
-    facts = {name: value for name, value in measurement.to_dict().items() if name not in _APART}
+    facts = {name: value for name, value in measurement.to_dict().items() if name not in _SEPARATE}
     return json.dumps(facts, allow_nan=False)
 
 
@@ -38,22 +38,22 @@ def content_hash(measurement: Measurement) -> str:
     Defaults are left out so that hashes do not change when later versions add fields.
     """
     content = [
-        _told(measurement, _APART),
+        _non_defaults(measurement, _SEPARATE),
         measurement.fingerprint_id,
-        [_told(kernel, frozenset({"nodes"})) for kernel in measurement.kernels],
+        [_non_defaults(kernel, frozenset({"nodes"})) for kernel in measurement.kernels],
         measurement.kernel_shares,
     ]
     text = json.dumps(_plain(content), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _told(value: Measurement | KernelSpec, apart: frozenset[str]) -> dict[str, Any]:
-    told = {}
+def _non_defaults(value: Measurement | KernelSpec, left_out: frozenset[str]) -> dict[str, Any]:
+    facts = {}
     for field in fields(value):
         item = getattr(value, field.name)
-        if field.name not in apart and (field.default is MISSING or item != field.default):
-            told[field.name] = item
-    return told
+        if field.name not in left_out and (field.default is MISSING or item != field.default):
+            facts[field.name] = item
+    return facts
 
 
 def _plain(value: Any) -> Any:

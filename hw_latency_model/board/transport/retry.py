@@ -48,7 +48,7 @@ class RetryPolicy:
             UserError: the board never answered, or not within ``give_up_s``.
         """
         pause_s, since = self._first_pause_s, time.monotonic()
-        told = False
+        reported = False
         while True:
             try:
                 value = ask()
@@ -57,19 +57,19 @@ class RetryPolicy:
                     raise UserError(
                         f"{self.place} does not answer ({error}). Check that the board is on, its address, and ssh.port."
                     ) from error
-                self.drops += not told
+                self.drops += not reported
                 if time.monotonic() - since > self._give_up_s:
                     raise UserError(
                         f"{self.place} has not answered for {self._give_up_s / 60:.0f} minutes ({error}). What it measured is "
                         "kept there: run the same command again when it is back."
                     ) from error
-                if not told:
+                if not reported:
                     self._say(f"connection to {self.place} lost ({error}); the board goes on by itself, trying again")
-                    told = True
+                    reported = True
                 time.sleep(pause_s)
                 pause_s = min(2 * pause_s, self._longest_pause_s)
             else:
                 self._met = True
-                if told:
+                if reported:
                     self._say(f"{self.place} answers again")
                 return value
