@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ class TrainedNetwork:
         ignore_index: label value of ignored pixels.
         mean, std: normalisation per channel (RGB), for images scaled to 0..1.
         data_kind: kind of the training data set; None if unknown.
+        data_options: options that its files are read with, plain values.
         precision: ``fp32``, ``fp16`` or ``int8``: precision in which it was scored and runs on the device.
         quantized: the network in INT8, on the CPU, in evaluation mode; None for the other precisions.
     """
@@ -48,6 +50,7 @@ class TrainedNetwork:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     data_kind: str | None = None
+    data_options: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "fp32"
     quantized: QuantizedNet | None = None
 
@@ -77,6 +80,8 @@ def write_network(path: Path, network: TrainedNetwork) -> None:
         "precision": network.precision,
         "quantized": None if network.quantized is None else pack_quantized(network.quantized),
     }
+    if network.data_options:
+        content["data_options"] = dict(network.data_options)
     with atomic_path(path) as temporary:
         torch.save(content, temporary)
 
@@ -127,6 +132,7 @@ def read_network(path: Path) -> TrainedNetwork:
         mean=tuple(content["mean"]),
         std=tuple(content["std"]),
         data_kind=content.get("data_kind"),
+        data_options=content.get("data_options", {}),
         precision=content.get("precision", "fp32"),
         quantized=unpack_quantized(content["quantized"]) if content.get("quantized") else None,
     )

@@ -175,4 +175,5 @@ def _open(
         add_import_folder(Path.cwd())
     elif kind != "synthetic" and root is None:
         raise UserError(f"data of kind {kind} lie in a folder. Add --data and the folder.")
-    return open_dataset(kind, root=root, split=split)
+    options = trained.data_options if kind == trained.data_kind else {}
+    return open_dataset(kind, root=root, split=split, **options)

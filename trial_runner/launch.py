@@ -38,7 +38,7 @@ from trial_runner.study.objectives import note_class_names, objectives_of, open_
 from trial_runner.study.paths import StudyPaths
 from trial_runner.study.storage import require_comparable, require_own, store_config
 from trial_runner.study.stored_space import StoredSpace, distributions_of
-from trial_runner.study_data import judged, note_data, require_same_data, survey_data
+from trial_runner.study_data import RunningStudyData, judged, note_data, require_same_data, survey_data
 from trial_runner.training.custom_metrics import load_metrics
 
 
@@ -106,6 +106,7 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     with DriverLease(study):
         check()
         note_class_names(study, info.class_names)
+        unchanged = RunningStudyData(config, study, paths).require_unchanged
         classes, budget_ms = len(info.class_names), config.device.latency_budget_ms
         plans = ChannelPlans(space, classes, latency_model, config.training, others)
         gate = LatencyConstraint(space, classes, latency_model, budget_ms, plans, others)
@@ -126,7 +127,7 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
             note_data(study, paths, data.surveys)
             say(progress_line(config, read_study(study)))
 
-        driver = StudyDriver(config, study, space, gate, paths, finished, plans, costs, started, initial)
+        driver = StudyDriver(config, study, space, gate, paths, finished, plans, costs, started, initial, unchanged)
         try:
             backend.run(driver)
             exporter.drain()

@@ -90,10 +90,44 @@ def require_same_data(
         return
     changes = data_changes(study, paths, info, surveys)
     if changes:
-        raise UserError(
-            f"the data of the study {study.study_name} have changed since its trials were trained: {'; '.join(changes)}. Trials on "
-            "old and new data cannot be compared: put the old data back, or choose another study.name."
-        )
+        raise _changed(study, "since its trials were trained", changes)
+
+
+class RunningStudyData:
+    """Data of a study that runs: files that change between two trials end the launch.
+
+    Data sets of the user's own and generated scenes are not compared while a study runs.
+    """
+
+    def __init__(self, config: StudyConfig, study: optuna.Study, paths: StudyPaths) -> None:
+        self._config, self._study, self._paths = config, study, paths
+        self._compared = config.data.kind != "synthetic" and not config.data.custom
+        self._files = self._fingerprints() if self._compared else []
+
+    def require_unchanged(self) -> None:
+        """Compare paths, sizes and modification times of all files, and contents where these differ.
+
+        Raises:
+            UserError: the sentence names what differs from the data that the study stored.
+        """
+        if not self._compared or self._fingerprints() == self._files:
+            return
+        data = survey_data(self._config)
+        changes = data_changes(self._study, self._paths, data.info, data.surveys)
+        if changes:
+            raise _changed(self._study, "while it ran", changes)
+        self._files = self._fingerprints()
+
+    def _fingerprints(self) -> list[str]:
+        splits = (open_split(self._config.data, split, self._config.study.seed) for split in ("train", "val"))
+        return [split.fingerprint() for split in splits]
+
+
+def _changed(study: optuna.Study, since: str, changes: Sequence[str]) -> UserError:
+    return UserError(
+        f"the data of the study {study.study_name} have changed {since}: {'; '.join(changes)}. Trials on old and new data cannot be "
+        "compared: put the old data back, or choose another study.name."
+    )
 
 
 def data_changes(

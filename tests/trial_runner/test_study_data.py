@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from exports import read_network
 from search_spaces._common.errors import UserError
 from trial_runner.cli.main import main
 from trial_runner.config.load import ConfigError, load_config
+from trial_runner.evaluate import evaluate
 from trial_runner.launch import launch
 from trial_runner.study.objectives import open_configured
 from trial_runner.study_data import DATA_FINGERPRINT
@@ -166,6 +168,26 @@ def test_keys_of_folders_reach_the_data_and_may_not_change(study: Path):
     assert "was started with another data.label_values" in refusal(study)
     assert "was started with another data.first_id" in refusal(study, given, "data.first_id=1")
     run(study, given, "search.trials=2")
+    assert main(["refit", str(study), "--trial", "0", "--seeds", "1", "--set", given]) == 0
+    (network,) = (study.parent / "out/refits").rglob("network.pt")
+    assert read_network(network).data_options == {"label_values": {"ground": 0, "house": 255}}
+    score = evaluate(network, root=study.parent / "data", device="cpu")
+    assert set(score.class_iou) == {"ground", "house"} and score.class_iou["house"] is not None
+
+
+def test_data_that_change_while_a_study_runs_end_it_before_the_next_trial(study: Path):
+    changed = study.parent / "data/labels/train/2.png"
+
+    def touch_then_redraw(line: str) -> None:
+        if line.startswith("trial   0"):
+            changed.touch()
+        if line.startswith("trial   1"):
+            Image.fromarray(1 - np.asarray(Image.open(changed))).save(changed)
+
+    with pytest.raises(UserError, match=r"have changed while it ran: 1 label changed in train \(2\)"):
+        launch(load_config(study, ["search.trials=3"]), touch_then_redraw)
+    trials = open_configured(load_config(study)).get_trials()
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "COMPLETE"]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +197,7 @@ def test_keys_of_folders_reach_the_data_and_may_not_change(study: Path):
         ("data.colours={ground: [0, 0, 256]}", "colours"),
         ("data.colours={ground: red}", "colours"),
         ("data.ignore_ids=[-1]", "ignore_ids"),
-        ("data.image_max=255", "image_max"),
+        ("data.image_max=0", "image_max"),
         ("data.missing_classes=warn", "missing_classes"),
     ],
 )

@@ -91,7 +91,7 @@ class DataSection(Section):
     ignore_ids: list[LabelValue] = Field(default_factory=list)
     image_suffix: str | None = None
     label_suffix: str | None = None
-    image_max: int | None = Field(default=None, ge=256)
+    image_max: Positive | None = None
     missing_classes: Literal["refuse", "allow"] = "refuse"
 
     @property
@@ -105,6 +105,11 @@ class DataSection(Section):
     def custom(self) -> bool:
         """True for a custom data set, named by a reference."""
         return is_reference(self.kind)
+
+    @property
+    def file_options(self) -> dict[str, Any]:
+        """Arguments of a built-in opener that the section sets."""
+        return self.folder_options | ({} if self.val_fraction is None else {"val_fraction": self.val_fraction})
 
     @model_validator(mode="after")
     def _known_kind(self) -> DataSection:

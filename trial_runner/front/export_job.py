@@ -18,6 +18,7 @@ from search_spaces import SegmentationNet, open_space
 from search_spaces._common.errors import UserError
 from search_spaces._common.references import add_import_folder
 from search_spaces.pruning.prune import fit_shape
+from trial_runner.config.study import DataSection
 from trial_runner.training.batches import normalise
 from trial_runner.training.checkpoint import Checkpoint, load_checkpoint
 from trial_runner.training.trial import load_splits, open_split
@@ -120,6 +121,11 @@ def export_trial(order: ExportOrder) -> Path:
     return write_bundle(order.folder, inputs).dir
 
 
+def _plain_options(data: DataSection) -> dict[str, Any]:
+    values = data.model_dump(mode="json")
+    return {key: values[key] for key in data.file_options}
+
+
 def _trained_network(
     spec: TrialSpec, info: DatasetInfo, input_hw: tuple[int, int], data_kind: str | None = None
 ) -> TrainedNetwork:
@@ -132,6 +138,7 @@ def _trained_network(
         mean=info.mean,
         std=info.std,
         data_kind=data_kind,
+        data_options=_plain_options(spec.config.data) if data_kind else {},
         precision=spec.precision,
         quantized=quantized_net(spec),
     )

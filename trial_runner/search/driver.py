@@ -44,6 +44,7 @@ class StudyDriver:
         costs: constraints on costs other than latency; None where no objective needs them.
         on_start: called once, before the first trial is asked for.
         initial: candidates that a new study begins with, before its initial design.
+        before_trial: called before a trial is chosen; raises UserError where none may start.
     """
 
     def __init__(
@@ -58,7 +59,9 @@ class StudyDriver:
         costs: CostConstraint | None = None,
         on_start: Callable[[], None] = lambda: None,
         initial: Sequence[Candidate] = (),
+        before_trial: Callable[[], None] = lambda: None,
     ) -> None:
+        self._before_trial = before_trial
         self._config, self._study, self._space, self._gate, self._paths = config, study, space, gate, paths
         self._on_finished, self._plan_of, self._costs = on_finished, plan_of, costs
         self._on_start: Callable[[], None] | None = on_start
@@ -96,14 +99,16 @@ class StudyDriver:
         proposals are reported to Optuna, and the sampler is asked again.
 
         Raises:
-            UserError: nothing within the budget can be found, or every trial fails.
+            UserError: nothing within the budget can be found, every trial fails, or ``before_trial`` raises it.
         """
         if self._on_start is not None:
             on_start, self._on_start = self._on_start, None
             on_start()
-        for _ in range(_FREE_PROPOSALS):
+        for proposal in range(_FREE_PROPOSALS):
             if self._over() and not self._enqueue_final():
                 return None
+            if proposal == 0:
+                self._before_trial()
             self._stored_space.rename_enqueued(self._study)
             trial, stored = self._writer.ask()
             number = trial.number

@@ -24,8 +24,7 @@ def open_split(data: DataSection, split: str, seed: int) -> SegmentationData:
         return open_dataset("synthetic", root=None, split=split, images=count, seed=seed, **size)
     if data.custom:
         return open_dataset(data.kind, root=data.root, split=split, **data.options)
-    options = data.folder_options | ({} if data.val_fraction is None else {"val_fraction": data.val_fraction})
-    return open_dataset(data.kind, root=data.root, split=split, **options)
+    return open_dataset(data.kind, root=data.root, split=split, **data.file_options)
 
 
 def torch_device(name: str) -> torch.device:
