@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
 from exports.onnx.macs import Shape
 from exports.onnx.values import OpenShape, Value
@@ -66,6 +67,11 @@ def contributed(op: str, attributes: Mapping[str, Any], inputs: Inputs) -> list[
     shapes: list[Shape] = [() if value is None else value.shape for value in inputs]
     if not shapes:
         return None
+    if op in ("ReorderInput", "ReorderOutput"):
+        return [_reordered(op, attributes, shapes[0])]
+    if op == "DynamicQuantizeLSTM":
+        steps, batch, ways, hidden = *shapes[0][:2], shapes[2][0], shapes[2][1]
+        return [(steps, ways, batch, hidden), (ways, batch, hidden), (ways, batch, hidden)]
     if op in _LIKE_FIRST:
         return [shapes[0]]
     if op in _BROADCAST:
@@ -115,8 +121,30 @@ _PRODUCTS = {
     "MatMulInteger16": (0, 1),
     "GemmFastGelu": (0, 1),
 }
-STANDARD_FORM = {"FusedConv": "Conv"}
-"""Operators of ONNX Runtime whose shapes are those of a standard one."""
+NCHWC = "com.microsoft.nchwc"
+STANDARD_FORM = {
+    ("com.microsoft", "FusedConv"): "Conv",
+    **{(NCHWC, op): op for op in ("Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool")},
+}
+"""Operators of ONNX Runtime's domains whose shapes are those of a standard one."""
+
+
+def contributed_kind(op: str, inputs: Inputs, kind: int) -> int:
+    """Element type of the outputs of an operator of ONNX Runtime's domain; ``kind`` is that of its first input."""
+    if op == "QLinearConcat" and len(inputs) > 2 and inputs[2] is not None:
+        return inputs[2].kind
+    if op in ("DequantizeLinear", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"):
+        return int(TensorProto.FLOAT)
+    return int(TensorProto.UINT8) if op == "QuantizeLinear" else kind
+
+
+def _reordered(op: str, attributes: Mapping[str, Any], shape: Shape) -> Shape:
+    """Shape after a change between planes or channels-last and ONNX Runtime's blocks, whose sizes are those of planes."""
+    last = bool(attributes.get("channels_last", 0))
+    if op == "ReorderInput":
+        return (shape[0], shape[-1], *shape[1:-1]) if last else shape
+    planes = (shape[0], int(attributes.get("channels", shape[1])), *shape[2:])
+    return (planes[0], *planes[2:], planes[1]) if last else planes
 
 
 def _product(left: Shape, right: Shape, attributes: Mapping[str, Any]) -> Shape:

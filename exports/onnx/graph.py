@@ -47,7 +47,9 @@ def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     """A node's attributes as plain values; strings decoded."""
     values = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
     return {
-        name: value.decode(errors="replace") if isinstance(value, bytes) else value for name, value in values.items()
+        name: value.decode(errors="replace") if isinstance(value, bytes) else value
+        for name, value in values.items()
+        if value is not None
     }
 
 

@@ -24,7 +24,7 @@ def node_macs(op: str, attributes: Mapping[str, Any], inputs: Shapes, outputs: S
         outputs: shape of each output; None for one that is left out.
     """
     count = _COUNTS.get(op)
-    if count is None or any(index >= len(inputs) or inputs[index] is None for index in _NEEDED.get(op, (0, 1))):
+    if count is None or any(index >= len(inputs) or inputs[index] is None for index in NEEDED_INPUTS[op]):
         return 0
     return count(attributes, inputs, outputs)
 
@@ -79,6 +79,14 @@ def _recurrent(gates: int) -> _Count:
     return count
 
 
+def _packed_recurrent(attributes: Mapping[str, Any], inputs: Shapes, outputs: Shapes) -> int:
+    """ONNX Runtime's quantized LSTM, whose weights are transposed: R (directions, H, 4·H)."""
+    source, recurrent = _known(inputs, 0), _known(inputs, 2)
+    if len(source) != 3 or len(recurrent) != 3:
+        return 0
+    return source[0] * source[1] * recurrent[0] * recurrent[2] * (source[2] + recurrent[1])
+
+
 def einsum_macs(equation: str, shapes: Sequence[Shape]) -> int:
     """Count the products of an Einsum that is contracted from left to right, two operands at a time.
 
@@ -124,6 +132,8 @@ def _attention(attributes: Mapping[str, Any], inputs: Shapes, outputs: Shapes) -
     query, key, value = (_known(inputs, index) for index in range(3))
     past = inputs[4] if len(inputs) > 4 else None
     earlier = past[2] if past is not None and len(past) == 4 else 0
+    if len(query) not in (3, 4) or len(key) != len(query) or len(value) != len(query):
+        return 0
     if len(query) == 4:
         batch, heads, length, depth = query
         return batch * heads * length * (key[2] + earlier) * (depth + value[-1])
@@ -144,8 +154,9 @@ def _packed_attention(attributes: Mapping[str, Any], inputs: Shapes, outputs: Sh
 
 def _multi_head(attributes: Mapping[str, Any], inputs: Shapes, outputs: Shapes) -> int:
     """ONNX Runtime's attention over separate query, key and value (B, S, D); keys may be given in heads (B, N, S, D)."""
-    query, key = _known(inputs, 0), _known(inputs, 1)
-    if len(query) != 3:
+    query = _known(inputs, 0)
+    key = inputs[1] if len(inputs) > 1 and inputs[1] is not None else query
+    if len(query) != 3 or len(key) < 3:
         return 0
     length = key[2] if len(key) == 4 else key[1]
     return 2 * query[0] * query[1] * length * query[2]
@@ -166,6 +177,7 @@ _COUNTS: dict[str, _Count] = {
     **dict.fromkeys(("MatMulIntegerToFloat", "DynamicQuantizeMatMul", "MatMulInteger16"), _matmul),
     **dict.fromkeys(("MatMulNBits", "MatMulBnb4"), _packed_weights),
     "LSTM": _recurrent(4),
+    "DynamicQuantizeLSTM": _packed_recurrent,
     "GRU": _recurrent(3),
     "RNN": _recurrent(1),
     "Einsum": _einsum,
@@ -175,11 +187,13 @@ _COUNTS: dict[str, _Count] = {
     "MultiHeadAttention": _multi_head,
     "GroupQueryAttention": _multi_head,
 }
-_NEEDED: dict[str, tuple[int, ...]] = {
+NEEDED_INPUTS: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(_COUNTS, (0, 1)),
     "QLinearConv": (0, 3),
-    "Einsum": (),
-    "Attention": (0, 1, 2),
-    **dict.fromkeys(("LSTM", "GRU", "RNN"), (0, 1, 2)),
-    "MatMulNBits": (0,),
-    "MatMulBnb4": (0,),
+    "QLinearMatMul": (0, 3),
+    "QGemm": (0, 3),
+    "Einsum": (0,),
+    **dict.fromkeys(("Attention", "LSTM", "DynamicQuantizeLSTM", "GRU", "RNN"), (0, 1, 2)),
+    **dict.fromkeys(("MatMulNBits", "MatMulBnb4", "MultiHeadAttention", "GroupQueryAttention"), (0,)),
 }
+"""Positions of the inputs without which an operator cannot run."""

@@ -71,12 +71,35 @@ def read_model(model: onnx.ModelProto | Path) -> ModelFile:
             short or outside its folder.
     """
     if isinstance(model, onnx.ModelProto):
+        _check_names(model, "the ONNX model")
         return ModelFile(model, "the ONNX model", None)
     proto = _parse(model)
+    _check_names(proto, str(model))
     for tensor in _tensors(proto):
         if tensor.data_location == TensorProto.EXTERNAL:
             _check_external(tensor, model)
     return ModelFile(proto, str(model), model.parent)
+
+
+def _check_names(model: onnx.ModelProto, source: str) -> None:
+    """Refuse a model with a name that is no text: protobuf gives such a name as bytes."""
+    names: list[object] = []
+    graphs = [model.graph]
+    nodes = [node for function in model.functions for node in function.node]
+    while graphs or nodes:
+        while graphs:
+            graph = graphs.pop()
+            names += [value.name for value in (*graph.input, *graph.output, *graph.initializer, *graph.value_info)]
+            nodes += graph.node
+        if not nodes:
+            break
+        node = nodes.pop()
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        for item in node.attribute:
+            names.append(item.name)
+            graphs += [item.g, *item.graphs] if item.HasField("g") else item.graphs
+    if any(not isinstance(name, str) for name in names):
+        raise ExportError(f"{source} is damaged: a name in it is no text. Export it again.")
 
 
 def _parse(path: Path) -> onnx.ModelProto:

@@ -21,7 +21,7 @@ from exports.errors import DynamicShapeError, ExportError
 from exports.onnx import bounds
 from exports.onnx.graph import attributes, node_name, opset_of
 from exports.onnx.graph_inputs import bind_inputs
-from exports.onnx.macs import Shape, node_macs
+from exports.onnx.macs import NEEDED_INPUTS, Shape, node_macs
 from exports.onnx.model_file import ModelFile, read_model, sparse_values
 from exports.onnx.values import (
     EVALUATION_ERRORS,
@@ -204,17 +204,24 @@ class _Reader:
         for index, node in _ordered(nodes, env):
             self.steps += 1
             name = scope + node_name(node, index)
+            if not any(node.output):
+                continue
             unknown = next((item for item in node.input if item and item not in env), None)
             if unknown is not None:
                 raise ExportError(
                     f"{self.file.source} is no valid graph: {name} reads {unknown!r}, which nothing computes. Export it again."
                 )
             inputs = [env[item] if item else None for item in node.input]
-            for key, value in zip(
-                node.output, self._node(node, name, inputs, env, scope, opsets, depth, declared), strict=False
-            ):
-                if key and value is not None:
-                    env[key] = value
+            try:
+                outputs = self._node(node, name, inputs, env, scope, opsets, depth, declared)
+            except EVALUATION_ERRORS as error:  # a node without what its operator needs, in any of its many forms
+                raise ExportError(
+                    f"{self.file.source} is no valid graph: {name} ({node.op_type}) is malformed "
+                    f"({' '.join(str(error).split())[:100]}). Export it again."
+                ) from error
+            env.update(
+                {key: value for key, value in zip(node.output, outputs, strict=False) if key and value is not None}
+            )
 
     def _node(
         self,
@@ -298,11 +305,14 @@ class _Reader:
         self, node: onnx.NodeProto, name: str, inputs: Sequence[Value | None], values: Mapping[str, Any]
     ) -> None:
         """Refuse a convolution whose weights have another number of channels, which onnx's inference accepts."""
-        if node.op_type not in ("Conv", "ConvTranspose") or len(inputs) < 2 or inputs[0] is None or inputs[1] is None:
+        plain = node.op_type in ("Conv", "ConvTranspose") and node.domain in _STANDARD
+        if not plain or len(inputs) < 2 or inputs[0] is None or inputs[1] is None:
             return
         source, weights = inputs[0].shape, inputs[1].shape
-        if len(source) < 2 or len(weights) != len(source):
-            return
+        if len(source) < 3 or len(weights) != len(source):
+            raise ExportError(
+                f"{self.file.source} is no valid graph: {name} ({node.op_type}) has no channels. Export it again."
+            )
         wanted = weights[0] if node.op_type == "ConvTranspose" else weights[1] * int(values.get("group", 1))
         if source[1] != wanted:
             raise ExportError(
@@ -341,6 +351,7 @@ class _Reader:
         standard = node.domain in _STANDARD or node.domain == "ai.onnx.ml"
         try:
             shapes = None if standard else self._contributed(node, values, inputs, opsets)
+            kind = kind if standard else bounds.contributed_kind(node.op_type, inputs, kind)
             inferred: Sequence[tuple[int, OpenShape | None]] | None
             inferred = infer(node, inputs, opsets) if shapes is None else [(kind, shape) for shape in shapes]
             if inferred is None and standard:
@@ -382,11 +393,11 @@ class _Reader:
     def _contributed(
         self, node: onnx.NodeProto, values: Mapping[str, Any], inputs: Sequence[Value | None], opsets: Mapping[str, int]
     ) -> list[Shape | None] | None:
-        if node.op_type in bounds.STANDARD_FORM:
+        if (node.domain, node.op_type) in bounds.STANDARD_FORM:
             plain = onnx.NodeProto()
             plain.CopyFrom(node)
-            plain.op_type, plain.domain = bounds.STANDARD_FORM[node.op_type], ""
-            allowed = {"kernel_shape", "strides", "pads", "dilations", "group", "auto_pad"}
+            plain.op_type, plain.domain = bounds.STANDARD_FORM[node.domain, node.op_type], ""
+            allowed = {"kernel_shape", "strides", "pads", "dilations", "group", "auto_pad", "ceil_mode"}
             kept = [item for item in node.attribute if item.name in allowed]
             del plain.attribute[:]
             plain.attribute.extend(kept)
@@ -456,6 +467,8 @@ class _Reader:
         domain = "" if node.domain in _STANDARD else node.domain
         ids = tuple(item.name for value in inputs for item in (_tensors_of(value) if value is not None else (_ABSENT,)))
         op = f"com.microsoft.{node.op_type}" if node.op_type in ("Attention", "QAttention") and domain else node.op_type
+        if op in NEEDED_INPUTS and any(index >= len(inputs) or inputs[index] is None for index in NEEDED_INPUTS[op]):
+            raise ExportError(f"{self.file.source} is no valid graph: {name} ({op}) lacks an input. Export it again.")
         macs = node_macs(
             op,
             values,
@@ -518,6 +531,8 @@ class _Reader:
     ) -> Value:
         axis = int(values.get("axis", 0)) % max(len(source.shape), 1)
         whole = source.shape[axis] if source.shape else 1
+        if whole > NODE_LIMIT:
+            raise ExportError(f"{self.file.source}: {name} splits a tensor into too many parts. Export it again.")
         if sizes is not None and sizes.data is not None and sizes.data.ndim:
             parts = [int(size) for size in sizes.data]
         else:
@@ -660,6 +675,7 @@ class _Reader:
             for held, value in zip(collected, results[1 + len(carried) :], strict=True):
                 held.append(value)
             counter += 1
+            self.steps += 1
             unsure = unsure or (running is None)
             if unsure:
                 break
@@ -685,6 +701,8 @@ class _Reader:
         read = self.nodes[start:]
         each = len(read) // max(done, 1)
         last = read[len(read) - each :]
+        if not each:
+            return times
         if start + each * times > NODE_LIMIT:
             raise ExportError(
                 f"{self.file.source} runs over {NODE_LIMIT} operators; its loops are too long to be counted."
@@ -730,6 +748,7 @@ class _Reader:
             collected = self._graph(body, inner, scope, opsets, depth + 1)
             states = collected[: len(carried)]
             counter += 1
+            self.steps += 1
             if self.steps - steps > STEP_LIMIT:
                 counter = self._repeat(start, counter, runs)
         front = (batch,) if batched else ()

@@ -23,6 +23,21 @@ _SEEN_LIMIT = 1 << 12
 _RANDOM = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
 )
+_RANK_LIMIT = 64
+_RANK_GIVEN_BY = {
+    "Reshape": 1,
+    "Expand": 1,
+    "ConstantOfShape": 0,
+    "Tile": 1,
+    "Resize": 3,
+    "Upsample": 1,
+    "Squeeze": 1,
+    "Unsqueeze": 1,
+}
+"""Operators to the input whose length is the rank of the output, which onnx would build without asking."""
+_NEVER_LARGER = frozenset(
+    {"Concat", "Identity", "Unsqueeze", "Squeeze", "NonZero", "Compress", "Unique", "Slice", "TopK"}
+)
 EVALUATION_ERRORS = (
     ValueError,
     TypeError,
@@ -90,6 +105,14 @@ def infer(
         for name, value in zip(node.input, inputs, strict=True)
         if value is not None and value.data is not None and value.data.size <= _SEEN_LIMIT
     }
+    place = _RANK_GIVEN_BY.get(node.op_type)
+    if (
+        place is not None
+        and place < len(inputs)
+        and (given := inputs[place]) is not None
+        and given.shape[:1] > (_RANK_LIMIT,)
+    ):
+        raise ValueError(f"a tensor of {given.shape[0]} dimensions")
     imports = [onnx.helper.make_opsetid(domain, number) for domain, number in opsets.items()]
     try:
         found = onnx.shape_inference.infer_node_outputs(schema, node, types, data, opset_imports=imports)
@@ -136,16 +159,34 @@ def evaluate(node: onnx.NodeProto, inputs: Sequence[Value | None], opsets: Mappi
         return None
     if sum(item.size for item in data if item is not None) > VALUE_LIMIT:
         return None
+    if any(item is not None and item.dtype.kind not in "biuf" for item in data):
+        return None
     quick = _QUICK.get(node.op_type) if node.domain in ("", "ai.onnx") else None
     try:
+        if not _is_small(node, inputs, opsets):
+            return None
         with np.errstate(all="ignore"):
             found = None if quick is None else quick({item.name: item for item in node.attribute}, data)
             results = [found] if found is not None else _reference(node, data, opsets)
-    except EVALUATION_ERRORS:
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, *EVALUATION_ERRORS):
         return None
     if any(not isinstance(item, (np.ndarray, np.generic)) or item.size > VALUE_LIMIT for item in results):
         return None
     return [np.asarray(item) for item in results]
+
+
+def _is_small(node: onnx.NodeProto, inputs: Sequence[Value | None], opsets: Mapping[str, int]) -> bool:
+    """Outputs have few elements; told before they are computed, as a constant may ask for terabytes."""
+    shapes = [value.shape for value in inputs if value is not None]
+    if node.op_type in _NEVER_LARGER:
+        return True
+    if node.op_type in _QUICK and node.op_type != "Gather":
+        return math.prod(np.broadcast_shapes(*shapes)) <= VALUE_LIMIT
+    return all(
+        shape is not None and None not in shape and folded_elements(shape) <= VALUE_LIMIT
+        for (_, shape), name in zip(infer(node, inputs, opsets) or [], node.output, strict=False)
+        if name
+    )
 
 
 def _reference(node: onnx.NodeProto, data: Sequence[Array | None], opsets: Mapping[str, int]) -> list[Any]:

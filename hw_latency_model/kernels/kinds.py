@@ -10,6 +10,7 @@ _CLASSES = {
     **dict.fromkeys(
         (
             "op:LSTM",
+            "op:DynamicQuantizeLSTM",
             "op:GRU",
             "op:RNN",
             "op:Attention",

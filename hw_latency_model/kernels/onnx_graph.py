@@ -75,13 +75,15 @@ _VOCABULARY = {
     "Softmax": "softmax",
     "ArgMax": "argmax",
 }
-_VIEWS = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout"})
+_VIEWS = frozenset(
+    {"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout", "ReorderInput", "ReorderOutput"}
+)
 _ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear"})
 """Rounding operations: a quantized graph has the kernels of its float graph; unmerged ones count to a neighbour."""
 _CONSTANTS_ARE_ATTRIBUTES = frozenset(
     {"Reshape", "Slice", "Pad", "Resize", "Upsample", "Expand", "Clip", "Split", "Unsqueeze", "Squeeze", "ReduceMean"}
 )
-_DOMAINS = ("", "ai.onnx.ml", "com.microsoft")
+_DOMAINS = ("", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc")
 """Whose operators go by their plain names; those of other domains are named with it."""
 _SKIPPABLE = frozenset({"Slice", "Expand", "Split", "Pad", "Cast"})
 

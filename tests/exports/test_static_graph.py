@@ -279,3 +279,59 @@ def test_old_operator_sets_are_read() -> None:
     reshaped = model([node("Reshape", ["x"], ["y"], shape=[3, 2])], [tensor("x", [2, 3])], ["y"], opset=1)
     assert static_graph(reshaped).results == ("y",)
     assert static_graph(one("Reshape", [2, 3], ints("s", [-1]), opset=5)).shapes["y"] == (6,)
+
+
+def _renamed(made: onnx.ModelProto) -> bytes:
+    made.graph.node[0].output[0] = "a~~"
+    made.graph.output[0].name = "a~~"
+    return made.SerializeToString().replace(b"a~~", b"a\xff\xfe")
+
+
+MALFORMED = {
+    "a name that is no text": _renamed(model([CONV], [IMAGE], ["a"], [W])),
+    "an If without branches": model(
+        [node("If", ["c"], ["y"])], [tensor("c", [], TensorProto.BOOL)], ["y"]
+    ).SerializeToString(),
+    "an Einsum with too few operands": one("Einsum", [2, 3], equation="ij,jk->ik").SerializeToString(),
+    "a LSTM without weights": one("LSTM", [2, 3, 4], hidden_size=5).SerializeToString(),
+    "a shape of 2**40 dimensions": model(
+        [node("Expand", ["x", "s"], ["y"])], [IMAGE, tensor("s", [1 << 40], TensorProto.INT64)], ["y"]
+    ).SerializeToString(),
+    "a split into 2**40 parts": model(
+        [node("SplitToSequence", ["x"], ["s"]), node("SequenceLength", ["s"], ["y"])], [tensor("x", [1 << 40])], ["y"]
+    ).SerializeToString(),
+}
+
+
+@pytest.mark.parametrize("fault", MALFORMED)
+def test_a_malformed_node_is_one_sentence(fault: str, tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").write_bytes(MALFORMED[fault])
+    with pytest.raises(ExportError, match=r"net\.onnx.*Export it again\."):
+        static_graph(tmp_path / "net.onnx")
+
+
+def test_constants_that_would_fill_the_memory_keep_their_shape_only() -> None:
+    nodes = [
+        node("ConstantOfShape", ["n"], ["zeros"]),
+        node("Range", ["a", "b", "c"], ["r"]),
+        node("Mul", ["x", "x"], ["y"]),
+    ]
+    limits = [
+        numpy_helper.from_array(np.array(value, np.int64), name) for name, value in (("a", 0), ("b", 1 << 40), ("c", 1))
+    ]
+    graph = static_graph(
+        model(nodes, [tensor("x", [4])], ["y", "zeros", "r"], [ints("n", [1 << 20, 1 << 20]), *limits])
+    )
+    assert (graph.shapes["zeros"], graph.shapes["r"]) == ((1 << 20, 1 << 20), (1 << 40,))
+    assert {"zeros", "r"} <= graph.constants
+
+
+def test_a_loop_that_runs_too_often_is_one_sentence() -> None:
+    made = STRUCTURES["loop with a known count"][0]
+    endless = onnx.ModelProto()
+    endless.CopyFrom(made)
+    next(item for item in endless.graph.initializer if item.name == "n").CopyFrom(
+        numpy_helper.from_array(np.array(1 << 40, np.int64), "n")
+    )
+    with pytest.raises(ExportError, match="too long to be counted"):
+        static_graph(endless)
