@@ -96,7 +96,8 @@ def index_files(folder: Path, suffixes: tuple[str, ...], ending: str = "") -> di
             continue
         if key in found:
             raise DatasetError(
-                f"each name may occur once, but {found[key]} and {path} share theirs; remove one of them."
+                f"each name may occur once, but {found[key]} and {path} share theirs; remove one of them, or choose "
+                "an extension with data.image_suffix or data.label_suffix (kind folder)."
             )
         found[key] = path
     return found
