@@ -204,7 +204,7 @@ def grid_values(distribution: BaseDistribution) -> list[Any]:
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     assert size is not None
     step = 0 if distribution.step is None else distribution.step
-    return [distribution.low + index * step for index in range(size)]
+    return [min(distribution.low + index * step, distribution.high) for index in range(size)]
 
 
 def union_space(
