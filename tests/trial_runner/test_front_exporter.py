@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from exports import read_bundle
-from objectives.trial_record import read_study
+from objectives.trial_record import read_study, store_later_facts
 from trial_runner.config.load import load_config
 from trial_runner.front.exporter import FrontExporter
 from trial_runner.front.measurement import measure_front
@@ -28,7 +28,7 @@ def finished(write_study: Callable[..., Path]):
     study = open_study(config.study.storage, config.study.name, create=False)
     for record in read_study(study):
         if record.bundle:
-            study.set_user_attr(f"trial:{record.number}", {})
+            store_later_facts(study, record.number, bundle=None)
     return config, study, StudyPaths(config.study.output_dir)
 
 
@@ -50,6 +50,7 @@ def test_a_front_without_bundles_is_exported_by_the_helper_process(finished):
 def test_the_helper_process_does_not_run_the_users_script_again(finished, tmp_path: Path, monkeypatch):
     """Scripts and notebooks need no ``if __name__ == "__main__"``."""
     config, study, paths = finished
+    assert not bundles(study)
     script = tmp_path / "script.py"
     script.write_text("raise SystemExit('run again')")
     main = ModuleType("__main__")
