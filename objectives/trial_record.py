@@ -269,8 +269,8 @@ def store_study_attribute(study: optuna.Study, name: str, value: Any) -> None:
 
 
 def hide_objects(study: optuna.Study) -> None:
-    """Make a new study store JSON objects and lists as system attributes; one that has trials continues as it is."""
-    if not study.get_trials(deepcopy=False) and not study.user_attrs.get(CONFIG):
+    """Make a new study store JSON objects and lists as system attributes; one of an earlier release continues as it is."""
+    if CONFIG not in study.user_attrs:
         StudyStorage(study).set_system_attr(_LAYOUT, 2)
 
 
