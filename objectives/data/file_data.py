@@ -156,9 +156,11 @@ class FileData(SegmentationData):
             )
         survey = builder.survey()
         if not any(survey.class_pixels):
+            held = f", values {', '.join(map(str, sorted(survey.values)[:5]))}" if survey.values else ""
             raise DatasetError(
                 f"split {self.split} of data set {self.info.name} needs labelled pixels to be scored on, but every one "
-                f"of its {len(self)} labels is to be ignored (first file {self.pairs[0].label}); choose another split."
+                f"of its {len(self)} labels is to be ignored (first file {self.pairs[0].label}{held}); choose another split, or "
+                "correct the labels' values."
             )
         return survey
 

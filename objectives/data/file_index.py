@@ -106,15 +106,18 @@ def index_files(folder: Path, suffixes: tuple[str, ...], ending: str = "") -> di
 def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
     """Yield all files below a folder with their relative paths, sorted by path; linked folders after real ones.
 
-    A folder that was seen under another path, as in a loop of links, is not entered again.
+    A folder that was seen under another path is not entered again, nor one that holds the folder itself: links may form loops.
     """
     files: list[tuple[str, Path]] = []
     seen: set[tuple[int, int]] = set()
     folders: list[tuple[str, Path]] = [("", folder)]
     links: list[tuple[str, Path]] = []
+    real = folder.resolve()
     while folders or links:
         prefix, here = folders.pop() if folders else links.pop(0)
         try:
+            if here.is_symlink() and here != folder and here.resolve() in (real, *real.parents):
+                continue
             status = here.stat()
             if (status.st_dev, status.st_ino) in seen:
                 continue
@@ -177,7 +180,7 @@ def pair_files(
     if orphans:
         raise DatasetError(
             f"each label needs an image of the same name, but {labels[orphans[0]]} has none below {image_folder}"
-            f"{_others(orphans)}; add the image or remove the label."
+            f"{_others(orphans)}; {_image_hint(orphans[0], image_folder, suffixes)}."
         )
     return [FilePair(name, images[name], labels[partners[name]]) for name in sorted(images)]
 
@@ -224,6 +227,16 @@ def _label_hint(name: str, folder: Path, unused: set[str]) -> str:
         if after and not before:
             return f"the label {ends[0]} is there: set data.image_suffix to {after}"
     return ""
+
+
+def _image_hint(name: str, folder: Path, suffixes: tuple[str, ...]) -> str:
+    """Return what would give the label ``name`` an image, judged by the files that lie in the image folder."""
+    here = (folder / name).parent
+    stem = name.rpartition("/")[2]
+    others = sorted(path.name for path in here.iterdir() if path.stem == stem) if here.is_dir() else []
+    if others:
+        return f"{others[0]} is there, but images are files of {', '.join(suffixes)}: convert it"
+    return "add the image or remove the label"
 
 
 def read_list(kind: str, split: str, path: Path) -> list[str]:

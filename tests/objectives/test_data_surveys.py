@@ -203,6 +203,7 @@ def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
         (tmp_path / "far" / what / "train" / "back").symlink_to(train)
         (train / "twice").symlink_to(tmp_path / "far" / what / "train")
         (train / "itself").symlink_to(train / "itself")
+        (train / "above").symlink_to(tmp_path / "near")
     data = open_dataset("folder", root=tmp_path / "near", split="train")
     data.check()
     assert [data.name(index) for index in range(len(data))] == ["0", "0 far/0", "0 far/1", "0 far/2", "1", "2"]
@@ -236,6 +237,12 @@ def test_tiff_labels_and_jpeg_labels(tmp_path: Path) -> None:
         Image.open(path).save(path.with_suffix(".JPG"))
         path.unlink()
     assert "0.JPG is there, but labels are PNG" in complaint(tmp_path)
+
+
+def test_an_image_of_another_format_is_named(tmp_path: Path) -> None:
+    make(tmp_path)
+    (tmp_path / "images/train/1.png").rename(tmp_path / "images/train/1.heic")
+    assert "1.heic is there, but images are files of .png" in complaint(tmp_path)
 
 
 def test_names_with_odd_characters(tmp_path: Path) -> None:
