@@ -27,7 +27,7 @@ from trial_runner.front.exporter import FrontExporter
 from trial_runner.front.measurement import measure_after_launch
 from trial_runner.front.report import write_study_report
 from trial_runner.front.table import front_records, write_csv
-from trial_runner.launch_checks import check_accelerator, check_room, check_target
+from trial_runner.launch_checks import check_accelerator, check_room, check_target, check_teacher
 from trial_runner.search.candidate_costs import CandidateCosts
 from trial_runner.search.driver import StudyDriver
 from trial_runner.search.initial_design import warm_start
@@ -86,6 +86,7 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     check_source(config.training.weights)
     check_target(space, get_profile(config.device.name))
     check_accelerator(config)
+    check_teacher(config, len(info.class_names))
     latency_models = load_latency_models(config)
     for model in latency_models.values():
         if not model.calibrated:

@@ -13,6 +13,7 @@ from search_spaces import SearchSpace, UserError
 from search_spaces._common.files import atomic_path, write_error
 from trial_runner.config.study import StudyConfig
 from trial_runner.study_data import examine_data
+from trial_runner.training.distillation import read_teacher
 
 _LEAST_FREE_MB = 200
 
@@ -65,3 +66,13 @@ def check_target(space: SearchSpace, profile: DeviceProfile) -> None:
             f"{profile.name} resizes by {' and '.join(profile.resize_modes)} only, but the search space {space.name} offers "
             f"{' and '.join(sorted(refused))}. Leave that out of space.upsamplings."
         )
+
+
+def check_teacher(config: StudyConfig, num_classes: int) -> None:
+    """Refuse a ``training.distillation.teacher`` that no trial could learn from.
+
+    Raises:
+        UserError: there is no network, or it has other classes than the data.
+    """
+    if config.training.distillation.teacher is not None:
+        read_teacher(config.training.distillation.teacher, num_classes)

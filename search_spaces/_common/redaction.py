@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 # Up to the last @ of the word, because a password may contain "/" and "@"; one with blanks ends at the next .
-_PASSWORD = re.compile(r"(?P<keep>[A-Za-z][\w+.-]*://[^:/?#\s]*:)(?:\S*|(?!\d+(?:/|\s|$))[^@\n]*)@")
+_PASSWORD = re.compile(r"(?P<keep>[A-Za-z][\w+.-]*:/{1,2}[^:/?#\s]*:)(?:\S*|(?!\d+(?:/|\s|$))[^@\n]*)@")
 _BARE_PASSWORD = re.compile(r"(?<![^\s'\"(])(?P<keep>[^:/?#@\s'\"]+:)[^\s/]\S*@")
 _SECRET_OPTION = re.compile(
     r"(?P<keep>(?:^|[?&;\s])(?:password|passwd|pwd|sslpassword|token|secret)=)[^&;#\s]*", re.IGNORECASE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ def with_installed_driver(url: URL) -> URL:
     return url
 
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a path has lost one slash of ``://``
 _EXAMPLES = "sqlite:///study.db or postgresql+psycopg2://user@host/db"
 _SECRET_KEYS = frozenset({"password", "passwd", "pwd", "sslpassword", "token", "secret"})
 
@@ -84,8 +86,10 @@ def home_path(path: str | Path, what: str) -> Path:
     """Expand ``~`` in a path.
 
     Raises:
-        UserError: there is no such user, or no home folder.
+        UserError: it is a URL, there is no such user, or no home folder.
     """
+    if _SCHEME.match(str(path)):
+        raise UserError(f"{what} is a URL, but takes the path of a file or folder. Write a path, such as data/mine.")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:

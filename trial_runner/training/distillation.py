@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from exports import read_bundle, read_network
+from exports import TrainedNetwork, read_bundle, read_network
 from objectives.data.base import IMAGENET, Normalisation
 from search_spaces import SearchSpace
 from search_spaces._common.errors import UserError
@@ -112,11 +112,21 @@ def _given(
     device: torch.device,
     normalisation: Normalisation,
 ) -> Teacher:
+    trained = read_teacher(path, num_classes)
+    own = Normalisation(trained.mean, trained.std)
+    return Teacher(trained.net, trained.input_hw, student_hw, config, device, own, normalisation)
+
+
+def read_teacher(path: Path, num_classes: int) -> TrainedNetwork:
+    """Read the network of ``training.distillation.teacher``: a bundle's folder or a network file.
+
+    Raises:
+        UserError: there is none, or it has other classes than the data.
+    """
     trained = read_network(read_bundle(path).checkpoint_path if path.is_dir() else path)
     if len(trained.class_names) != num_classes:
         raise UserError(
             f"the teacher {path} tells {len(trained.class_names)} classes apart, the data have {num_classes}. "
             "Set training.distillation.teacher to a network trained on the same classes."
         )
-    own = Normalisation(trained.mean, trained.std)
-    return Teacher(trained.net, trained.input_hw, student_hw, config, device, own, normalisation)
+    return trained
