@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from exports.onnx.static_graph import StaticGraph, StaticNode
+from exports.onnx.recorder import StaticNode
+from exports.onnx.static_graph import StaticGraph
 from hw_latency_model.kernels.op_graph import CONVOLUTIONS, VIEW, Op, OpGraph, Shape, rows_and_columns, steps
 
 _VOCABULARY = {
