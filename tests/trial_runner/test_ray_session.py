@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -87,6 +88,17 @@ def test_variables_of_another_cluster_are_kept_away_and_put_back(monkeypatch: py
     assert dict(os.environ) == before
 
 
+def test_ray_can_be_imported_by_a_user_without_home_and_name(monkeypatch: pytest.MonkeyPatch):
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with ray_environment(ComputeSection()):
+        assert Path("~/ray_results").expanduser().is_absolute()
+    assert "HOME" not in os.environ
+
+
 SESSION = """
 import json, os, sys
 from hw_latency_model.agent.cores import available_cores
@@ -95,18 +107,19 @@ from trial_runner.config.study import ComputeSection
 compute = ComputeSection()
 with ray_environment(compute):
     import ray
-    with RaySession(compute, available_cores(), 0) as session:
+    with RaySession(compute, available_cores(), 2) as session:
         modes = {path.name: oct(path.stat().st_mode & 0o777) for path in (session.folder, session.folder / "token")}
         found = ray.cluster_resources()
         usage = ray._common.usage.usage_lib.usage_stats_enabled()
-        answer = ray.get(ray.remote(lambda: 7).remote())
-print(json.dumps([found["CPU"], list(modes.values()), usage, answer, session.folder.exists()]))
+        see = ray.remote(lambda: os.environ.get("CUDA_VISIBLE_DEVICES"))
+        gpus = ray.get([see.options(num_gpus=1, num_cpus=0).remote(), see.options(num_gpus=2, num_cpus=0).remote()])
+print(json.dumps([found["CPU"], list(modes.values()), usage, gpus, session.folder.exists()]))
 """
 
 
 @pytest.mark.slow
 def test_ray_starts_on_a_hostile_machine_and_leaves_nothing_behind(short: Path):
-    """A long TMPDIR, a home that cannot be written, another cluster's variables, one core."""
+    """A long TMPDIR, a home that cannot be written, another cluster's variables, one core, two slices of a GPU."""
     long = short / ("pbs.4711.server" * 4)
     long.mkdir()
     longest = short / ("x" * (ray_session._LONGEST_BASE - 1 - len(str(short))))
@@ -120,6 +133,7 @@ def test_ray_starts_on_a_hostile_machine_and_leaves_nothing_behind(short: Path):
         "RAY_TMPDIR": "/nowhere",
         "RAY_AUTH_MODE": "disabled",
         "RAY_USAGE_STATS_ENABLED": "1",
+        "CUDA_VISIBLE_DEVICES": "MIG-a,MIG-b",
     }
     core = min(os.sched_getaffinity(0))
     done = subprocess.run(
@@ -131,7 +145,9 @@ def test_ray_starts_on_a_hostile_machine_and_leaves_nothing_behind(short: Path):
         preexec_fn=lambda: os.sched_setaffinity(0, {core}),
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [1.0, ["0o700", "0o600"], False, 7, False], done.stderr
+    cores, modes, usage, gpus, left = json.loads(done.stdout)
+    assert (cores, modes, usage, left) == (1.0, ["0o700", "0o600"], False, False), done.stderr
+    assert gpus[0] in ("MIG-a", "MIG-b") and sorted(gpus[1].split(",")) == ["MIG-a", "MIG-b"]
     assert set(short.rglob("*")) == {long, longest}
 
 
@@ -181,3 +197,44 @@ def test_a_failure_of_ray_is_one_sentence(address: str, cores: str, said: str, s
     assert done.stdout.startswith(said) and len(done.stdout.splitlines()) == 1, done.stdout + done.stderr
     assert done.returncode == 0 and "Traceback" not in done.stderr
     assert list(short.iterdir()) == []
+
+
+HEAD = """
+import ray
+from trial_runner.backends.ray_session import RaySession, ray_environment
+from trial_runner.config.study import ComputeSection
+compute = ComputeSection()
+with ray_environment(compute), RaySession(compute, 3, 0) as session:
+    print(ray.get_runtime_context().gcs_address, session.folder / "token", flush=True)
+    input()
+    print(ray.cluster_resources()["CPU"])
+"""
+MEMBER = """
+import os, sys
+import ray
+from trial_runner.backends.ray_session import RaySession, ray_environment
+from trial_runner.config.study import ComputeSection
+compute = ComputeSection(ray_address=sys.argv[1])
+with ray_environment(compute), RaySession(compute, 1, 0):
+    print(ray.cluster_resources()["CPU"])
+"""
+
+
+@pytest.mark.slow
+def test_a_cluster_is_joined_with_the_users_token_and_left_running(short: Path):
+    environment = {**os.environ, "TMPDIR": str(short)}
+    with subprocess.Popen(
+        [sys.executable, "-c", HEAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as head:
+        assert head.stdout is not None
+        address, token = head.stdout.readline().split()
+        member = subprocess.run(
+            [sys.executable, "-c", MEMBER, address],
+            capture_output=True,
+            text=True,
+            timeout=200,
+            env={**environment, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": token},
+        )
+        ended, _ = head.communicate("\n", timeout=100)
+    assert member.stdout == "3.0\n", member.stderr
+    assert ended == "3.0\n" and list(short.iterdir()) == []

@@ -34,6 +34,7 @@ _ENVIRONMENT = {
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 # Settings of some other cluster: its address, token, folder. Ray's tuning flags, in lower case, are the user's.
 _FOREIGN = re.compile(r"(RAY|TUNE)_[A-Z0-9_]+")
+_NO_HOME = "/nonexistent"  # Ray asks for a home folder when it is imported, but needs none
 _PREFIX = "pseg-"
 _INNER = "r"  # Ray opens the folder that it is given to everybody: it is given one inside ours
 # Bytes of a path; below it come 64 more, session_DATE_TIME_MICROSECONDS_PID/sockets/plasma_store, and the system's limit is 107.
@@ -63,12 +64,24 @@ def ray_environment(compute: ComputeSection) -> Iterator[None]:
             for name in foreign_variables():
                 del os.environ[name]
         os.environ.update({**_ENVIRONMENT, **(_LOOPBACK if own else {})})
+        if not _has_home():
+            os.environ["HOME"] = _NO_HOME
         yield
     finally:
+        if "HOME" not in before:
+            os.environ.pop("HOME", None)
         for name in foreign_variables():
             if name not in before:
                 del os.environ[name]
         os.environ.update({name: value for name, value in before.items() if _FOREIGN.fullmatch(name)})
+
+
+def _has_home() -> bool:
+    try:
+        Path.home()
+    except RuntimeError:  # no HOME, and a user without an entry in the system's list, as in containers
+        return False
+    return True
 
 
 def make_session_folder() -> Path:
