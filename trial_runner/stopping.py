@@ -46,6 +46,10 @@ def stoppable() -> Iterator[None]:
     reinstall()
     try:
         yield
+    except Exception as error:
+        if _state.raised:  # native code, pydantic for one, turns an interrupt in its callbacks into an error of its own
+            raise KeyboardInterrupt from error
+        raise
     finally:
         previous, _state.previous = _state.previous, {}
         signal.signal(signal.SIGALRM, on_alarm)

@@ -101,6 +101,20 @@ except KeyboardInterrupt:
     assert done.stdout == "{'key': 7}\n", done.stdout + done.stderr
 
 
+def test_a_stop_that_a_library_turned_into_its_own_error_is_a_stop():
+    done = run_script("""
+try:
+    with stoppable():
+        try:
+            os.kill(me, signal.SIGTERM)
+        except KeyboardInterrupt as error:
+            raise ValueError("as pydantic does") from error
+except KeyboardInterrupt:
+    print("interrupted")
+""")
+    assert done.stdout == "interrupted\n", done.stderr
+
+
 def test_a_signal_ignored_by_nohup_stays_ignored_and_handlers_are_put_back():
     done = run_script(
         """
