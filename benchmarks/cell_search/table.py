@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.latency_nb201 import ARCHITECTURE, read, read_columns
-from hw_latency_model.few_shot.cell_networks import CONV1, CONV3, EDGES, OPS, CellNetwork
+from hw_latency_model.few_shot.cell_networks import CONV1, CONV3, EDGES, NONE, OPS, CellNetwork
 from objectives.pareto import hypervolume_2d
 from search_spaces._common.errors import UserError
 
@@ -38,14 +38,14 @@ class CellTable:
         accuracy: (n,) per cent.
         latency_ms: (n,); the slowest one's where it is missing.
         macs: (n,) multiply-accumulates of one image.
-        parameters: (n,) weights.
+        layers: (n,) convolutions on the longest path through the cell, and one.
     """
 
     index: Mapping[tuple[str, ...], int]
     accuracy: Array
     latency_ms: Array
     macs: Array
-    parameters: Array
+    layers: Array
 
     @property
     def reference(self) -> tuple[float, float]:
@@ -57,9 +57,9 @@ class CellTable:
         return self.index[tuple(params[name] for name in PARAMS)]
 
     def costs(self, candidates: Sequence[Mapping[str, str]]) -> Array:
-        """(n, 3): latency in ms, MACs, parameters."""
+        """(n, 3): latency in ms, MACs, layers of the cell."""
         rows = [self.row(params) for params in candidates]
-        return np.stack([self.latency_ms[rows], self.macs[rows], self.parameters[rows]], axis=1)
+        return np.stack([self.latency_ms[rows], self.macs[rows], self.layers[rows]], axis=1)
 
     def hypervolume(self, rows: Sequence[int] | None = None) -> float:
         """Return the hypervolume of these cells, of all of them by default, in per cent times ms."""
@@ -95,7 +95,8 @@ def read_tables(data: Path, targets: Sequence[str], accuracy: str) -> dict[str, 
     index = {cell.ops: row for row, cell in enumerate(cells)}
     if len(index) != len(cells) or len(cells) != len(OPS) ** len(EDGES):
         raise UserError(f"{data} must hold each of the {len(OPS) ** len(EDGES)} cells once; it has {len(cells)} rows.")
-    macs, parameters = arithmetic(cells)
+    macs, _ = arithmetic(cells)
+    layers = np.array([1.0 + _longest_path(cell) for cell in cells])
     tables = {}
     for target in targets:
         latency_ms, known = columns[target], columns[accuracy]
@@ -105,7 +106,7 @@ def read_tables(data: Path, targets: Sequence[str], accuracy: str) -> dict[str, 
         score = np.where(missing, DISCONNECTED_ACCURACY, known)
         if not np.isfinite(score).all():
             raise UserError(f"column {accuracy} of {data} has empty fields; give the accuracy of every cell.")
-        tables[target] = CellTable(index, score, np.where(missing, np.nanmax(latency_ms), latency_ms), macs, parameters)
+        tables[target] = CellTable(index, score, np.where(missing, np.nanmax(latency_ms), latency_ms), macs, layers)
     return tables
 
 
@@ -116,3 +117,11 @@ def arithmetic(cells: Sequence[CellNetwork]) -> tuple[Array, Array]:
     macs = sum(channels**2 * side**2 for channels, side in _STAGES) * _CELLS_PER_STAGE
     weights = sum(channels**2 for channels, _ in _STAGES) * _CELLS_PER_STAGE
     return _REST_MACS + macs * taps, _REST_PARAMS + weights * taps
+
+
+def _longest_path(cell: CellNetwork) -> int:
+    longest = {0: 0}
+    for (a, b), op in sorted(zip(EDGES, cell.pruned.ops, strict=True), key=lambda edge: edge[0][1]):
+        if op != NONE and a in longest:
+            longest[b] = max(longest.get(b, 0), longest[a] + (op in (CONV1, CONV3)))
+    return longest.get(3, 0)

@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 Params = Mapping[str, Any]
 
 KEPT = 200_000
-_FIRST = 10
+_FIRST = 4
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class KnownCosts:
         objectives: index of a study's objective to the column of ``predict`` that is its value.
         budgets: column to the largest acceptable cost.
         depends_on: returns a key of a candidate's params; candidates with equal keys have equal costs. By default all params count.
-        most_new: keys whose costs are predicted at one proposal, ten times as many at the first; candidates beyond that are left out.
+        most_new: keys whose costs are predicted at one proposal, four times as many at the first; candidates beyond that are left out.
             None for no limit.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -167,7 +168,7 @@ class KnownCostSampler(BaseSampler):
             return candidates.rows[self._start(encoding, history, candidates)]
         front = _front_rows(history)
         near = self._pool.neighbours(encoding, front, history.tried, self._rng, self._pool_size)
-        candidates = self._candidates(encoding, {**near, **sample})
+        candidates = self._candidates(encoding, _alternating(near, sample))
         if candidates is None:
             return encoding.random(self._rng, 1)[0]
         gains = self._gains(study, encoding, history, candidates)
@@ -381,6 +382,12 @@ class _Fitted:
         restart = not self._restarted or abs(count - self._restarted) >= _RESTART_EVERY
         self.surrogate.fit(inputs[rows], values[rows], noise=noise[rows], restart=restart)
         self._at, self._restarted = count, count if restart else self._restarted
+
+
+def _alternating(first: Mapping[Key, Params], second: Mapping[Key, Params]) -> dict[Key, Params]:
+    """All candidates, of the two in turn: where costs of few new ones are predicted, those are of both."""
+    pairs = itertools.zip_longest(first.items(), second.items())
+    return dict(item for pair in pairs for item in pair if item is not None)
 
 
 def _winsorised(values: Array) -> Array:
