@@ -1,4 +1,4 @@
-"""What is written down while an ONNX graph is read: operators that run, and the shape and type of every tensor."""
+"""Record of an ONNX graph that is read: operators that run, and the shape and type of every tensor."""
 
 from __future__ import annotations
 
