@@ -111,7 +111,8 @@ class _Searcher(Searcher):
             self._bridge.fatal = error
             return None
         if spec is None:
-            return Searcher.FINISHED
+            # A trial that still runs may leave a network to train further: Ray asks again until none does.
+            return None if self._bridge.numbers else Searcher.FINISHED
         self._bridge.numbers[trial_id] = spec.number
         order = {"spec": json.dumps(spec.to_dict())}
         return order if self._compute.workers_per_trial == 1 else {"train_loop_config": order}
