@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -21,15 +22,16 @@ STEP_LIMIT = 20_000
 """Operators that repeated bodies are read as, one by one; beyond, a body is read once and its operators are repeated."""
 
 
-class ControlFlowReader(SequenceReader):
+class ControlFlowReader(SequenceReader, ABC):
     """Reader of If, Loop, Scan, SequenceMap and of calls of local functions."""
 
+    @abstractmethod
     def _graph(
         self, graph: onnx.GraphProto, env: dict[str, Value], scope: str, opsets: Mapping[str, int], depth: int
     ) -> list[Value]:
         """Read a graph; ``env`` has its inputs and what the graphs around it hold."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _nodes(
         self,
         nodes: Sequence[onnx.NodeProto],
@@ -40,7 +42,6 @@ class ControlFlowReader(SequenceReader):
         declared: Mapping[str, onnx.TypeProto],
     ) -> None:
         """Read nodes and put their outputs into ``env``."""
-        raise NotImplementedError
 
     def _call(
         self, function: onnx.FunctionProto, node: onnx.NodeProto, name: str, inputs: Sequence[Value | None], depth: int

@@ -51,7 +51,7 @@ EVALUATION_ERRORS = (
     ImportError,
     MemoryError,
 )
-"""What onnx's reference implementation raises for an operator that it cannot compute."""
+"""Errors that onnx's reference implementation raises for an operator that it cannot compute."""
 
 
 @dataclass(frozen=True)
