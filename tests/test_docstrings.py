@@ -24,14 +24,15 @@ REJECTED = frozenset({"What", "Who", "Whether", "How", "Where", "Why", "Which", 
 
 
 def rejected_docstrings(source: str) -> list[tuple[int, str]]:
-    """Line and first line of each docstring of a module, its classes and functions that begins with a rejected word."""
-    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    """Line and first line of each docstring of a module, its classes, functions and constants that begins with a rejected word."""
     found = []
     for node in ast.walk(ast.parse(source)):
-        text = ast.get_docstring(node) if isinstance(node, kinds) else None
-        if text and text.split()[0].rstrip(",.:;") in REJECTED:
-            found.append((getattr(node, "lineno", 1), text.splitlines()[0]))
-    return found
+        body = getattr(node, "body", [])
+        for item in body if isinstance(body, list) else []:  # a constant's docstring stands behind it
+            text = item.value.value if isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant) else None
+            if isinstance(text, str) and text.strip() and text.split()[0].rstrip(",.:;") in REJECTED:
+                found.append((item.lineno, text.strip().splitlines()[0]))
+    return sorted(found)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -46,8 +47,9 @@ def test_docstrings_begin_with_what_the_object_is_or_does(package: str):
 
 def test_a_relative_clause_is_found_wherever_a_docstring_may_stand():
     source = '"""What it is."""\nclass A:\n    """Whether."""\n    async def b(self):\n        """As told."""\n'
-    assert rejected_docstrings(source + 'def c():\n    """Whole number."""\n') == [
+    assert rejected_docstrings(source + 'def c():\n    """Whole number."""\nD = 1\n"""How many."""\n') == [
         (1, "What it is."),
-        (2, "Whether."),
-        (4, "As told."),
+        (3, "Whether."),
+        (5, "As told."),
+        (9, "How many."),
     ]
