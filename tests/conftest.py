@@ -11,6 +11,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 from child_signals import restore_interrupt
 from postgres_server import postgres, postgres_url  # noqa: F401  (fixtures)
+from shared_data import SHARED
 
 restore_interrupt()
 
@@ -32,7 +33,6 @@ def repo_root() -> Path:
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
     """The folder of real data sets and measurements that is handed round beside the checkout (never committed)."""
-    path = Path(os.environ.get("PARETOSEG_SHARED", ROOT.parent / "shared"))
-    if not path.is_dir():
-        pytest.skip(f"no shared data at {path}; set PARETOSEG_SHARED to the folder that holds datasets/camvid")
-    return path
+    if not SHARED.is_dir():
+        pytest.skip(f"no shared data at {SHARED}; set PARETOSEG_SHARED to the folder that holds datasets/camvid")
+    return SHARED

@@ -52,6 +52,7 @@ def stoppable() -> Iterator[None]:
         raise
     finally:
         previous, _state.previous = _state.previous, {}
+        signal.setitimer(signal.ITIMER_REAL, 0.0)  # one that is still set would end the process
         signal.signal(signal.SIGALRM, on_alarm)
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 from onnx_models import CONV, CONV_MACS, IMAGE, STRUCTURES, WORK, W, ints, model, node, one, tensor, weight
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+from shared_data import SHARED
 
 from exports import ExportError
 from exports.onnx.static_graph import precision_of, static_graph
@@ -29,7 +29,7 @@ REFUSALS = (
     DecodeError,
     RuntimeError,
 )
-FILES = sorted((Path(os.environ.get("PARETOSEG_SHARED", "/nonexistent")) / "inputs" / "onnx").glob("*.onnx"))
+FILES = sorted((SHARED / "inputs" / "onnx").glob("*.onnx"))
 
 
 @pytest.mark.parametrize("name", WORK)
@@ -90,6 +90,7 @@ def independent_macs(path: Path) -> int:
     return total
 
 
+@pytest.mark.skipif(not FILES, reason=f"no ONNX files at {SHARED / 'inputs' / 'onnx'}; set PARETOSEG_SHARED")
 @pytest.mark.parametrize("path", [path for path in FILES if not path.stem.startswith("12")], ids=lambda path: path.stem)
 def test_work_equals_an_independent_count_on_files_that_onnx_runtime_runs(path: Path) -> None:
     try:

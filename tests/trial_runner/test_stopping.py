@@ -101,6 +101,23 @@ except KeyboardInterrupt:
     assert done.stdout == "{'key': 7}\n", done.stdout + done.stderr
 
 
+def test_a_stop_that_is_raised_while_it_waits_for_a_transaction_leaves_no_alarm_behind():
+    """The alarm that tries again would end the process with its default action."""
+    done = run_script("""
+def transaction():
+    os.kill(me, signal.SIGTERM)
+transaction = type(transaction)(transaction.__code__, {"__name__": "sqlalchemy.engine", "os": os, "signal": signal, "me": me})
+try:
+    with stoppable():
+        transaction()
+        check()
+except KeyboardInterrupt:
+    time.sleep(0.2)
+    print("interrupted")
+""")
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+
 def test_a_stop_that_a_library_turned_into_its_own_error_is_a_stop():
     done = run_script("""
 try:
