@@ -13,11 +13,12 @@ import optuna
 from dashboards.text import interval, milliseconds
 from exports import get_profile
 from objectives.objective import OBJECTIVES, Objective, extra_objectives
-from objectives.trial_record import Outcome, State, TrialRecord, read_study
+from objectives.trial_record import CONFIG, Outcome, State, TrialRecord, read_study, study_attributes
 from search_spaces import open_space
 from search_spaces.describe import network_words
 from search_spaces.pretrained import check_source
 from trial_runner.backends.base import make_backend
+from trial_runner.config.compatibility import with_stored_sampler
 from trial_runner.config.study import KNOWN_COST, StudyConfig
 from trial_runner.constraints.channel_plans import ChannelPlans
 from trial_runner.constraints.cost import CostConstraint, load_cost_models
@@ -73,6 +74,7 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     check_room(paths.root)
     earlier = stored_study(config)
     if earlier is not None:
+        config = with_stored_sampler(study_attributes(earlier).get(CONFIG), config)
         require_own(earlier)
         require_comparable(config, earlier)
     data = survey_data(config)

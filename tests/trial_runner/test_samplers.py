@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import optuna
 import pytest
 from optuna.trial import TrialState
 
 from objectives.trial_record import set_constraints
+from trial_runner.config.compatibility import with_stored_sampler
+from trial_runner.config.load import load_config
 from trial_runner.config.study import SearchSection
 from trial_runner.search.samplers import make_sampler
 
@@ -25,7 +30,7 @@ def study_with_stopped_trials(sampler: optuna.samplers.BaseSampler) -> optuna.St
     return study
 
 
-@pytest.mark.parametrize("name", ["tpe", "nsga2", "gp", "random"])
+@pytest.mark.parametrize("name", ["known_cost", "tpe", "nsga2", "gp", "random"])
 def test_every_sampler_goes_on_in_a_study_that_holds_stopped_trials(name: str):
     sampler = make_sampler(SearchSection.model_validate({"sampler": name, "startup_trials": 4}), seed=0)
     study = study_with_stopped_trials(sampler)
@@ -40,7 +45,7 @@ def test_plain_tpe_fails_there_which_is_why_ours_is_wrapped():
 
 
 def test_the_curves_stay_in_the_study():
-    sampler = make_sampler(SearchSection(startup_trials=4), seed=0)
+    sampler = make_sampler(SearchSection(sampler="tpe", startup_trials=4), seed=0)
     study = study_with_stopped_trials(sampler)
     study.ask().suggest_float("x", 0, 1)
     pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
@@ -55,7 +60,7 @@ def test_proposals_repeat_with_the_seed_and_differ_between_seeds():
     assert first(1) == first(1) != first(2)
 
 
-@pytest.mark.parametrize("name", ["tpe", "nsga2", "gp", "random"])
+@pytest.mark.parametrize("name", ["known_cost", "tpe", "nsga2", "gp", "random"])
 def test_three_objectives_and_two_budgets_are_searched_by_every_sampler(name: str):
     sampler = make_sampler(SearchSection.model_validate({"sampler": name, "startup_trials": 4}), seed=0)
     study = optuna.create_study(directions=["maximize", "minimize", "minimize"], sampler=sampler)
@@ -68,3 +73,16 @@ def test_three_objectives_and_two_budgets_are_searched_by_every_sampler(name: st
         else:
             study.tell(trial, (x, x, x * x))
     assert all(len(trial.constraints) == 2 for trial in study.trials)
+
+
+def test_a_study_keeps_the_sampler_it_began_with_where_the_yaml_names_none(write_study: Callable[..., Path]):
+    path = write_study()
+    lines = [line for line in path.read_text().splitlines() if "sampler:" not in line]
+    path.write_text("\n".join(lines))
+    config = load_config(path)
+    assert config.search.sampler == "known_cost"
+    assert with_stored_sampler({"search": {"sampler": "nsga2"}}, config).search.sampler == "nsga2"
+    assert with_stored_sampler({"search": {}}, config).search.sampler == "tpe"
+    assert with_stored_sampler(None, config).search.sampler == "known_cost"
+    named = load_config(path, ["search.sampler=random"])
+    assert with_stored_sampler({"search": {"sampler": "nsga2"}}, named).search.sampler == "random"

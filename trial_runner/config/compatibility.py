@@ -9,6 +9,9 @@ from objectives.objective import ROBUST
 from trial_runner.config.load import public_values
 from trial_runner.config.study import DataSection, StudyConfig, TrainingSection
 
+EARLIER_SAMPLER = "tpe"
+"""Default of ``search.sampler`` in releases that did not store it."""
+
 
 def incompatible_change(previous: Mapping[str, Any], config: StudyConfig) -> str | None:
     """Return the first difference from the stored configuration ``previous`` that makes old and new trials incomparable.
@@ -56,6 +59,19 @@ def _changed_omitted_data_key(previous: object, now: Mapping[str, Any]) -> str |
         if was != is_now:
             return f"data.{key} ({was!r}, now {is_now!r})"
     return None
+
+
+def with_stored_sampler(previous: Mapping[str, Any] | None, config: StudyConfig) -> StudyConfig:
+    """Return the configuration with the sampler that the study began with, where the YAML names none.
+
+    Args:
+        previous: stored configuration of a study that was launched before; None for a new study.
+    """
+    if previous is None or "sampler" in config.search.model_fields_set:
+        return config
+    search = previous.get("search")
+    sampler = search.get("sampler", EARLIER_SAMPLER) if isinstance(search, dict) else EARLIER_SAMPLER
+    return config.model_copy(update={"search": config.search.model_copy(update={"sampler": sampler})})
 
 
 def changed_objectives(previous: Mapping[str, Any], config: StudyConfig) -> str | None:

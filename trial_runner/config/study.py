@@ -257,7 +257,7 @@ class SearchSection(Section):
 
     omitted_at_default = frozenset({"sampler_options", "warm_start"})
 
-    sampler: str = "tpe"
+    sampler: str = KNOWN_COST
     sampler_options: dict[str, Any] = Field(default_factory=dict)
     trials: Positive = 32
     startup_trials: Positive = 10
