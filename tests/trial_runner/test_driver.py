@@ -32,7 +32,7 @@ data: {kind: synthetic}
 space: {families: [lcnet], decoders: [fpn], widths: [0.25, 0.5, 0.75, 1.0], resolutions_px: [[32, 64]], prune_ratios: [0.0]}
 device: {latency_model: model.json, latency_budget_ms: 6}
 training: {epochs: 4}
-search: {trials: 4, startup_trials: 2, early_stopping: {rungs_epochs: [2], min_trials: 2}}
+search: {sampler: tpe, trials: 4, startup_trials: 2, early_stopping: {rungs_epochs: [2], min_trials: 2}}
 """
 
 
