@@ -79,7 +79,7 @@ def command_restore(options: argparse.Namespace) -> int:
         UserMistake: they cannot be restored.
     """
     clocks = Clocks(Tree(options.root))
-    if not clocks.state_path.exists():
+    if not clocks.folder.is_symlink() and not clocks.state_path.exists():
         say("nothing to give back: no run left the clocks locked")
         return EXIT_DONE
     problem = clocks.restore()

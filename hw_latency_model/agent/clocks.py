@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import time
 from pathlib import Path
 from typing import NamedTuple, Optional, Tuple
@@ -13,7 +14,15 @@ from .sensors import Gpu, power_mode, read_clocks
 from .tree import Tree
 
 STATE_FOLDER = "/var/tmp/paretoseg-clocks"
+STATE_FILE, STORE_FILE = "state.json", "jetson_clocks.store"
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 NANO_MODES = {"maxn": 0, "5w": 1}
+
+
+def _close(path: Path, mode: int) -> None:
+    """Set the mode of a file or folder of this user; one of root, written through sudo, keeps its own."""
+    if path.lstat().st_uid == os.geteuid():
+        path.chmod(mode)
 
 
 class Lock(NamedTuple):
@@ -26,6 +35,9 @@ class Lock(NamedTuple):
 class Clocks:
     """Lock and restore the clocks. The original state is kept in a file that survives a crash and a reboot.
 
+    Root commands read that file, and its parent is writable by every user: the folder must be a real one of this user or root, closed to
+    others, and hold regular files of these two only. Names of files are fixed, never read from the state.
+
     Attributes:
         held: the lock, while the clocks are locked.
         note: reason why the clocks are not locked, if they are not.
@@ -34,7 +46,8 @@ class Clocks:
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
         self.folder = tree.path(STATE_FOLDER)
-        self.state_path = self.folder / "state.json"
+        self.state_path = self.folder / STATE_FILE
+        self.store_path = self.folder / STORE_FILE
         self.held: Optional[Lock] = None
         self.note: Optional[str] = None
 
@@ -90,7 +103,7 @@ class Clocks:
             )
 
     def _jetson_clocks(self) -> None:
-        store = self.folder / "jetson_clocks.store"
+        store = self.store_path
         self._make_folder()
         if store.exists():
             store.unlink()
@@ -98,6 +111,7 @@ class Clocks:
         if stored.code != 0 or not parse_jetson_clocks_store(read_text(store)):
             self.note = "jetson_clocks --store failed, so the clocks were left alone: " + stored.text.strip()[-200:]
             return
+        _close(store, 0o600)
         self._save_state({"store": str(store)})
         done = self.tree.run("jetson_clocks", as_root=True, timeout_s=120)
         self.note = "jetson_clocks failed: " + done.text.strip()[-200:] if done.code != 0 else self._check()
@@ -118,16 +132,45 @@ class Clocks:
     def _save_state(self, change: Json) -> None:
         self._make_folder()
         write_durably(self.state_path, json.dumps(dict(self._load_state(), **change)).encode())
+        _close(self.state_path, 0o600)
 
     def _make_folder(self) -> None:
-        """Create the state folder; its parent is world-writable, so files of another user are not passed to root commands."""
+        """Create the state folder, closed to other users. Raises UserMistake if it cannot be trusted or written."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            owner = self.folder.stat().st_uid
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            if not os.path.lexists(str(self.folder)):
+                self.folder.mkdir(mode=0o700)
+            elif not self.folder.is_symlink() and not any(self.folder.iterdir()):
+                _close(self.folder, 0o700)  # made by an earlier release under a loose umask
+            problem = self.untrusted()
         except OSError as error:
             raise UserMistake(f"what to give back cannot be noted down in {self.folder}: {error}") from error
-        if owner not in (0, os.geteuid()) or not os.access(str(self.folder), os.W_OK):
+        if problem:
+            raise UserMistake(problem)
+        if not os.access(str(self.folder), os.W_OK):
             raise UserMistake(f"{self.folder} belongs to another user: delete it, or run the agent as that user")
+
+    def untrusted(self) -> Optional[str]:
+        """Return the reason why another user may have written the saved state; None where only this user or root can have.
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        folder = str(self.folder)
+        advice = f"; delete it (sudo rm -r {folder}) and reboot the board, which resets the clocks"
+        facts = self.folder.lstat()
+        if not stat.S_ISDIR(facts.st_mode):
+            return f"{folder} is a link or a file, not a folder of the agent" + advice
+        if facts.st_uid not in (0, os.geteuid()):
+            return f"{folder} belongs to another user" + advice
+        if facts.st_mode & _OTHERS_WRITE:
+            return f"{folder} can be written by other users" + advice
+        for path in sorted(self.folder.iterdir()):
+            inside = path.lstat()
+            is_own = stat.S_ISREG(inside.st_mode) and inside.st_uid in (0, os.geteuid()) and inside.st_nlink == 1
+            if not is_own or inside.st_mode & _OTHERS_WRITE:
+                return f"{path} is no regular file that only its owner can write" + advice
+        return None
 
     def _load_state(self) -> Json:
         state = json_or_none(read_text(self.state_path))
@@ -139,14 +182,19 @@ class Clocks:
         Returns:
             None after success, otherwise the problem; the saved state is deleted last.
         """
-        if not self.state_path.exists():
+        if not os.path.lexists(str(self.folder)):
             return None
+        try:
+            problem = self.untrusted()
+        except OSError as error:
+            problem = f"{self.folder} cannot be read: {error}"
+        if problem or not self.state_path.exists():
+            return problem
         state, problems = self._load_state(), []
-        store = state.get("store")
-        if isinstance(store, str) and parse_jetson_clocks_store(read_text(Path(store))):
-            done = self.tree.run("jetson_clocks", "--restore", store, as_root=True, timeout_s=120)
+        if state.get("store") is not None and parse_jetson_clocks_store(read_text(self.store_path)):
+            done = self.tree.run("jetson_clocks", "--restore", str(self.store_path), as_root=True, timeout_s=120)
             if done.code != 0:
-                problems.append(f"jetson_clocks --restore {store}: {done.text.strip()[-200:]}")
+                problems.append(f"jetson_clocks --restore {self.store_path}: {done.text.strip()[-200:]}")
         if isinstance(state.get("mode"), int):
             self.tree.run("nvpmodel", "-m", str(state["mode"]), as_root=True, answer="no\n")
             now = power_mode(self.tree)
@@ -155,7 +203,10 @@ class Clocks:
         if problems:
             return "; ".join(problems)
         self.held = None
-        for path in (self.folder / "jetson_clocks.store", self.state_path):
-            if path.exists():
-                path.unlink()
+        try:
+            for path in (self.store_path, self.state_path):
+                if path.exists():
+                    path.unlink()
+        except OSError as error:
+            return f"the clocks are restored, but {self.folder} cannot be emptied: {error}"
         return None
