@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import mimetypes
+import re
 import sqlite3
 import uuid
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from optuna_dashboard import save_plotly_graph_object, wsgi
 from optuna_dashboard._note import get_note_from_system_attrs, save_note_with_version
 
 from dashboards import notes
+from dashboards.access import guarded, new_token
 from dashboards.figures import curves as curve_figures, front as figures, latency as latency_figures
 from dashboards.shown_attributes import with_short_attributes
 from objectives.optuna_private import StudyStorage, storage_of, study_id
@@ -129,13 +131,18 @@ class DashboardServer(ThreadingMixIn, WSGIServer):
     """Server with one thread per request, as a browser fetches artifacts while it polls the study."""
 
     daemon_threads = True
+    token = ""
 
     @property
     def address(self) -> str:
-        """URL of the dashboard."""
+        """URL of the dashboard, with its token."""
+        return self.url("/dashboard")
+
+    def url(self, path: str) -> str:
+        """Return the URL of a path of the dashboard, with the token."""
         host = self.server_address[0]
         shown = host.decode() if isinstance(host, (bytes, bytearray)) else str(host)
-        return f"http://{shown}:{self.server_port}/dashboard"
+        return f"http://{shown}:{self.server_port}{path}?token={self.token}"
 
 
 class _QuietHandler(WSGIRequestHandler):
@@ -144,20 +151,33 @@ class _QuietHandler(WSGIRequestHandler):
 
 
 def make_server(
-    storage: str | BaseStorage, artifact_dir: Path, host: str = "127.0.0.1", port: int = 8080
+    storage: str | BaseStorage,
+    artifact_dir: Path,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    *,
+    token: str | None = None,
+    read_only: bool = False,
 ) -> DashboardServer:
     """Create a dashboard server that listens but does not serve yet.
 
     Args:
         storage: an Optuna storage or the URL of an existing relational one.
         artifact_dir: folder of ``open_artifact_store``.
-        host: address to listen on; only loopback is safe in an untrusted network: there is no authentication, and studies
-            can be deleted.
+        host: address to listen on; only loopback is safe in an untrusted network: pages and token are sent unencrypted.
         port: port to listen on; 0 for any free one.
+        token: secret that every client must show, of letters, digits, ``-`` and ``_``; a random one by default.
+        read_only: refuse requests that change a study.
 
     Raises:
-        UserError: the storage cannot be reached, or the port is in use. A password in the URL is never shown.
+        UserError: the storage cannot be reached, the port is in use, or the token has other characters. A password in the URL is never
+            shown.
     """
+    if token is not None and not re.fullmatch(r"[A-Za-z0-9_-]{16,}", token):
+        raise UserError(
+            f"the dashboard's token has {len(token)} characters; it needs 16 at least, of A-Z, a-z, 0-9, - and _. "
+            "Leave it out for a random one."
+        )
     opened = _open_storage(storage) if isinstance(storage, str) else storage
     application = with_short_attributes(wsgi(opened, artifact_store=open_artifact_store(artifact_dir)), opened)
     try:
@@ -167,7 +187,8 @@ def make_server(
         raise UserError(
             f"the dashboard cannot listen on {host}:{port}: {reason.rstrip('.')}. Choose another port with --port, or address with --host."
         ) from error
-    server.set_app(application)
+    server.token = token or new_token()
+    server.set_app(guarded(application, host=host, port=server.server_port, token=server.token, read_only=read_only))
     return server
 
 
@@ -177,10 +198,12 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8080,
     *,
+    token: str | None = None,
+    read_only: bool = False,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve the dashboard until Ctrl-C; see ``make_server``. ``on_ready`` is called with the URL."""
-    server = make_server(storage, artifact_dir, host, port)
+    """Serve the dashboard until Ctrl-C; see ``make_server``. ``on_ready`` is called with the URL, which holds the token."""
+    server = make_server(storage, artifact_dir, host, port, token=token, read_only=read_only)
     try:
         if on_ready is not None:
             on_ready(server.address)

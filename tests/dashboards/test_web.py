@@ -40,11 +40,11 @@ def get(address: str) -> bytes:
 
 @contextmanager
 def serving(study, artifact_dir):
-    """Address of a dashboard of the study's storage."""
+    """A dashboard of the study's storage."""
     server = make_server(study._storage, artifact_dir, port=0)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield server.address.removesuffix("/dashboard")
+        yield server
     finally:
         server.shutdown()
         server.server_close()
@@ -86,16 +86,15 @@ def test_a_finished_trial_shows_bundle_note_and_figures(site):
     command = [sys.executable, "-c", source, url, str(artifact_dir)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        base = process.stdout.readline().strip().removesuffix("/dashboard")
-        assert b"<html" in get(f"{base}/dashboard").lower()
-        detail = json.loads(get(f"{base}/api/studies/{study._study_id}"))
+        base, _, token = process.stdout.readline().strip().partition("/dashboard")
+        detail = json.loads(get(f"{base}/api/studies/{study._study_id}{token}"))
         shown = next(trial for trial in detail["trials"] if trial["number"] == member.number)
         artifacts = {artifact["filename"]: artifact for artifact in shown["artifacts"]}
         assert sorted(artifacts) == ["manifest.json", "model.onnx", "preview.png"]
         assert len(shown["artifacts"]) == 3
         address = f"{base}/artifacts/{study._study_id}/{shown['trial_id']}/"
-        assert get(address + artifacts["model.onnx"]["artifact_id"]) == b"onnx two"
-        assert get(address + artifacts["preview.png"]["artifact_id"]) == PNG
+        assert get(address + artifacts["model.onnx"]["artifact_id"] + token) == b"onnx two"
+        assert get(address + artifacts["preview.png"]["artifact_id"] + token) == PNG
         note = shown["note"]["body"]
         assert f"## Trial {member.number}" in note
         assert f"| mIoU | {member.val_miou:.3f} |" in note
@@ -161,8 +160,7 @@ def test_the_constraint_is_read_by_the_dashboard_and_by_every_sampler(tmp_path):
         server = make_server(study._storage, tmp_path, port=0)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            base = server.address.removesuffix("/dashboard")
-            trials = json.loads(get(f"{base}/api/studies/{study._study_id}"))["trials"]
+            trials = json.loads(get(server.url(f"/api/studies/{study._study_id}")))["trials"]
         finally:
             server.shutdown()
             server.server_close()
@@ -206,9 +204,9 @@ def test_attributes_of_an_earlier_release_are_shown_as_short_values(site):
     tr.store_later_facts(study, front.records[0].number, bundle="out/bundles/trial-00000")
     study.set_user_attr("config", {"study": {"name": "s" * 500}})
     study.set_user_attr("class_names", [f"class number {number}" for number in range(150)])
-    with serving(study, artifact_dir) as base:
-        detail = json.loads(get(f"{base}/api/studies/{study._study_id}"))
-        summaries = json.loads(get(f"{base}/api/studies"))["study_summaries"]
+    with serving(study, artifact_dir) as server:
+        detail = json.loads(get(server.url(f"/api/studies/{study._study_id}")))
+        summaries = json.loads(get(server.url("/api/studies")))["study_summaries"]
     assert len(detail["trials"]) == len(records)
     for trial in (*detail["trials"], *detail["best_trials"]):
         shown = {item["key"]: item["value"] for item in trial["user_attrs"]}
@@ -234,9 +232,9 @@ def test_a_study_renamed_in_the_dashboard_keeps_what_is_out_of_sight(site):
     tr.hide_objects(study)
     study.add_trial(optuna.trial.create_trial(values=[0.5, 5.0]))
     tr.store_later_facts(study, 0, export_error="parity failed")
-    with serving(study, artifact_dir) as base:
+    with serving(study, artifact_dir) as server:
         request = urllib.request.Request(
-            f"{base}/api/studies/{study._study_id}/rename",
+            server.url(f"/api/studies/{study._study_id}/rename"),
             data=json.dumps({"study_name": "after"}).encode(),
             headers={"Content-Type": "application/json"},
         )

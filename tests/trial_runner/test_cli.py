@@ -181,19 +181,21 @@ def test_dashboard_serves_the_study_with_its_artifacts(finished: tuple[Path, str
         stdout=subprocess.PIPE,
         text=True,
         preexec_fn=default_signals,
+        env={**os.environ, "PARETOSEG_DASHBOARD_TOKEN": "a-token-of-the-tests"},
     )
+    token = "?token=a-token-of-the-tests"
     try:
         deadline = time.monotonic() + 90
         while True:
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies", timeout=5) as answer:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies{token}", timeout=5) as answer:
                     studies = json.load(answer)
                 break
             except OSError:
                 assert time.monotonic() < deadline and process.poll() is None
                 time.sleep(0.5)
         with urllib.request.urlopen(
-            f"http://127.0.0.1:{port}/api/studies/{studies['study_summaries'][0]['study_id']}", timeout=5
+            f"http://127.0.0.1:{port}/api/studies/{studies['study_summaries'][0]['study_id']}{token}", timeout=5
         ) as answer:
             detail = json.load(answer)
         process.terminate()

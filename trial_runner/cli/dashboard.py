@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from trial_runner.cli.console import say
 from trial_runner.cli.options import add_study, study_config
 
+_TOKEN_VARIABLE = "PARETOSEG_DASHBOARD_TOKEN"
 HELP = "Open optuna-dashboard on a study, with its exported networks."
 
 
@@ -17,6 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--host", default="127.0.0.1", help="address to bind to (default: %(default)s, this machine only)"
     )
     parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument(
+        "--read-only", action="store_true", help="accept no change: nobody can rename, annotate or delete a study"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -30,5 +35,13 @@ def run(arguments: argparse.Namespace) -> int:
     def ready(address: str) -> None:
         say(f"optuna-dashboard on {address} (Ctrl-C ends it)")
 
-    serve(config.study.storage, paths.artifacts, host=arguments.host, port=arguments.port, on_ready=ready)
+    serve(
+        config.study.storage,
+        paths.artifacts,
+        host=arguments.host,
+        port=arguments.port,
+        token=os.environ.get(_TOKEN_VARIABLE),
+        read_only=arguments.read_only,
+        on_ready=ready,
+    )
     return 0
