@@ -27,6 +27,7 @@ from trial_runner.cli import (
     predict,
     refit,
     report,
+    rescore,
 )
 from trial_runner.stopping import stoppable
 
@@ -50,6 +51,7 @@ COMMANDS: Mapping[str, Command] = {
     "latency-report": latency_report,
     "measurements": measurements,
     "front": front,
+    "rescore": rescore,
     "measure": measure,
     "export": export,
     "evaluate": evaluate,

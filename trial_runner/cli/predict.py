@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from hw_latency_model.file_names import MODEL_FILE
 from search_spaces._common.errors import UserError
 from trial_runner.cli.console import print_error, say, say_json
 
@@ -143,7 +142,7 @@ def _model(
     """
     from hw_latency_model import LatencyModel
     from hw_latency_model.bundled.load import calibrated_or_bundled
-    from trial_runner.constraints.latency_models import load_latency_model
+    from trial_runner.constraints.latency_models import default_model_path, load_latency_model
 
     if arguments.model:
         model = LatencyModel.load(arguments.model)
@@ -153,9 +152,7 @@ def _model(
         name = study.config.device.name
         return load_latency_model(study.config, chosen), name, study.config.device.model_path(chosen)
     device = arguments.device or "local-cpu"
-    folder = Path("runs") / device
-    beside = folder.with_name(f"{folder.name}-{precision}")
-    path = (beside if (beside / MODEL_FILE).is_file() else folder) / MODEL_FILE
+    path = default_model_path(device, precision)
     found = calibrated_or_bundled(path, device, precision)
     return found, found.device, path
 

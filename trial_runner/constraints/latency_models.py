@@ -7,6 +7,7 @@ from pathlib import Path
 from exports import get_profile
 from hw_latency_model import LatencyModel, LocalCpuDevice
 from hw_latency_model.bundled.load import calibrated_or_bundled
+from hw_latency_model.file_names import MODEL_FILE
 from hw_latency_model.model.custom import CustomLatencyModel
 from search_spaces._common.errors import UserError
 from search_spaces._common.references import is_reference
@@ -55,6 +56,13 @@ def load_latency_model(config: StudyConfig, precision: Precision | None = None) 
             "Calibrate that precision, or take another one."
         )
     return model
+
+
+def default_model_path(device: str, precision: str) -> Path:
+    """Return ``runs/DEVICE-PRECISION/latency_model.json`` if there is such a file, else ``runs/DEVICE/latency_model.json``."""
+    folder = Path("runs") / device
+    beside = folder.with_name(f"{folder.name}-{precision}") / MODEL_FILE
+    return beside if beside.is_file() else folder / MODEL_FILE
 
 
 def _load(path: Path, device: str, precision: str) -> LatencyModel:

@@ -29,7 +29,7 @@ def write_study_report(config: StudyConfig, study: optuna.Study, paths: StudyPat
         study_name=config.study.name,
         records=records,
         front=pareto_front(records, objectives=stored_objectives(config, study)),
-        class_names=_class_names(config, study),
+        class_names=class_names_of(config, study),
         config_yaml=dump_config(config),
         calibration=_calibration(config),
         latency_report=_latency_report(config),
@@ -41,7 +41,7 @@ def write_study_report(config: StudyConfig, study: optuna.Study, paths: StudyPat
     return write_report(page or paths.report, inputs)
 
 
-def _class_names(config: StudyConfig, study: optuna.Study) -> tuple[str, ...]:
+def class_names_of(config: StudyConfig, study: optuna.Study) -> tuple[str, ...]:
     """Return the classes in the order of the trials' scores; the data's own for a study that stored none."""
     stored = study.user_attrs.get(CLASS_NAMES)
     return tuple(stored) if stored else open_split(config.data, "val", config.study.seed).info.class_names

@@ -67,16 +67,17 @@ def print_front(
 ) -> None:
     """Print the front as a table; objectives other than mIoU and latency have their own columns."""
     limited = [item for item in objectives if item.name != LATENCY.name]
-    within = ", ".join([f"{budget_ms:g} ms", *budget_texts(limited)])
+    budgets = [f"{budget_ms:g} ms"] if math.isfinite(budget_ms) else []
+    within = ", ".join([*budgets, *budget_texts(limited)])
     if not records:
-        console.print(f"No finished trial within {within} yet: the front is empty.")
+        console.print(f"No finished trial{f' within {within}' if within else ''} yet: the front is empty.")
         return
     several = any(record.precision not in ("fp32", None) for record in records)
     columns = _columns(records, extra_objectives(objectives), several)
     shown, network_width = _fitting(columns, console.width)
     needed = sum((network_width if column.name == _NETWORK else column.width) + 3 for column in shown) + 1
     wide = needed if needed > console.width else None  # lines longer than the terminal's, rather than empty cells
-    table = Table(title=f"Pareto front within {within}", title_justify="left", width=wide)
+    table = Table(title=f"Pareto front within {within}" if within else "Pareto front", title_justify="left", width=wide)
     for column in shown:
         width = network_width if column.name == _NETWORK else None
         justify: Literal["left", "right"] = "left" if column.left else "right"
