@@ -24,6 +24,7 @@ class TrialScore:
         float_miou: val_miou before quantization; None where not evaluated.
         val_dice: mean over images of each image's class-mean Dice, as LPCVC defines it; None where not evaluated.
         corruption_miou: mIoU on corrupted validation images by corruption; None where not evaluated.
+        cached_epochs: epochs taken over from another trial's equal training instead of trained.
         metrics: values of user-defined metrics by reference; None without any, or before the end of training.
     """
 
@@ -40,6 +41,7 @@ class TrialScore:
     val_dice: float | None = None
     corruption_miou: Mapping[str, float] | None = None
     metrics: Mapping[str, float] | None = None
+    cached_epochs: int = 0
 
     @property
     def final(self) -> bool:
@@ -58,6 +60,8 @@ class TrialScore:
         values = asdict(self) | {"class_iou": list(self.class_iou)}
         if self.metrics is None:
             del values["metrics"]
+        if not self.cached_epochs:
+            del values["cached_epochs"]
         return values
 
     @classmethod

@@ -284,7 +284,8 @@ class SearchSection(Section):
 
 class ComputeSection(Section):
     """Execution backend: ``ray`` (this machine, or a cluster by its address) or ``inprocess`` (sequential, in this process).
-    ``workers_per_trial`` processes train one trial together (DDP); CPUs, GPUs and threads are per process."""
+    ``workers_per_trial`` processes train one trial together (DDP); CPUs, GPUs and threads are per process. ``stage_cache_gb`` bounds the
+    training states that candidates share (those that differ in prune ratio or precision only)."""
 
     backend: Literal["ray", "inprocess"] = "ray"
     ray_address: str | None = None
@@ -293,6 +294,9 @@ class ComputeSection(Section):
     threads_per_trial: Positive = 1
     workers_per_trial: Positive = 1
     max_failures: int = Field(default=2, ge=0)
+    stage_cache_gb: float = Field(default=2.0, ge=0)
+
+    omitted_at_default = frozenset({"stage_cache_gb"})
 
     @model_validator(mode="after")
     def _several_workers_need_ray(self) -> ComputeSection:

@@ -55,6 +55,7 @@ class Evaluator:
         epochs_total: int,
         train_s: float,
         initial_weights: str,
+        cached_epochs: int = 0,
     ) -> TrialScore:
         """Score ``net`` after ``epoch`` of its epochs; after the last one in the precision of its device.
 
@@ -76,6 +77,7 @@ class Evaluator:
             params=cost.parameters,
             train_s=train_s,
             initial_weights=initial_weights,
+            cached_epochs=cached_epochs,
             class_iou=tuple(None if math.isnan(value) else float(value) for value in scores.matrix.iou()),
             precision=stage.precision if scored is not net or stage.training_rounded else "fp32",
             float_miou=self._scores(net, self._val).matrix.miou() if scored is not net else None,

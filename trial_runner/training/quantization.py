@@ -14,6 +14,7 @@ from exports import ExportError
 from exports.quantization.net import QuantizedNet
 from exports.quantization.quantize import half_precision, pack_quantized, quantize, unpack_quantized
 from objectives.data.base import IMAGENET, Normalisation
+from trial_runner.config.study import QuantizationSection
 from trial_runner.training.batches import normalise
 from trial_runner.training.checkpoint import Checkpoint
 from trial_runner.training.trial_spec import TrialFailed, TrialSpec
@@ -52,7 +53,7 @@ class PrecisionStage:
         self._input_hw, self._images, self._device = input_hw, images, device
         self._subject = f"candidate {spec.candidate.id}"
         self._trains = self._precision == "int8" and self._config.method == "qat"
-        self._first_epoch = min(max(round(epochs * self._config.start), prune_epoch), epochs - 1)
+        self._first_epoch = qat_epoch(self._config, epochs, prune_epoch)
         self.float_net: nn.Module | None = None
         self._finished: QuantizedNet | None = None
 
@@ -119,6 +120,11 @@ class PrecisionStage:
             )
         except (ExportError, ValueError) as error:
             raise TrialFailed(f"it could not be quantized: {error}") from error
+
+
+def qat_epoch(config: QuantizationSection, epochs: int, prune_epoch: int) -> int:
+    """Return the epochs after which QAT starts, not before the network has its final shape after ``prune_epoch`` (0: from the start)."""
+    return min(max(round(epochs * config.start), prune_epoch), epochs - 1)
 
 
 def calibration_batches(

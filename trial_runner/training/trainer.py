@@ -78,7 +78,7 @@ class Trainer:
         self._teacher: Teacher | None = teacher_of(spec, space, num_classes, device, normalisation)
         self._mixed = self._config.mixed_precision and device.type == "cuda"
         self._epochs = spec.epochs
-        self._prune_epoch = min(round(self._epochs * self._config.prune_after), self._epochs - 1)
+        self._prune_epoch = spec.prune_epoch
         ratio, cut = space.prune_ratio(spec.candidate), self._prune_epoch
         stage = PruningStage(self._config.pruning, ratio, spec.channels, cut_epoch=cut, seed=self._seed)
         self._pruning = stage if ratio else None
@@ -105,9 +105,10 @@ class Trainer:
             prune_epoch=self._prune_epoch if self._pruning else 0,
             normalisation=normalisation,
         )
+        self._cached_epochs = int((resume.score or {}).get("cached_epochs", 0)) if resume else 0
         if resume:
             self.net = self._precision.resumed(self.net, resume)
-        else:
+        if not resume or self._cached_epochs:
             self._precision.check(self.net)
         if start:
             self.net.load_state_dict(resume.model if resume else start.weights)
@@ -128,6 +129,11 @@ class Trainer:
     @property
     def done(self) -> bool:
         return self.epoch >= self._epochs
+
+    @property
+    def evaluated(self) -> bool:
+        """True if the curve ends at the present epoch."""
+        return bool(self.curve) and self.curve[-1][0] == self.epoch
 
     def aim_for(self, epochs: int) -> None:
         """End the training after ``epochs`` in total, for trainings with a time budget."""
@@ -165,6 +171,7 @@ class Trainer:
             epochs_total=self._epochs,
             train_s=self.train_s,
             initial_weights=self.initial_weights,
+            cached_epochs=self._cached_epochs,
         )
         self.curve.append((self.epoch, self.score.val_miou))
         return self.score

@@ -9,9 +9,10 @@ import torch
 from objectives.data import ArraySplit, DatasetInfo, SegmentationData, load_arrays, open_dataset
 from search_spaces import open_space
 from trial_runner.config.study import DataSection
-from trial_runner.training.checkpoint import load_checkpoint, save_checkpoint
+from trial_runner.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from trial_runner.training.distributed import DistributedContext
 from trial_runner.training.runtime import configure_torch
+from trial_runner.training.stage_cache import StageCache
 from trial_runner.training.trainer import Trainer
 from trial_runner.training.trial_spec import Progress, TrialSpec
 
@@ -42,9 +43,13 @@ def load_splits(spec: TrialSpec, hw: tuple[int, int]) -> tuple[DatasetInfo, Arra
 
 
 def make_trainer(spec: TrialSpec, context: DistributedContext) -> Trainer:
-    """Make the candidate's trainer, resumed from its checkpoint if there is one, and configure torch. Raises as `run_trial`."""
+    """Make the candidate's trainer, resumed from its checkpoint or a shared stage if there is one, and configure torch.
+
+    Raises as `run_trial`.
+    """
     configure_torch(spec.training, spec.config.compute.threads_per_trial)
     space = open_space(spec.config.space)
+    device = torch_device(spec.config.training.device)
     info, train, val = load_splits(spec, space.input_hw(spec.candidate))
     return Trainer(
         spec,
@@ -54,10 +59,24 @@ def make_trainer(spec: TrialSpec, context: DistributedContext) -> Trainer:
         num_classes=info.num_classes,
         ignore_index=info.ignore_index,
         normalisation=info.normalisation,
-        device=torch_device(spec.config.training.device),
-        resume=load_checkpoint(spec.checkpoint_path, spec.fingerprint),
+        device=device,
+        resume=_checkpoint(spec, context, device),
         context=context,
     )
+
+
+def _checkpoint(spec: TrialSpec, context: DistributedContext, device: torch.device) -> Checkpoint | None:
+    """Return the trial's checkpoint; for a new trial the first process makes one of a shared stage, where there is one."""
+    own = load_checkpoint(spec.checkpoint_path, spec.fingerprint)
+    if context.first and own is None:
+        stage = StageCache.of(spec).restore(spec)
+        if stage is not None:
+            save_checkpoint(spec.checkpoint_path, stage)
+            own = stage
+    if context.size > 1:
+        context.mean(torch.zeros((), device=device))  # the others wait for the first
+        own = own or load_checkpoint(spec.checkpoint_path, spec.fingerprint)
+    return own
 
 
 def run_trial(spec: TrialSpec, report: Callable[[Progress], bool]) -> bool:
@@ -77,10 +96,18 @@ def run_trial(spec: TrialSpec, report: Callable[[Progress], bool]) -> bool:
     """
     context = DistributedContext.current()
     trainer = make_trainer(spec, context)
-    if trainer.score and report(_progress(trainer)):
+    cache = StageCache.of(spec)
+    if trainer.done and not trainer.evaluated:
+        trainer.evaluate()  # trained by a trial of another precision
+        if context.first:
+            save_checkpoint(spec.checkpoint_path, trainer.state())
+    if trainer.evaluated and report(_progress(trainer)):
         return trainer.done
     while not trainer.done:
-        if trainer.run_epoch() is None:
+        evaluated = trainer.run_epoch() is not None
+        if context.first:
+            cache.keep(spec, trainer.epoch, trainer.state)
+        if not evaluated:
             continue
         if context.first:
             save_checkpoint(spec.checkpoint_path, trainer.state())

@@ -104,6 +104,11 @@ class TrialSpec:
         return self.continues.epochs if self.continues else self.config.training.epochs
 
     @property
+    def prune_epoch(self) -> int:
+        """Epochs after which a network with a prune ratio above 0 is pruned."""
+        return min(round(self.epochs * self.training.prune_after), self.epochs - 1)
+
+    @property
     def fingerprint(self) -> str:
         """Hash of all that determines the training: a checkpoint with another one is not resumed."""
         parts = [
