@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from scipy.optimize import nnls
@@ -19,25 +19,29 @@ _TOO_LONG_IN_A_ROW = 8
 
 
 class StudyBudget:
-    """The budget of ``search``. Its clock starts at construction; without a time budget the time is unlimited."""
+    """The budget of ``search``. Its clock starts at construction; without a time budget the time is unlimited.
 
-    def __init__(self, search: SearchSection) -> None:
-        self._search = search
+    Args:
+        clock: seconds; a simulation passes its own.
+    """
+
+    def __init__(self, search: SearchSection, clock: Callable[[], float] = time.monotonic) -> None:
+        self._search, self._clock = search, clock
         budget_s = 60 * search.time_budget_minutes if search.time_budget_minutes else math.inf
         kept = search.final_training.time_share if search.final_training.members else 0.0
-        self._deadline = time.monotonic() + budget_s
-        self._search_deadline = time.monotonic() + budget_s * (1 - kept)
+        self._deadline = clock() + budget_s
+        self._search_deadline = clock() + budget_s * (1 - kept)
         self._too_long = 0
 
     @property
     def left_s(self) -> float:
         """Seconds to the end of the launch."""
-        return self._deadline - time.monotonic()
+        return self._deadline - self._clock()
 
     @property
     def search_left_s(self) -> float:
         """Seconds to the end of the search, which final trainings follow."""
-        return self._search_deadline - time.monotonic()
+        return self._search_deadline - self._clock()
 
     def spent(self, trials: int) -> str | None:
         """Return the reason for ending the search after ``trials`` trials, or None."""

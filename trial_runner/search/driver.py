@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -45,6 +46,7 @@ class StudyDriver:
         on_start: called once, before the first trial is asked for.
         initial: candidates that a new study begins with, before its initial design.
         before_trial: called before a trial is chosen; raises UserError where none may start.
+        clock: seconds, for the time budget; a simulation passes its own.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class StudyDriver:
         on_start: Callable[[], None] = lambda: None,
         initial: Sequence[Candidate] = (),
         before_trial: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._before_trial = before_trial
         self._config, self._study, self._space, self._gate, self._paths = config, study, space, gate, paths
@@ -68,7 +71,7 @@ class StudyDriver:
         self._stored_space = StoredSpace(space, study.get_trials(deepcopy=False))
         self._objectives = stored_objectives(config, study)
         self._rule = MultiObjectiveASHA(config.search.early_stopping, self._objectives)
-        self._budget = StudyBudget(config.search)
+        self._budget = StudyBudget(config.search, clock)
         self._writer = StudyWriter(study, self._objectives, gate.budget_ms)
         self._last: dict[int, Progress] = {}
         self._stop_reason: dict[int, str] = {}

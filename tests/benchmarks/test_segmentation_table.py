@@ -1,0 +1,125 @@
+"""The table of trainings and the simulator that replays searches on it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.segmentation_table.curves import TableCurves
+from benchmarks.segmentation_table.replay import BUDGET_MS, CLASSES, study_config
+from benchmarks.segmentation_table.simulator import Landscape, Point, hypervolumes, replay
+from benchmarks.segmentation_table.train import EPOCHS, draw, read_table
+from hw_latency_model.bundled.load import load_bundled
+from search_spaces import open_space
+from trial_runner.config.study import StudyConfig
+from trial_runner.constraints.latency import LatencyConstraint
+
+SPACE = open_space(study_config().space)
+CHOICES = {item.name: getattr(item, "choices", ()) for item in SPACE.dimensions}
+
+
+def made_up_rows(count: int) -> list[dict[str, Any]]:
+    """Rows whose final mIoU follows work and learning rate, with a little noise; every sixth candidate on two seeds."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number, candidate in enumerate(draw(SPACE, count, 1)):
+        params = candidate.params
+        height, width = SPACE.input_hw(candidate)
+        macs = 3000.0 * height * width * params["width"] ** 2
+        expected = 0.2 + 0.05 * np.log10(macs / 1e7) - 0.05 * abs(np.log10(params["learning_rate"]) + 2.5)
+        for repeat in range(2 if number % 6 == 0 else 1):
+            final = expected + rng.normal(0, 0.005)
+            miou = list(final * np.array([0.5, 0.7, 0.8, 0.9, 0.95, 1.0]))
+            row = {"candidate": number, "seed": 1 + repeat, "params": dict(params), "failure": None, "miou": miou}
+            row |= {"seconds": list(np.arange(1, EPOCHS + 1) * (1 + macs / 1e8)), "macs": macs, "parameters": 1e6}
+            if repeat:
+                row["continued"] = {"miou": list(final + np.linspace(0.01, 0.03, EPOCHS)), "seconds": row["seconds"]}
+            rows.append(row)
+    return rows
+
+
+ROWS = made_up_rows(72)
+
+
+@pytest.fixture(scope="module")
+def curves() -> TableCurves:
+    return TableCurves(ROWS, CHOICES["family"], CHOICES["decoder"])
+
+
+@pytest.fixture(scope="module")
+def landscape(curves: TableCurves) -> Landscape:
+    gate = LatencyConstraint(SPACE, CLASSES, load_bundled("jetson-nano", "fp16"), BUDGET_MS)
+    return Landscape(SPACE, gate, curves)
+
+
+def config(**search: Any) -> StudyConfig:
+    values = study_config().model_dump(mode="json")
+    values["device"]["latency_budget_ms"] = BUDGET_MS
+    return StudyConfig.model_validate({**values, "search": {"sampler": "random", "trials": 1000, **search}})
+
+
+def test_the_drawn_candidates_cover_every_value_of_the_space_about_equally() -> None:
+    drawn = [candidate.params for candidate in draw(SPACE, 240, 1)]
+    for name in ("family", "decoder", "width", "resolution", "prune_ratio"):
+        counts = [sum(params[name] == value for params in drawn) for value in CHOICES[name]]
+        assert min(counts) >= 0.8 * 240 / len(counts), name
+    assert drawn[0] == SPACE.default().params
+
+
+def test_a_training_that_was_cut_off_is_left_out_of_the_table(tmp_path: Path) -> None:
+    path = tmp_path / "table.jsonl"
+    path.write_text(json.dumps(ROWS[0]) + "\n" + json.dumps(ROWS[1])[:40])
+    assert [row["candidate"] for row in read_table(path)] == [0]
+    assert path.read_text() == json.dumps(ROWS[0]) + "\n"
+
+
+def test_curves_are_interpolated_with_the_errors_that_are_stated(curves: TableCurves) -> None:
+    assert curves.errors.final_rank > 0.9 and curves.errors.final_rmse < 0.02
+    assert 0.002 < curves.errors.noise < 0.01
+    row = ROWS[3]
+    answers = [curves.train(row["params"], row, seed) for seed in range(200)]
+    finals = np.array([answer.miou[-1] for answer in answers])
+    assert finals.std() == pytest.approx(
+        curves.errors.noise, rel=0.2
+    )  # the candidate's own deviation is the same in all
+    assert abs(finals.mean() - row["miou"][-1]) < 0.03
+    assert answers[0].seconds[0] == pytest.approx(row["seconds"][0], rel=0.1)
+    again = curves.train(row["params"], row, 0)
+    assert (again.miou == answers[0].miou).all()
+
+
+def test_a_final_training_gains_what_the_continued_trainings_gained(curves: TableCurves) -> None:
+    answer = curves.continue_training(0.2, 3.0, 2 * EPOCHS, "a")
+    assert answer.miou[EPOCHS - 1] == pytest.approx(0.23, abs=0.01)
+    assert answer.miou[-1] > answer.miou[EPOCHS - 1] and list(answer.seconds) == [3.0] * 2 * EPOCHS
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_workers_train_at_the_same_time_until_the_budget_is_spent(landscape: Landscape, workers: int) -> None:
+    found = replay(config(time_budget_minutes=2), landscape, workers, 3)
+    ends = [point.seconds for point in found.points]
+    assert ends == sorted(ends)
+    assert 100 < found.now_s < 180
+    assert found.busy_s > 0.8 * workers * 120
+    assert replay(config(time_budget_minutes=2), landscape, workers, 3).points == found.points
+
+
+def test_a_rule_stops_trainings_and_final_trainings_follow_the_search(landscape: Landscape) -> None:
+    rungs = {"rungs_epochs": [1], "reduction_factor": 2.0, "min_trials": 2}
+    final = {"members": 2, "epochs": EPOCHS, "time_share": 0.4}
+    plain = replay(config(time_budget_minutes=4), landscape, 2, 1)
+    found = replay(config(time_budget_minutes=4, early_stopping=rungs, final_training=final), landscape, 2, 1)
+    assert plain.epochs == EPOCHS * len(plain.points)
+    assert found.epochs < 0.8 * EPOCHS * len(found.points)
+    continued = [point for point in found.points if point.continued]
+    assert continued and min(point.seconds for point in continued) > 0.5 * 240
+    assert not any(point.continued for point in plain.points)
+
+
+def test_hypervolume_counts_what_was_there_within_the_latency_budget() -> None:
+    points = [Point(1.0, 0.5, 2.0), Point(2.0, 0.6, 4.0), Point(3.0, 0.9, 9.0)]
+    assert hypervolumes(points, 6.0, [0.5, 1.0, 5.0]) == pytest.approx([0.0, 0.5 * 4, 0.5 * 4 + 0.1 * 2])
