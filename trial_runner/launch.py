@@ -34,6 +34,7 @@ from trial_runner.search.driver import StudyDriver
 from trial_runner.search.initial_design import warm_start
 from trial_runner.search.samplers import StudyFacts, make_sampler
 from trial_runner.stopping import check, deferred, stoppable
+from trial_runner.study.job import note_job
 from trial_runner.study.lease import DriverLease
 from trial_runner.study.objectives import note_class_names, objectives_of, open_configured, stored_study
 from trial_runner.study.paths import StudyPaths
@@ -109,6 +110,7 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     with DriverLease(study):
         check()
         note_class_names(study, info.class_names)
+        note_job(study)
         unchanged = RunningStudyData(config, study, paths).require_unchanged
         classes, budget_ms = len(info.class_names), config.device.latency_budget_ms
         plans = ChannelPlans(space, classes, latency_model, config.training, others)

@@ -40,7 +40,7 @@ _INNER = "r"  # Ray opens the folder that it is given to everybody: it is given 
 # Bytes of a path; below it come 64 more, session_DATE_TIME_MICROSECONDS_PID/sockets/plasma_store, and the system's limit is 107.
 _LONGEST_BASE = 107 - 64 - len(f"/{_PREFIX}12345678/{_INNER}")
 _LEAST_FREE_MB = 50
-_OBJECT_STORE_BYTES = 100_000_000  # trials exchange a few kB of JSON; Ray demands 75 MiB
+OBJECT_STORE_BYTES = 100_000_000  # trials exchange a few kB of JSON; Ray demands 75 MiB
 _REMOVAL_TRIES = 20
 _CONNECT_S = 10.0
 _TOKEN = secrets.token_hex(32)  # one a process: Ray keeps the first that it reads
@@ -74,6 +74,12 @@ def ray_environment(compute: ComputeSection) -> Iterator[None]:
             if name not in before:
                 del os.environ[name]
         os.environ.update({name: value for name, value in before.items() if _FOREIGN.fullmatch(name)})
+
+
+def cluster_environment(token: Path) -> dict[str, str]:
+    """Environment of a Ray process of a cluster of our own, whose processes know each other by the token in a file."""
+    kept = {name: value for name, value in os.environ.items() if not _FOREIGN.fullmatch(name)}
+    return {"HOME": _NO_HOME, **kept, **_ENVIRONMENT, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
 
 
 def _has_home() -> bool:
@@ -214,7 +220,7 @@ class RaySession:
             "num_cpus": self._cores,
             "num_gpus": self._gpus,
             "include_dashboard": False,
-            "object_store_memory": _OBJECT_STORE_BYTES,
+            "object_store_memory": OBJECT_STORE_BYTES,
             "_temp_dir": str(inner),
             "_plasma_directory": str(inner),  # /dev/shm may be full, or tiny as in a container
         }

@@ -103,8 +103,12 @@ def resolve_paths(config: StudyConfig, folder: Path) -> StudyConfig:
     if distillation.teacher is not None:
         teacher = (folder / home_path(distillation.teacher, "training.distillation.teacher")).resolve()
         distillation = distillation.model_copy(update={"teacher": teacher})
+    template = config.cluster.template
+    if template is not None:
+        template = (folder / home_path(template, "cluster.template")).resolve()
     return config.model_copy(
         update={
+            "cluster": config.cluster.model_copy(update={"template": template}),
             "study": study,
             "data": data,
             "device": device.model_copy(update={"latency_model": model, "latency_models": models, "board": board}),

@@ -14,6 +14,7 @@ from search_spaces._common.errors import UserError
 from search_spaces._common.references import is_reference
 from search_spaces.candidate import Candidate, Precision
 from search_spaces.spaces.config import LogRange, Positive, Section, SpaceSection
+from trial_runner.config.cluster import ClusterSection
 from trial_runner.config.training import (
     AdmmSection,
     DistillationSection,
@@ -316,6 +317,8 @@ class ExportSection(Section):
 class StudyConfig(Section):
     """A whole study. ``schema_version`` rises when an old file would mean something else."""
 
+    omitted_at_default = frozenset({"cluster"})
+
     schema_version: Literal[1] = 1
     study: StudySection
     data: DataSection
@@ -328,6 +331,7 @@ class StudyConfig(Section):
     training: TrainingSection = TrainingSection()
     search: SearchSection = SearchSection()
     compute: ComputeSection = ComputeSection()
+    cluster: ClusterSection = ClusterSection()
     export: ExportSection = ExportSection()
 
     @field_validator("space", mode="after")

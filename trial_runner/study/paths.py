@@ -37,6 +37,21 @@ class StudyPaths:
     def front_csv(self) -> Path:
         return self.root / "front.csv"
 
+    @property
+    def job_script(self) -> Path:
+        """Script of the study's job in a batch system."""
+        return self.root / "job.sh"
+
+    @property
+    def job(self) -> Path:
+        """The study's last job, as `trial_runner.study.job.Job`."""
+        return self.root / "job.json"
+
+    @property
+    def logs(self) -> Path:
+        """Logs of the study's jobs and of their nodes."""
+        return self.root / "logs"
+
     def trial(self, number: int) -> Path:
         return self.root / "trials" / f"{number:05d}"
 
