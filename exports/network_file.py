@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from torch import nn
 
 from exports.onnx.export import cpu_copy
@@ -16,12 +17,16 @@ from exports.quantization.quantize import QuantizedNet, half_precision, pack_qua
 from search_spaces import SegmentationNet, get_space
 from search_spaces._common.errors import UserError
 from search_spaces._common.files import atomic_path
+from search_spaces._common.references import is_reference
+from search_spaces._common.untrusted import check_archive
 from search_spaces.candidate import Candidate
 from search_spaces.pruning.prune import fit_shape
 
 UNREADABLE = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, IndexError, ValueError, TypeError)
 """Exceptions of ``torch.load(weights_only=True)`` on damaged or foreign files."""
 
+_MOST_SIDE = 65536
+_MOST_NUMBER = 1e6
 _KEYS = ("state_dict", "candidate", "num_classes", "input_hw", "class_names", "ignore_index", "mean", "std")
 
 
@@ -86,6 +91,33 @@ def write_network(path: Path, network: TrainedNetwork) -> None:
         torch.save(content, temporary)
 
 
+def _misfit(content: Mapping[str, Any]) -> str | None:
+    """Return the key of a network file whose value has another form than an export's; None where all fit."""
+    classes, names = content["num_classes"], content["class_names"]
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names) or classes != len(names):
+        return "class_names"
+    for key, count in (("input_hw", 2), ("mean", 3), ("std", 3)):
+        values = content[key]
+        if not isinstance(values, list | tuple) or len(values) != count or not all(map(_is_number, values)):
+            return key
+    if not isinstance(content["ignore_index"], int) or not all(0 < side <= _MOST_SIDE for side in content["input_hw"]):
+        return "input_hw" if isinstance(content["ignore_index"], int) else "ignore_index"
+    weights = content["state_dict"]
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        return "state_dict"
+    try:
+        found = Candidate.from_dict(content["candidate"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return "candidate"
+    if not isinstance(found.space, str):
+        return "candidate"
+    return None if content.get("precision", "fp32") in ("fp32", "fp16", "int8") else "precision"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST_NUMBER
+
+
 def read_network(path: Path) -> TrainedNetwork:
     """Read a network file; only plain values and tensors are unpickled. The network is on the CPU, in evaluation mode.
 
@@ -94,6 +126,7 @@ def read_network(path: Path) -> TrainedNetwork:
     """
     if not path.is_file():
         raise UserError(f"there is no network file at {path}; give a bundle's folder or its model.pt.")
+    check_archive(path)
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:  # torch's message suggests unsafe loading
@@ -110,18 +143,35 @@ def read_network(path: Path) -> TrainedNetwork:
             f"{path} is not a network file: it does not hold {', '.join(missing)}. A trial's last.pt is a training state: "
             "run `paretoseg export STUDY.yaml --trial N` and give the bundle."
         )
+    misfit = _misfit(content)
+    if misfit:
+        raise UserError(f"{path} is damaged: its {misfit} is not what an export writes. Export the trial again.")
     candidate = Candidate.from_dict(content["candidate"])
+    if is_reference(candidate.space):  # a file of somebody else must not choose what is imported here
+        raise UserError(
+            f"{path} names its search space as code, {candidate.space!r}, which is not run; only networks of built-in spaces are read."
+        )
     space = get_space(candidate.space, {})
-    net = space.build(candidate, content["num_classes"])
+    try:
+        net = space.build(candidate, content["num_classes"])
+    except (KeyError, TypeError, ValueError, RuntimeError, MemoryError) as error:
+        raise UserError(
+            f"the candidate in {path} describes no network of the search space {candidate.space} ({error}); it was made by another "
+            "version of paretoseg, or is damaged: export it again."
+        ) from error
     try:
         if space.prune_ratio(candidate):
             fit_shape(net, content["state_dict"])
         net.load_state_dict(content["state_dict"])
-    except RuntimeError as error:
+    except (RuntimeError, KeyError, ValueError, TypeError, IndexError) as error:
         raise UserError(
             f"the weights in {path} do not fit the network that its candidate describes here; it was made by another version "
             "of paretoseg: export it again."
         ) from error
+    try:
+        quantized = unpack_quantized(content["quantized"]) if content.get("quantized") else None
+    except (*UNREADABLE, DecodeError, AttributeError, OverflowError) as error:
+        raise UserError(f"{path} is damaged: its 8-bit network cannot be read. Export the trial again.") from error
     height, width = content["input_hw"]
     return TrainedNetwork(
         net=net.eval(),
@@ -134,5 +184,5 @@ def read_network(path: Path) -> TrainedNetwork:
         data_kind=content.get("data_kind"),
         data_options=content.get("data_options", {}),
         precision=content.get("precision", "fp32"),
-        quantized=unpack_quantized(content["quantized"]) if content.get("quantized") else None,
+        quantized=quantized,
     )

@@ -12,6 +12,7 @@ import torch_pruning
 from torch import Tensor, nn
 
 from search_spaces._common.errors import UserError
+from search_spaces._common.untrusted import check_archive
 from search_spaces.networks.backbones import FAMILIES, FamilySpec
 from search_spaces.networks.encoders import build_encoder
 from search_spaces.networks.segmentation_net import SegmentationNet
@@ -104,6 +105,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return dict(load_file(path))
+        check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (
         OSError,

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from exports import ExportBundle, TrainedNetwork, read_bundle, read_network
 from objectives.data import ArraySplit, SegmentationData, decoded_parts, open_dataset
@@ -18,6 +17,7 @@ from objectives.dice import lpcvc_score
 from objectives.split_scores import SplitScores
 from search_spaces._common.errors import UserError
 from search_spaces._common.references import add_import_folder, is_reference
+from search_spaces._common.yaml_config import check_values, read_yaml
 from trial_runner.config.study import DataSection, RobustnessSection
 from trial_runner.training.evaluator import predictions
 from trial_runner.training.robustness import CorruptionSample
@@ -69,12 +69,15 @@ class Evaluation:
 
 
 def _study_yaml(bundle: ExportBundle) -> dict[str, Any]:
-    config = yaml.safe_load((bundle.dir / "study.yaml").read_text())
-    return config if isinstance(config, dict) else {}
+    values, _ = read_yaml(bundle.dir / "study.yaml", what="bundle's study", sections="study, data, device, …")
+    return values
 
 
-def open_network(source: Path) -> tuple[TrainedNetwork, DataSection | None, int]:
+def open_network(source: Path, *, run_code: bool = False) -> tuple[TrainedNetwork, DataSection | None, int]:
     """Open the network of a bundle's folder or a network file; also return its study's data section and seed.
+
+    Args:
+        run_code: let the data section name code of its own, and look for it in the study's ``python_path``.
 
     Raises:
         UserError: it is neither.
@@ -82,11 +85,18 @@ def open_network(source: Path) -> tuple[TrainedNetwork, DataSection | None, int]
     if not source.is_dir():
         return read_network(source), None, 0
     bundle = read_bundle(source)
-    config = _study_yaml(bundle)
-    section = DataSection.model_validate(config["data"]) if "data" in config else None
-    python_path = config.get("study", {}).get("python_path")
-    add_import_folder(Path(python_path) if python_path else None)
-    return read_network(bundle.checkpoint_path), section, int(config["study"]["seed"]) if section else 0
+    config, file = _study_yaml(bundle), bundle.dir / "study.yaml"
+    if "data" not in config:
+        return read_network(bundle.checkpoint_path), None, 0
+    section = check_values(DataSection, config["data"], file, None)
+    study = config.get("study")
+    study = study if isinstance(study, dict) else {}
+    if section.custom and run_code and study.get("python_path"):
+        add_import_folder(Path(str(study["python_path"])))
+    seed = study.get("seed", 0)
+    if not isinstance(seed, int):
+        raise UserError(f"{file}: study.seed must be a whole number. Export the trial again.")
+    return read_network(bundle.checkpoint_path), section, seed
 
 
 def evaluate(
@@ -97,6 +107,7 @@ def evaluate(
     kind: str | None = None,
     device: str = "auto",
     robust: bool = False,
+    run_code: bool = False,
 ) -> Evaluation:
     """Score a bundle or a network file on a split.
 
@@ -106,11 +117,17 @@ def evaluate(
         root: folder of the data; by default the study's.
         kind: of the data; by default the study's.
         robust: score corrupted images as well, those of the study's section ``robustness`` or of its default.
+        run_code: import the data set's own code, ``module:name``, that a bundle names; from others it could be anything.
 
     Raises:
         UserError: no network there, no data there, or data of other classes than the network's.
     """
-    trained, study_data, seed = open_network(source)
+    trained, study_data, seed = open_network(source, run_code=run_code)
+    if kind is None and study_data is not None and study_data.custom and not run_code:
+        raise UserError(
+            f"{source} reads its data by code of its own, {study_data.kind}, which is not run unasked: a bundle may come from anybody. "
+            "Look at that module, then add --run-code, or give data of another kind with --kind and --data."
+        )
     data = _open(trained, study_data, seed, split, root, kind)
     if tuple(data.info.class_names) != trained.class_names:
         raise UserError(
@@ -120,7 +137,9 @@ def evaluate(
     data.check()
     bundle = read_bundle(source) if source.is_dir() else None
     latency_ms = _latency_ms(bundle) if bundle else None
-    section = RobustnessSection.model_validate(_study_yaml(bundle).get("robustness", {}) if bundle else {})
+    section = check_values(
+        RobustnessSection, _study_yaml(bundle).get("robustness", {}) if bundle else {}, source / "study.yaml", None
+    )
     sample = CorruptionSample(len(data), section) if robust else None
     place = torch_device(device)
     parts = decoded_parts(data, trained.input_hw)
@@ -142,8 +161,9 @@ def evaluate(
 
 def _latency_ms(bundle: ExportBundle) -> float | None:
     """Return the last measured latency, else the predicted one; None where the bundle has neither."""
-    if bundle.measurements:
-        return float(bundle.measurements[-1]["latency_ms_p50"])
+    measured = [item["latency_ms_p50"] for item in bundle.measurements if "latency_ms_p50" in item]
+    if measured:
+        return float(measured[-1])
     predicted = bundle.manifest.get("facts", {}).get("latency_ms")
     return None if predicted is None else float(predicted)
 

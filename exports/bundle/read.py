@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,13 @@ from torch import nn
 from exports.bundle.lock import locked_parent
 from exports.network_file import read_network
 from search_spaces._common.errors import UserError
+from search_spaces._common.untrusted import parse_json, read_bounded
 from search_spaces.candidate import Candidate
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+_MOST_MB = 64
+_MOST_SIDE = 65536
 
 _KEYS = ("candidate", "profile", "input", "output", "classes", "parity", "lint", "facts", "files", "measurements")
 # files that a board or a file manager may add to a bundle
@@ -112,7 +114,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise UserError(f"there is no bundle at {folder}. Give the folder that holds {MANIFEST}, or export the trial.")
     try:
-        manifest = json.loads(path.read_text())
+        manifest = parse_json(read_bounded(path, "a manifest", _MOST_MB))
     except FileNotFoundError as error:
         raise UserError(
             f"{folder} is not an export bundle: it has no {MANIFEST}. Give the folder that holds it, "
@@ -123,7 +125,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}). Export the trial again.") from error
     found = manifest.get("schema_version") if isinstance(manifest, dict) else None
-    if not isinstance(found, int):
+    if not _is_count(found):
         raise UserError(f"{path} is not a manifest of ours: it has no schema_version. Export the trial again.")
     if found > SCHEMA_VERSION:
         raise UserError(
@@ -133,7 +135,48 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     missing = [key for key in _KEYS if key not in manifest]
     if missing:
         raise UserError(f"{path} is damaged: it lacks {', '.join(missing)}. Export the trial again.")
+    misfit = _misfit(manifest)
+    if misfit:
+        raise UserError(f"{path} is damaged: {misfit} is not what an export writes. Export the trial again.")
     return dict(manifest)
+
+
+def _misfit(manifest: Mapping[str, Any]) -> str | None:
+    """Return the key of a manifest whose value has another form than an export's; None where all fit."""
+    objects = ("candidate", "profile", "input", "output", "classes", "parity", "lint", "facts", "files")
+    wrong = next((key for key in objects if not isinstance(manifest[key], dict)), None)
+    if wrong:
+        return wrong
+    sides = [manifest["input"].get(key) for key in ("height_px", "width_px")]
+    if any(not _is_count(side, _MOST_SIDE) or side == 0 for side in sides):
+        return "input"
+    names = manifest["classes"].get("names")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        return "classes"
+    measurements = manifest["measurements"]
+    if not isinstance(measurements, list) or not all(isinstance(item, dict) for item in measurements):
+        return "measurements"
+    if not all(_is_positive(item["latency_ms_p50"]) for item in measurements if "latency_ms_p50" in item):
+        return "measurements"
+    predicted = manifest["facts"].get("latency_ms")
+    if predicted is not None and not _is_positive(predicted):
+        return "facts"
+    for entry in manifest["files"].values():
+        if not isinstance(entry, dict) or not _is_count(entry.get("bytes")) or not isinstance(entry.get("sha256"), str):
+            return "files"
+    try:
+        Candidate.from_dict(manifest["candidate"])
+    except (KeyError, TypeError, ValueError):
+        return "candidate"
+    return None
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+def _is_count(value: object, most: int = 2**63) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
 
 
 def verify_files(folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -144,9 +187,9 @@ def verify_files(folder: Path, manifest: Mapping[str, Any]) -> None:
     """
     listed: Mapping[str, Any] = manifest["files"]
     for name, entry in listed.items():
-        path = folder / name
-        if Path(name).name != name:
+        if Path(name).name != name or "\0" in name:
             raise UserError(f'{folder / MANIFEST} lists "{name}", which lies outside the bundle. Do not use it.')
+        path = folder / name
         if not path.is_file():
             raise UserError(f"{path} is missing from the bundle. Copy the whole folder, or export the trial again.")
         if path.stat().st_size != entry["bytes"] or sha256_of(path) != entry["sha256"]:

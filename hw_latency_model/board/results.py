@@ -7,7 +7,6 @@ truncated and merged lines; a complete record appended to a truncated one is sti
 from __future__ import annotations
 
 import json
-import math
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,11 +15,14 @@ from datetime import datetime
 from typing import Any
 
 from hw_latency_model.types import JobKind, KernelSpec, Measurement
+from search_spaces._common.untrusted import parse_json
 
 _RECORD_START = re.compile(r'\{"')
 _MOST_STARTS = 64
 _TYPES = frozenset({"board", "measurement", "failure", "end"})
 _MAX_SAMPLES = 1000
+_LEAST_MS, _MOST_MS = 1e-6, 1e9  # a nanosecond, twelve days
+_MOST_NUMBER, _MOST_RUNS = 1e12, 10**9
 _LAYER_NAMES = re.compile(r" \+ |\|\||\(|\)|, ")
 
 
@@ -174,17 +176,13 @@ def _records_of(line: bytes) -> Iterator[dict[str, Any] | None]:
 
 def _proven(text: str) -> dict[str, Any] | None:
     try:
-        value = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
+        value = parse_json(text)
+    except ValueError:
         return None
     if not isinstance(value, dict) or value.get("type") not in _TYPES:
         return None
     crc = value.get("crc")
     return value if isinstance(crc, int) and not isinstance(crc, bool) and crc == record_crc(value) else None
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _measurement(
@@ -193,9 +191,9 @@ def _measurement(
     p50, p90, p99 = (_positive(record, f"latency_ms_{name}") for name in ("p50", "p90", "p99"))
     if not p50 <= p90 <= p99:
         raise ValueError(f"percentiles {p50}, {p90}, {p99} do not rise")
-    runs = record["runs"]
-    if not isinstance(runs, int) or isinstance(runs, bool) or runs < 1:
-        raise ValueError(f"{runs!r} runs")
+    runs, repeats = _count(record["runs"], "runs"), _count(record.get("repeats") or 0, "repeats")
+    if runs < 1:
+        raise ValueError(f"{runs} runs")
     samples = tuple(_number(value, "samples_ms") for value in (record.get("samples_ms") or [])[:_MAX_SAMPLES])
     drift = abs(_optional(record, "drift_rel") or 0.0)
     confidence = _optional(record, "confidence_rel")
@@ -209,10 +207,10 @@ def _measurement(
         noise_rel=max(_spread(samples) if confidence is None else confidence, drift),
         reference_ms=_positive(record, "reference_ms"),
         fingerprint={**board["fingerprint"], "device": device},
-        started_at=str(record["started_at"]),
+        started_at=str(record["started_at"])[:64],
         drift_rel=drift,
         noisy=bool(record.get("noisy")) or bool(record.get("throttled")),
-        repeats=int(record.get("repeats") or 0),
+        repeats=repeats,
         precision=precision,
         samples_ms=samples,
         energy_mj=_optional(record, "energy_mj_gross"),
@@ -281,7 +279,7 @@ def _spread(samples: Sequence[float]) -> float:
 
 def _positive(record: Mapping[str, Any], key: str) -> float:
     value = _number(record[key], key)
-    if value <= 0:
+    if not _LEAST_MS <= value <= _MOST_MS:
         raise ValueError(f"{key} is {value}")
     return value
 
@@ -292,9 +290,15 @@ def _optional(record: Mapping[str, Any], key: str) -> float | None:
 
 
 def _number(value: object, key: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{key} is {value!r}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _MOST_NUMBER:
+        raise ValueError(f"{key} is {repr(value)[:40]}")
     return float(value)
+
+
+def _count(value: object, key: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_RUNS:
+        raise ValueError(f"{key} is {repr(value)[:40]}")
+    return value
 
 
 def _cause(error: Exception) -> str:

@@ -19,9 +19,11 @@ from hw_latency_model.board.results import BoardResults, KnownJob, read_results
 from hw_latency_model.types import JobKind, KernelSpec
 from search_spaces._common.errors import UserError
 from search_spaces._common.files import write_error, write_json
+from search_spaces._common.untrusted import read_bounded
 
 FORMAT = "paretoseg board session"
 VERSION = 1
+_MOST_RESULTS_MB = 512
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ class BoardSession:
         target = self.folder / "results-carried.jsonl"
         for path in files:
             try:
-                data = path.read_bytes()
+                data = read_bounded(path, "a results file", _MOST_RESULTS_MB)
             except OSError as error:
                 raise UserError(f"cannot read {path}: {error.strerror}. Copy it from the USB drive again.") from error
             old = target.read_bytes() if target.is_file() else b""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,9 +16,11 @@ from hw_latency_model.model.state import Fit, FitQuality, ModelState
 from hw_latency_model.types import fingerprint_id
 from search_spaces._common.errors import UserError
 from search_spaces._common.files import write_json
+from search_spaces._common.untrusted import parse_json, read_bounded
 
 FORMAT = "paretoseg latency model"
 VERSION = 2
+_MOST_MB = 512
 READABLE = (1, 2)
 
 
@@ -58,13 +59,13 @@ def save_state(state: ModelState, path: Path) -> None:
 def load_state(path: Path, fingerprint: Mapping[str, Any] | None) -> ModelState:
     """Read a state; see ``LatencyModel.load``."""
     try:
-        value = json.loads(path.read_text())
+        value = parse_json(read_bounded(path, "a latency model", _MOST_MB))
     except FileNotFoundError as error:
         raise UserError(
             f"there is no latency model at {path}; run `paretoseg calibrate --device local-cpu` to measure this "
             "machine, or give the device's name."
         ) from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise _damaged(path, str(error)) from error
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise _damaged(path, "it is not a latency model")
@@ -75,7 +76,7 @@ def load_state(path: Path, fingerprint: Mapping[str, Any] | None) -> ModelState:
         )
     try:
         state = _from_json(value)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
     if fingerprint is not None and fingerprint_id(fingerprint) != state.fingerprint_id:
         difference = _difference(state.fingerprint, fingerprint)

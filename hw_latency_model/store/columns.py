@@ -10,6 +10,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_type_hints
 
 from hw_latency_model.types import Measurement
+from search_spaces._common.untrusted import parse_json
 
 Kind = Literal["text", "int", "float", "bool", "floats", "json"]
 
@@ -18,6 +19,8 @@ CONTENT_HASH = "content_hash"
 PROTOCOL = "protocol"
 _SIMPLE: dict[Any, Kind] = {str: "text", int: "int", float: "float", bool: "bool", tuple[float, ...]: "floats"}
 _POSITIVE = ("latency_ms_p50", "latency_ms_p90", "latency_ms_p99")
+
+_MOST_DIGITS = 18
 
 
 class CellError(ValueError):
@@ -72,6 +75,8 @@ def from_text(column: FileColumn, cell: str) -> Any:
         return cell.lower() == "true"
     if column.kind == "int":
         try:
+            if len(cell) > _MOST_DIGITS:
+                raise ValueError("too long for 64 bits")
             return int(cell)
         except ValueError as error:
             raise CellError(f"{_shown(cell)} is not a whole number") from error
@@ -81,8 +86,8 @@ def from_text(column: FileColumn, cell: str) -> Any:
         except ValueError as error:
             raise CellError(f"{_shown(cell)} is not a number") from error
     try:
-        return json.loads(cell)
-    except json.JSONDecodeError as error:
+        return parse_json(cell)
+    except ValueError as error:
         raise CellError(f"{_shown(cell)} is not JSON") from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import pytest
 
 from hw_latency_model import kernels_from_onnx
 from hw_latency_model.agent.results import encode_line
-from hw_latency_model.board.results import BoardResults, KnownJob, kernel_shares, read_results
+from hw_latency_model.board.results import BoardResults, KnownJob, kernel_shares, read_results, record_crc
 from hw_latency_model.board.session import BoardSession
 from hw_latency_model.local.reference_network import write_reference
+from hw_latency_model.store.measurement_store import MeasurementStore
 from hw_latency_model.types import KernelSpec
 from search_spaces._common.errors import UserError
 
@@ -215,3 +217,45 @@ def test_a_session_of_another_device_is_not_gone_on_with(tmp_path: Path) -> None
     (tmp_path / "session.json").write_text("{")
     with pytest.raises(UserError, match=r"session\.json is damaged"):
         BoardSession(tmp_path, device="jetson-nano", precision="fp16")
+
+
+def hostile(job: str, text_of_value: str, key: str = "latency_ms_p50") -> bytes:
+    """A line with a valid checksum, as somebody who knows the format writes it."""
+    content = json.dumps(measurement(job, **{key: 123454321})).replace("123454321", text_of_value)
+    return f'{content[:-1]}, "crc": {record_crc(json.loads(content))}}}\n'.encode()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("latency_ms_p50", "9" * 400),
+        ("latency_ms_p50", "1e999"),
+        ("latency_ms_p50", "1e308"),
+        ("latency_ms_p50", "5e-324"),
+        ("runs", "9" * 400),
+        ("runs", str(2**63 - 1)),
+        ("repeats", "9" * 400),
+        ("repeats", '"' + "9" * 400 + '"'),
+        ("energy_mj_gross", "1e308"),
+        ("drift_rel", "-1e300"),
+        ("started_at", '"\\ud800"'),
+    ],
+)
+def test_a_line_with_impossible_numbers_or_text_is_refused_alone(tmp_path: Path, key: str, value: str) -> None:
+    results = read(text(BOARD) + hostile("a", value, key) + text(measurement("b")))
+    assert [item.subject for item in results.measurements] == ["net-b"]
+    assert results.damaged + len(results.refused) == 1 and all(len(said) < 300 for said in results.refused)
+    with MeasurementStore(tmp_path / "measurements.sqlite") as store:
+        for item in results.measurements:
+            store.add(item)
+
+
+def test_results_that_would_fill_the_memory_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    session = BoardSession(tmp_path / "session", device="jetson-nano", precision="fp16")
+    sparse, pipe = tmp_path / "results.jsonl", tmp_path / "pipe.jsonl"
+    with sparse.open("wb") as file:
+        file.truncate(10**12)
+    os.mkfifo(pipe)
+    for path in (sparse, pipe):
+        with pytest.raises(UserError, match=path.name):
+            session.import_results([path])

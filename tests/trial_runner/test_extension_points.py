@@ -127,7 +127,9 @@ def test_networks_are_trained_scored_and_delivered_with_the_data_sets_own_normal
     bundle = Path(record.bundle)
     network = read_network(bundle / "model.pt")
     assert (network.mean, network.std) == ((0.0, 0.1, 0.2), (0.004, 0.004, 0.004))
-    score = evaluate(bundle, device="cpu")
+    with pytest.raises(UserError, match="--run-code"):
+        evaluate(bundle, device="cpu")
+    score = evaluate(bundle, device="cpu", run_code=True)
     assert score.miou == pytest.approx(record.score.val_miou, abs=1e-9)
 
 

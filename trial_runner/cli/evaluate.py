@@ -17,6 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kind", help="kind of the data, e.g. camvid (default: the study's)")
     parser.add_argument("--split", default="val", choices=("train", "val", "test"))
     parser.add_argument("--robust", action="store_true", help="score corrupted images as well")
+    parser.add_argument(
+        "--run-code", action="store_true", help="import the code, module:name, that the bundle reads its data with"
+    )
     parser.add_argument("--json", action="store_true")
 
 
@@ -25,7 +28,12 @@ def run(arguments: argparse.Namespace) -> int:
     from trial_runner.evaluate import evaluate as run_evaluation
 
     result = run_evaluation(
-        arguments.network, split=arguments.split, root=arguments.data, kind=arguments.kind, robust=arguments.robust
+        arguments.network,
+        split=arguments.split,
+        root=arguments.data,
+        kind=arguments.kind,
+        robust=arguments.robust,
+        run_code=arguments.run_code,
     )
     if arguments.json:
         say_json(result.to_dict())

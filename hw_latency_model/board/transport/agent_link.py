@@ -10,7 +10,6 @@ Layout below the board's folder: ``work/`` (engines, timing cache; shared) and o
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shlex
 import tarfile
@@ -23,6 +22,7 @@ from typing import Any
 from hw_latency_model.board.agent_archive import AGENT_FILE
 from hw_latency_model.board.transport.shell import COMMAND_TIMEOUT_S, Answer, ConnectionLost, Shell
 from search_spaces._common.errors import UserError
+from search_spaces._common.untrusted import parse_json
 
 DONE_EXIT, USER_EXIT, RESUMABLE_EXIT = 0, 2, 3
 CHECK_TIMEOUT_S = 600.0
@@ -100,7 +100,7 @@ class AgentLink:
             )
         text = answer.out.decode(errors="replace")
         try:
-            facts = json.loads(text[text.index("{") : text.rindex("}") + 1])
+            facts = parse_json(text[text.index("{") : text.rindex("}") + 1])
         except ValueError as error:
             cause = (answer.err or text).strip().splitlines()[-1:] or [f"exit status {answer.code}"]
             raise UserError(
