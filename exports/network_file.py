@@ -106,10 +106,10 @@ def _misfit(content: Mapping[str, Any]) -> str | None:
     if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
         return "state_dict"
     try:
-        found = Candidate.from_dict(content["candidate"])
+        space: object = Candidate.from_dict(content["candidate"]).space
     except (KeyError, TypeError, ValueError, AttributeError):
         return "candidate"
-    if not isinstance(found.space, str):
+    if not isinstance(space, str):
         return "candidate"
     return None if content.get("precision", "fp32") in ("fp32", "fp16", "int8") else "precision"
 

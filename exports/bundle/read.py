@@ -125,7 +125,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}). Export the trial again.") from error
     found = manifest.get("schema_version") if isinstance(manifest, dict) else None
-    if not _is_count(found):
+    if not isinstance(found, int) or isinstance(found, bool):
         raise UserError(f"{path} is not a manifest of ours: it has no schema_version. Export the trial again.")
     if found > SCHEMA_VERSION:
         raise UserError(
