@@ -101,19 +101,23 @@ def write_model(model: onnx.ModelProto, path: Path) -> OnnxFile:
 
 
 def onnx_model(
-    net: nn.Module, input_hw: tuple[int, int], *, opset: int = 13, subject: str = "the network"
+    net: nn.Module, input_hw: tuple[int, int], *, opset: int = 13, subject: str = "the network", batch: int = 1
 ) -> onnx.ModelProto:
-    """Export ``net`` to an ONNX model in memory; arguments and errors as in `export_onnx`."""
+    """Export ``net`` to an ONNX model in memory; arguments and errors as in `export_onnx`.
+
+    Args:
+        batch: images per run, part of the model's static shapes.
+    """
     if not 11 <= opset <= 20:
         raise ValueError(f"opset must be between 11 and 20, not {opset}")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         copied = cpu_copy(net)
         if isinstance(copied, SegmentationNet):
             copied = reparameterize(copied)
-        example = torch.zeros(1, 3, *input_hw)
+        example = torch.zeros(batch, 3, *input_hw)
         logits = copied(example)
-        if not isinstance(logits, torch.Tensor) or logits.dim() != 4 or logits.shape[0] != 1:
-            raise ValueError(f"a network to export returns logits (1, classes, h, w), not {_describe(logits)}")
+        if not isinstance(logits, torch.Tensor) or logits.dim() != 4 or logits.shape[0] != batch:
+            raise ValueError(f"a network to export returns logits ({batch}, classes, h, w), not {_describe(logits)}")
         model = _to_graph(copied, example, opset, subject)
     _strip(model)
     shape_out = tensor_shape(model.graph.output[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,11 +82,14 @@ def with_global_pools(model: onnx.ModelProto) -> onnx.ModelProto:
     return changed
 
 
-def read_program(model: onnx.ModelProto) -> Program:
+def read_program(model: onnx.ModelProto, check: Callable[[Step], None] = check_step) -> Program:
     """Convert the graph of a model with static shapes to a program.
 
+    Args:
+        check: raises ExportError for a step that is not supported.
+
     Raises:
-        ExportError: an operator is not supported by ``exports.quantization.ops``.
+        ExportError: an operator is not supported.
     """
     graph = model.graph
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -100,7 +103,7 @@ def read_program(model: onnx.ModelProto) -> Program:
         name = node.name if node.name and all(node.name != step.name for step in steps) else f"{node.op_type}_{index}"
         out_shape = tuple(size or 0 for size in shapes.get(node.output[0], ()))
         step = Step(node.op_type, name, tuple(node.input), tuple(node.output), values, out_shape)
-        check_step(step)
+        check(step)
         steps.append(step)
     source = next(value.name for value in graph.input if value.name not in constants)
     shape = tuple(size or 0 for size in shapes[source])

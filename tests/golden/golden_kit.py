@@ -39,6 +39,7 @@ PARSERS: tuple[tuple[str, ...], ...] = (
     ("rescore",),
     ("measure",),
     ("export",),
+    ("solution",),
     ("evaluate",),
     ("refit",),
     ("report",),

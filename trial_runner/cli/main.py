@@ -28,6 +28,7 @@ from trial_runner.cli import (
     refit,
     report,
     rescore,
+    solution,
 )
 from trial_runner.stopping import stoppable
 
@@ -54,6 +55,7 @@ COMMANDS: Mapping[str, Command] = {
     "rescore": rescore,
     "measure": measure,
     "export": export,
+    "solution": solution,
     "evaluate": evaluate,
     "refit": refit,
     "report": report,

@@ -91,7 +91,7 @@ def write_trained(spec: TrialSpec, path: Path) -> Path:
     """
     info = open_split(spec.config.data, "val", spec.config.study.seed).info
     space = open_space(spec.config.space)
-    write_network(path, _trained_network(spec, info, space.input_hw(spec.candidate), data_kind=info.name))
+    write_network(path, trained_network(spec, info, space.input_hw(spec.candidate), data_kind=info.name))
     return path
 
 
@@ -109,7 +109,7 @@ def export_trial(order: ExportOrder) -> Path:
     info, _, val = load_splits(spec, hw)
     count = min(spec.config.export.parity_images, len(val.images))
     inputs = BundleInputs(
-        network=_trained_network(spec, info, hw),
+        network=trained_network(spec, info, hw),
         palette=info.palette,
         images=normalise(val.images[:count], torch.device("cpu"), info.normalisation).numpy(),
         labels=[val.labels[index] for index in range(count)],
@@ -126,9 +126,14 @@ def _plain_options(data: DataSection) -> dict[str, Any]:
     return {key: values[key] for key in data.file_options}
 
 
-def _trained_network(
+def trained_network(
     spec: TrialSpec, info: DatasetInfo, input_hw: tuple[int, int], data_kind: str | None = None
 ) -> TrainedNetwork:
+    """Return a finished trial's network with all that is needed to run it.
+
+    Raises:
+        UserError: as `trained_net`.
+    """
     return TrainedNetwork(
         net=trained_net(spec, info.num_classes),
         candidate=spec.candidate,

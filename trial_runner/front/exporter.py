@@ -56,6 +56,27 @@ def find_trial(records: Sequence[TrialRecord], number: int) -> TrialRecord:
     raise UserError(f"the study has no trial {number}; it has {len(records)}, counted from 0.")
 
 
+def complete_trial(
+    config: StudyConfig, study: optuna.Study, records: Sequence[TrialRecord], number: int
+) -> TrialRecord:
+    """Return a trial that was trained to the end on data that have not changed since.
+
+    Raises:
+        UserError: there is none of that number, it was not trained to the end, or the data changed.
+    """
+    record = find_trial(records, number)
+    _require_complete(record)
+    data = survey_data(config)
+    require_same_data(study, StudyPaths(config.study.output_dir), data.info, data.surveys)
+    return record
+
+
+def _require_complete(record: TrialRecord) -> None:
+    if not record.complete:
+        state = record.outcome or record.state
+        raise UserError(f"trial {record.number} was not trained to the end ({state}). Choose one of `paretoseg front`.")
+
+
 def export_now(config: StudyConfig, study: optuna.Study, record: TrialRecord, folder: Path | None = None) -> Path:
     """Export a trial in this process; return the bundle's folder.
 
@@ -67,9 +88,7 @@ def export_now(config: StudyConfig, study: optuna.Study, record: TrialRecord, fo
         UserError: the trial was not trained to the end, its checkpoint is gone, the data changed since it was trained, or the ONNX
             file does not agree with torch.
     """
-    if not record.complete:
-        state = record.outcome or record.state
-        raise UserError(f"trial {record.number} was not trained to the end ({state}). Choose one of `paretoseg front`.")
+    _require_complete(record)
     paths = StudyPaths(config.study.output_dir)
     data = survey_data(config)
     require_same_data(study, paths, data.info, data.surveys)

@@ -4,7 +4,7 @@ import ctypes
 import glob
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Tuple
 
 from ..errors import JobError
 
@@ -91,3 +91,12 @@ class CudaRuntime:
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
         self._call("cudaMemGetInfo", ctypes.byref(free), ctypes.byref(total))
         return int(free.value)
+
+    def compute_capability(self) -> Tuple[int, int]:
+        """Return the compute capability of the first GPU: (5, 3) for the Jetson Nano."""
+        return self._attribute(75), self._attribute(76)
+
+    def _attribute(self, number: int) -> int:
+        value = ctypes.c_int()
+        self._call("cudaDeviceGetAttribute", ctypes.byref(value), ctypes.c_int(number), ctypes.c_int(0))
+        return int(value.value)
