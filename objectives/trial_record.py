@@ -36,10 +36,11 @@ DUPLICATE_OF = "reused_from"
 PARENT_TRIAL = "continues"
 PARENT_EPOCHS = "continues_epochs"
 TEACHER = "teacher"
+RELATIVE = "inherits"
 CHANNELS = "channels"
 CONFIG = "config"
 _AFTERWARDS = "trial:{number}"
-HIDDEN = frozenset({CANDIDATE, ESTIMATE, COSTS, SCORE, RUNG_SCORES, TEACHER, CHANNELS})
+HIDDEN = frozenset({CANDIDATE, ESTIMATE, COSTS, SCORE, RUNG_SCORES, TEACHER, RELATIVE, CHANNELS})
 """Attributes of a trial whose values are JSON objects or lists."""
 _SYSTEM = "paretoseg:"
 _LAYOUT = f"{_SYSTEM}layout"
@@ -84,8 +85,8 @@ class CostEstimate:
 
 
 @dataclass(frozen=True)
-class RecordedTeacher:
-    """Finished trial of the study that another trial is distilled from.
+class EarlierTrial:
+    """Finished trial of the study that another one needs: its distillation teacher, or the relative whose weights it starts from.
 
     Attributes:
         number: its trial number.
@@ -99,7 +100,7 @@ class RecordedTeacher:
         return {"number": self.number, "candidate": self.candidate.to_dict()}
 
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> RecordedTeacher:
+    def from_dict(cls, value: Mapping[str, Any]) -> EarlierTrial:
         """Inverse of ``to_dict``."""
         return cls(int(value["number"]), Candidate.from_dict(value["candidate"]))
 
@@ -125,6 +126,7 @@ class TrialRecord:
         parent_epochs: epochs of the final training.
         duration_s: wall seconds from start to end; None while it runs.
         teacher: finished trial that this one is distilled from.
+        relative: finished trial whose weights this one started from as far as they fit.
         channels: channels that pruning keeps in each group of coupled layers, by group; None for a uniform prune ratio.
         costs: other costs predicted before training, by objective name.
         rung_scores: (epoch, score) at the rungs, by epoch.
@@ -145,7 +147,8 @@ class TrialRecord:
     parent_trial: int | None
     parent_epochs: int | None
     duration_s: float | None
-    teacher: RecordedTeacher | None = None
+    teacher: EarlierTrial | None = None
+    relative: EarlierTrial | None = None
     channels: Mapping[str, int] | None = None
     costs: Mapping[str, CostEstimate] = field(default_factory=dict)
     rung_scores: tuple[tuple[int, TrialScore], ...] = ()
@@ -243,7 +246,8 @@ def read_record(trial: FrozenTrial, study_attrs: Mapping[str, Any]) -> TrialReco
         parent_trial=attrs.get(PARENT_TRIAL),
         parent_epochs=attrs.get(PARENT_EPOCHS),
         duration_s=trial.duration.total_seconds() if trial.duration else None,
-        teacher=RecordedTeacher.from_dict(attrs[TEACHER]) if attrs.get(TEACHER) else None,
+        teacher=EarlierTrial.from_dict(attrs[TEACHER]) if attrs.get(TEACHER) else None,
+        relative=EarlierTrial.from_dict(attrs[RELATIVE]) if attrs.get(RELATIVE) else None,
         channels=attrs.get(CHANNELS),
         costs={name: CostEstimate.from_dict(cost) for name, cost in attrs.get(COSTS, {}).items()},
         rung_scores=tuple((int(item["epoch"]), TrialScore.from_dict(item)) for item in attrs.get(RUNG_SCORES, ())),
@@ -303,7 +307,8 @@ def short_facts(name: str, value: Any) -> dict[str, str | int | float]:
         facts: dict[str, str | int | float] = {"miou": round(value["val_miou"], 4), "epochs": value["epoch"]}
         facts |= {"precision": value.get("precision", "fp32")} if value["macs"] else {}
         return facts | ({"macs": value["macs"], "parameters": value["params"]} if value["macs"] else {})
-    return {"distilled_from": value["number"]} if name == TEACHER else {}
+    named = {TEACHER: "distilled_from", RELATIVE: "inherits_from"}
+    return {named[name]: value["number"]} if name in named else {}
 
 
 def _of_ours(system_attrs: Mapping[str, Any]) -> dict[str, Any]:

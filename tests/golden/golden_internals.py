@@ -14,7 +14,7 @@ from trial_runner.search.final_training import spec_of
 from trial_runner.study.objectives import open_configured
 from trial_runner.study.paths import StudyPaths
 from trial_runner.training.checkpoint import load_checkpoint
-from trial_runner.training.trial_spec import CHECKPOINT, Continuation, StudyTeacher, TrialSpec
+from trial_runner.training.trial_spec import CHECKPOINT, Continuation, TrainedTrial, TrialSpec
 
 __all__ = [
     "dump_config",
@@ -82,7 +82,7 @@ def training_fingerprints(yaml: Path) -> dict[str, str]:
         "another study seed": of("study.seed=9"),
         "another seed": of(seed=5),
         "continues": of(continues=Continuation(3, Path("/golden/trials/00003"), 8)),
-        "teacher": of(teacher=StudyTeacher(3, Path("/golden/trials/00003"), space.default())),
+        "teacher": of(teacher=TrainedTrial(3, Path("/golden/trials/00003"), space.default())),
         "more images": of("data.train_images=13"),
         "more epochs": of("training.epochs=5"),
         "sgd": of("training.optimizer=sgd"),

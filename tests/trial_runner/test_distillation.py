@@ -19,7 +19,7 @@ from trial_runner.config.study import DistillationSection
 from trial_runner.training.checkpoint import load_checkpoint
 from trial_runner.training.distillation import Teacher, teacher_of
 from trial_runner.training.trial import run_trial
-from trial_runner.training.trial_spec import StudyTeacher, TrialFailed, TrialSpec
+from trial_runner.training.trial_spec import TrainedTrial, TrialFailed, TrialSpec
 
 CPU = torch.device("cpu")
 
@@ -92,7 +92,7 @@ def test_a_trial_learns_from_a_finished_one_of_its_study(write_study: Callable[.
     first = TrialSpec(0, space.default(), config, tmp_path / "first", tmp_path / "cache")
     run_trial(first, lambda progress: False)
     alone = replace(first, folder=tmp_path / "alone", seed=9)
-    taught = replace(alone, folder=tmp_path / "taught", teacher=StudyTeacher(0, first.folder, first.candidate))
+    taught = replace(alone, folder=tmp_path / "taught", teacher=TrainedTrial(0, first.folder, first.candidate))
     assert TrialSpec.from_dict(taught.to_dict()).teacher == taught.teacher
     assert taught.fingerprint != alone.fingerprint
     for order in (alone, taught):

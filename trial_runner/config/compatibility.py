@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from objectives.objective import ROBUST
+from search_spaces.spaces.config import Section
 from trial_runner.config.load import public_values
 from trial_runner.config.study import DataSection, StudyConfig, TrainingSection
 
@@ -40,9 +41,10 @@ def incompatible_change(previous: Mapping[str, Any], config: StudyConfig) -> str
     offered = space.get("precisions") if isinstance(space, dict) else None
     if offered != config.space.precisions:
         return f"space.precisions ({offered!r}, now {config.space.precisions!r})"
-    changed = _changed_omitted_data_key(previous.get("data"), now["data"])
-    if changed:
-        return changed
+    for name, model, ignored in (("data", DataSection, {"missing_classes"}), ("training", TrainingSection, set[str]())):
+        changed = _changed_omitted_key(name, model, ignored, previous.get(name), now[name])
+        if changed:
+            return changed
     options = space.get("options", {}) if isinstance(space, dict) else {}
     wanted = now["space"].get("options", {})
     if config.space.custom and options != wanted:  # they may change what a candidate's id stands for
@@ -50,14 +52,16 @@ def incompatible_change(previous: Mapping[str, Any], config: StudyConfig) -> str
     return changed_objectives(previous, config)
 
 
-def _changed_omitted_data_key(previous: object, now: Mapping[str, Any]) -> str | None:
-    """Return the change in a key of the section data that is stored only where it differs from its default, or None."""
+def _changed_omitted_key(
+    name: str, model: type[Section], ignored: set[str], previous: object, now: Mapping[str, Any]
+) -> str | None:
+    """Return the change in a section's keys that are stored only where they differ from their default, or None."""
     old = previous if isinstance(previous, dict) else {}
-    for key in sorted(DataSection.omitted_at_default - {"missing_classes"}):
-        default = DataSection.model_fields[key].get_default(call_default_factory=True)
+    for key in sorted(model.omitted_at_default - ignored):
+        default = model.model_fields[key].get_default(call_default_factory=True)
         was, is_now = old.get(key, default), now.get(key, default)
         if was != is_now:
-            return f"data.{key} ({was!r}, now {is_now!r})"
+            return f"{name}.{key} ({was!r}, now {is_now!r})"
     return None
 
 

@@ -78,10 +78,14 @@ class QuantizationSection(Section):
 
 class TrainingSection(Section):
     """Training of each candidate: train, prune after ``prune_after`` of the epochs, fine-tune for the rest. ``weights``: initial
-    encoder weights, ``none``, ``hub`` (timm's), or a file or folder of state dicts."""
+    encoder weights, ``none``, ``hub`` (timm's), or a file or folder of state dicts. ``inherit``: start from the best
+    trained relative, as far as its weights fit."""
+
+    omitted_at_default = frozenset({"inherit"})
 
     epochs: Positive = 20
     weights: str = "none"
+    inherit: bool = False
     batch_size: Positive = 8
     warmup_epochs: float = Field(default=0.5, ge=0)
     prune_after: float = Field(default=0.25, ge=0, le=0.9)

@@ -17,6 +17,7 @@ _FIXED = (
     "evaluate_every",
     "device",
     "weights",
+    "inherit",
     "distillation.teacher",
     "pruning.allocation",
     "pruning.channel_multiple",

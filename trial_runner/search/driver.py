@@ -24,11 +24,12 @@ from trial_runner.search.budget import StudyBudget
 from trial_runner.search.early_stopping import MultiObjectiveASHA
 from trial_runner.search.final_training import LEAST_EPOCHS, best_teacher, epochs_that_fit, next_to_continue, spec_of
 from trial_runner.search.initial_design import stratified_by_latency
+from trial_runner.search.relatives import best_relative
 from trial_runner.study.objectives import stored_objectives
 from trial_runner.study.paths import StudyPaths
 from trial_runner.study.stored_space import StoredSpace
 from trial_runner.study.writer import StudyWriter
-from trial_runner.training.trial_spec import Progress, TrialSpec
+from trial_runner.training.trial_spec import CHECKPOINT, Progress, TrialSpec
 
 logger = logging.getLogger("paretoseg")
 
@@ -128,6 +129,7 @@ class StudyDriver:
             if self._end_duplicate(number, candidate) or self._refuse(number, candidate):
                 continue
             if not self._end_too_long(number, candidate):
+                self._choose_relative(number, candidate)
                 self._write_plan(number, self._plan_of(candidate))
                 return self._spec(number)
         raise self._nothing_fits()
@@ -178,6 +180,17 @@ class StudyDriver:
         teacher = best_teacher(tr.read_study(self._study))
         if teacher is not None:
             self._writer.write(number, tr.TEACHER, teacher.to_dict())
+
+    def _choose_relative(self, number: int, candidate: Candidate) -> None:
+        """Store the trial whose weights a candidate starts from; a requeued trial keeps its own."""
+        if not self._config.training.inherit or self._writer.record(number).relative is not None:
+            return
+        usable = [
+            record for record in tr.read_study(self._study) if (self._paths.trial(record.number) / CHECKPOINT).is_file()
+        ]
+        relative = best_relative(usable, candidate, self._space.architecture_params)
+        if relative is not None:
+            self._writer.write(number, tr.RELATIVE, relative.to_dict())
 
     def _write_plan(self, number: int, plan: Mapping[str, int] | None) -> None:
         if plan:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from objectives.objective import LATENCY, OBJECTIVES, Objective
 from objectives.pareto import pareto_front, reference_point
-from objectives.trial_record import Outcome, RecordedTeacher, TrialRecord
+from objectives.trial_record import EarlierTrial, Outcome, TrialRecord
 from trial_runner.config.study import FinalTrainingSection, StudyConfig
 from trial_runner.search.budget import OVERHEAD_FACTOR
 from trial_runner.study.paths import StudyPaths
-from trial_runner.training.trial_spec import Continuation, StudyTeacher, TrialSpec
+from trial_runner.training.trial_spec import Continuation, TrainedTrial, TrialSpec
 
 LEAST_EPOCHS = 3
 """Fewer epochs do not make up for restarting the learning rate."""
@@ -73,9 +73,10 @@ def spec_of(config: StudyConfig, paths: StudyPaths, record: TrialRecord) -> Tria
     continues = None
     if record.parent_trial is not None and record.parent_epochs is not None:
         continues = Continuation(record.parent_trial, paths.trial(record.parent_trial), record.parent_epochs)
-    teacher = None
-    if record.teacher is not None:
-        teacher = StudyTeacher(record.teacher.number, paths.trial(record.teacher.number), record.teacher.candidate)
+
+    def trained(trial: EarlierTrial | None) -> TrainedTrial | None:
+        return TrainedTrial(trial.number, paths.trial(trial.number), trial.candidate) if trial else None
+
     folder = paths.trial(record.number)
     return TrialSpec(
         record.number,
@@ -84,13 +85,14 @@ def spec_of(config: StudyConfig, paths: StudyPaths, record: TrialRecord) -> Tria
         folder,
         paths.cache,
         continues,
-        teacher=teacher,
+        teacher=trained(record.teacher),
+        relative=trained(record.relative),
         channels=record.channels,
     )
 
 
-def best_teacher(records: Sequence[TrialRecord]) -> RecordedTeacher | None:
+def best_teacher(records: Sequence[TrialRecord]) -> EarlierTrial | None:
     """Return the most accurate finished trial, as distillation teacher; None before the first one."""
     finished = [record for record in records if record.complete and record.candidate is not None]
     best = max(finished, key=lambda record: record.val_miou or 0.0, default=None)
-    return RecordedTeacher(best.number, best.candidate) if best and best.candidate else None
+    return EarlierTrial(best.number, best.candidate) if best and best.candidate else None

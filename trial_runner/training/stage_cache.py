@@ -84,6 +84,7 @@ def _identity(spec: TrialSpec, *, without: set[str], training_without: set[str])
         spec.config.study.name,
         spec.config.study.seed,
         spec.teacher.number if spec.teacher else None,
+        spec.relative.number if spec.relative else None,
     ]
 
 

@@ -13,7 +13,7 @@ from objectives.data import ArraySplit
 from objectives.data.base import IMAGENET, Normalisation
 from objectives.trial_score import TrialScore
 from search_spaces import SearchSpace
-from search_spaces.networks.segmentation_net import upsample_logits
+from search_spaces.networks.segmentation_net import SegmentationNet, upsample_logits
 from search_spaces.pruning.prune import fit_shape
 from trial_runner.training.augmentation import Augmentation
 from trial_runner.training.batches import epoch_batches, plain_batches
@@ -27,6 +27,7 @@ from trial_runner.training.optimizers import make_optimizer, rate_factor, set_ra
 from trial_runner.training.precise_bn import update_bn_statistics
 from trial_runner.training.pruning_stage import PruningStage
 from trial_runner.training.quantization import PrecisionStage
+from trial_runner.training.relative_weights import inherit_from
 from trial_runner.training.runtime import compiled, memory_format, translate_errors
 from trial_runner.training.trial_spec import TrialFailed, TrialSpec
 
@@ -196,7 +197,12 @@ class Trainer:
         if start:
             known = start.score.get("initial_weights") if start.score else None
             return str(known or "random")
-        return self._space.load_pretrained(self.net, self._spec.candidate, self._config.weights)  # type: ignore[arg-type]
+        net: SegmentationNet = self.net  # type: ignore[assignment]
+        loaded = self._space.load_pretrained(net, self._spec.candidate, self._config.weights)
+        relative = self._spec.relative
+        if relative is None:
+            return loaded
+        return f"{inherit_from(relative, self._spec, self._space, net)}, else {loaded}"
 
     def _start_steps(self) -> None:
         """Create everything bound to the current parameters: memory format, optimizer, EMA, DDP module."""

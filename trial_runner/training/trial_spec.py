@@ -41,8 +41,8 @@ class Continuation:
 
 
 @dataclass(frozen=True)
-class StudyTeacher:
-    """A finished trial of the study, as distillation teacher.
+class TrainedTrial:
+    """A finished trial of the study, as distillation teacher or as origin of initial weights.
 
     Attributes:
         number: of the finished trial.
@@ -53,6 +53,10 @@ class StudyTeacher:
     number: int
     folder: Path
     candidate: Candidate
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {"number": self.number, "folder": str(self.folder), "candidate": self.candidate.to_dict()}
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class TrialSpec:
         continues: the trial that a final training continues; None for a training from scratch.
         seed: of initial weights, order and augmentation; None takes the study's. The data are the study's in any case.
         teacher: distillation teacher, with ``training.distillation.study_best``.
+        relative: origin of the initial weights, with ``training.inherit``.
         channels: channels of each group (by its root) that pruning keeps; None for the same ratio in each.
     """
 
@@ -78,7 +83,8 @@ class TrialSpec:
     cache_dir: Path
     continues: Continuation | None = None
     seed: int | None = None
-    teacher: StudyTeacher | None = None
+    teacher: TrainedTrial | None = None
+    relative: TrainedTrial | None = None
     channels: Mapping[str, int] | None = None
 
     @property
@@ -119,6 +125,7 @@ class TrialSpec:
             *([self.continues.number, self.continues.epochs] if self.continues else []),
             *([] if self.seed is None else [f"seed {self.seed}"]),
             *([f"teacher {self.teacher.number}"] if self.teacher else []),
+            *([f"relative {self.relative.number}"] if self.relative else []),
             *(["int8"] if self.precision == "int8" else []),
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
@@ -136,13 +143,8 @@ class TrialSpec:
             "continues": {**vars(self.continues), "folder": str(self.continues.folder)} if self.continues else None,
             "seed": self.seed,
             "channels": dict(self.channels) if self.channels else None,
-            "teacher": {
-                "number": self.teacher.number,
-                "folder": str(self.teacher.folder),
-                "candidate": self.teacher.candidate.to_dict(),
-            }
-            if self.teacher
-            else None,
+            "teacher": self.teacher.to_dict() if self.teacher else None,
+            **({"relative": self.relative.to_dict()} if self.relative else {}),
         }
 
     @classmethod
@@ -158,7 +160,8 @@ class TrialSpec:
             cache_dir=Path(value["cache_dir"]),
             continues=_continuation(value.get("continues")),
             seed=value.get("seed"),
-            teacher=_study_teacher(value.get("teacher")),
+            teacher=_trained_trial(value.get("teacher")),
+            relative=_trained_trial(value.get("relative")),
             channels=value.get("channels"),
         )
 
@@ -167,10 +170,10 @@ def _continuation(value: Mapping[str, Any] | None) -> Continuation | None:
     return Continuation(**{**value, "folder": Path(value["folder"])}) if value else None
 
 
-def _study_teacher(value: Mapping[str, Any] | None) -> StudyTeacher | None:
+def _trained_trial(value: Mapping[str, Any] | None) -> TrainedTrial | None:
     if not value:
         return None
-    return StudyTeacher(value["number"], Path(value["folder"]), Candidate.from_dict(value["candidate"]))
+    return TrainedTrial(value["number"], Path(value["folder"]), Candidate.from_dict(value["candidate"]))
 
 
 @dataclass(frozen=True)
