@@ -12,8 +12,12 @@ from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy import Connection, event, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+_WROTE, _UNGUARDED = "paretoseg_wrote", "paretoseg_unguarded"
 
 
 def trial_id(trial: Trial | FrozenTrial) -> int:
@@ -72,6 +76,91 @@ class StudyStorage:
     def set_system_attr(self, key: str, value: Any) -> None:
         """Set a system attribute of the study; ``value`` is a JSON value."""
         self._storage.set_study_system_attr(self._study_id, key, value)
+
+
+class StudyAttribute:
+    """One user attribute of a study in a relational database, as the JSON text of its row; replaced by compare-and-set.
+
+    Raises:
+        TypeError: the study's storage is not a relational database.
+    """
+
+    def __init__(self, study: optuna.Study, key: str) -> None:
+        from optuna.storages._rdb.models import StudyUserAttributeModel
+
+        self._storage, self._study_id, self._key = _database_of(study), study._study_id, key
+        self._rows = StudyUserAttributeModel.__table__
+        row = (self._rows.c.study_id == self._study_id, self._rows.c.key == key)
+        self._row, self._text = row, select(self._rows.c.value_json).where(*row)
+
+    def read(self) -> str | None:
+        """Return the attribute's text; None where the study has none."""
+        with self._storage.engine.connect() as connection:
+            return connection.execute(self._text).scalar_one_or_none()
+
+    def replace(self, old: str | None, new: str) -> bool:
+        """Store ``new`` if the attribute is ``old`` (None: absent) at this moment; False where it is not."""
+        try:
+            with self._storage.engine.execution_options(**{_UNGUARDED: True}).begin() as connection:
+                if old is None:
+                    row = {"study_id": self._study_id, "key": self._key, "value_json": new}
+                    connection.execute(insert(self._rows).values(**row))
+                    return True
+                changed = connection.execute(
+                    update(self._rows).where(*self._row, self._rows.c.value_json == old).values(value_json=new)
+                )
+                return changed.rowcount == 1
+        except IntegrityError:
+            return False
+
+    def guard_writes(self, check: Callable[[str | None], None]) -> Callable[[], None]:
+        """Call ``check`` with the attribute's text in every transaction of the study's storage object that writes.
+
+        The row is read after the writes and before the commit, under a lock that keeps others from replacing it until then: SQLite
+        has the database's write lock by then, other databases lock the row. What ``check`` raises rolls the transaction back.
+
+        Returns:
+            A function that ends the guard.
+        """
+        engine = self._storage.engine
+        guarded = select(self._rows.c.value_json).where(*self._row).with_for_update(read=True)
+
+        def after_execute(
+            connection: Connection, cursor: object, statement: str, parameters: object, context: Any, many: bool
+        ) -> None:
+            if context is not None and (context.isinsert or context.isupdate or context.isdelete):
+                connection.info[_WROTE] = not connection.get_execution_options().get(_UNGUARDED, False)
+
+        def on_commit(connection: Connection) -> None:
+            if connection.info.pop(_WROTE, False):
+                check(connection.execute(guarded).scalar_one_or_none())
+
+        def on_rollback(connection: Connection) -> None:
+            connection.info.pop(_WROTE, None)
+
+        listeners: dict[str, Callable[..., None]] = {
+            "after_cursor_execute": after_execute,
+            "commit": on_commit,
+            "rollback": on_rollback,
+        }
+        for name, listener in listeners.items():
+            event.listen(engine, name, listener)
+
+        def end() -> None:
+            for name, listener in listeners.items():
+                event.remove(engine, name, listener)
+
+        return end
+
+
+def _database_of(study: optuna.Study) -> RDBStorage:
+    storage = study._storage
+    while not isinstance(storage, RDBStorage):
+        inner = getattr(storage, "_backend", None)
+        if inner is None:
+            raise TypeError(f"{type(storage).__name__} is not a relational database")
+        storage = inner
+    return storage
 
 
 class _StudyView(optuna.Study):

@@ -42,6 +42,7 @@ from trial_runner.study.storage import require_comparable, require_own, store_co
 from trial_runner.study.stored_space import StoredSpace, distributions_of
 from trial_runner.study_data import RunningStudyData, judged, note_data, require_same_data, survey_data
 from trial_runner.training.custom_metrics import load_metrics
+from trial_runner.training.write_fence import WriteFence
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,10 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     study = open_configured(config, sampler=make_sampler(config.search, seed, space=stored_space))
     backend = make_backend(config.compute)
     exporter = FrontExporter(config, study, paths, inline=backend.exports_inline)
-    with DriverLease(study):
+    with DriverLease(study) as lease:
         check()
+        fence = WriteFence(paths.root.resolve(), lease.fence)
+        fence.claim(lease.require_held)
         note_class_names(study, info.class_names)
         note_job(study)
         unchanged = RunningStudyData(config, study, paths).require_unchanged
@@ -132,7 +135,9 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
             note_data(study, paths, data.surveys)
             say(progress_line(config, read_study(study)))
 
-        driver = StudyDriver(config, study, space, gate, paths, finished, plans, costs, started, initial, unchanged)
+        driver = StudyDriver(
+            config, study, space, gate, paths, finished, plans, costs, started, initial, unchanged, fence=fence
+        )
         try:
             backend.run(driver)
             exporter.drain()

@@ -80,6 +80,21 @@ def check() -> None:
         raise KeyboardInterrupt
 
 
+def request() -> None:
+    """Request a stop from another thread, as a stop signal does; nothing outside a `stoppable` block."""
+    if not _state.previous or _state.requested_s is not None:
+        return
+    _state.requested_s = time.monotonic()
+    main = threading.main_thread().ident
+    if main is not None:
+        signal.pthread_kill(main, signal.SIGALRM)
+
+
+def withdraw() -> None:
+    """Forget the stop that was requested: the command ends with an error that says more."""
+    _state.requested_s, _state.raised = None, False
+
+
 def reinstall() -> None:
     """Install the handlers of a `stoppable` block anew: Ray resets SIGTERM behind Python's back."""
     if threading.current_thread() is not threading.main_thread():

@@ -156,7 +156,11 @@ class _Scheduler(FIFOScheduler):
         if "progress" not in result or trial.trial_id not in self._bridge.numbers:
             return TrialScheduler.CONTINUE
         progress = Progress.from_dict(json.loads(result["progress"]))
-        stop = self._bridge.driver.progress(self._bridge.numbers[trial.trial_id], progress)
+        try:
+            stop = self._bridge.driver.progress(self._bridge.numbers[trial.trial_id], progress)
+        except UserError as error:  # Tune would make it a failure of the trial
+            self._bridge.fatal = error
+            return TrialScheduler.CONTINUE
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
     def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:

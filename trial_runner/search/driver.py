@@ -30,6 +30,7 @@ from trial_runner.study.paths import StudyPaths
 from trial_runner.study.stored_space import StoredSpace
 from trial_runner.study.writer import StudyWriter
 from trial_runner.training.trial_spec import CHECKPOINT, Progress, TrialSpec
+from trial_runner.training.write_fence import WriteFence
 
 logger = logging.getLogger("paretoseg")
 
@@ -48,6 +49,7 @@ class StudyDriver:
         initial: candidates that a new study begins with, before its initial design.
         before_trial: called before a trial is chosen; raises UserError where none may start.
         clock: seconds, for the time budget; a simulation passes its own.
+        fence: right to write checkpoints, passed on with each order.
     """
 
     def __init__(
@@ -64,7 +66,9 @@ class StudyDriver:
         initial: Sequence[Candidate] = (),
         before_trial: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
+        fence: WriteFence | None = None,
     ) -> None:
+        self._fence = fence
         self._before_trial = before_trial
         self._config, self._study, self._space, self._gate, self._paths = config, study, space, gate, paths
         self._on_finished, self._plan_of, self._costs = on_finished, plan_of, costs
@@ -327,7 +331,7 @@ class StudyDriver:
         )
 
     def _spec(self, number: int) -> TrialSpec:
-        return spec_of(self._config, self._paths, self._writer.record(number))
+        return replace(spec_of(self._config, self._paths, self._writer.record(number)), fence=self._fence)
 
 
 def _is_search_trial(record: TrialRecord) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from exports.network_file import UNREADABLE
 from search_spaces._common.files import atomic_path
 from trial_runner.training.trial_spec import CHECKPOINT, Continuation, TrialFailed
+from trial_runner.training.write_fence import WriteFence
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,21 @@ class Checkpoint:
         return dict(self.average["model"]) if self.average else self.model
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the file atomically. Raises UserError where it cannot be written; the old file is kept."""
+def save_checkpoint(path: Path, checkpoint: Checkpoint, fence: WriteFence | None = None) -> None:
+    """Write the file atomically.
+
+    Args:
+        fence: right of the driver that ordered the training; None where there is no driver.
+
+    Raises:
+        UserError: it cannot be written, or another driver has taken the study over; the old file is kept.
+    """
     buffer = io.BytesIO()  # torch's own file writer hides a full disk behind a RuntimeError
     torch.save({**vars(checkpoint), "curve": [list(point) for point in checkpoint.curve]}, buffer)
-    with atomic_path(path) as temporary:
+    with ExitStack() as until_renamed, atomic_path(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
+        if fence is not None:
+            until_renamed.enter_context(fence.held())
 
 
 def load_checkpoint(path: Path, fingerprint: str | None = None) -> Checkpoint | None:

@@ -71,7 +71,7 @@ def _checkpoint(spec: TrialSpec, context: DistributedContext, device: torch.devi
     if context.first and own is None:
         stage = StageCache.of(spec).restore(spec)
         if stage is not None:
-            save_checkpoint(spec.checkpoint_path, stage)
+            save_checkpoint(spec.checkpoint_path, stage, spec.fence)
             own = stage
     if context.size > 1:
         context.mean(torch.zeros((), device=device))  # the others wait for the first
@@ -92,7 +92,7 @@ def run_trial(spec: TrialSpec, report: Callable[[Progress], bool]) -> bool:
 
     Raises:
         TrialFailed: for a reason of the trial's own.
-        UserError: the data cannot be read, or nothing can be written.
+        UserError: the data cannot be read, nothing can be written, or another driver has taken the study over.
     """
     context = DistributedContext.current()
     trainer = make_trainer(spec, context)
@@ -100,7 +100,7 @@ def run_trial(spec: TrialSpec, report: Callable[[Progress], bool]) -> bool:
     if trainer.done and not trainer.evaluated:
         trainer.evaluate()  # trained by a trial of another precision
         if context.first:
-            save_checkpoint(spec.checkpoint_path, trainer.state())
+            save_checkpoint(spec.checkpoint_path, trainer.state(), spec.fence)
     if trainer.evaluated and report(_progress(trainer)):
         return trainer.done
     while not trainer.done:
@@ -110,7 +110,7 @@ def run_trial(spec: TrialSpec, report: Callable[[Progress], bool]) -> bool:
         if not evaluated:
             continue
         if context.first:
-            save_checkpoint(spec.checkpoint_path, trainer.state())
+            save_checkpoint(spec.checkpoint_path, trainer.state(), spec.fence)
         if report(_progress(trainer)):
             return trainer.done
     return True

@@ -17,6 +17,7 @@ from search_spaces.candidate import Candidate, Precision
 from trial_runner.config.study import StudyConfig, TrainingSection
 from trial_runner.config.training_hash import training_identity
 from trial_runner.config.training_search_space import training_of
+from trial_runner.training.write_fence import WriteFence
 
 CHECKPOINT = "last.pt"
 
@@ -74,6 +75,7 @@ class TrialSpec:
         teacher: distillation teacher, with ``training.distillation.study_best``.
         relative: origin of the initial weights, with ``training.inherit``.
         channels: channels of each group (by its root) that pruning keeps; None for the same ratio in each.
+        fence: right of the ordering driver to write checkpoints; None outside a launch.
     """
 
     number: int
@@ -86,6 +88,7 @@ class TrialSpec:
     teacher: TrainedTrial | None = None
     relative: TrainedTrial | None = None
     channels: Mapping[str, int] | None = None
+    fence: WriteFence | None = None
 
     @property
     def checkpoint_path(self) -> Path:
@@ -143,6 +146,7 @@ class TrialSpec:
             "continues": {**vars(self.continues), "folder": str(self.continues.folder)} if self.continues else None,
             "seed": self.seed,
             "channels": dict(self.channels) if self.channels else None,
+            "fence": {"folder": str(self.fence.folder), "driver": self.fence.driver} if self.fence else None,
             "teacher": self.teacher.to_dict() if self.teacher else None,
             **({"relative": self.relative.to_dict()} if self.relative else {}),
         }
@@ -163,6 +167,7 @@ class TrialSpec:
             teacher=_trained_trial(value.get("teacher")),
             relative=_trained_trial(value.get("relative")),
             channels=value.get("channels"),
+            fence=_fence(value.get("fence")),
         )
 
 
@@ -171,6 +176,11 @@ def _continuation(value: Mapping[str, Any] | None) -> Continuation | None:
 
 
 def _trained_trial(value: Mapping[str, Any] | None) -> TrainedTrial | None:
+def _fence(value: Mapping[str, Any] | None) -> WriteFence | None:
+    return WriteFence(Path(value["folder"]), value["driver"]) if value else None
+
+
+def _study_teacher(value: Mapping[str, Any] | None) -> StudyTeacher | None:
     if not value:
         return None
     return TrainedTrial(value["number"], Path(value["folder"]), Candidate.from_dict(value["candidate"]))
