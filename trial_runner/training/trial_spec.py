@@ -175,12 +175,11 @@ def _continuation(value: Mapping[str, Any] | None) -> Continuation | None:
     return Continuation(**{**value, "folder": Path(value["folder"])}) if value else None
 
 
-def _trained_trial(value: Mapping[str, Any] | None) -> TrainedTrial | None:
 def _fence(value: Mapping[str, Any] | None) -> WriteFence | None:
     return WriteFence(Path(value["folder"]), value["driver"]) if value else None
 
 
-def _study_teacher(value: Mapping[str, Any] | None) -> StudyTeacher | None:
+def _trained_trial(value: Mapping[str, Any] | None) -> TrainedTrial | None:
     if not value:
         return None
     return TrainedTrial(value["number"], Path(value["folder"]), Candidate.from_dict(value["candidate"]))
