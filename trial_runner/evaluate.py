@@ -13,6 +13,7 @@ import torch
 from exports import ExportBundle, TrainedNetwork, read_bundle, read_network
 from objectives.data import ArraySplit, SegmentationData, decoded_parts, open_dataset
 from objectives.data.base import Normalisation
+from objectives.data.lpcvc import INFO as LPCVC_INFO
 from objectives.dice import lpcvc_score
 from objectives.split_scores import SplitScores
 from search_spaces._common.errors import UserError
@@ -35,7 +36,7 @@ class Evaluation:
         dice: mean over images of each image's class-mean Dice (LPCVC's definition).
         images: of the split.
         corruption_miou: mIoU by corruption of the images; None where not requested.
-        lpcvc_score: Dice divided by the seconds per image (the bundle's latency); None without one.
+        lpcvc_score: Dice divided by the seconds per image (the bundle's latency); None without one, or for other data than the LPCVC's.
     """
 
     miou: float
@@ -155,7 +156,9 @@ def evaluate(
         split=split,
         data=data.info.name,
         corruption_miou=corrupted,
-        lpcvc_score=None if latency_ms is None else lpcvc_score(scores.dice.value, latency_ms / 1e3, 1),
+        lpcvc_score=None
+        if latency_ms is None or data.info.name != LPCVC_INFO.name
+        else lpcvc_score(scores.dice.value, latency_ms / 1e3, 1),
     )
 
 

@@ -40,6 +40,7 @@ PARSERS: tuple[tuple[str, ...], ...] = (
     ("measure",),
     ("export",),
     ("solution",),
+    ("score",),
     ("evaluate",),
     ("refit",),
     ("report",),

@@ -28,6 +28,7 @@ from trial_runner.cli import (
     refit,
     report,
     rescore,
+    score,
     solution,
 )
 from trial_runner.stopping import stoppable
@@ -56,6 +57,7 @@ COMMANDS: Mapping[str, Command] = {
     "measure": measure,
     "export": export,
     "solution": solution,
+    "score": score,
     "evaluate": evaluate,
     "refit": refit,
     "report": report,
