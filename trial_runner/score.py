@@ -122,8 +122,8 @@ def score_solution(
                 command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=timeout_s, check=False
             )
         except subprocess.TimeoutExpired:
-            problem = f"the solution ran longer than {timeout_s:g} s."
-            return SolutionScore(problem, len(sources), time.monotonic() - begin, None)
+            late = f"the solution ran longer than {timeout_s:g} s."
+            return SolutionScore(late, len(sources), time.monotonic() - begin, None)
         except OSError as error:
             raise UserError(f"{command[0]} cannot be run ({error.strerror}). Name a Python with --python.") from error
         wall_s = time.monotonic() - begin
