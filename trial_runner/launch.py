@@ -31,8 +31,8 @@ from trial_runner.front.table import front_records, write_csv
 from trial_runner.launch_checks import check_accelerator, check_room, check_target, check_teacher
 from trial_runner.search.candidate_costs import CandidateCosts
 from trial_runner.search.driver import StudyDriver
-from trial_runner.search.initial_design import warm_start
 from trial_runner.search.samplers import StudyFacts, make_sampler
+from trial_runner.search.warm_start import initial_candidates, load_earlier_studies
 from trial_runner.stopping import check, deferred, stoppable
 from trial_runner.study.job import note_job
 from trial_runner.study.lease import DriverLease
@@ -99,7 +99,8 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     objectives = objectives_of(config, info.class_names)
     load_metrics(config)
     cost_models = load_cost_models(config, objectives)
-    initial = warm_start(config, space)
+    earlier_studies = load_earlier_studies(config, space)
+    initial = initial_candidates(earlier_studies, config.search.startup_trials)
     existing = open_configured(config, create=True)
     trials = existing.get_trials(deepcopy=False)
     stored_space = StoredSpace(space, trials)
@@ -121,7 +122,8 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
         costs = CostConstraint(space, classes, objectives, cost_models, gate, config.device.precision)
         if config.search.sampler == KNOWN_COST:
             known = CandidateCosts(space, gate, objectives, costs).known()
-            facts = StudyFacts(distributions_of(space), known, objectives, config.training.epochs)
+            evidence = [item.evidence(objectives) for item in earlier_studies]
+            facts = StudyFacts(distributions_of(space), known, objectives, config.training.epochs, evidence)
             study.sampler = make_sampler(config.search, seed, facts, stored_space)
 
         def finished(record: TrialRecord) -> None:

@@ -17,8 +17,8 @@ from trial_runner.cli.main import main
 from trial_runner.config.load import load_config
 from trial_runner.config.study import StudyConfig
 from trial_runner.search.driver import StudyDriver
-from trial_runner.search.initial_design import warm_start
 from trial_runner.search.samplers import make_sampler
+from trial_runner.search.warm_start import initial_candidates, load_earlier_studies
 from trial_runner.study.objectives import open_configured
 from trial_runner.study.paths import StudyPaths
 from trial_runner.study.storage import open_study
@@ -189,17 +189,17 @@ def test_a_new_study_may_start_from_the_best_networks_of_another(edited: Edit):
     config = edited(
         "study.name=t", "space.families=[resnet10t, lcnet]", "space.widths=[0.5, 0.75]", "search.warm_start=s"
     )
-    found = warm_start(config, open_space(config.space))
+    found = initial_candidates(load_earlier_studies(config, open_space(config.space)), config.search.startup_trials)
     assert found and all(
         candidate.params["width"] == 0.5 and candidate.params["family"] == "lcnet" for candidate in found
     )
     known = [{**record.params} for record in old]
     assert all(dict(candidate.params) in known for candidate in found) and len(found) <= 3
     with pytest.raises(UserError, match="holds no study nobody; it holds: s"):
-        warm_start(edited("search.warm_start=nobody"), open_space(config.space))
-    none = edited("search.warm_start=s", "space.families=[resnet10t]")
+        load_earlier_studies(edited("search.warm_start=nobody"), open_space(config.space))
+    none = edited("study.name=t", "search.warm_start=s", "space.families=[resnet10t]")
     with pytest.raises(UserError, match="none of whose networks is one of this study's space"):
-        warm_start(none, open_space(none.space))
+        load_earlier_studies(none, open_space(none.space))
 
 
 def test_a_refused_launch_changes_nothing_and_a_resumed_one_says_how_far_it_is(

@@ -10,7 +10,7 @@ from typing import Any
 from search_spaces._common.references import add_import_folder
 from search_spaces._common.urls import home_path, parse_database_url, redact_url, without_secrets
 from search_spaces._common.yaml_config import ConfigError, check_values, dump_yaml, override, read_yaml
-from trial_runner.config.study import StudyConfig
+from trial_runner.config.study import StudyConfig, is_study_file
 
 __all__ = ["ConfigError", "dump_config", "load_config"]
 
@@ -106,10 +106,18 @@ def resolve_paths(config: StudyConfig, folder: Path) -> StudyConfig:
     template = config.cluster.template
     if template is not None:
         template = (folder / home_path(template, "cluster.template")).resolve()
+    search = config.search
+    if any(map(is_study_file, search.earlier_studies)):
+        earlier = [
+            str((folder / home_path(item, "search.warm_start")).resolve()) if is_study_file(item) else item
+            for item in search.earlier_studies
+        ]
+        search = search.model_copy(update={"warm_start": earlier})
     return config.model_copy(
         update={
             "cluster": config.cluster.model_copy(update={"template": template}),
             "study": study,
+            "search": search,
             "data": data,
             "device": device.model_copy(update={"latency_model": model, "latency_models": models, "board": board}),
             "training": config.training.model_copy(update={"weights": weights, "distillation": distillation}),

@@ -250,11 +250,17 @@ def _stored_start(start: str) -> str:
     return "spread" if start == "stratified" else start
 
 
+def is_study_file(text: str) -> bool:
+    """Return True for an entry of ``search.warm_start`` that is a YAML file, not the name of a study."""
+    return text.endswith((".yaml", ".yml"))
+
+
 class SearchSection(Section):
     """Number of trained candidates, and the sampler. Infeasible and duplicate proposals do not count as trials.
     ``start: stratified`` draws the first ``startup_trials`` networks stratified over the latency budget, fastest first, instead of
     from the sampler; ``start_with_default`` puts the space's default network before them, and ``warm_start`` the best networks of
-    another study in the same database."""
+    earlier studies, whose results also inform the sampler known_cost. Each is the name of a study in the same database, or the YAML
+    file of a study."""
 
     omitted_at_default = frozenset({"sampler_options", "warm_start"})
 
@@ -264,10 +270,16 @@ class SearchSection(Section):
     startup_trials: Positive = 10
     start: Annotated[Literal["sampler", "stratified", "spread"], AfterValidator(_stored_start)] = "sampler"
     start_with_default: bool = False
-    warm_start: str | None = None
+    warm_start: str | list[str] | None = None
     time_budget_minutes: float | None = Field(default=None, gt=0)
     early_stopping: EarlyStoppingSection = EarlyStoppingSection()
     final_training: FinalTrainingSection = FinalTrainingSection()
+
+    @property
+    def earlier_studies(self) -> tuple[str, ...]:
+        """Names and files of ``warm_start``, each once."""
+        given = [self.warm_start] if isinstance(self.warm_start, str) else self.warm_start or []
+        return tuple(dict.fromkeys(given))
 
     @model_validator(mode="after")
     def _known_sampler(self) -> SearchSection:

@@ -7,50 +7,12 @@ from collections import Counter
 
 import numpy as np
 
-from objectives.objective import LATENCY, MIOU
-from objectives.pareto import non_dominated_rank
 from search_spaces import Candidate, SearchSpace
-from search_spaces._common.errors import UserError
 from search_spaces.dimensions import LogUniform
-from trial_runner.config.study import StudyConfig
 from trial_runner.constraints.latency import LatencyConstraint
-from trial_runner.study.storage import load_records
 
 SAMPLES_PER_CANDIDATE = 8
 """Enough candidates for each stratum; tracing more families takes seconds at every launch."""
-
-
-def warm_start(config: StudyConfig, space: SearchSpace) -> list[Candidate]:
-    """Return the candidates that a study begins with: those of the finished trials of ``search.warm_start``, best ranks first.
-
-    At most ``search.startup_trials``, without those that ``space`` does not hold; a dimension that they lack takes its default.
-
-    Raises:
-        UserError: there is no such study in the database.
-    """
-    if config.search.warm_start is None:
-        return []
-    finished = [record for record in load_records(config.study.storage, config.search.warm_start) if record.complete]
-    if not finished:
-        raise UserError(
-            f"search.warm_start is {config.search.warm_start}, which has no finished trial to start from: leave it out."
-        )
-    values = np.array([[MIOU.sign * MIOU.value(record), LATENCY.sign * LATENCY.value(record)] for record in finished])
-    order = np.argsort(non_dominated_rank(values), kind="stable")
-    default = space.default().params
-    found: dict[str, Candidate] = {}
-    for record in (finished[index] for index in order):
-        params = {name: record.params.get(name, value) for name, value in default.items()}
-        try:
-            candidate = space.candidate(params)
-        except ValueError:
-            continue
-        found.setdefault(candidate.id, candidate)
-    if not found:
-        raise UserError(
-            f"search.warm_start is {config.search.warm_start}, none of whose networks is one of this study's space: leave it out."
-        )
-    return list(found.values())[: config.search.startup_trials]
 
 
 def stratified_by_latency(space: SearchSpace, gate: LatencyConstraint, count: int, *, seed: int) -> list[Candidate]:

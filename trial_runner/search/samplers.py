@@ -19,7 +19,7 @@ from search_spaces._common.errors import UserError
 from search_spaces._common.references import check_arguments, parameters_of, resolve_callable
 from trial_runner.config.study import HUB, KNOWN_COST, SAMPLERS, SearchSection
 from trial_runner.search.candidate_costs import seconds_by_latency
-from trial_runner.search.known_cost import KnownCosts, KnownCostSampler
+from trial_runner.search.known_cost import EarlierTrials, KnownCosts, KnownCostSampler
 from trial_runner.search.known_cost.evidence import CurveEvidence
 from trial_runner.study.stored_space import StoredSpace
 
@@ -121,12 +121,14 @@ class StudyFacts:
         costs: of its candidates.
         objectives: in the study's order.
         epochs: of a training.
+        earlier: trials of earlier studies on this space.
     """
 
     space: Mapping[str, BaseDistribution]
     costs: KnownCosts
     objectives: Sequence[Objective]
     epochs: int
+    earlier: Sequence[EarlierTrials] = ()
 
 
 def make_sampler(
@@ -172,6 +174,7 @@ def _known_cost(config: SearchSection, seed: int, facts: StudyFacts | None) -> K
         references=references,
         evidence=CurveEvidence(curves[0], len(objectives)) if curves else None,
         seconds=seconds_by_latency(facts.epochs) if config.time_budget_minutes else None,
+        earlier=facts.earlier,
         consider_constraints=False,  # the violations are those of the budgets, which the references are
         n_startup_trials=config.startup_trials,
         seed=seed,

@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from scipy.special import ndtr
 from objectives.pareto import non_dominated_rank
 from trial_runner.search.known_cost.acquisition import boxes, expected_hypervolume_improvement
 from trial_runner.search.known_cost.costs import CostCache, KnownCosts
+from trial_runner.search.known_cost.earlier import EarlierSurrogates, EarlierTrials
 from trial_runner.search.known_cost.encoding import Key, Params, SpaceEncoding, draw, infer_conditions, union_space
 from trial_runner.search.known_cost.history import Evidence, History, read_history
 from trial_runner.search.known_cost.pool import CandidatePool
@@ -74,6 +76,7 @@ class KnownCostSampler(BaseSampler):
         evidence: called with the trials; returns expected final values of stopped ones.
         seconds: called with the study's trials and the candidates' params and costs; returns the seconds (n,) that each candidate's
             trial would take, or None if that is not known yet. The improvement per second is maximised then.
+        earlier: trials of earlier studies; how much they tell of this one is learned from its own trials.
         consider_constraints: whether constraint violations of the trials are modelled, as unknown functions of the params.
         seed: of all random draws.
     """
@@ -89,6 +92,7 @@ class KnownCostSampler(BaseSampler):
         renewed: int = 500,
         evidence: Callable[[Sequence[FrozenTrial]], Evidence] | None = None,
         seconds: Callable[[Sequence[FrozenTrial], Sequence[Params], Array], Array | None] | None = None,
+        earlier: Sequence[EarlierTrials] = (),
         consider_constraints: bool = True,
         seed: int | None = None,
     ) -> None:
@@ -103,6 +107,8 @@ class KnownCostSampler(BaseSampler):
         self._scale: tuple[Array, Array, Array] | None = None
         self._largest: Array | None = None
         self._surrogates: dict[str, _Fitted] = {}
+        self._earlier_trials = tuple(earlier)
+        self._earlier = EarlierSurrogates(self._earlier_trials)
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -147,7 +153,7 @@ class KnownCostSampler(BaseSampler):
         encoding = SpaceEncoding(dict(space), conditions, optional)
         if encoding != self._encoding:
             self._encoding, self._scale, self._largest = encoding, None, None
-            self._surrogates = {}
+            self._surrogates, self._earlier = {}, EarlierSurrogates(self._earlier_trials)
             if self._costs is not None:
                 self._cache = CostCache(self._costs)
         return encoding
@@ -207,7 +213,7 @@ class KnownCostSampler(BaseSampler):
         if costs.shape[1] and self._scale is not None:
             shift, mean, deviation = self._scale
             costs = (np.log(np.maximum(costs, 0.0) + shift) - mean) / deviation
-        return Inputs(encoding.encode(rows), encoding.categorical, costs)
+        return Inputs.of(encoding.encode(rows), encoding.categorical, costs)
 
     def _inputs_of_trials(self, encoding: SpaceEncoding, rows: Sequence[Params]) -> Inputs:
         cache = self._known(encoding)
@@ -239,10 +245,7 @@ class KnownCostSampler(BaseSampler):
         others = self._inputs_of_trials(encoding, tried)
         params = candidates.inputs.params[inside]
         apart = sum(
-            distances(
-                Inputs(params, encoding.categorical, np.zeros((len(params), 0))),
-                Inputs(others.params, encoding.categorical, np.zeros((len(tried), 0))),
-            ),
+            distances(Inputs.of(params, encoding.categorical), Inputs.of(others.params, encoding.categorical)),
             np.zeros((len(params), len(tried))),
         )
         return int(inside[apart.min(axis=1).argmax()])
@@ -268,13 +271,17 @@ class KnownCostSampler(BaseSampler):
                 continue
             told = np.flatnonzero(np.isfinite(values[:, index]))
             values[told, index] = _winsorised(values[told, index])
+            sets = [observed[told], pending, candidates.inputs]
+            if self._earlier_trials:
+                columns = self._earlier.columns(index, encoding, partial(self._inputs_of_trials, encoding), sets)
+                sets = [item.informed(column) for item, column in zip(sets, columns, strict=True)]
             found = self._predict(
                 f"objective {index}",
-                observed[told],
+                sets[0],
                 values[told, index],
                 history.noise[told, index],
-                pending,
-                candidates.inputs,
+                sets[1],
+                sets[2],
             )
             means[:, index], deviations[:, index], waiting[:, index] = found
         finished = values[: history.finished]

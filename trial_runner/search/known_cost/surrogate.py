@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,23 +25,43 @@ class Inputs:
         params: (n, d); choices by index, numbers by position from 0 to 1, NaN where inactive.
         categorical: (d,); True for params that are compared by equality.
         costs: (n, c); standardised logarithms of known costs.
+        earlier: (n, p); standardised values that surrogates of earlier studies predict; p = 0 without such studies.
     """
 
     params: Array
     categorical: NDArray[np.bool_]
     costs: Array
+    earlier: Array
 
     def __len__(self) -> int:
         return len(self.params)
 
     def __getitem__(self, rows: NDArray[np.intp]) -> Inputs:
-        return Inputs(self.params[rows], self.categorical, self.costs[rows])
+        return Inputs(self.params[rows], self.categorical, self.costs[rows], self.earlier[rows])
+
+    @classmethod
+    def of(cls, params: Array, categorical: NDArray[np.bool_], costs: Array | None = None) -> Inputs:
+        """Return candidates of a study without earlier ones, by default without known costs."""
+        none = np.zeros((len(params), 0))
+        return cls(params, categorical, none if costs is None else costs, none)
+
+    def informed(self, earlier: Array) -> Inputs:
+        """Return these candidates with what earlier studies predict of them, (n, p)."""
+        return replace(self, earlier=earlier)
 
     def joined(self, other: Inputs) -> Inputs:
         """Return these candidates followed by others of the same space."""
         return Inputs(
-            np.concatenate([self.params, other.params]), self.categorical, np.concatenate([self.costs, other.costs])
+            np.concatenate([self.params, other.params]),
+            self.categorical,
+            np.concatenate([self.costs, other.costs]),
+            np.concatenate([self.earlier, other.earlier]),
         )
+
+    @property
+    def linear(self) -> tuple[Array, ...]:
+        """Columns of each linear trend: costs, then earlier studies; only those that there are."""
+        return tuple(item for item in (self.costs, self.earlier) if item.shape[1])
 
 
 def distances(first: Inputs, second: Inputs) -> Iterator[Array]:
@@ -78,18 +98,18 @@ class Priors:
     noise: tuple[float, float] = (float(np.exp(-4.0)), 1.5)
     trend: tuple[float, float] = (0.5, 1.0)
 
-    def stacked(self, params: int, costs: int) -> tuple[Array, Array]:
-        """Means and standard deviations of (w_1..w_d, v_1..v_c, s, e[, b]); weights of params shrink in spaces of more than six."""
+    def stacked(self, params: int, costs: int, trends: int) -> tuple[Array, Array]:
+        """Means and standard deviations of (w_1..w_d, v_1..v_c, s, e, b_1..b_t); weights of params shrink in spaces of more than six."""
         scale = min(1.0, 6.0 / max(params, 1))
         groups = [(self.params[0] * scale, self.params[1])] * params + [self.costs] * costs + [self.signal, self.noise]
-        groups += [self.trend] if costs else []
+        groups += [self.trend] * trends
         return np.log([group[0] for group in groups]), np.array([group[1] for group in groups])
 
 
 class Surrogate:
-    """Gaussian process with a Matérn 5/2 kernel and a linear trend in the costs.
+    """Gaussian process with a Matérn 5/2 kernel and linear trends in the costs and in what earlier studies predict.
 
-    r² = Σ w_d dist_d + Σ v_j (z_j - z'_j)²; q = √(5 r²); k = s (1 + q + q²/3) e^-q + b Σ z_j z'_j + e δ.
+    r² = Σ w_d dist_d + Σ v_j (z_j - z'_j)²; q = √(5 r²); k = s (1 + q + q²/3) e^-q + b_1 Σ z_j z'_j + b_2 Σ p_j p'_j + e δ.
     The hyperparameters maximise the posterior under `Priors`.
     """
 
@@ -102,9 +122,9 @@ class Surrogate:
 
         ``noise`` (n,) is variance known of each value, on top of the fitted one.
         """
-        means, deviations = self._priors.stacked(inputs.params.shape[1], inputs.costs.shape[1])
+        trends = [columns @ columns.T for columns in inputs.linear]
+        means, deviations = self._priors.stacked(inputs.params.shape[1], inputs.costs.shape[1], len(trends))
         table = np.stack([item.ravel() for item in distances(inputs, inputs)])
-        linear = inputs.costs @ inputs.costs.T
         extra = np.zeros(len(values)) if noise is None else noise
         starts = [self._theta] if self._theta is not None and len(self._theta) == len(means) else []
         starts += [means] if restart or not starts else []
@@ -112,7 +132,7 @@ class Surrogate:
             minimize(
                 _loss,
                 start,
-                args=(table, linear, values, extra, means, deviations),
+                args=(table, trends, values, extra, means, deviations),
                 jac=True,
                 method="L-BFGS-B",
                 bounds=[(_BOUND_LOW, _BOUND_HIGH)] * len(means),
@@ -129,8 +149,7 @@ class Surrogate:
         dims, costs = inputs.params.shape[1], inputs.costs.shape[1]
         weights = np.exp(self._theta)
         weight, signal, own = weights[: dims + costs], weights[dims + costs], weights[dims + costs + 1]
-        trend = weights[-1] if costs else 0.0
-        kernel = _Kernel(weight, float(signal), float(trend))
+        kernel = _Kernel(weight, float(signal), tuple(weights[dims + costs + 2 :].tolist()))
         extra = np.zeros(len(values)) if noise is None else noise
         covariance = kernel(inputs, inputs)
         covariance[np.diag_indices_from(covariance)] += own + _JITTER + extra
@@ -143,17 +162,21 @@ class Surrogate:
 class _Kernel:
     weights: Array
     signal: float
-    trend: float
+    trends: tuple[float, ...]
 
     def __call__(self, first: Inputs, second: Inputs) -> Array:
         squared = np.zeros((len(first), len(second)))
         for weight, apart in zip(self.weights, distances(first, second), strict=True):
             apart *= weight
             squared += apart
-        return _matern(np.sqrt(5.0 * squared), self.signal) + self.trend * (first.costs @ second.costs.T)
+        total = _matern(np.sqrt(5.0 * squared), self.signal)
+        for trend, mine, other in zip(self.trends, first.linear, second.linear, strict=True):
+            total += trend * (mine @ other.T)
+        return total
 
     def diagonal(self, inputs: Inputs) -> Array:
-        return self.signal + self.trend * np.asarray((inputs.costs**2).sum(axis=1))
+        linear = zip(self.trends, inputs.linear, strict=True)
+        return sum((trend * (item**2).sum(axis=1) for trend, item in linear), np.full(len(inputs), self.signal))
 
 
 @dataclass(frozen=True)
@@ -170,6 +193,10 @@ class Posterior:
     weights: Array
     noise: float
 
+    def mean(self, inputs: Inputs) -> Array:
+        """Means (m,) of the smooth function."""
+        return np.asarray(self.weights @ self.kernel(self.inputs, inputs))
+
     def predict(self, inputs: Inputs) -> tuple[Array, Array]:
         """Means and standard deviations (m,) of the smooth function."""
         cross = self.kernel(self.inputs, inputs)
@@ -183,7 +210,7 @@ def _matern(q: Array, signal: float) -> Array:
 
 
 def _loss(
-    theta: Array, table: Array, linear: Array, values: Array, extra: Array, means: Array, deviations: Array
+    theta: Array, table: Array, trends: Sequence[Array], values: Array, extra: Array, means: Array, deviations: Array
 ) -> tuple[float, Array]:
     """Negative log posterior of the log hyperparameters and its gradient."""
     count, dims = len(values), len(table)
@@ -193,8 +220,8 @@ def _loss(
     decay = np.exp(-q)
     smooth = signal * (1.0 + q + q * q / 3.0) * decay
     covariance = smooth.copy()
-    if len(parts) > dims + 2:
-        covariance += parts[dims + 2] * linear
+    for weight, linear in zip(parts[dims + 2 :], trends, strict=True):
+        covariance += weight * linear
     covariance[np.diag_indices(count)] += own + _JITTER + extra
     prior = (theta - means) / deviations
     try:
@@ -209,6 +236,6 @@ def _loss(
     gradient[:dims] = parts[:dims] * (table @ (slope * (-5.0 / 6.0 * signal) * (1.0 + q) * decay).ravel())
     gradient[dims] = (slope * smooth).sum()
     gradient[dims + 1] = own * np.trace(slope)
-    if len(parts) > dims + 2:
-        gradient[dims + 2] = parts[dims + 2] * (slope * linear).sum()
+    for at, linear in enumerate(trends, dims + 2):
+        gradient[at] = parts[at] * (slope * linear).sum()
     return loss, gradient + prior / deviations
