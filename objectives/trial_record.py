@@ -35,6 +35,7 @@ REASON = "reason"
 DUPLICATE_OF = "reused_from"
 PARENT_TRIAL = "continues"
 PARENT_EPOCHS = "continues_epochs"
+NODE = "node"
 TEACHER = "teacher"
 RELATIVE = "inherits"
 CHANNELS = "channels"
@@ -130,6 +131,7 @@ class TrialRecord:
         channels: channels that pruning keeps in each group of coupled layers, by group; None for a uniform prune ratio.
         costs: other costs predicted before training, by objective name.
         rung_scores: (epoch, score) at the rungs, by epoch.
+        node: machine that it was last trained on, where that was not its driver's; else None.
     """
 
     number: int
@@ -152,6 +154,7 @@ class TrialRecord:
     channels: Mapping[str, int] | None = None
     costs: Mapping[str, CostEstimate] = field(default_factory=dict)
     rung_scores: tuple[tuple[int, TrialScore], ...] = ()
+    node: str | None = None
 
     @property
     def latency_ms(self) -> float | None:
@@ -251,6 +254,7 @@ def read_record(trial: FrozenTrial, study_attrs: Mapping[str, Any]) -> TrialReco
         channels=attrs.get(CHANNELS),
         costs={name: CostEstimate.from_dict(cost) for name, cost in attrs.get(COSTS, {}).items()},
         rung_scores=tuple((int(item["epoch"]), TrialScore.from_dict(item)) for item in attrs.get(RUNG_SCORES, ())),
+        node=attrs.get(NODE),
     )
 
 

@@ -30,6 +30,8 @@ from trial_runner.cli import (
     rescore,
     score,
     solution,
+    status,
+    stop,
 )
 from trial_runner.stopping import stoppable
 
@@ -48,6 +50,8 @@ COMMANDS: Mapping[str, Command] = {
     "doctor": doctor,
     "calibrate": calibrate,
     "launch": launch,
+    "status": status,
+    "stop": stop,
     "dashboard": dashboard,
     "predict": predict,
     "latency-report": latency_report,

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hw_latency_model.agent.cores import available_cores
+from search_spaces._common.machine import node_name
 from trial_runner.backends.ray_session import OBJECT_STORE_BYTES, cluster_environment, make_session_folder
 from trial_runner.stopping import check, stoppable
 
@@ -24,11 +25,6 @@ _POLL_S = 0.5
 _END_S = 3.0
 _KEPT_BYTES = 1_000_000
 _KEPT_FILES = 200
-
-
-def node_name() -> str:
-    """Name of this node: the batch system's own, or the host's."""
-    return os.environ.get("SLURMD_NODENAME") or os.uname().nodename
 
 
 def ray_command(arguments: argparse.Namespace, folder: Path) -> list[str]:

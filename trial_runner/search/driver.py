@@ -15,6 +15,7 @@ from objectives.objective import LATENCY, budget_texts, intermediate_values
 from objectives.trial_record import Outcome, TrialRecord
 from search_spaces import SearchSpace
 from search_spaces._common.errors import UserError
+from search_spaces._common.machine import node_name
 from search_spaces.candidate import Candidate
 from trial_runner.config.study import StudyConfig
 from trial_runner.config.training_search_space import training_of
@@ -257,6 +258,7 @@ class StudyDriver:
 
     def progress(self, number: int, progress: Progress) -> bool:
         """Record an evaluation, and all earlier ones not recorded yet; True when the trial is to be stopped."""
+        self._note_node(number, progress.node)
         self._last[number] = progress
         self._writer.add_to_curve(number, progress.curve)
         if progress.score.final or self._writer.record(number).parent_trial is not None:
@@ -267,6 +269,12 @@ class StudyDriver:
         if reason is not None:
             self._stop_reason[number] = reason
         return reason is not None
+
+    def _note_node(self, number: int, node: str) -> None:
+        """Store the machine that a trial runs on, when it has changed; none for the driver's own."""
+        before = self._last[number].node if number in self._last else ""
+        if node and node != before and node != node_name():
+            self._writer.write(number, tr.NODE, node)
 
     def _stop_reason_at_rung(self, number: int, progress: Progress) -> str | None:
         """Store the score at a rung, for later launches, and apply the early-stopping rule."""

@@ -8,6 +8,7 @@ import torch
 
 from objectives.data import ArraySplit, DatasetInfo, SegmentationData, load_arrays, open_dataset
 from search_spaces import open_space
+from search_spaces._common.machine import node_name
 from trial_runner.config.study import DataSection
 from trial_runner.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from trial_runner.training.distributed import DistributedContext
@@ -119,4 +120,4 @@ def run_trial(spec: TrialSpec, report: Callable[[Progress], bool]) -> bool:
 def _progress(trainer: Trainer) -> Progress:
     if trainer.score is None:
         raise AssertionError("reported before the first evaluation")
-    return Progress(trainer.epoch, trainer.score.val_miou, tuple(trainer.curve), trainer.score)
+    return Progress(trainer.epoch, trainer.score.val_miou, tuple(trainer.curve), trainer.score, node_name())

@@ -187,12 +187,13 @@ def _trained_trial(value: Mapping[str, Any] | None) -> TrainedTrial | None:
 
 @dataclass(frozen=True)
 class Progress:
-    """A worker's report after an epoch, with the whole curve, so that a lost report leaves no gap."""
+    """A worker's report after an epoch, with the whole curve, so that a lost report leaves no gap; ``node`` is the worker's machine."""
 
     epoch: int
     val_miou: float
     curve: tuple[tuple[int, float], ...]
     score: TrialScore
+    node: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "curve": [list(point) for point in self.curve], "score": self.score.to_dict()}
@@ -200,4 +201,5 @@ class Progress:
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Progress:
         curve = tuple((int(epoch), float(miou)) for epoch, miou in value["curve"])
-        return cls(int(value["epoch"]), float(value["val_miou"]), curve, TrialScore.from_dict(value["score"]))
+        score = TrialScore.from_dict(value["score"])
+        return cls(int(value["epoch"]), float(value["val_miou"]), curve, score, value.get("node", ""))
