@@ -29,6 +29,9 @@ from trial_runner.cluster.submit import log_of
 from trial_runner.config.load import load_config
 from trial_runner.config.study import StudyConfig
 from trial_runner.study.job import JOB_VARIABLE, Job, write_job
+from trial_runner.study.lease import LEASE_S
+from trial_runner.study.lease_holder import lease_holder
+from trial_runner.study.objectives import open_configured
 from trial_runner.study.paths import StudyPaths
 
 _POLL_S = 0.5
@@ -163,7 +166,21 @@ class StudyJob:
 
     # -- launch
 
+    def _wait_for_lease(self) -> None:
+        """Wait until the lease of a driver that was killed with the last allocation has expired."""
+        try:
+            study = open_configured(self._config)
+        except UserError:  # there is none yet, or the launch explains what is wrong
+            return
+        deadline = time.monotonic() + LEASE_S + 5
+        while not self._stop and time.monotonic() < deadline:
+            holder = lease_holder(study)
+            if holder is None or not holder.alive:
+                return
+            time.sleep(_POLL_S)
+
     def _launch_status(self) -> int:
+        self._wait_for_lease()
         if self._stop:
             return _STOPPED
         environment = dict(os.environ)

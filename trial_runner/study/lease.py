@@ -22,7 +22,7 @@ from search_spaces._common.errors import UserError
 from trial_runner import stopping
 from trial_runner.stopping import deferred
 
-_LEASE = "driver"
+LEASE_KEY = "driver"
 LEASE_S = 20.0
 _POLLS = 20
 _ABANDONED_S = 86_400.0
@@ -58,7 +58,7 @@ class DriverLease:
         self._study = study
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew_until_stopped, name="driver-lease", daemon=True)
-        self._attribute = StudyAttribute(study, _LEASE)
+        self._attribute = StudyAttribute(study, LEASE_KEY)
         self._id = secrets.token_hex(8)
         self._mine: dict[str, Any] = {
             "host": socket.gethostname(),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import optuna
 
-from trial_runner.study.lease import _LEASE as LEASE_KEY
+from trial_runner.study.lease import LEASE_KEY
 
 
 @dataclass(frozen=True)
