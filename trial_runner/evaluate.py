@@ -100,6 +100,25 @@ def open_network(source: Path, *, run_code: bool = False) -> tuple[TrainedNetwor
     return read_network(bundle.checkpoint_path), section, seed
 
 
+def open_network_and_data(
+    source: Path, *, split: str, root: Path | None = None, kind: str | None = None, run_code: bool = False
+) -> tuple[TrainedNetwork, SegmentationData]:
+    """Open a bundle or a network file, and a split of its data; arguments and errors as of `evaluate`."""
+    trained, study_data, seed = open_network(source, run_code=run_code)
+    if kind is None and study_data is not None and study_data.custom and not run_code:
+        raise UserError(
+            f"{source} reads its data by code of its own, {study_data.kind}, which is not run unasked: a bundle may come from anybody. "
+            "Look at that module, then add --run-code, or give data of another kind with --kind and --data."
+        )
+    data = _open(trained, study_data, seed, split, root, kind)
+    if tuple(data.info.class_names) != trained.class_names:
+        raise UserError(
+            f"the network tells {len(trained.class_names)} classes apart ({', '.join(trained.class_names[:4])}, ...), the data "
+            f"{len(data.info.class_names)} ({', '.join(data.info.class_names[:4])}, ...). Give the data that it was trained for."
+        )
+    return trained, data
+
+
 def evaluate(
     source: Path,
     *,
@@ -123,18 +142,7 @@ def evaluate(
     Raises:
         UserError: no network there, no data there, or data of other classes than the network's.
     """
-    trained, study_data, seed = open_network(source, run_code=run_code)
-    if kind is None and study_data is not None and study_data.custom and not run_code:
-        raise UserError(
-            f"{source} reads its data by code of its own, {study_data.kind}, which is not run unasked: a bundle may come from anybody. "
-            "Look at that module, then add --run-code, or give data of another kind with --kind and --data."
-        )
-    data = _open(trained, study_data, seed, split, root, kind)
-    if tuple(data.info.class_names) != trained.class_names:
-        raise UserError(
-            f"the network tells {len(trained.class_names)} classes apart ({', '.join(trained.class_names[:4])}, ...), the data "
-            f"{len(data.info.class_names)} ({', '.join(data.info.class_names[:4])}, ...). Give the data that it was trained for."
-        )
+    trained, data = open_network_and_data(source, split=split, root=root, kind=kind, run_code=run_code)
     data.check()
     bundle = read_bundle(source) if source.is_dir() else None
     latency_ms = _latency_ms(bundle) if bundle else None

@@ -29,6 +29,7 @@ class BundleInputs:
         config_yaml: the study's resolved configuration.
         checkpoint: the file the weights came from; its SHA-256 is kept in the manifest.
         measurements: plain JSON, measurements of the network on the device, oldest first.
+        runner: content of `runner.pyz`, the code of the bundle's `run.py`; None: the bundle has no `run.py`.
 
     Raises:
         ValueError: numbers of classes, colours, or shapes do not match, an INT8 network is missing or superfluous, or ``facts``
@@ -44,6 +45,7 @@ class BundleInputs:
     config_yaml: str
     checkpoint: Path | None = None
     measurements: Sequence[Mapping[str, Any]] = ()
+    runner: bytes | None = None
 
     def __post_init__(self) -> None:
         network = self.network

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from exports.bundle.checksums import CHECKSUMS, TOLERATED, changed_checksums, sha256_of
 from exports.bundle.lock import locked_parent
 from exports.network_file import read_network
 from search_spaces._common.errors import UserError
@@ -22,8 +22,6 @@ _MOST_MB = 64
 _MOST_SIDE = 65536
 
 _KEYS = ("candidate", "profile", "input", "output", "classes", "parity", "lint", "facts", "files", "measurements")
-# files that a board or a file manager may add to a bundle
-_TOLERATED = (".plan", ".engine", ".cache")
 
 
 @dataclass(frozen=True)
@@ -96,12 +94,6 @@ def load_network(bundle: ExportBundle) -> nn.Module:
         UserError: the search space of the candidate is unknown or has another version.
     """
     return read_network(bundle.checkpoint_path).net
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content in hex."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -183,7 +175,8 @@ def verify_files(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Compare the folder's files with the checksums in the manifest.
 
     Raises:
-        UserError: a file is missing, changed, or not listed; the message names the first one.
+        UserError: a file is missing, changed, or not listed; the message names the first one. Bundles of earlier releases have no
+            checksum of the manifest itself.
     """
     listed: Mapping[str, Any] = manifest["files"]
     for name, entry in listed.items():
@@ -201,9 +194,14 @@ def verify_files(folder: Path, manifest: Mapping[str, Any]) -> None:
         path.name
         for path in folder.iterdir()
         if path.name not in listed
-        and path.name != MANIFEST
+        and path.name not in (MANIFEST, CHECKSUMS)
         and not path.name.startswith(".")
-        and path.suffix not in _TOLERATED
+        and path.suffix not in TOLERATED
     )
     if extra:
         raise UserError(f"{folder / extra[0]} does not belong to the bundle. Move it elsewhere, then try again.")
+    if changed_checksums(folder):
+        raise UserError(
+            f"{folder / MANIFEST} or {CHECKSUMS} is not the file that was exported: the checksum differs. "
+            "Copy the folder again, or export the trial again."
+        )

@@ -32,6 +32,12 @@ _FILES = {
     "preview.png": "validation images with prediction and label",
 }
 
+_BOARD_FILES = {
+    "run.py": "runs the network on a folder of images; its code is in `runner.pyz`",
+    "Dockerfile": "`run.py` in a container, for JetPack 6",
+    "graph.json": "the network's operators as plain data, with which `run.py` runs it in torch",
+    "weights.safetensors": "its weights, in the format of safetensors, without pickle",
+}
 
 _INT8_FILES = {
     "model.onnx": "the network: float32 in and out, 8-bit integers inside (Q/DQ pairs), batch 1, static shapes",
@@ -40,7 +46,7 @@ _INT8_FILES = {
 
 
 def bundle_readme(manifest: Mapping[str, Any]) -> str:
-    """Render the README of a bundle, its model card, from its manifest (``files`` is not used)."""
+    """Render the README of a bundle, its model card, from its manifest (of ``files`` the names)."""
     source, target = manifest["input"], manifest["output"]
     candidate, profile = manifest["candidate"], manifest["profile"]
     classes = _class_rows(manifest)
@@ -53,8 +59,9 @@ def bundle_readme(manifest: Mapping[str, Any]) -> str:
         "",
         "## Run it",
         "",
-        "After `pip install numpy pillow onnxruntime`, save this as `run.py`; "
-        "`python run.py THIS_FOLDER IMAGE MASK.png` writes the class of each pixel:",
+        *(_board_lines(manifest) if "run.py" in manifest.get("files", {}) else []),
+        "In Python, after `pip install numpy pillow onnxruntime`, as a program `segment.py`; "
+        "`python segment.py THIS_FOLDER IMAGE MASK.png` writes the class of each pixel:",
         "",
         "```python",
         SNIPPET.rstrip(),
@@ -100,8 +107,30 @@ def bundle_readme(manifest: Mapping[str, Any]) -> str:
             "```",
             "",
         ]
+    present = manifest.get("files", {})
+    files.update({name: text for name, text in _BOARD_FILES.items() if name in present})
     lines += ["## Files", "", *(f"- `{name}`: {text}" for name, text in files.items()), ""]
     return "\n".join(lines)
+
+
+def _board_lines(manifest: Mapping[str, Any]) -> list[str]:
+    """Lines that run a bundle with `run.py`, on a board or any other machine."""
+    runtime = "TensorRT, ONNX Runtime or torch"
+    return [
+        "On the board or any machine with Python 3.6 or newer, numpy, Pillow or OpenCV, and " + runtime + ":",
+        "",
+        "```sh",
+        "scp -r THIS_FOLDER BOARD:network",
+        "ssh BOARD",
+        "cd network",
+        "sha256sum -c SHA256SUMS",
+        "python3 run.py --images IMAGES --out MASKS --overlay",
+        "```",
+        "",
+        "It writes a mask for each image (a pixel's value is its class id) and an overlay, and prints frames per second, and the power "
+        "where the board measures it. TensorRT builds its plan on first use, which takes minutes on a Nano.",
+        "",
+    ]
 
 
 def _trtexec_command(onnx_name: str, plan_name: str, precision: str, workspace_mb: int = 512) -> str:

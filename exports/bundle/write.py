@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from exports.bundle.board_files import write_board_files
+from exports.bundle.checksums import sha256_of, write_checksums
 from exports.bundle.inputs import BundleInputs
 from exports.bundle.lock import locked_parent, replaced_folder
 from exports.bundle.manifest import bundle_manifest
 from exports.bundle.preview import write_preview
-from exports.bundle.read import ExportBundle, read_manifest, sha256_of
+from exports.bundle.read import MANIFEST, ExportBundle, read_manifest
 from exports.bundle.readme import bundle_readme
 from exports.errors import ExportError
 from exports.network_file import write_network
@@ -50,11 +52,14 @@ def write_bundle(folder: Path, inputs: BundleInputs) -> ExportBundle:
         write_network(staging / "model.pt", inputs.network)
         (staging / "study.yaml").write_text(inputs.config_yaml)
         write_preview(staging / "preview.png", OnnxSession(onnx_file.path), inputs)
+        no_torch = write_board_files(staging, inputs.profile, inputs.runner)
         manifest = bundle_manifest(onnx_file, inputs, parity=parity.to_dict(), checkpoint=origin)
+        manifest["torch_on_board"] = {"runs": no_torch is None, "reason": no_torch}
         manifest["measurements"] = _earlier_measurements(folder, inputs, origin)
         manifest["files"] = {path.name: _file_facts(path) for path in sorted(staging.iterdir())}
         _write_readme(staging, manifest)
-        write_json(staging / "manifest.json", manifest)
+        write_json(staging / MANIFEST, manifest)
+        write_checksums(staging)
     return ExportBundle(folder, manifest)
 
 
@@ -72,7 +77,8 @@ def add_measurement(folder: Path, measurement: Mapping[str, Any]) -> ExportBundl
         manifest["measurements"] = [*manifest["measurements"], dict(measurement)]
         shutil.copytree(folder, staging, copy_function=_link, dirs_exist_ok=True)
         _write_readme(staging, manifest)
-        write_json(staging / "manifest.json", manifest)
+        write_json(staging / MANIFEST, manifest)
+        write_checksums(staging)
     return ExportBundle(folder, manifest)
 
 

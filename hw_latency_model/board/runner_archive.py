@@ -14,12 +14,12 @@ _PACKAGES = ("hw_latency_model/agent", "hw_latency_model/onboard")
 
 
 def runner_archive(
-    main: str, data: Mapping[str, bytes] | None = None, interpreter: str = "/usr/bin/env python3"
+    main: str = "", data: Mapping[str, bytes] | None = None, interpreter: str = "/usr/bin/env python3"
 ) -> bytes:
     """Return an executable archive; its bytes depend on sources and arguments only.
 
     Args:
-        main: source of ``__main__.py``.
+        main: source of ``__main__.py``; empty for an archive to import from.
         data: further files by name, packed into the folder ``data``.
         interpreter: command in the archive's first line.
     """

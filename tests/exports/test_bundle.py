@@ -106,10 +106,11 @@ def folder(original, tmp_path):
 def test_a_bundle_holds_what_a_board_needs(original):
     bundle = read_bundle(original)
     names = {"model.onnx", "model.pt", "manifest.json", "study.yaml", "README.md", "preview.png"}
+    names |= {"graph.json", "weights.safetensors", "SHA256SUMS"}
     assert {path.name for path in original.iterdir()} == names
     assert {path.name for path in original.parent.iterdir()} == {"trial_7"}
     manifest = bundle.manifest
-    assert set(manifest["files"]) == names - {"manifest.json"}
+    assert set(manifest["files"]) == names - {"manifest.json", "SHA256SUMS"}
     assert manifest["schema_version"] == 1
     assert (manifest["input"]["height_px"], manifest["input"]["width_px"]) == HW == bundle.input_hw
     assert (manifest["input"]["layout"], manifest["input"]["colour_order"]) == ("NCHW", "RGB")
@@ -279,7 +280,19 @@ def flip_a_byte(folder):
     (folder / "model.onnx").write_bytes(content)
 
 
+def flip(name, at):
+    def damage(folder):
+        content = bytearray((folder / name).read_bytes())
+        content[at] ^= 32
+        (folder / name).write_bytes(content)
+
+    return damage
+
+
 DAMAGE = {
+    "weights flipped": (flip("weights.safetensors", -1), r"weights\.safetensors.*checksum"),
+    "manifest flipped": (lambda f: change_manifest(f, facts={}), r"manifest\.json or SHA256SUMS"),
+    "checksums flipped": (flip("SHA256SUMS", 64), r"manifest\.json or SHA256SUMS"),
     "changed": (flip_a_byte, r"model\.onnx.*checksum"),
     "truncated": (lambda f: (f / "model.pt").write_bytes(b"half"), r"model\.pt.*checksum"),
     "missing": (lambda f: (f / "preview.png").unlink(), r"preview\.png is missing"),

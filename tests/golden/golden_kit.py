@@ -41,6 +41,7 @@ PARSERS: tuple[tuple[str, ...], ...] = (
     ("export",),
     ("solution",),
     ("score",),
+    ("verify",),
     ("evaluate",),
     ("refit",),
     ("report",),

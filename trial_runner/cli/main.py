@@ -32,6 +32,7 @@ from trial_runner.cli import (
     solution,
     status,
     stop,
+    verify,
 )
 from trial_runner.stopping import stoppable
 
@@ -62,6 +63,7 @@ COMMANDS: Mapping[str, Command] = {
     "export": export,
     "solution": solution,
     "score": score,
+    "verify": verify,
     "evaluate": evaluate,
     "refit": refit,
     "report": report,

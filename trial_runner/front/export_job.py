@@ -13,6 +13,7 @@ import torch
 
 from exports import BundleInputs, TrainedNetwork, get_profile, write_bundle, write_network
 from exports.quantization.quantize import QuantizedNet, unpack_quantized
+from hw_latency_model.board.runner_archive import runner_archive
 from objectives.data import DatasetInfo
 from search_spaces import SegmentationNet, open_space
 from search_spaces._common.errors import UserError
@@ -117,6 +118,7 @@ def export_trial(order: ExportOrder) -> Path:
         facts=order.facts,
         config_yaml=order.config_yaml,
         measurements=order.measurements,
+        runner=runner_archive(),
     )
     return write_bundle(order.folder, inputs).dir
 

@@ -1,0 +1,230 @@
+"""`run.py` of a bundle: class masks and overlays of a folder of images, frames per second, and power where the board has a rail."""
+
+import argparse
+import hashlib
+import importlib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from hw_latency_model.agent.backends.tensorrt import TensorRt
+from hw_latency_model.agent.errors import JobError, StaleEngine
+from hw_latency_model.agent.power import PowerMeter, rail_problem
+from hw_latency_model.agent.tree import Tree
+
+from .images import class_map, image_files, network_input, read_rgb, write_png
+from .network_data import GRAPH, read_network_data
+from .plan import PlanNetwork
+
+BACKENDS = ("tensorrt", "onnxruntime", "torch")
+WARM_UPS = 10
+
+
+class Bundle(NamedTuple):
+    """A bundle's folder and its manifest."""
+
+    folder: Path
+    manifest: Any
+
+    @property
+    def input_hw(self) -> Tuple[int, int]:
+        """Height and width of the input in pixels."""
+        return self.manifest["input"]["height_px"], self.manifest["input"]["width_px"]
+
+    @property
+    def precision(self) -> str:
+        """Precision on the device: fp32, fp16 or int8."""
+        return str(self.manifest.get("precision", {}).get("name", "fp32"))
+
+
+def main(arguments: List[str], folder: str) -> int:
+    """Run the network of the bundle ``folder``; return 0, or 2 for input that cannot be used."""
+    parser = argparse.ArgumentParser(prog="run.py", description="Segment the images of a folder with this network.")
+    parser.add_argument("--images", type=Path, required=True, help="folder of images")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the masks; a pixel's value is its class id")
+    parser.add_argument("--overlay", action="store_true", help="also write each image with its classes in colour")
+    parser.add_argument("--backend", choices=("auto",) + BACKENDS, default="auto", help="default: the first that works")
+    parser.add_argument("--plan", type=Path, help="TensorRT plan; built there on first use (default: in this folder)")
+    parser.add_argument("--workspace-mb", type=int, default=512, help="memory for building the plan (default: 512)")
+    options = parser.parse_args(arguments)
+    try:
+        bundle = _open_bundle(Path(folder))
+        sys.stdout.write(_run(bundle, options) + "\n")
+    except JobError as error:
+        say(str(error))
+        return 2
+    return 0
+
+
+def say(text: str) -> None:
+    """Write a line to stderr."""
+    sys.stderr.write("run.py: " + text + "\n")
+    sys.stderr.flush()
+
+
+def _open_bundle(folder: Path) -> Bundle:
+    try:
+        return Bundle(folder, json.loads((folder / "manifest.json").read_bytes().decode("utf-8")))
+    except (OSError, ValueError) as error:
+        raise JobError("{}/manifest.json cannot be read ({}); copy the whole bundle again".format(folder, error))
+
+
+def _run(bundle: Bundle, options: Any) -> str:
+    """Write masks and overlays; return a summary in one line."""
+    paths = image_files(options.images)
+    names = mask_names(paths)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise JobError("cannot make the folder {}: {}".format(options.out, error.strerror))
+    source, classes = bundle.manifest["input"], bundle.manifest["classes"]
+    first = network_input(read_rgb(paths[0]), bundle.input_hw, source["mean"], source["std"])[None]
+    network = open_network(bundle, first, options.backend, options.plan, options.workspace_mb)
+    for _ in range(WARM_UPS):
+        network.run(first)
+    meter = PowerMeter(Tree())
+    if meter.parts:
+        meter.start()
+    begin, busy = time.monotonic(), 0.0
+    for path, name in zip(paths, names):
+        rgb = read_rgb(path)
+        logits, seconds = network.run(network_input(rgb, bundle.input_hw, source["mean"], source["std"])[None])
+        busy += seconds
+        found = class_map(logits[0], rgb.shape[:2])
+        write_png(options.out / (name + ".png"), found, classes["palette"])
+        if options.overlay:
+            colours = np.asarray(classes["palette"], np.uint16)[found]
+            write_png(options.out / (name + "-overlay.png"), ((rgb + colours) // 2).astype(np.uint8))
+    end = time.monotonic()
+    text = (
+        "{} images by {} in {}: network {:.2f} ms an image ({:.1f} frames/s), all {:.1f} ms ({:.1f} frames/s)".format(
+            len(paths),
+            network.name,
+            bundle.precision,
+            busy / len(paths) * 1e3,
+            len(paths) / max(busy, 1e-9),
+            (end - begin) / len(paths) * 1e3,
+            len(paths) / (end - begin),
+        )
+    )
+    return text + ", " + _power(meter, begin, end)
+
+
+def _power(meter: PowerMeter, begin: float, end: float) -> str:
+    if not meter.parts:
+        return "power not measured: {}".format(meter.note)
+    meter.stop()
+    problem = rail_problem(meter.mean_rails()) if meter.samples else None
+    energy = meter.integral_mj(begin, end)
+    if problem or energy is None:
+        return "power not measured: {}".format(problem or "too few readings; give more images")
+    return "{:.2f} W on {}".format(energy / (end - begin) / 1e3, meter.total)
+
+
+def mask_names(paths: List[Path]) -> List[str]:
+    """Return the names of the masks without suffix: the image's stem, or its whole name where two images share a stem."""
+    stems = [path.stem for path in paths]
+    return [path.name if stems.count(path.stem) > 1 else path.stem for path in paths]
+
+
+def open_network(bundle: Bundle, first: Any, backend: str, plan: Optional[Path], workspace_mb: int) -> Any:
+    """Open the network in the first runtime that runs it, and run ``first`` once.
+
+    Raises:
+        JobError: no runtime, or not the one wanted, runs it.
+    """
+    reasons = []
+    for name in BACKENDS if backend == "auto" else (backend,):
+        try:
+            network = _OPENERS[name](bundle, plan, workspace_mb)
+            network.run(first)
+            return network
+        except ImportError as error:
+            reasons.append("{} is not installed ({})".format(name, error))
+        except (JobError, StaleEngine) as error:
+            reasons.append("{}: {}".format(name, error))
+    raise JobError("no runtime here runs the network: {}".format("; ".join(reasons)))
+
+
+class OnnxRuntimeNetwork(object):
+    """A network in ONNX Runtime."""
+
+    name = "onnxruntime"
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=onnxruntime.get_available_providers())
+        except Exception as error:  # noqa: BLE001 (its errors have no common class that every release exports)
+            raise JobError("it does not take {} ({})".format(path.name, str(error)[:200]))
+        self.session, self.source = session, session.get_inputs()[0].name
+
+    def run(self, images: Any) -> Tuple[Any, float]:
+        """Run images, float32 (1, 3, height, width); return logits and the seconds of the network."""
+        begin = time.perf_counter()
+        logits = self.session.run(None, {self.source: images})[0]
+        return logits, time.perf_counter() - begin
+
+
+class _Plan(object):
+    """A plan with the output shape of its bundle."""
+
+    name = PlanNetwork.name
+
+    def __init__(self, engine: PlanNetwork, output_shape: Tuple[int, ...]) -> None:
+        self.engine, self.output_shape = engine, output_shape
+
+    def run(self, images: Any) -> Tuple[Any, float]:
+        """Run images, float32 (1, 3, height, width); return logits and the seconds of the engine."""
+        return self.engine.run(images, self.output_shape)
+
+
+def _open_plan(bundle: Bundle, plan: Optional[Path], workspace_mb: int) -> Any:
+    """Load the plan of this bundle; build it where there is none, or one that this board's TensorRT does not take."""
+    importlib.import_module("tensorrt")  # without it there is nothing to build
+    onnx = bundle.folder / "model.onnx"
+    network = hashlib.sha256(onnx.read_bytes()).hexdigest()[:12]
+    path = plan or bundle.folder / "network-{}-{}.plan".format(network, bundle.precision)
+    shape = tuple(bundle.manifest["output"]["shape"])
+    if path.exists():
+        try:
+            return _Plan(PlanNetwork(path.read_bytes()), shape)
+        except (JobError, StaleEngine) as error:
+            say("{} is built again: {}".format(path.name, error))
+    say("building the TensorRT plan {}; this takes minutes, once".format(path))
+    spec = {
+        "onnx": str(onnx),
+        "plan": str(path),
+        "cache": str(path.with_suffix(".cache")),
+        "precision": bundle.precision,
+        "workspace_mb": workspace_mb,
+    }
+    try:
+        built = TensorRt.build(spec)
+    except OSError as error:
+        raise JobError("cannot write {} ({}); give another place with --plan".format(path, error.strerror))
+    say("built in {:.0f} s".format(built["build_s"]))
+    return _Plan(PlanNetwork(path.read_bytes()), shape)
+
+
+def _open_onnxruntime(bundle: Bundle, plan: Optional[Path], workspace_mb: int) -> Any:
+    return OnnxRuntimeNetwork(bundle.folder / "model.onnx")
+
+
+def _open_torch(bundle: Bundle, plan: Optional[Path], workspace_mb: int) -> Any:
+    from .torch_network import TorchNetwork
+
+    if not (bundle.folder / GRAPH).exists():
+        raise JobError("the bundle holds no {}: torch does not know one of the network's operators".format(GRAPH))
+    read = lambda name: (bundle.folder / name).read_bytes()  # noqa: E731
+    return TorchNetwork(read_network_data(read), half=bundle.precision == "fp16")
+
+
+_OPENERS = {"tensorrt": _open_plan, "onnxruntime": _open_onnxruntime, "torch": _open_torch}
