@@ -188,7 +188,7 @@ class FileData(SegmentationData):
     def _read_label(self, path: Path) -> _Label:
         pixels = read_label(path)
         if self._colour_map is not None:
-            colours = _as_colours(pixels, grey=self._grey_colours)
+            colours = as_colours(pixels, grey=self._grey_colours)
             if colours is not None:
                 return _Label(self._ids_of_colours(path, colours, self._colour_map))
         values = pixels.values
@@ -220,7 +220,7 @@ class FileData(SegmentationData):
         return self._class_of[values], {int(value): int(present[value]) for value in held}
 
     def _ids_of_colours(self, path: Path, colours: UInt8Array, known: Mapping[Colour, int]) -> UInt8Array:
-        packed = _packed(colours)
+        packed = packed_colours(colours)
         order = sorted(known, key=_packed_colour)
         keys = np.array([_packed_colour(colour) for colour in order], np.int32)
         ids = np.array([known[colour] for colour in order], np.uint8)
@@ -303,7 +303,7 @@ def _misfit(files: FilePair, header: ImageHeader, label_hw: tuple[int, int]) -> 
     )
 
 
-def _as_colours(pixels: LabelPixels, *, grey: bool) -> UInt8Array | None:
+def as_colours(pixels: LabelPixels, *, grey: bool) -> UInt8Array | None:
     """Return a label's colours, uint8 (H, W, 3); None for one that has values only."""
     if pixels.colours is not None or pixels.values is None:
         return pixels.colours
@@ -313,7 +313,7 @@ def _as_colours(pixels: LabelPixels, *, grey: bool) -> UInt8Array | None:
     return np.repeat(pixels.grey[:, :, None], 3, axis=2) if grey and pixels.grey is not None else None
 
 
-def _packed(colours: UInt8Array) -> npt.NDArray[np.int32]:
+def packed_colours(colours: UInt8Array) -> npt.NDArray[np.int32]:
     wide = colours.astype(np.int32)
     return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
 

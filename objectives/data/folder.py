@@ -15,6 +15,8 @@ from search_spaces._common.palette import spread_palette
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
+SPLIT = "{split}"
+"""Stands for the split's name in ``image_folder`` and ``label_folder``."""
 _MAX_CLASSES = IGNORE_INDEX
 _MAX_VALUE = 65535
 _NAME_AND_COLOUR = re.compile(
@@ -37,6 +39,8 @@ def open_folder(
     ignore_ids: Sequence[int] = (),
     image_suffix: str | None = None,
     label_suffix: str | None = None,
+    image_folder: str = "images",
+    label_folder: str = "labels",
     image_max: int | None = None,
 ) -> FileData:
     """Open a folder whose ``classes.txt`` lists one class a line; 255 in a label is ignored.
@@ -48,18 +52,19 @@ def open_folder(
         colours: colour of each class in the labels, ``[red, green, blue]`` or ``"#rrggbb"``; without ``classes.txt`` its names are
             the classes. Greyscale labels are then read as greys.
         ignore_colours: colours of pixels to be ignored.
-        label_values: value, or values, of each class in the labels, 0 to 65535.
+        label_values: value, or values, of each class in the labels, 0 to 65535; without ``classes.txt`` its names are the classes.
         first_id: value in the labels of the first class of ``classes.txt``.
         ignore_ids: values of pixels to be ignored, beside 255.
         image_suffix, label_suffix: end of the file names before their extension, such as ``_mask``; with an extension, such as
             ``_mask.tif``, only files with it count.
+        image_folder, label_folder: folders of the images and labels below ``root``; ``{split}`` in them is the split's name.
         image_max: value of white in images of more than 8 bits, 4095 for 12 bits; None: 65535.
 
     Raises:
         DatasetError: a file is missing, or an option does not fit the classes.
     """
     root = require_root("folder", root)
-    names, listed = _classes(root / "classes.txt", colours)
+    names, listed = read_classes(root / "classes.txt", colours or label_values)
     given = _given_colours(names, colours) if colours is not None else listed
     colour_map: dict[Colour, int] | None = None
     if given:
@@ -68,13 +73,14 @@ def open_folder(
         raise DatasetError("data.ignore_colours needs the colour of each class: set data.colours as well.")
     id_map = _id_map(names, label_values, first_id, ignore_ids)
     info = DatasetInfo("folder", names, tuple(given) if given else spread_palette(len(names)))
-    has_splits = (root / "images" / "train").is_dir() or (root / "images" / "val").is_dir()
-    below = Path(split) if has_splits else Path()
-    image_folder = require_folder("folder", split, "images", [root / "images" / below])
-    label_folder = require_folder("folder", split, "labels", [root / "labels" / below])
-    images = index_files(image_folder, IMAGE_SUFFIXES, image_suffix or "")
-    labels = index_files(label_folder, LABEL_SUFFIXES, label_suffix or "")
-    pairs = pair_files("folder", split, image_folder, images, label_folder, labels, IMAGE_SUFFIXES)
+    has_splits = SPLIT in image_folder or any((root / image_folder / name).is_dir() for name in ("train", "val"))
+    images_below, labels_below = (
+        require_folder("folder", split, what, [split_folder(root, pattern, split if has_splits else None)])
+        for what, pattern in (("images", image_folder), ("labels", label_folder))
+    )
+    images = index_files(images_below, IMAGE_SUFFIXES, image_suffix or "")
+    labels = index_files(labels_below, LABEL_SUFFIXES, label_suffix or "")
+    pairs = pair_files("folder", split, images_below, images, labels_below, labels, IMAGE_SUFFIXES)
     if not has_splits:
         pairs = train_val_split("folder", split, pairs, val_fraction)
     return FileData(
@@ -87,6 +93,13 @@ def open_folder(
         grey_colours=colours is not None,
         image_max=image_max,
     )
+
+
+def split_folder(root: Path, pattern: str, split: str | None) -> Path:
+    """Return the folder of a split's images or labels; ``split`` is None where the folder has none of its own for each split."""
+    if SPLIT in pattern:
+        return root / pattern.replace(SPLIT, split or "")
+    return root / pattern / (split or "")
 
 
 def parse_colour(value: ColourValue) -> Colour:
@@ -106,16 +119,24 @@ def parse_colour(value: ColourValue) -> Colour:
     )
 
 
-def _classes(path: Path, colours: Mapping[str, ColourValue] | None) -> tuple[tuple[str, ...], list[Colour]]:
-    """Return the class names, and their colours where every line ends in one."""
+def read_classes(path: Path, named: Iterable[str] | None = None) -> tuple[tuple[str, ...], list[Colour]]:
+    """Return the class names of ``classes.txt``, and their colours where every line ends in one.
+
+    Args:
+        path: the file.
+        named: class names that count where there is no such file.
+
+    Raises:
+        DatasetError: there is no file and no name, or a line cannot be used.
+    """
     try:
         lines = read_lines(path)
     except FileNotFoundError as error:
-        if colours is None:
+        if named is None:
             raise DatasetError(
                 f"data set folder needs {path}, which is missing; write one class name per line."
             ) from error
-        lines = list(colours)
+        lines = list(named)
     matches = [_NAME_AND_COLOUR.fullmatch(line) for line in lines]
     listed: list[Colour] = []
     if all(matches):

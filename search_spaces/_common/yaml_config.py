@@ -77,6 +77,14 @@ def dump_yaml(values: Mapping[str, Any]) -> str:
     return text
 
 
+def flow_yaml(value: Any) -> str:
+    """Return a JSON value as YAML in one line, which `read_yaml` reads back."""
+    text: str = yaml.dump(
+        [value], Dumper=_Dumper, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**9
+    )
+    return text.strip()[1:-1]
+
+
 def read_yaml(path: Path, *, what: str, sections: str) -> tuple[dict[str, Any], yaml.Node | None]:
     """Read a YAML file; returns its values, and its node tree with line numbers.
 

@@ -17,9 +17,11 @@ from trial_runner.cli import (
     calibrate,
     dashboard,
     doctor,
+    editors,
     evaluate,
     export,
     front,
+    init,
     latency_report,
     launch,
     measure,
@@ -48,6 +50,7 @@ class Command(Protocol):
 
 
 COMMANDS: Mapping[str, Command] = {
+    "init": init,
     "doctor": doctor,
     "calibrate": calibrate,
     "launch": launch,
@@ -67,6 +70,7 @@ COMMANDS: Mapping[str, Command] = {
     "evaluate": evaluate,
     "refit": refit,
     "report": report,
+    "schema": editors,
 }
 
 

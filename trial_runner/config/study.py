@@ -59,6 +59,8 @@ FOLDER_KEYS = (
     "ignore_ids",
     "image_suffix",
     "label_suffix",
+    "image_folder",
+    "label_folder",
     "image_max",
 )
 DATA_KINDS = ("synthetic", "camvid", "lpcvc", "cityscapes", "ade20k", "voc", "rellis3d", "folder")
@@ -92,6 +94,8 @@ class DataSection(Section):
     ignore_ids: list[LabelValue] = Field(default_factory=list)
     image_suffix: str | None = None
     label_suffix: str | None = None
+    image_folder: str = Field(default="images", min_length=1)
+    label_folder: str = Field(default="labels", min_length=1)
     image_max: Positive | None = None
     missing_classes: Literal["refuse", "allow"] = "refuse"
 

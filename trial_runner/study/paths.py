@@ -21,6 +21,11 @@ class StudyPaths:
         return self.root / "study.yaml"
 
     @property
+    def schema(self) -> Path:
+        """JSON schema of a study's YAML, which editors read."""
+        return self.root / "study.schema.json"
+
+    @property
     def data_listing(self) -> Path:
         """Digests of the images and labels that the study is trained on."""
         return self.root / "data.json"

@@ -1,0 +1,1 @@
+"""A first study for a folder of images and labels."""
