@@ -14,8 +14,9 @@ from optuna.trial import TrialState
 from objectives.pareto import hypervolume_2d
 from trial_runner.search.known_cost import KnownCosts, KnownCostSampler
 from trial_runner.search.known_cost.acquisition import boxes, expected_hypervolume_improvement
-from trial_runner.search.known_cost.encoding import infer_conditions
+from trial_runner.search.known_cost.encoding import SpaceEncoding, infer_conditions
 from trial_runner.search.known_cost.evidence import CurveEvidence
+from trial_runner.search.known_cost.history import read_history
 
 SPACE = {
     "block": CategoricalDistribution(("plain", "residual", "mobile")),
@@ -175,10 +176,79 @@ def test_stopped_trials_tell_what_they_would_have_reached():
             study._storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED)
         else:
             study.tell(trial, [reading + 0.2, 1.0])
-    found = CurveEvidence(0, 2)(study.trials)
+    found = CurveEvidence({0: 1.0}, 2)(study.trials)
     assert set(found) == {3, 7}
     values, deviations = found[7]
     assert values[0] == pytest.approx(0.64, abs=0.01) and math.isnan(values[1]) and 0 < deviations[0] < 0.02
+
+
+def with_curves(study: optuna.Study, *, stop: bool, trials: int = 18) -> optuna.Study:
+    """Train on four steps; with ``stop``, end after the second what lies below the median there. One in six finishes anyway."""
+    rng = np.random.default_rng(11)
+    reached: list[float] = []
+    for number in range(trials):
+        trial = study.ask(SPACE)
+        final = accuracy(trial.params)
+        curve = [final - 0.2 * 0.5**step + 0.004 * rng.normal() for step in range(1, 5)]
+        for step, value in enumerate(curve[:2], 1):
+            study._storage.set_trial_intermediate_value(trial._trial_id, step, value)
+        reached.append(curve[1])
+        if stop and number > 5 and number % 6 and curve[1] < np.median(reached):
+            study.tell(trial, state=TrialState.PRUNED)
+            continue
+        for step, value in enumerate(curve[2:], 3):
+            study._storage.set_trial_intermediate_value(trial._trial_id, step, value)
+        study.tell(trial, [final, latency_ms(trial.params)])
+    return study
+
+
+def test_stopped_trials_are_evidence_that_makes_later_proposals_better():
+    def found(evidence: CurveEvidence | None, seed: int) -> float:
+        sampler = KnownCostSampler(costs(), search_space=SPACE, references={0: 0.0}, evidence=evidence, seed=seed)
+        study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+        with_curves(study, stop=True)
+        return hypervolume_2d([[-accuracy(t.params), latency_ms(t.params)] for t in study.trials], (0.0, 18.0))
+
+    seeds = range(4)
+    told = [found(CurveEvidence({0: 1.0}, 2, 0), seed) for seed in seeds]
+    assert np.mean(told) > np.mean([found(None, seed) for seed in seeds])
+
+
+def test_a_running_trial_counts_by_its_curve_so_far():
+    study = with_curves(optuna.create_study(directions=["maximize", "minimize"]), stop=False, trials=8)
+    running = study.ask(SPACE)
+    step, early = 3, 0.9
+    study._storage.set_trial_intermediate_value(running._trial_id, step, early)
+    values, _ = CurveEvidence({0: 1.0}, 2)(study.trials)[running.number]
+    assert values[0] == pytest.approx(early + 0.2 * 0.5**3, abs=0.03)
+    history = read_history(study, -1, SpaceEncoding(SPACE), CurveEvidence({0: 1.0}, 2))
+    assert running.params in history.rows and running.params in history.pending
+
+
+def test_an_objective_without_readings_of_its_own_is_told_of_by_the_curve():
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    for index in range(8):
+        trial = study.ask(SPACE)
+        study._storage.set_trial_intermediate_value(trial._trial_id, 3, 0.3 + 0.02 * index)
+        if index == 7:
+            study.tell(trial, state=TrialState.PRUNED)
+        else:
+            study.tell(trial, [0.5 + 0.02 * index, 10.0 - index])
+    (values, deviations) = CurveEvidence({0: 1.0, 1: 0.0}, 2)(study.trials)[7]
+    assert values[0] == pytest.approx(0.64, abs=0.01)
+    assert 3.0 - 3 * deviations[1] < values[1] < 7.0  # falls with the reading, though no slope was expected
+
+
+def test_the_scatter_of_the_last_readings_is_taken_as_noise():
+    study = with_curves(optuna.create_study(directions=["maximize", "minimize"]), stop=False, trials=1)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        trial = study.ask(SPACE)
+        for step in range(1, 11):
+            study._storage.set_trial_intermediate_value(trial._trial_id, step, 0.05 * step + 0.02 * rng.normal())
+        study.tell(trial, [0.5, 1.0])
+    assert CurveEvidence({0: 1.0}, 2, 0).noise(study.trials)[0] == pytest.approx(0.02, rel=0.4)
+    assert CurveEvidence({0: 1.0}, 2).noise(study.trials) == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("objectives", [1, 2, 3, 4])

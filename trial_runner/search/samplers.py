@@ -167,12 +167,13 @@ def _known_cost(config: SearchSection, seed: int, facts: StudyFacts | None) -> K
         budget = objectives[at].budget
         if budget is not None or objectives[at].direction == "maximize":
             references[at] = budget or 0.0
-    curves = [at for at in unknown if objectives[at].name == MIOU.name]
+    slopes = {at: float(objectives[at].direction == "maximize" and not objectives[at].unit) for at in unknown}
+    read = next((at for at in unknown if objectives[at].name == MIOU.name), None)
     return KnownCostSampler(
         facts.costs,
         search_space=facts.space,
         references=references,
-        evidence=CurveEvidence(curves[0], len(objectives)) if curves else None,
+        evidence=CurveEvidence(slopes, len(objectives), read),
         seconds=seconds_by_latency(facts.epochs) if config.time_budget_minutes else None,
         earlier=facts.earlier,
         consider_constraints=False,  # the violations are those of the budgets, which the references are

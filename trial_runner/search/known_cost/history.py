@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import optuna
@@ -20,14 +21,24 @@ Evidence = Mapping[int, tuple[Sequence[float], Sequence[float]]]
 """Trial number to the expected final values of its objectives, in their units, and their standard deviations."""
 
 
+class ReadsCurves(Protocol):
+    """Evidence that learning curves give on a study's objectives."""
+
+    def __call__(self, trials: Sequence[FrozenTrial]) -> Evidence:
+        """Return evidence on trials that did not finish, or not yet."""
+
+    def noise(self, trials: Sequence[FrozenTrial]) -> list[float]:
+        """Standard deviation of each objective's values of finished trials, in its unit."""
+
+
 @dataclass(frozen=True)
 class History:
     """Trials of a study, split by what they tell.
 
     Attributes:
-        rows: params of the n finished trials, then of stopped trials with evidence.
+        rows: params of the n finished trials, then of stopped and running trials with evidence.
         values: (n, m), every column minimised; NaN where evidence tells nothing.
-        noise: (n, m) variance known of each value; 0 for finished trials.
+        noise: (n, m) variance known of each value.
         finished: number of finished trials.
         violations: (finished, v) constraint violations, positive where broken; v = 0 unless all finished trials have the same ones.
         pending: params of running trials.
@@ -54,7 +65,7 @@ def read_history(
     study: optuna.Study,
     current: int,
     encoding: SpaceEncoding,
-    evidence: Callable[[Sequence[FrozenTrial]], Evidence] | None,
+    evidence: ReadsCurves | None,
 ) -> History:
     """Read a study without its trial number ``current``, which is about to be given its params.
 
@@ -64,16 +75,17 @@ def read_history(
     trials = [trial for trial in study.get_trials(deepcopy=False) if trial.number != current and trial.params]
     trials = [trial for trial in trials if encoding.whole(trial.params)]
     found = evidence(trials) if evidence is not None else {}
-    finished, stopped = [], []
+    noise = evidence.noise(trials) if evidence is not None else [0.0] * len(signs)
+    finished, partly = [], []
     for trial in trials:
         if trial.state == TrialState.COMPLETE and all(map(math.isfinite, trial.values)):
             finished.append(trial)
-        elif trial.state == TrialState.PRUNED and trial.number in found:
-            stopped.append(trial)
-    values = [trial.values for trial in finished] + [found[trial.number][0] for trial in stopped]
-    spread = [[0.0] * len(signs)] * len(finished) + [list(found[trial.number][1]) for trial in stopped]
+        elif trial.number in found:
+            partly.append(trial)
+    values = [trial.values for trial in finished] + [found[trial.number][0] for trial in partly]
+    spread = [noise] * len(finished) + [list(found[trial.number][1]) for trial in partly]
     return History(
-        rows=[trial.params for trial in (*finished, *stopped)],
+        rows=[trial.params for trial in (*finished, *partly)],
         values=signs * np.array(values, dtype=np.float64).reshape(-1, len(signs)),
         noise=np.array(spread, dtype=np.float64).reshape(-1, len(signs)) ** 2,
         finished=len(finished),

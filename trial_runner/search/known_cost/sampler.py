@@ -23,7 +23,7 @@ from trial_runner.search.known_cost.acquisition import boxes, expected_hypervolu
 from trial_runner.search.known_cost.costs import CostCache, KnownCosts
 from trial_runner.search.known_cost.earlier import EarlierSurrogates, EarlierTrials
 from trial_runner.search.known_cost.encoding import Key, Params, SpaceEncoding, draw, infer_conditions, union_space
-from trial_runner.search.known_cost.history import Evidence, History, read_history
+from trial_runner.search.known_cost.history import History, ReadsCurves, read_history
 from trial_runner.search.known_cost.pool import CandidatePool
 from trial_runner.search.known_cost.surrogate import Inputs, Surrogate, distances
 
@@ -73,7 +73,7 @@ class KnownCostSampler(BaseSampler):
         n_startup_trials: trials spread over the first known cost before a surrogate is fitted.
         pool_size: random candidates compared at each proposal, next to at most as many neighbours of the front.
         renewed: random candidates replaced at each proposal.
-        evidence: called with the trials; returns expected final values of stopped ones.
+        evidence: expected final values of stopped and running trials, and the noise of finished ones, from learning curves.
         seconds: called with the study's trials and the candidates' params and costs; returns the seconds (n,) that each candidate's
             trial would take, or None if that is not known yet. The improvement per second is maximised then.
         earlier: trials of earlier studies; how much they tell of this one is learned from its own trials.
@@ -90,7 +90,7 @@ class KnownCostSampler(BaseSampler):
         n_startup_trials: int = 5,
         pool_size: int = 500,
         renewed: int = 500,
-        evidence: Callable[[Sequence[FrozenTrial]], Evidence] | None = None,
+        evidence: ReadsCurves | None = None,
         seconds: Callable[[Sequence[FrozenTrial], Sequence[Params], Array], Array | None] | None = None,
         earlier: Sequence[EarlierTrials] = (),
         consider_constraints: bool = True,
