@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from objectives.objective import LATENCY, MIOU, Objective
 from objectives.pareto import ParetoFront
@@ -163,3 +163,8 @@ def corner(objectives: Sequence[Objective], reference_point: Sequence[float]) ->
 def by_outcome(records: Sequence[TrialRecord]) -> Counter[str]:
     """Count trials by outcome; those without one count as running."""
     return Counter(record.outcome or RUNNING for record in records)
+
+
+def chosen(facts: Mapping[str, float]) -> str:
+    """Describe the choice of a network for deployment, from `TrialRecord.chosen`."""
+    return f"for {facts['budget_ms']:g} ms, kept with probability {facts['probability']:.2f}"

@@ -122,6 +122,7 @@ class TrialRecord:
         measurement: latency measured on the device after training; None where not measured.
         bundle: folder of the export; None where not exported.
         export_error: reason why the export failed.
+        chosen: ``budget_ms`` and ``probability`` of the network chosen for deployment; None for all others.
         duplicate_of: number of the earlier trial with the same candidate, whose result this one repeats.
         parent_trial: number of the finished trial whose weights this final training starts from.
         parent_epochs: epochs of the final training.
@@ -149,6 +150,7 @@ class TrialRecord:
     parent_trial: int | None
     parent_epochs: int | None
     duration_s: float | None
+    chosen: Mapping[str, float] | None = None
     teacher: EarlierTrial | None = None
     relative: EarlierTrial | None = None
     channels: Mapping[str, int] | None = None
@@ -245,6 +247,7 @@ def read_record(trial: FrozenTrial, study_attrs: Mapping[str, Any]) -> TrialReco
         measurement=Measurement.from_dict(later["measurement"]) if later.get("measurement") else None,
         bundle=later.get("bundle"),
         export_error=later.get("export_error"),
+        chosen=later.get("chosen"),
         duplicate_of=attrs.get(DUPLICATE_OF),
         parent_trial=attrs.get(PARENT_TRIAL),
         parent_epochs=attrs.get(PARENT_EPOCHS),
@@ -356,6 +359,7 @@ class LaterFacts(TypedDict, total=False):
     bundle: str
     export_error: str | None
     measurement: Measurement
+    chosen: Mapping[str, float] | None
 
 
 def store_later_facts(study: optuna.Study, number: int, **facts: Unpack[LaterFacts]) -> None:

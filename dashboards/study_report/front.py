@@ -53,6 +53,11 @@ def front_section(path: Path, inputs: ReportInputs, drawn: dict[str, go.Figure])
     )
     parts.append(f"<h3>The front</h3>{tables.soft(f'{members}.')}")
     parts.append(trial_tables.front_table(front.records, path, front.objectives))
+    parts += [
+        tables.note(f"Trial {record.number} is chosen to deploy {text.chosen(record.chosen)}.")
+        for record in records
+        if record.chosen is not None
+    ]
     over = [r.number for r in front.records if text.over_budget(r, front.objectives, latency_budget_ms)]
     if over:
         parts.append(tables.note(f"Not within the budget, by what was measured where it was: {_trials(over)}."))

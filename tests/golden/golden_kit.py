@@ -36,6 +36,7 @@ PARSERS: tuple[tuple[str, ...], ...] = (
     ("measurements", "export"),
     ("measurements", "import"),
     ("front",),
+    ("choose",),
     ("rescore",),
     ("measure",),
     ("export",),

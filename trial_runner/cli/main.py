@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from search_spaces._common.errors import UserError
 from trial_runner.cli import (
     calibrate,
+    choose,
     dashboard,
     doctor,
     editors,
@@ -61,6 +62,7 @@ COMMANDS: Mapping[str, Command] = {
     "latency-report": latency_report,
     "measurements": measurements,
     "front": front,
+    "choose": choose,
     "rescore": rescore,
     "measure": measure,
     "export": export,
