@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ def with_installed_driver(url: URL) -> URL:
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a path has lost one slash of ``://``
 _EXAMPLES = "sqlite:///study.db or postgresql+psycopg2://user@host/db"
+_LONGEST_PART = 255
 _SECRET_KEYS = frozenset({"password", "passwd", "pwd", "sslpassword", "token", "secret"})
 
 
@@ -61,7 +63,7 @@ def parse_database_url(text: str, what: str) -> URL:
         return url
     if url.host:
         raise UserError(f"{what} has two slashes after sqlite:, which name a host. Write three: sqlite:///{url.host}.")
-    if url.database and url.database.startswith("~"):
+    if url.database and url.database != ":memory:":
         url = url.set(database=str(home_path(url.database, what)))
     return url
 
@@ -90,6 +92,10 @@ def home_path(path: str | Path, what: str) -> Path:
     """
     if _SCHEME.match(str(path)):
         raise UserError(f"{what} is a URL, but takes the path of a file or folder. Write a path, such as data/mine.")
+    if "\0" in str(path) or any(len(os.fsencode(part)) > _LONGEST_PART for part in Path(path).parts):
+        raise UserError(
+            f"{what} is no path: it holds a NUL character, or a name of more than {_LONGEST_PART} bytes. Write a shorter one."
+        )
     try:
         return Path(path).expanduser()
     except RuntimeError as error:

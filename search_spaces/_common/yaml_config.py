@@ -37,6 +37,9 @@ _SCALARS = (
     ("merge", r"<<", "<"),
 )
 _SHORTEST_SECRET = 3
+_LONGEST_FOUND = 200
+_MOST_BYTES = 1_000_000
+_MOST_VALUES = 100_000
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -99,7 +102,13 @@ def read_yaml(path: Path, *, what: str, sections: str) -> tuple[dict[str, Any], 
         ConfigError: the file is missing, is not YAML, repeats a key, or is not a mapping.
     """
     try:
-        text = _decode(path.read_bytes())
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise ConfigError(
+                f"the {what} {path} has more than {_MOST_BYTES // 1000} kB. Give the path of a YAML file."
+            )
+        text = _decode(content)
     except OSError as error:
         raise ConfigError(f"cannot read the {what} {path}: {error.strerror}. Give the path of a YAML file.") from error
     except UnicodeDecodeError as error:
@@ -109,6 +118,7 @@ def read_yaml(path: Path, *, what: str, sections: str) -> tuple[dict[str, Any], 
         loader = _Loader(_VARIABLE.sub(lambda found: _token(found, variables), text))
         tree = loader.get_single_node()
         if tree is not None:
+            _check_size(tree)
             _substitute(tree, path, variables)
             _check_repeated(tree, path)
         values = loader.construct_document(tree) if tree is not None else None
@@ -150,6 +160,7 @@ def override(values: dict[str, Any], text: str, model: type[BaseModel] | None = 
         loader = _Loader(value)
         tree = loader.get_single_node()
         if tree is not None:
+            _check_size(tree)
             _check_repeated(tree, Path(f"--set {key}"))
         new = loader.construct_document(tree) if tree is not None else None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -190,7 +201,11 @@ def _yaml_problem(error: Exception) -> str:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         return where + _QUOTED.sub(lambda found: found[0] if len(found["text"]) <= 1 else "…", said)
-    return "it is nested too deeply" if isinstance(error, RecursionError) else "a value does not fit its tag"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, yaml.reader.ReaderError):
+        return "it holds a character that YAML does not allow"
+    return str(error) if type(error) is yaml.YAMLError else "a value does not fit its tag"
 
 
 def _nodes(node: yaml.Node, seen: set[int]) -> Iterator[yaml.Node]:
@@ -205,6 +220,27 @@ def _nodes(node: yaml.Node, seen: set[int]) -> Iterator[yaml.Node]:
         for key, value in node.value:
             yield from _nodes(key, seen)
             yield from _nodes(value, seen)
+
+
+def _check_size(tree: yaml.Node) -> None:
+    """Refuse aliases that write out to more values than a file holds: a few lines of them could fill the memory."""
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node, above: frozenset[int]) -> int:
+        if id(node) in above:
+            raise yaml.YAMLError("an alias in it holds itself")
+        if id(node) not in sizes:
+            inside = above | {id(node)}
+            parts: list[yaml.Node] = []
+            if isinstance(node, yaml.SequenceNode):
+                parts = node.value
+            elif isinstance(node, yaml.MappingNode):
+                parts = [part for pair in node.value for part in pair]
+            sizes[id(node)] = 1 + sum(size(part, inside) for part in parts)
+        return sizes[id(node)]
+
+    if size(tree, frozenset()) > _MOST_VALUES:
+        raise yaml.YAMLError(f"its aliases stand for more than {_MOST_VALUES} values")
 
 
 def _check_repeated(tree: yaml.Node, path: Path) -> None:
@@ -279,7 +315,9 @@ def _found(detail: Any, tree: yaml.Node | None, keys: list[str]) -> str:
         hint = ": put it into quotes"
     elif detail["type"] == "list_type" and isinstance(value, str | int | float):
         hint = ": put it into brackets, [ ]"
-    return f"; found {redact_url(repr(value))}{hint}"
+    shown = repr(value)  # shown whole or not at all: a password that is cut off could not be recognised
+    found = redact_url(shown) if len(shown) <= _LONGEST_FOUND else f"a value of {len(shown)} characters"
+    return f"; found {found}{hint}"
 
 
 def _masked(message: str, tree: yaml.Node | None) -> str:

@@ -21,8 +21,12 @@ from pydantic import (
 from search_spaces._common.references import is_reference
 from search_spaces.candidate import Precision
 
-Positive = Annotated[int, Field(gt=0)]
-Size = tuple[Positive, Positive]
+Positive = Annotated[int, Field(gt=0, le=2**31 - 1)]
+Side = Annotated[int, Field(gt=0, le=32768)]
+"""Height or width of an image in pixels."""
+Size = tuple[Side, Side]
+_LONGEST_TEXT = 4096
+_LARGEST_NUMBER = 1e30
 
 
 def renamed(name: str, stored: str, default: Any, **constraints: Any) -> Any:
@@ -44,6 +48,30 @@ def _kinds(annotation: Any) -> Iterator[Any]:
     if get_origin(annotation) is not Literal:
         for part in get_args(annotation):
             yield from _kinds(part)
+
+
+def unusable(value: Any) -> str | None:
+    """Reason why no later step could hold a value of a YAML file, at any depth; None for all others.
+
+    Files, databases and devices take no NUL and no text that is not Unicode, JSON no infinity, and 64 bits no longer numbers.
+    """
+    if isinstance(value, dict | list | tuple):
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        return next((problem for part in parts if (problem := unusable(part))), None)
+    if isinstance(value, str):
+        if len(value) > _LONGEST_TEXT:
+            return f"it has {len(value)} characters: write {_LONGEST_TEXT} at most"
+        if "\0" in value:
+            return "it holds a NUL character: leave that out"
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            return "it holds text that is no Unicode: write it in UTF-8"
+    if isinstance(value, float) and math.isnan(value):
+        return "it holds a value that is not a number"
+    if isinstance(value, float) and abs(value) > _LARGEST_NUMBER:
+        return f"it holds {value}: write a number up to {_LARGEST_NUMBER:g}"
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return "it holds a number of more than 64 bits: write a smaller one"
+    return None
 
 
 class Section(BaseModel):
@@ -76,9 +104,11 @@ class Section(BaseModel):
             if kinds & {list, dict} and not field.is_required():
                 return field.get_default(call_default_factory=True)
             raise ValueError("it has no value: give one, or leave the line out")
+        sections = any(isinstance(kind, type) and issubclass(kind, BaseModel) for kind in kinds)
+        problem = None if sections else unusable(value)
+        if problem:
+            raise ValueError(problem)
         for item in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(item, float) and math.isnan(item):
-                raise ValueError("it holds a value that is not a number")
             if isinstance(item, bool) and kinds.isdisjoint({bool, Any, object}):
                 raise ValueError(f"it takes no {str(item).lower()}: write the value itself")
         return value

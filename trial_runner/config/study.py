@@ -13,7 +13,7 @@ from objectives.objective import LATENCY, OBJECTIVES, get_objective, is_custom
 from search_spaces._common.errors import UserError
 from search_spaces._common.references import is_reference
 from search_spaces.candidate import Candidate, Precision
-from search_spaces.spaces.config import LogRange, Positive, Section, SpaceSection
+from search_spaces.spaces.config import LogRange, Positive, Section, Side, SpaceSection
 from trial_runner.config.cluster import ClusterSection
 from trial_runner.config.training import (
     AdmmSection,
@@ -42,10 +42,10 @@ class StudySection(Section):
     """Name, storage and output folder of the study. Relative paths, also in a sqlite URL, are relative to the YAML's folder.
     ``python_path``: the folder that ``module:name`` references are imported from; the YAML's own by default."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)
     storage: str
     output_dir: Path
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
     python_path: Path | None = None
 
     omitted_at_default = frozenset({"python_path"})
@@ -66,6 +66,7 @@ FOLDER_KEYS = (
 DATA_KINDS = ("synthetic", "camvid", "lpcvc", "cityscapes", "ade20k", "voc", "rellis3d", "folder")
 
 
+Images = Annotated[int, Field(gt=0, le=1_000_000)]
 Channel = Annotated[int, Field(ge=0, le=255)]
 LabelValue = Annotated[int, Field(ge=0, le=65535)]
 Colour = tuple[Channel, Channel, Channel] | Annotated[str, Field(pattern=r"^#?[0-9a-fA-F]{6}$")]
@@ -82,10 +83,10 @@ class DataSection(Section):
     kind: str
     options: dict[str, Any] = Field(default_factory=dict)
     root: Path | None = None
-    train_images: Positive = 240
-    val_images: Positive = 60
-    image_height_px: Positive = 96
-    image_width_px: Positive = 128
+    train_images: Images = 240
+    val_images: Images = 60
+    image_height_px: Side = 96
+    image_width_px: Side = 128
     val_fraction: float | None = Field(default=None, gt=0, lt=1)
     colours: dict[str, Colour] | None = None
     ignore_colours: list[Colour] = Field(default_factory=list)
@@ -239,7 +240,7 @@ class FinalTrainingSection(Section):
     """Fine-tuning of the front: after the search its best ``members`` are trained further, each for ``epochs`` or what the time
     allows. They are separate trials, not counted in ``search.trials``. ``time_share`` of a time budget is reserved for them."""
 
-    members: int = Field(default=0, ge=0)
+    members: int = Field(default=0, ge=0, le=2**31 - 1)
     epochs: Positive = 60
     time_share: float = Field(default=0.4, gt=0, lt=1)
 
@@ -252,6 +253,9 @@ HUB = "optunahub"
 def _stored_start(start: str) -> str:
     """``stratified`` is stored under its older name."""
     return "spread" if start == "stratified" else start
+
+
+_MINUTES_OF_A_DECADE = 5_260_000
 
 
 def is_study_file(text: str) -> bool:
@@ -275,7 +279,7 @@ class SearchSection(Section):
     start: Annotated[Literal["sampler", "stratified", "spread"], AfterValidator(_stored_start)] = "sampler"
     start_with_default: bool = False
     warm_start: str | list[str] | None = None
-    time_budget_minutes: float | None = Field(default=None, gt=0)
+    time_budget_minutes: float | None = Field(default=None, gt=0, le=_MINUTES_OF_A_DECADE)
     early_stopping: EarlyStoppingSection = EarlyStoppingSection()
     final_training: FinalTrainingSection = FinalTrainingSection()
 
@@ -299,6 +303,9 @@ class SearchSection(Section):
         return self
 
 
+_MOST_CORES = 1024
+
+
 class ComputeSection(Section):
     """Execution backend: ``ray`` (this machine, or a cluster by its address) or ``inprocess`` (sequential, in this process).
     ``workers_per_trial`` processes train one trial together (DDP); CPUs, GPUs and threads are per process. ``stage_cache_gb`` bounds the
@@ -306,11 +313,11 @@ class ComputeSection(Section):
 
     backend: Literal["ray", "inprocess"] = "ray"
     ray_address: str | None = None
-    cpus_per_trial: float = Field(default=1, gt=0)
-    gpus_per_trial: float = Field(default=0, ge=0)
-    threads_per_trial: Positive = 1
-    workers_per_trial: Positive = 1
-    max_failures: int = Field(default=2, ge=0)
+    cpus_per_trial: float = Field(default=1, gt=0, le=_MOST_CORES)
+    gpus_per_trial: float = Field(default=0, ge=0, le=_MOST_CORES)
+    threads_per_trial: int = Field(default=1, gt=0, le=_MOST_CORES)
+    workers_per_trial: int = Field(default=1, gt=0, le=_MOST_CORES)
+    max_failures: int = Field(default=2, ge=0, le=1000)
     stage_cache_gb: float = Field(default=2.0, ge=0)
 
     omitted_at_default = frozenset({"stage_cache_gb"})

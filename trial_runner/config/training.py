@@ -83,11 +83,11 @@ class TrainingSection(Section):
 
     omitted_at_default = frozenset({"inherit"})
 
-    epochs: Positive = 20
+    epochs: int = Field(default=20, gt=0, le=1_000_000)
     weights: str = "none"
     inherit: bool = False
-    batch_size: Positive = 8
-    warmup_epochs: float = Field(default=0.5, ge=0)
+    batch_size: int = Field(default=8, gt=0, le=65_536)
+    warmup_epochs: float = Field(default=0.5, ge=0, le=1_000_000)
     prune_after: float = Field(default=0.25, ge=0, le=0.9)
     pruning: PruningSection = PruningSection()
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -97,11 +97,11 @@ class TrainingSection(Section):
     distillation: DistillationSection = DistillationSection()
     quantization: QuantizationSection = QuantizationSection()
     ema_decay: float = renamed("ema_decay", "average_decay", default=0.0, ge=0, lt=1)
-    precise_bn_batches: int = renamed("precise_bn_batches", "norm_calibration_batches", default=0, ge=0)
+    precise_bn_batches: int = renamed("precise_bn_batches", "norm_calibration_batches", default=0, ge=0, le=2**31 - 1)
     mixed_precision: bool = False
     gradient_clip_norm: float = Field(default=5.0, gt=0)
-    min_scale: float = Field(default=0.75, gt=0)
-    max_scale: float = Field(default=1.5, gt=0)
+    min_scale: float = Field(default=0.75, gt=0, le=16)
+    max_scale: float = Field(default=1.5, gt=0, le=16)
     colour_jitter: float = Field(default=0.2, ge=0, lt=1)
     crop_ratio: float = renamed("crop_ratio", "crop_share", default=1.0, gt=0, le=1)
     label_stride: Literal[1, 2, 4, 8] = 1
