@@ -10,7 +10,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 from child_signals import restore_interrupt
-from postgres_server import postgres, postgres_url  # noqa: F401  (fixtures)
+from postgres_server import postgres, postgres_server, postgres_url  # noqa: F401  (fixtures)
 from shared_data import SHARED
 
 restore_interrupt()

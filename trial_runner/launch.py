@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from dashboards.text import interval, milliseconds
 from exports import get_profile
@@ -38,7 +41,8 @@ from trial_runner.study.job import note_job
 from trial_runner.study.lease import DriverLease
 from trial_runner.study.objectives import note_class_names, objectives_of, open_configured, stored_study
 from trial_runner.study.paths import StudyPaths
-from trial_runner.study.storage import require_comparable, require_own, store_config
+from trial_runner.study.patience import Patience
+from trial_runner.study.storage import StorageError, database_sentence, require_comparable, require_own, store_config
 from trial_runner.study.stored_space import StoredSpace, distributions_of
 from trial_runner.study_data import RunningStudyData, judged, note_data, require_same_data, survey_data
 from trial_runner.training.custom_metrics import load_metrics
@@ -70,8 +74,16 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
 
     Raises:
         UserError: something the user can put right; the study is intact.
+        DatabaseGoneError: the study's database has not answered for ``storage.patience_s``; the study is intact.
         KeyboardInterrupt: after SIGINT (Ctrl-C), SIGTERM or SIGHUP, at any point; running trials are requeued.
     """
+    try:
+        return _launch(config, say)
+    except (StorageInternalError, SQLAlchemyError) as error:
+        raise StorageError(database_sentence(config.study.storage, error)) from error
+
+
+def _launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     paths = StudyPaths(config.study.output_dir)
     check_room(paths.root)
     earlier = stored_study(config)
@@ -106,7 +118,9 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     stored_space = StoredSpace(space, trials)
     stored_space.require_resumable(read_study(existing))
     seed = config.study.seed + 1009 * len(trials)
-    study = open_configured(config, sampler=make_sampler(config.search, seed, space=stored_space))
+    patience = Patience(config.storage.patience_s, functools.partial(database_sentence, config.study.storage))
+    sampler = make_sampler(config.search, seed, space=stored_space)
+    study = open_configured(config, sampler=sampler, patience=patience)
     backend = make_backend(config.compute)
     exporter = FrontExporter(config, study, paths, inline=backend.exports_inline)
     with DriverLease(study) as lease:
@@ -138,11 +152,26 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
             say(progress_line(config, read_study(study)))
 
         driver = StudyDriver(
-            config, study, space, gate, paths, finished, plans, costs, started, initial, unchanged, fence=fence
+            config,
+            study,
+            space,
+            gate,
+            paths,
+            finished,
+            plans,
+            costs,
+            started,
+            initial,
+            unchanged,
+            fence=fence,
+            patience=patience,
         )
         try:
             backend.run(driver)
             exporter.drain()
+        except BaseException:
+            patience.hurry()
+            raise
         finally:
             with deferred():
                 exporter.close()

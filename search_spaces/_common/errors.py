@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from search_spaces._common.redaction import redact_url
 
 
 class UserError(Exception):
     """An error that the user can correct: the message states the rule, the value found, and the next step.
 
-    The command line prints the message and exits with status 2; every other exception is a bug and keeps its traceback. Passwords of URLs
-    in the message are replaced by ``***``.
+    The command line prints the message and exits with ``exit_status``; every other exception is a bug and keeps its traceback. Passwords
+    of URLs in the message are replaced by ``***``.
     """
+
+    exit_status: ClassVar[int] = 2
 
     def __init__(self, message: str) -> None:
         super().__init__(redact_url(message))

@@ -30,6 +30,9 @@ class Driver:
             return None
         return SimpleNamespace(number=self.left, to_dict=dict)
 
+    def ready(self) -> bool:
+        return True
+
     def finish(self, number: int, failure: str | None = None) -> None:
         self.ended += 1
 

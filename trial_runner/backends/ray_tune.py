@@ -106,6 +106,8 @@ class _Searcher(Searcher):
         if self._bridge.fatal or len(self._bridge.numbers) >= slots(self._compute):
             return None
         try:
+            if not self._bridge.driver.ready():
+                return None  # the database is away: Ray asks again
             spec = self._bridge.driver.ask()
         except UserError as error:
             self._bridge.fatal = error
@@ -200,6 +202,7 @@ class _Watch(Callback):
         stopping.check()
         if self._bridge.fatal:
             raise self._bridge.fatal
+        self._bridge.driver.catch_up()
         if not self._local or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + _WATCH_S

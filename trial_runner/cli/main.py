@@ -112,7 +112,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return 0 for success, 1 for a check that failed, 2 for bad input, 130 after Ctrl-C, SIGTERM or SIGHUP."""
+    """Run one command; return its exit status.
+
+    0 for success, 1 for a check that failed, 2 for bad input, 3 for a database that stays away, 130 after Ctrl-C, SIGTERM or SIGHUP.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows no × gets a question mark, not a traceback
@@ -124,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return COMMANDS[arguments.command].run(arguments)
     except UserError as error:
         print(f"paretoseg: {error}", file=sys.stderr)
-        return 2
+        return error.exit_status
     except KeyboardInterrupt:
         print("paretoseg: stopped. Nothing is lost; run the same command again to go on.", file=sys.stderr)
         return 130

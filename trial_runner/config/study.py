@@ -331,6 +331,12 @@ class ComputeSection(Section):
         return self
 
 
+class StorageSection(Section):
+    """The study's database while a launch runs; ``patience_s``: seconds of an outage that it waits for."""
+
+    patience_s: float = Field(default=300.0, ge=0)
+
+
 class ExportSection(Section):
     """Export of the front's members."""
 
@@ -340,7 +346,7 @@ class ExportSection(Section):
 class StudyConfig(Section):
     """A whole study. ``schema_version`` rises when an old file would mean something else."""
 
-    omitted_at_default = frozenset({"cluster"})
+    omitted_at_default = frozenset({"cluster", "storage"})
 
     schema_version: Literal[1] = 1
     study: StudySection
@@ -356,6 +362,7 @@ class StudyConfig(Section):
     compute: ComputeSection = ComputeSection()
     cluster: ClusterSection = ClusterSection()
     export: ExportSection = ExportSection()
+    storage: StorageSection = StorageSection()
 
     @field_validator("space", mode="after")
     @classmethod

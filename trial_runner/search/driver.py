@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from optuna.trial import TrialState
 
 from objectives import trial_record as tr
 from objectives.objective import LATENCY, budget_texts, intermediate_values
-from objectives.trial_record import Outcome, TrialRecord
+from objectives.trial_record import Outcome, State, TrialRecord
 from search_spaces import SearchSpace
 from search_spaces._common.errors import UserError
 from search_spaces._common.machine import node_name
@@ -28,6 +29,7 @@ from trial_runner.search.initial_design import stratified_by_latency
 from trial_runner.search.relatives import best_relative
 from trial_runner.study.objectives import stored_objectives
 from trial_runner.study.paths import StudyPaths
+from trial_runner.study.patience import DatabaseAwayError, Patience
 from trial_runner.study.stored_space import StoredSpace
 from trial_runner.study.writer import StudyWriter
 from trial_runner.training.trial_spec import CHECKPOINT, Progress, TrialSpec
@@ -37,6 +39,7 @@ logger = logging.getLogger("paretoseg")
 
 _FREE_PROPOSALS = 300
 _FAILURES_IN_A_ROW = 5
+_AWAY_S = 0.5
 
 
 class StudyDriver:
@@ -51,6 +54,7 @@ class StudyDriver:
         before_trial: called before a trial is chosen; raises UserError where none may start.
         clock: seconds, for the time budget; a simulation passes its own.
         fence: right to write checkpoints, passed on with each order.
+        patience: of the study's storage; reports wait in memory while its database is away, and trials train on.
     """
 
     def __init__(
@@ -68,7 +72,10 @@ class StudyDriver:
         before_trial: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         fence: WriteFence | None = None,
+        patience: Patience | None = None,
     ) -> None:
+        self._patience = patience or Patience(0.0, str)
+        self._backlog: deque[Callable[[], TrialRecord | None]] = deque()
         self._fence = fence
         self._before_trial = before_trial
         self._config, self._study, self._space, self._gate, self._paths = config, study, space, gate, paths
@@ -80,8 +87,9 @@ class StudyDriver:
         self._budget = StudyBudget(config.search, clock)
         self._writer = StudyWriter(study, self._objectives, gate.budget_ms)
         self._last: dict[int, Progress] = {}
+        self._nodes: dict[int, str] = {}
         self._stop_reason: dict[int, str] = {}
-        self._failures = 0
+        self._failures, self._last_failure = 0, ""
         self.ended: str | None = None
         self._writer.recover_stale_trials()
         records = tr.read_study(study)
@@ -110,6 +118,8 @@ class StudyDriver:
         Raises:
             UserError: nothing within the budget can be found, every trial fails, or ``before_trial`` raises it.
         """
+        while not self.catch_up():
+            time.sleep(_AWAY_S)
         if self._on_start is not None:
             on_start, self._on_start = self._on_start, None
             on_start()
@@ -257,24 +267,31 @@ class StudyDriver:
     # -- progress and end of a trial
 
     def progress(self, number: int, progress: Progress) -> bool:
-        """Record an evaluation, and all earlier ones not recorded yet; True when the trial is to be stopped."""
-        self._note_node(number, progress.node)
+        """Record an evaluation, and all earlier ones not recorded yet; True when the trial is to be stopped.
+
+        While the database is away the report waits in memory, and the trial goes on.
+        """
         self._last[number] = progress
+        self._backlog.append(lambda: self._record_progress(number, progress))
+        self.catch_up()
+        return number in self._stop_reason and not progress.score.final
+
+    def _record_progress(self, number: int, progress: Progress) -> None:
+        self._note_node(number, progress.node)
         self._writer.add_to_curve(number, progress.curve)
         if progress.score.final or self._writer.record(number).parent_trial is not None:
-            return False
+            return
         reason = self._stop_reason_at_rung(number, progress) if self._rule.is_rung(progress.epoch) else None
         if reason is None and self._budget.search_left_s < 0:
             reason = "the study's time budget was spent"
         if reason is not None:
             self._stop_reason[number] = reason
-        return reason is not None
 
     def _note_node(self, number: int, node: str) -> None:
         """Store the machine that a trial runs on, when it has changed; none for the driver's own."""
-        before = self._last[number].node if number in self._last else ""
-        if node and node != before and node != node_name():
+        if node and node != self._nodes.get(number) and node != node_name():
             self._writer.write(number, tr.NODE, node)
+        self._nodes[number] = node
 
     def _stop_reason_at_rung(self, number: int, progress: Progress) -> str | None:
         """Store the score at a rung, for later launches, and apply the early-stopping rule."""
@@ -287,6 +304,45 @@ class StudyDriver:
 
     def finish(self, number: int, failure: str | None = None) -> None:
         """Record the end of a trial: COMPLETE when trained to the end, PRUNED when stopped, FAIL with the reason."""
+        self._backlog.append(lambda: self._record_end(number, failure))
+        self.catch_up()
+
+    def catch_up(self) -> bool:
+        """Record the reports that wait for the database; True when none is left.
+
+        Raises:
+            UserError: every trial fails, the database has been away for too long, or another driver has the study.
+        """
+        while self._backlog:
+            try:
+                with self._patience.brief():
+                    ended = self._backlog[0]()
+            except DatabaseAwayError:
+                return False
+            except Exception:
+                self._backlog.popleft()
+                raise
+            self._backlog.popleft()
+            if ended is not None:
+                self._announce(ended)
+                self._require_some_success()
+        return True
+
+    def ready(self) -> bool:
+        """Record what waits for the database; False while it does not answer."""
+        if not self.catch_up():
+            return False
+        try:
+            with self._patience.brief():
+                self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        except DatabaseAwayError:
+            return False
+        return True
+
+    def _record_end(self, number: int, failure: str | None) -> TrialRecord:
+        stored = self._writer.record(number)
+        if stored.state not in (State.RUNNING, State.WAITING):
+            return stored  # ended by a write whose answer was lost
         progress = self._last.get(number)
         values, missing = None, None
         if progress is not None:
@@ -295,24 +351,30 @@ class StudyDriver:
             record = self._writer.record(number)
             values, missing = self._writer.values(record), self._writer.missing_objectives(record)
         if values is not None and missing is None:
-            self._failures = 0
             self._writer.constrain(number)
-            self._end(number, TrialState.COMPLETE, Outcome.FINISHED, None, values)
-        elif number in self._stop_reason:
+            record = self._writer.end(number, TrialState.COMPLETE, Outcome.FINISHED, None, values)
             self._failures = 0
-            self._end(number, TrialState.PRUNED, Outcome.STOPPED, self._stop_reason[number])
+        elif number in self._stop_reason:
+            record = self._writer.end(number, TrialState.PRUNED, Outcome.STOPPED, self._stop_reason[number])
+            self._failures = 0
         else:
+            reason = missing or failure or "ended without a result"
+            record = self._writer.end(number, TrialState.FAIL, Outcome.FAILED, reason)
             self._failures += 1
-            failure = missing or failure
-            self._end(number, TrialState.FAIL, Outcome.FAILED, failure or "ended without a result")
-            if self._failures >= _FAILURES_IN_A_ROW:
-                raise UserError(
-                    f"{self._failures} trials in a row failed, the last one because: {failure}. "
-                    "The study is kept; put this right and run the same command again."
-                )
+            self._last_failure = reason
+        return record
+
+    def _require_some_success(self) -> None:
+        if self._failures >= _FAILURES_IN_A_ROW:
+            raise UserError(
+                f"{self._failures} trials in a row failed, the last one because: {self._last_failure}. "
+                "The study is kept; put this right and run the same command again."
+            )
 
     def requeue_running(self) -> None:
         """Requeue running trials (WAITING); the next launch resumes them from their checkpoints."""
+        while not self.catch_up():
+            time.sleep(_AWAY_S)
         self._writer.recover_stale_trials()
 
     # -- plumbing
@@ -325,7 +387,9 @@ class StudyDriver:
         reason: str | None,
         values: tuple[float, ...] | None = None,
     ) -> None:
-        record = self._writer.end(number, state, outcome, reason, values)
+        self._announce(self._writer.end(number, state, outcome, reason, values))
+
+    def _announce(self, record: TrialRecord) -> None:
         if record.candidate and _is_search_trial(record):
             self._known[record.candidate.id] = record
         self._on_finished(record)

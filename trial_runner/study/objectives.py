@@ -9,6 +9,7 @@ from optuna.samplers import BaseSampler
 
 from objectives.objective import LATENCY, Objective, get_objective
 from trial_runner.config.study import StudyConfig
+from trial_runner.study.patience import Patience
 from trial_runner.study.storage import StorageError, open_study
 
 CLASS_NAMES = "class_names"
@@ -32,10 +33,18 @@ def objectives_of(config: StudyConfig, class_names: Sequence[str] = ()) -> tuple
     )
 
 
-def open_configured(config: StudyConfig, *, create: bool = False, sampler: BaseSampler | None = None) -> optuna.Study:
+def open_configured(
+    config: StudyConfig,
+    *,
+    create: bool = False,
+    sampler: BaseSampler | None = None,
+    patience: Patience | None = None,
+) -> optuna.Study:
     """Open the study of a configuration; see ``storage.open_study``."""
-    study = config.study
-    return open_study(study.storage, study.name, create=create, sampler=sampler, objectives=objectives_of(config))
+    section, objectives = config.study, objectives_of(config)
+    return open_study(
+        section.storage, section.name, create=create, sampler=sampler, objectives=objectives, patience=patience
+    )
 
 
 def stored_study(config: StudyConfig) -> optuna.Study | None:

@@ -41,6 +41,7 @@ from trial_runner.config.compatibility import incompatible_change
 from trial_runner.config.load import dump_config, public_values
 from trial_runner.config.study import StudyConfig
 from trial_runner.study.paths import StudyPaths
+from trial_runner.study.patience import Patience, PatientStorage
 from trial_runner.study.sqlite_connection import FIRST_REPORT_S, WaitingConnection
 
 _SCHEMA_TRIES = 5
@@ -79,9 +80,14 @@ def _explained(url: str) -> Iterator[None]:
     except ImportError as error:
         raise StorageError(str(missing_driver(parse_database_url(url, "study.storage"), redact_url(url)))) from error
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        raise StorageError(f"cannot use the study's database {redact_url(url)}: {_cause(error)}") from error
+        raise StorageError(database_sentence(url, error)) from error
     except OSError as error:
         raise StorageError(f"cannot use the study's database {redact_url(url)}: {error.strerror or error}.") from error
+
+
+def database_sentence(url: str, error: BaseException) -> str:
+    """Return a sentence on an error of the database at a URL, with advice and without a password."""
+    return f"cannot use the study's database {redact_url(url)}: {_cause(error)}"
 
 
 def _cause(error: BaseException) -> str:
@@ -109,7 +115,7 @@ def open_storage(url: str, *, create: bool) -> BaseStorage:
         parsed = with_installed_driver(parse_database_url(url, "study.storage"))
     except UserError as error:
         raise StorageError(str(error)) from error
-    arguments: dict[str, Any] = {"pool_pre_ping": True}
+    arguments = _server_options(parsed)
     with _explained(url):
         if parsed.get_backend_name() == "sqlite":
             arguments = {"connect_args": {"timeout": FIRST_REPORT_S, "factory": WaitingConnection}}
@@ -141,6 +147,24 @@ def open_storage(url: str, *, create: bool) -> BaseStorage:
                     f"the database {redact_url(url)} holds no study. Start one with: paretoseg launch STUDY.yaml"
                 ) from error
         return RDBStorage(address, engine_kwargs=arguments)
+
+
+def _server_options(url: URL) -> dict[str, Any]:
+    """Return the engine's options for a database server: connections are tested before use, and a dead server is noticed.
+
+    Options of the URL itself are kept.
+    """
+    options: dict[str, Any] = {"pool_pre_ping": True, "pool_recycle": 1800}
+    if url.get_backend_name() == "postgresql":
+        wanted = {
+            "connect_timeout": 10,
+            "keepalives_idle": 20,
+            "keepalives_interval": 5,
+            "keepalives_count": 4,
+            "tcp_user_timeout": 40_000,  # ms that sent data may stay unacknowledged
+        }
+        options["connect_args"] = {key: value for key, value in wanted.items() if key not in url.query}
+    return options
 
 
 def _has_tables(url: URL) -> bool:
@@ -177,14 +201,20 @@ def open_study(
     create: bool,
     sampler: optuna.samplers.BaseSampler | None = None,
     objectives: Sequence[Objective] = OBJECTIVES,
+    patience: Patience | None = None,
 ) -> optuna.Study:
     """Load a study, or create it where it does not exist and ``create`` is True.
+
+    Args:
+        patience: wait for the database in later accesses of the study; None raises its errors at once.
 
     Raises:
         StudyNotFoundError: it does not exist and ``create`` is False.
         StorageError: the database cannot be reached, or its study has other objectives.
     """
     storage = open_storage(url, create=create)
+    if patience is not None:
+        storage = PatientStorage(optuna.storages.get_storage(storage), patience)
     names, directions = [item.name for item in objectives], [item.direction for item in objectives]
     # A sampler is always given: Optuna's own choice fails on a multi-objective study that holds pruned trials.
     sampler = sampler or optuna.samplers.RandomSampler()

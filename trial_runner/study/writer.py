@@ -93,7 +93,7 @@ class StudyWriter:
             # `Study.tell` would raise on a pruned multi-objective trial's curve; the storage does not.
             self._storage.set_state(self._ids[number], state)
         else:
-            self._study.tell(number, values=values, state=state)
+            self._study.tell(number, values=values, state=state, skip_if_finished=True)  # told before, unheard
         return self.record(number)
 
     def values(self, record: TrialRecord) -> tuple[float, ...]:
