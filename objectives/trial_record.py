@@ -39,9 +39,10 @@ NODE = "node"
 TEACHER = "teacher"
 RELATIVE = "inherits"
 CHANNELS = "channels"
+CHECKPOINT_SHA256 = "checkpoint_sha256"
 CONFIG = "config"
 _AFTERWARDS = "trial:{number}"
-HIDDEN = frozenset({CANDIDATE, ESTIMATE, COSTS, SCORE, RUNG_SCORES, TEACHER, RELATIVE, CHANNELS})
+HIDDEN = frozenset({CHECKPOINT_SHA256, CANDIDATE, ESTIMATE, COSTS, SCORE, RUNG_SCORES, TEACHER, RELATIVE, CHANNELS})
 """Attributes of a trial whose values are JSON objects or lists."""
 _SYSTEM = "paretoseg:"
 _LAYOUT = f"{_SYSTEM}layout"
@@ -133,6 +134,7 @@ class TrialRecord:
         costs: other costs predicted before training, by objective name.
         rung_scores: (epoch, score) at the rungs, by epoch.
         node: machine that it was last trained on, where that was not its driver's; else None.
+        checkpoint_sha256: SHA-256 of the checkpoint that the score is of; None in studies of earlier releases.
     """
 
     number: int
@@ -157,6 +159,7 @@ class TrialRecord:
     costs: Mapping[str, CostEstimate] = field(default_factory=dict)
     rung_scores: tuple[tuple[int, TrialScore], ...] = ()
     node: str | None = None
+    checkpoint_sha256: str | None = None
 
     @property
     def latency_ms(self) -> float | None:
@@ -258,6 +261,7 @@ def read_record(trial: FrozenTrial, study_attrs: Mapping[str, Any]) -> TrialReco
         costs={name: CostEstimate.from_dict(cost) for name, cost in attrs.get(COSTS, {}).items()},
         rung_scores=tuple((int(item["epoch"]), TrialScore.from_dict(item)) for item in attrs.get(RUNG_SCORES, ())),
         node=attrs.get(NODE),
+        checkpoint_sha256=attrs.get(CHECKPOINT_SHA256),
     )
 
 

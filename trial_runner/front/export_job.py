@@ -21,7 +21,7 @@ from search_spaces._common.references import add_import_folder
 from search_spaces.pruning.prune import fit_shape
 from trial_runner.config.study import DataSection
 from trial_runner.training.batches import normalise
-from trial_runner.training.checkpoint import Checkpoint, load_checkpoint
+from trial_runner.training.checkpoint import Checkpoint, load_checkpoint, recorded_mismatch
 from trial_runner.training.trial import load_splits, open_split
 from trial_runner.training.trial_spec import TrialSpec
 
@@ -80,6 +80,12 @@ def _checkpoint(spec: TrialSpec) -> Checkpoint:
         raise UserError(
             f"trial {spec.number} has no usable checkpoint at {spec.checkpoint_path}. It was removed, or the YAML's data, "
             "training or seed have changed since; restore it or launch a new study."
+        )
+    mismatch = recorded_mismatch(spec.checkpoint_path, checkpoint, spec.recorded) if spec.recorded else None
+    if mismatch is not None:
+        raise UserError(
+            f"the checkpoint of trial {spec.number} is not the one that it was scored with: {mismatch}. Restore that file, or train the "
+            "network again with `paretoseg refit`."
         )
     return checkpoint
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -20,7 +21,7 @@ from search_spaces._common.errors import UserError
 from trial_runner.config.load import dump_config
 from trial_runner.config.study import StudyConfig
 from trial_runner.front.export_job import ExportOrder, export_trial, init_worker
-from trial_runner.search.final_training import spec_of
+from trial_runner.search.final_training import recorded_checkpoint, spec_of
 from trial_runner.study.objectives import stored_objectives
 from trial_runner.study.paths import StudyPaths
 from trial_runner.study_data import require_same_data, survey_data
@@ -43,7 +44,7 @@ def export_order(
         "score": record.score.to_dict(),
         "costs": {name: cost.to_dict() for name, cost in record.costs.items()},
     }
-    spec = spec_of(config, paths, record)
+    spec = replace(spec_of(config, paths, record), recorded=recorded_checkpoint(record))
     measured = () if record.measurement is None else (record.measurement.to_dict(kernel_shares=True),)
     return ExportOrder(spec, folder or paths.bundle(record.number), facts, dump_config(config), measured)
 

@@ -32,6 +32,7 @@ from trial_runner.study.paths import StudyPaths
 from trial_runner.study.patience import DatabaseAwayError, Patience
 from trial_runner.study.stored_space import StoredSpace
 from trial_runner.study.writer import StudyWriter
+from trial_runner.training.checkpoint import checkpoint_sha256
 from trial_runner.training.trial_spec import CHECKPOINT, Progress, TrialSpec
 from trial_runner.training.write_fence import WriteFence
 
@@ -90,6 +91,7 @@ class StudyDriver:
         self._nodes: dict[int, str] = {}
         self._stop_reason: dict[int, str] = {}
         self._failures, self._last_failure = 0, ""
+        self._without_weights: set[int] = set()
         self.ended: str | None = None
         self._writer.recover_stale_trials()
         records = tr.read_study(study)
@@ -179,7 +181,8 @@ class StudyDriver:
     def _enqueue_final(self) -> bool:
         """Enqueue the next final training; False when there is none, or no time for it."""
         final = self._config.search.final_training
-        base = next_to_continue(tr.read_study(self._study), self._gate.budget_ms, final, self._objectives)
+        records = tr.read_study(self._study)
+        base = next_to_continue(records, self._gate.budget_ms, final, self._objectives, self._has_weights)
         if base is None or base.candidate is None:
             return False
         epochs = epochs_that_fit(base, final, self._budget.left_s)
@@ -188,6 +191,18 @@ class StudyDriver:
         attrs = {tr.PARENT_TRIAL: base.number, tr.PARENT_EPOCHS: epochs}
         self._study.enqueue_trial(self._stored_space.params(base.candidate), user_attrs=attrs)
         return True
+
+    def _has_weights(self, record: TrialRecord) -> bool:
+        """Return True if the checkpoint that a record is of is there."""
+        if record.checkpoint_sha256 is None:
+            return True  # of an earlier release: its curve is compared where it is loaded
+        usable = checkpoint_sha256(self._paths.trial(record.number) / CHECKPOINT) == record.checkpoint_sha256
+        if not usable and record.number not in self._without_weights:
+            self._without_weights.add(record.number)
+            logger.warning(
+                "trial %d is not trained further: the checkpoint that it was scored with is gone", record.number
+            )
+        return usable
 
     def _choose_teacher(self, number: int, candidate: Candidate) -> None:
         if not training_of(self._config.training, candidate).distillation.study_best:
@@ -347,6 +362,8 @@ class StudyDriver:
         values, missing = None, None
         if progress is not None:
             self._writer.write(number, tr.SCORE, progress.score.to_dict())
+            if progress.checkpoint_sha256 is not None:
+                self._writer.write(number, tr.CHECKPOINT_SHA256, progress.checkpoint_sha256)
         if progress is not None and progress.score.final:  # even if the worker died afterwards
             record = self._writer.record(number)
             values, missing = self._writer.values(record), self._writer.missing_objectives(record)
@@ -403,7 +420,9 @@ class StudyDriver:
         )
 
     def _spec(self, number: int) -> TrialSpec:
-        return replace(spec_of(self._config, self._paths, self._writer.record(number)), fence=self._fence)
+        record = self._writer.record(number)
+        base = None if record.parent_trial is None else tr.read_study(self._study)[record.parent_trial]
+        return replace(spec_of(self._config, self._paths, record, base), fence=self._fence)
 
 
 def _is_search_trial(record: TrialRecord) -> bool:

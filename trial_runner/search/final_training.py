@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 from objectives.objective import LATENCY, OBJECTIVES, Objective
 from objectives.pareto import pareto_front, reference_point
@@ -10,10 +11,13 @@ from objectives.trial_record import EarlierTrial, Outcome, TrialRecord
 from trial_runner.config.study import FinalTrainingSection, StudyConfig
 from trial_runner.search.budget import OVERHEAD_FACTOR
 from trial_runner.study.paths import StudyPaths
-from trial_runner.training.trial_spec import Continuation, TrainedTrial, TrialSpec
+from trial_runner.training.trial_spec import Continuation, RecordedCheckpoint, TrainedTrial, TrialSpec
 
 LEAST_EPOCHS = 3
 """Fewer epochs do not make up for restarting the learning rate."""
+
+
+_MOST_FAILURES = 2
 
 
 def next_to_continue(
@@ -21,14 +25,17 @@ def next_to_continue(
     budget_ms: float,
     config: FinalTrainingSection,
     objectives: Sequence[Objective] = OBJECTIVES,
+    usable: Callable[[TrialRecord], bool] = lambda record: True,
 ) -> TrialRecord | None:
     """Return the finished trial to train further next, or None when enough are: first the most accurate member of the search's front,
-    then the one that adds most hypervolume. Trials whose predicted cost exceeds a budget are excluded."""
+    then the one that adds most hypervolume. Trials whose predicted cost exceeds a budget are excluded, and so are those whose weights
+    are not ``usable`` or whose final training has failed twice."""
     continued = {
         record.parent_trial
         for record in records
         if record.parent_trial is not None and record.outcome != Outcome.FAILED
     }
+    failures = Counter(record.parent_trial for record in records if record.outcome == Outcome.FAILED)
     if len(continued) >= config.members:
         return None
     limited = [item for item in objectives if item.available == "pre_training"]
@@ -44,7 +51,11 @@ def next_to_continue(
     reference = reference_point(searched, objectives=sized)
     whole = pareto_front(searched, reference=reference, objectives=sized)
     front = list(whole.records)
-    left = [record for record in front if record.number not in continued]
+    left = [
+        record
+        for record in front
+        if record.number not in continued and failures[record.number] < _MOST_FAILURES and usable(record)
+    ]
     if not left:
         return None
     best = max(front, key=lambda record: record.val_miou or 0.0)
@@ -66,13 +77,21 @@ def epochs_that_fit(record: TrialRecord, config: FinalTrainingSection, seconds: 
     return config.epochs if epoch_s * config.epochs <= seconds else int(seconds / epoch_s)
 
 
-def spec_of(config: StudyConfig, paths: StudyPaths, record: TrialRecord) -> TrialSpec:
-    """Return the training order of a trial. Raises ValueError for a trial without a candidate."""
+def spec_of(config: StudyConfig, paths: StudyPaths, record: TrialRecord, base: TrialRecord | None = None) -> TrialSpec:
+    """Return the training order of a trial.
+
+    Args:
+        base: record of the trial that a final training starts from, whose checkpoint is compared with it.
+
+    Raises:
+        ValueError: the trial has no candidate.
+    """
     if record.candidate is None:
         raise ValueError(f"trial {record.number} has no candidate")
     continues = None
     if record.parent_trial is not None and record.parent_epochs is not None:
-        continues = Continuation(record.parent_trial, paths.trial(record.parent_trial), record.parent_epochs)
+        recorded = recorded_checkpoint(base) if base is not None else None
+        continues = Continuation(record.parent_trial, paths.trial(record.parent_trial), record.parent_epochs, recorded)
 
     def trained(trial: EarlierTrial | None) -> TrainedTrial | None:
         return TrainedTrial(trial.number, paths.trial(trial.number), trial.candidate) if trial else None
@@ -89,6 +108,11 @@ def spec_of(config: StudyConfig, paths: StudyPaths, record: TrialRecord) -> Tria
         relative=trained(record.relative),
         channels=record.channels,
     )
+
+
+def recorded_checkpoint(record: TrialRecord) -> RecordedCheckpoint:
+    """Return what a finished trial's checkpoint must agree with."""
+    return RecordedCheckpoint(record.curve, record.checkpoint_sha256)
 
 
 def best_teacher(records: Sequence[TrialRecord]) -> EarlierTrial | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch
 
 from exports.network_file import UNREADABLE
 from search_spaces._common.files import atomic_path
-from trial_runner.training.trial_spec import CHECKPOINT, Continuation, TrialFailed
+from trial_runner.training.trial_spec import CHECKPOINT, Continuation, RecordedCheckpoint, TrialFailed
 from trial_runner.training.write_fence import WriteFence
 
 
@@ -54,8 +55,8 @@ class Checkpoint:
         return dict(self.average["model"]) if self.average else self.model
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint, fence: WriteFence | None = None) -> None:
-    """Write the file atomically.
+def save_checkpoint(path: Path, checkpoint: Checkpoint, fence: WriteFence | None = None) -> str:
+    """Write the file atomically; return its SHA-256.
 
     Args:
         fence: right of the driver that ordered the training; None where there is no driver.
@@ -69,6 +70,36 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, fence: WriteFence | None
         temporary.write_bytes(buffer.getbuffer())
         if fence is not None:
             until_renamed.enter_context(fence.held())
+    return hashlib.sha256(buffer.getbuffer()).hexdigest()
+
+
+def checkpoint_sha256(path: Path) -> str | None:
+    """Return the SHA-256 of a file; None where there is none that can be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def recorded_mismatch(path: Path, checkpoint: Checkpoint, recorded: RecordedCheckpoint) -> str | None:
+    """Return a sentence on a checkpoint that is not the one the trial's record is of; None where it is."""
+    if recorded.sha256 is not None:
+        if checkpoint_sha256(path) == recorded.sha256:
+            return None
+    elif _points(checkpoint.curve) == _points(recorded.curve):
+        return None
+    return f"{path} holds {_end(checkpoint.curve)}, and the trial's record is of {_end(recorded.curve)}"
+
+
+def _points(curve: tuple[tuple[int, float], ...]) -> list[tuple[int, float]]:
+    return [(epoch, round(miou, 9)) for epoch, miou in curve]
+
+
+def _end(curve: tuple[tuple[int, float], ...]) -> str:
+    return (
+        f"weights of epoch {curve[-1][0]} with mIoU {curve[-1][1]:.4f}" if curve else "weights before the first epoch"
+    )
 
 
 def load_checkpoint(path: Path, fingerprint: str | None = None) -> Checkpoint | None:
@@ -86,9 +117,12 @@ def load_checkpoint(path: Path, fingerprint: str | None = None) -> Checkpoint | 
 
 
 def finished_checkpoint(continues: Continuation) -> Checkpoint:
-    """Load the checkpoint that a final training starts from. Raises TrialFailed where it is missing."""
+    """Load the checkpoint that a final training starts from. Raises TrialFailed where it is missing or not the one that was scored."""
     path = continues.folder / CHECKPOINT
     checkpoint = load_checkpoint(path)
     if checkpoint is None:
         raise TrialFailed(f"it was to go on from trial {continues.number}, which has no usable checkpoint at {path}")
+    mismatch = recorded_mismatch(path, checkpoint, continues.recorded) if continues.recorded else None
+    if mismatch is not None:
+        raise TrialFailed(f"it was to go on from trial {continues.number}, but {mismatch}")
     return checkpoint

@@ -10,7 +10,7 @@ from objectives.data import ArraySplit, DatasetInfo, SegmentationData, load_arra
 from search_spaces import open_space
 from search_spaces._common.machine import node_name
 from trial_runner.config.study import DataSection
-from trial_runner.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from trial_runner.training.checkpoint import Checkpoint, checkpoint_sha256, load_checkpoint, save_checkpoint
 from trial_runner.training.distributed import DistributedContext
 from trial_runner.training.runtime import configure_torch
 from trial_runner.training.stage_cache import StageCache
@@ -102,7 +102,7 @@ def run_trial(spec: TrialSpec, report: Callable[[Progress], bool]) -> bool:
         trainer.evaluate()  # trained by a trial of another precision
         if context.first:
             save_checkpoint(spec.checkpoint_path, trainer.state(), spec.fence)
-    if trainer.evaluated and report(_progress(trainer)):
+    if trainer.evaluated and report(_progress(trainer, checkpoint_sha256(spec.checkpoint_path))):
         return trainer.done
     while not trainer.done:
         evaluated = trainer.run_epoch() is not None
@@ -110,14 +110,14 @@ def run_trial(spec: TrialSpec, report: Callable[[Progress], bool]) -> bool:
             cache.keep(spec, trainer.epoch, trainer.state)
         if not evaluated:
             continue
-        if context.first:
-            save_checkpoint(spec.checkpoint_path, trainer.state(), spec.fence)
-        if report(_progress(trainer)):
+        digest = save_checkpoint(spec.checkpoint_path, trainer.state(), spec.fence) if context.first else None
+        if report(_progress(trainer, digest)):
             return trainer.done
     return True
 
 
-def _progress(trainer: Trainer) -> Progress:
+def _progress(trainer: Trainer, digest: str | None) -> Progress:
     if trainer.score is None:
         raise AssertionError("reported before the first evaluation")
-    return Progress(trainer.epoch, trainer.score.val_miou, tuple(trainer.curve), trainer.score, node_name())
+    score, node = trainer.score, node_name()
+    return Progress(trainer.epoch, score.val_miou, tuple(trainer.curve), score, node, digest)

@@ -27,6 +27,27 @@ class TrialFailed(Exception):
 
 
 @dataclass(frozen=True)
+class RecordedCheckpoint:
+    """Facts of a finished trial's record that its checkpoint must agree with.
+
+    Attributes:
+        curve: (epoch, val_miou) of every evaluation.
+        sha256: of the file; None for a trial of an earlier release.
+    """
+
+    curve: tuple[tuple[int, float], ...]
+    sha256: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"curve": [list(point) for point in self.curve], "sha256": self.sha256}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> RecordedCheckpoint:
+        """Inverse of ``to_dict``."""
+        return cls(tuple((int(epoch), float(miou)) for epoch, miou in value["curve"]), value["sha256"])
+
+
+@dataclass(frozen=True)
 class Continuation:
     """A final training: further training of a finished trial's network with a restarted learning rate.
 
@@ -34,11 +55,23 @@ class Continuation:
         number: of the finished trial.
         folder: the finished trial's, with its checkpoint.
         epochs: further epochs.
+        recorded: facts of its record that the checkpoint must agree with; None where they are not known.
     """
 
     number: int
     folder: Path
     epochs: int
+    recorded: RecordedCheckpoint | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        recorded = self.recorded.to_dict() if self.recorded else None
+        return {"number": self.number, "folder": str(self.folder), "epochs": self.epochs, "recorded": recorded}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Continuation:
+        """Inverse of ``to_dict``."""
+        recorded = RecordedCheckpoint.from_dict(value["recorded"]) if value.get("recorded") else None
+        return cls(int(value["number"]), Path(value["folder"]), int(value["epochs"]), recorded)
 
 
 @dataclass(frozen=True)
@@ -76,6 +109,8 @@ class TrialSpec:
         relative: origin of the initial weights, with ``training.inherit``.
         channels: channels of each group (by its root) that pruning keeps; None for the same ratio in each.
         fence: right of the ordering driver to write checkpoints; None outside a launch.
+        recorded: of a finished trial that is to be exported: facts of its record that the checkpoint must agree with. No part of an
+            order to a worker.
     """
 
     number: int
@@ -89,6 +124,7 @@ class TrialSpec:
     relative: TrainedTrial | None = None
     channels: Mapping[str, int] | None = None
     fence: WriteFence | None = None
+    recorded: RecordedCheckpoint | None = None
 
     @property
     def checkpoint_path(self) -> Path:
@@ -143,7 +179,7 @@ class TrialSpec:
             "config": config,
             "folder": str(self.folder),
             "cache_dir": str(self.cache_dir),
-            "continues": {**vars(self.continues), "folder": str(self.continues.folder)} if self.continues else None,
+            "continues": self.continues.to_dict() if self.continues else None,
             "seed": self.seed,
             "channels": dict(self.channels) if self.channels else None,
             "fence": {"folder": str(self.fence.folder), "driver": self.fence.driver} if self.fence else None,
@@ -162,17 +198,13 @@ class TrialSpec:
             config=config,
             folder=Path(value["folder"]),
             cache_dir=Path(value["cache_dir"]),
-            continues=_continuation(value.get("continues")),
+            continues=Continuation.from_dict(value["continues"]) if value.get("continues") else None,
             seed=value.get("seed"),
             teacher=_trained_trial(value.get("teacher")),
             relative=_trained_trial(value.get("relative")),
             channels=value.get("channels"),
             fence=_fence(value.get("fence")),
         )
-
-
-def _continuation(value: Mapping[str, Any] | None) -> Continuation | None:
-    return Continuation(**{**value, "folder": Path(value["folder"])}) if value else None
 
 
 def _fence(value: Mapping[str, Any] | None) -> WriteFence | None:
@@ -187,13 +219,19 @@ def _trained_trial(value: Mapping[str, Any] | None) -> TrainedTrial | None:
 
 @dataclass(frozen=True)
 class Progress:
-    """A worker's report after an epoch, with the whole curve, so that a lost report leaves no gap; ``node`` is the worker's machine."""
+    """A worker's report after an epoch, with the whole curve, so that a lost report leaves no gap.
+
+    Attributes:
+        node: the worker's machine.
+        checkpoint_sha256: of the checkpoint that was written before it; None from a process that wrote none.
+    """
 
     epoch: int
     val_miou: float
     curve: tuple[tuple[int, float], ...]
     score: TrialScore
     node: str = ""
+    checkpoint_sha256: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "curve": [list(point) for point in self.curve], "score": self.score.to_dict()}
@@ -202,4 +240,5 @@ class Progress:
     def from_dict(cls, value: Mapping[str, Any]) -> Progress:
         curve = tuple((int(epoch), float(miou)) for epoch, miou in value["curve"])
         score = TrialScore.from_dict(value["score"])
-        return cls(int(value["epoch"]), float(value["val_miou"]), curve, score, value.get("node", ""))
+        node, digest = value.get("node", ""), value.get("checkpoint_sha256")
+        return cls(int(value["epoch"]), float(value["val_miou"]), curve, score, node, digest)
