@@ -71,7 +71,7 @@ class StudyDriver:
         on_start: Callable[[], None] = lambda: None,
         initial: Sequence[Candidate] = (),
         before_trial: Callable[[], None] = lambda: None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = lambda: time.monotonic(),
         fence: WriteFence | None = None,
         patience: Patience | None = None,
     ) -> None:
