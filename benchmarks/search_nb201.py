@@ -49,11 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--noise", type=float, default=0.0, help="standard deviation of the accuracies told, in per cent"
     )
+    parser.add_argument(
+        "--latency-error",
+        type=float,
+        default=0.0,
+        help="standard deviation of the logarithm of predicted over true latency",
+    )
     parser.add_argument("--json", type=Path, required=True, help="file for the rows")
     options = parser.parse_args(arguments)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        settings = {"workers": options.workers, "noise": options.noise}
+        settings = {"workers": options.workers, "noise": options.noise, "latency_error": options.latency_error}
         run(
             options.data,
             _names(options.targets),
@@ -79,6 +85,7 @@ def run(
     accuracy: str | None = None,
     workers: int = 1,
     noise: float = 0.0,
+    latency_error: float = 0.0,
 ) -> dict[str, Any]:
     """Search with each sampler and seed on each target; the rows and the table of goals, written after every search.
 
@@ -91,6 +98,7 @@ def run(
     column = accuracy_column(data, accuracy)
     tables = read_tables(data, targets, column)
     settings = {"accuracy": column, "workers": workers, "noise": noise, "evaluations": evaluations}
+    settings |= {"latency_error": latency_error} if latency_error else {}
     rows, skipped = _resumed(out, settings), dict[str, str]()
     for target, name in ((target, name) for target in targets for name in samplers):
         done = {row["seed"] for row in rows if (row["target"], row["sampler"]) == (target, name)}
@@ -98,7 +106,8 @@ def run(
             if seed in done or name in skipped:
                 continue
             try:
-                rows += search(tables[target], target, name, seed, evaluations, workers=workers, noise=noise)
+                table = tables[target].with_latency_error(latency_error, seed)
+                rows += search(table, target, name, seed, evaluations, workers=workers, noise=noise)
             except Unavailable as why:
                 skipped[name] = str(why)
                 print(f"{name} is skipped: {why}", flush=True)

@@ -55,7 +55,7 @@ def replay(
 
     Args:
         noise: standard deviation of a normal error of the accuracy that the searcher is told, in per cent. The hypervolume is that of
-            the true accuracies of all cells evaluated.
+            the true accuracies and latencies of all cells evaluated.
 
     Returns:
         The hypervolume after each evaluation, as a share of the true front's, and the CPU seconds of asking and telling.
@@ -76,7 +76,7 @@ def replay(
         now, _, ticket, row = heapq.heappop(running)
         accuracy = float(table.accuracy[row]) + (noise * float(rng.normal()) if noise else 0.0)
         begun = time.process_time()
-        searcher.tell(ticket, accuracy, float(table.latency_ms[row]))
+        searcher.tell(ticket, accuracy, float(table.predicted_ms[row]))
         spent += time.process_time() - begun
         done.append(row)
         history.append(table.hypervolume(list(dict.fromkeys(done))) / whole)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,8 @@ class CellTable:
         latency_ms: (n,); the slowest one's where it is missing.
         macs: (n,) multiply-accumulates of one image.
         layers: (n,) convolutions on the longest path through the cell, and one.
+        predicted_ms: (n,) latency as known before an evaluation, and told after it.
+        latency_error: standard deviation of the logarithm of its ratio to ``latency_ms``.
     """
 
     index: Mapping[tuple[str, ...], int]
@@ -46,6 +48,14 @@ class CellTable:
     latency_ms: Array
     macs: Array
     layers: Array
+    predicted_ms: Array
+    latency_error: float = 0.0
+
+    def with_latency_error(self, error: float, seed: int) -> CellTable:
+        """Return the table with predicted latencies that are wrong by a log-normal factor, independently for each cell."""
+        rng = np.random.default_rng([seed, 1])
+        factors = np.exp(error * rng.normal(size=len(self.latency_ms)))
+        return replace(self, predicted_ms=self.latency_ms * factors, latency_error=error)
 
     @property
     def reference(self) -> tuple[float, float]:
@@ -57,9 +67,10 @@ class CellTable:
         return self.index[tuple(params[name] for name in PARAMS)]
 
     def costs(self, candidates: Sequence[Mapping[str, str]]) -> Array:
-        """(n, 3): latency in ms, MACs, layers of the cell."""
+        """(n, 4): predicted latency in ms, MACs, layers of the cell, standard deviation of the latency."""
         rows = [self.row(params) for params in candidates]
-        return np.stack([self.latency_ms[rows], self.macs[rows], self.layers[rows]], axis=1)
+        latency_ms = self.predicted_ms[rows]
+        return np.stack([latency_ms, self.macs[rows], self.layers[rows], self.latency_error * latency_ms], axis=1)
 
     def hypervolume(self, rows: Sequence[int] | None = None) -> float:
         """Return the hypervolume of these cells, of all of them by default, in per cent times ms."""
@@ -106,7 +117,8 @@ def read_tables(data: Path, targets: Sequence[str], accuracy: str) -> dict[str, 
         score = np.where(missing, DISCONNECTED_ACCURACY, known)
         if not np.isfinite(score).all():
             raise UserError(f"column {accuracy} of {data} has empty fields; give the accuracy of every cell.")
-        tables[target] = CellTable(index, score, np.where(missing, np.nanmax(latency_ms), latency_ms), macs, layers)
+        known_ms = np.where(missing, np.nanmax(latency_ms), latency_ms)
+        tables[target] = CellTable(index, score, known_ms, macs, layers, known_ms)
     return tables
 
 

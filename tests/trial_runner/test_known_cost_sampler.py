@@ -304,3 +304,101 @@ def test_how_bad_a_diverged_training_is_changes_nothing():
         return study.ask(SPACE).params
 
     assert proposed(-50.0) == proposed(-5e6)
+
+
+def by_rate_alone(params) -> float:
+    """Accuracy that no cost tells of."""
+    return (
+        0.4
+        + {"plain": 0.0, "residual": 0.05, "mobile": -0.02}[params["block"]]
+        - 0.03 * (math.log10(params["rate"]) + 2.0) ** 2
+    )
+
+
+def falling_with_size(params) -> float:
+    return (
+        0.7 - 0.05 * math.log(params["depth"] * params["width"] + 1.0) - 0.02 * (math.log10(params["rate"]) + 2.0) ** 2
+    )
+
+
+def noise_alone(params) -> float:
+    return 0.3 + 0.4 * ((math.sin(1e3 * params["rate"] * (1 + params["depth"])) * 43758.5) % 1.0)
+
+
+@pytest.mark.parametrize("score", [by_rate_alone, falling_with_size, noise_alone])
+def test_it_is_no_worse_than_random_where_accuracy_does_not_grow_with_cost(score):
+    random = [volume(searched(optuna.samplers.RandomSampler(seed=seed), 20, score)) for seed in range(8)]
+    known = [
+        volume(searched(KnownCostSampler(costs(), search_space=SPACE, references={0: 0.0}, seed=seed), 20, score))
+        for seed in range(2)
+    ]
+    assert np.mean(known) > np.mean(random) - np.std(random) / 2
+
+
+def test_of_two_candidates_with_equal_gain_the_cheaper_one_is_trained():
+    space = {"a": IntDistribution(0, 5), "mode": CategoricalDistribution(("slow", "quick"))}
+    known = KnownCosts(lambda rows: [[1.0 + row["a"]] for row in rows], {1: 0})
+
+    def modes(seconds) -> list[str]:
+        sampler = KnownCostSampler(
+            known, search_space=space, references={0: 0.0}, seconds=seconds, seed=0, n_startup_trials=2
+        )
+        study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+        for _ in range(6):
+            trial = study.ask(space)
+            study.tell(trial, [0.1 * trial.params["a"], 1.0 + trial.params["a"]])
+        return [trial.params["mode"] for trial in study.trials[2:]]
+
+    def quick_is_ten_times_faster(trials, rows, table):
+        return np.array([10.0 if row["mode"] == "slow" else 1.0 for row in rows])
+
+    assert set(modes(quick_is_ten_times_faster)) == {"quick"} != set(modes(None))
+
+
+def test_a_budget_of_an_uncertain_objective_is_the_value_from_which_it_counts():
+    sampler = KnownCostSampler(costs(), search_space=SPACE, references={0: 0.42}, seed=0)
+    study = searched(sampler, 25)
+    late = [trial.values[0] >= 0.42 for trial in study.trials[10:]]
+    everything = searched(KnownCostSampler(costs(), search_space=SPACE, references={0: 0.0}, seed=0), 25)
+    assert sum(late) > sum(trial.values[0] >= 0.42 for trial in everything.trials[10:])
+
+
+def test_an_uncertain_latency_counts_by_its_expected_gain():
+    space = {"a": IntDistribution(1, 9), "mode": CategoricalDistribution(("sure", "unsure"))}
+
+    def table(rows):
+        return [[float(row["a"]), 0.3 * row["a"] * (row["mode"] == "unsure")] for row in rows]
+
+    known = KnownCosts(table, {1: 0}, deviations={0: 1})
+    assert known.informative(np.array(table([{"a": 2, "mode": "unsure"}]))).tolist() == [[2.0]]
+    lows, highs = boxes([[-0.5, 4.0]], [0.0, 9.0])
+    means = np.array([[-0.5, 4.2], [-0.5, 4.2], [-0.5, 3.9]])
+    gains = expected_hypervolume_improvement(lows, highs, means, np.array([[1e-6, 0.0], [1e-6, 0.4], [1e-6, 0.0]]))
+    assert gains[0] < 1e-5 < gains[1] and gains[2] == pytest.approx(0.05, rel=0.01)
+    sampler = KnownCostSampler(known, search_space=space, references={0: 0.0}, n_startup_trials=3, seed=0)
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    for _ in range(10):
+        trial = study.ask(space)
+        study.tell(trial, [0.1 * trial.params["a"], float(trial.params["a"])])
+    assert "unsure" in {trial.params["mode"] for trial in study.trials[3:]}
+
+
+def test_values_that_an_older_model_predicted_are_restated_where_asked_for():
+    """An older model that was wrong in the order of latencies misleads, unless the trials' latencies are predicted again."""
+
+    def gain(seed: int, *, restate: bool) -> float:
+        known = KnownCosts(lambda rows: [[latency_ms(row)] for row in rows], {1: 0}, restate=restate)
+        sampler = KnownCostSampler(known, search_space=SPACE, references={0: 0.0}, n_startup_trials=2, seed=seed)
+        study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+        for params in SpaceEncoding(SPACE).random(np.random.default_rng(seed), 30):
+            values = [accuracy(params), 18.0 - latency_ms(params)]
+            study.add_trial(optuna.create_trial(params=params, distributions=SPACE, values=values))
+        before = len(study.trials)
+        for _ in range(3):
+            trial = study.ask(SPACE)
+            study.tell(trial, [accuracy(trial.params), latency_ms(trial.params)])
+        points = [[-accuracy(trial.params), latency_ms(trial.params)] for trial in study.trials]
+        return hypervolume_2d(points, (0.0, 18.0)) - hypervolume_2d(points[:before], (0.0, 18.0))
+
+    seeds = range(4)
+    assert sum(gain(seed, restate=True) for seed in seeds) > 2 * sum(gain(seed, restate=False) for seed in seeds)

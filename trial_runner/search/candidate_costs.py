@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
+from scipy.special import ndtri
 
+from hw_latency_model import LatencyEstimate
 from hw_latency_model.kernels.table import MACS as MACS_FACT, WEIGHTS
 from objectives.objective import LATENCY, Objective
 from objectives.trial_record import read_record
@@ -27,7 +29,8 @@ NEW_NETWORKS = 12
 
 
 class CandidateCosts:
-    """Latency in ms, MACs and bytes of weights of candidates, then the study's other objectives that are predicted before training.
+    """Latency in ms, MACs and bytes of weights of candidates, then the study's other objectives that are predicted before training,
+    last the standard deviation of the latency.
 
     Args:
         costs: of those other objectives; None where there are none.
@@ -51,7 +54,15 @@ class CandidateCosts:
         columns = {LATENCY.name: 0, **{name: 3 + at for at, name in enumerate(self._others)}}
         found = {index: columns[item.name] for index, item in enumerate(self._objectives) if item.name in columns}
         budgets = {columns[item.name]: item.budget for item in self._objectives if item.name in columns and item.budget}
-        return KnownCosts(self, found, {0: self._gate.budget_ms, **budgets}, self.architecture, NEW_NETWORKS)
+        return KnownCosts(
+            self,
+            found,
+            {0: self._gate.budget_ms, **budgets},
+            deviations={0: 3 + len(self._others)},
+            restate=True,
+            depends_on=self.architecture,
+            most_new=NEW_NETWORKS,
+        )
 
     def architecture(self, params: Params) -> Hashable:
         """Return what a candidate's costs depend on."""
@@ -61,8 +72,13 @@ class CandidateCosts:
     def __call__(self, candidates: Sequence[Params]) -> Array:
         """(n, c) costs of the candidates, in milliseconds for each network that was not asked for before."""
         found = [self._space.candidate(params) for params in candidates]
-        latencies = [item.latency_ms for item in self._gate.estimate_many(found)]
-        return np.array([[ms, *self._arithmetic(item)] for ms, item in zip(latencies, found, strict=True)])
+        return np.array(
+            [
+                [estimate.latency_ms, *self._arithmetic(candidate), _deviation_ms(estimate)]
+                for candidate, estimate in zip(found, self._gate.estimate_many(found), strict=True)
+            ],
+            dtype=np.float64,
+        )
 
     def _arithmetic(self, candidate: Candidate) -> list[float]:
         facts = self._gate.table(candidate).facts
@@ -72,6 +88,11 @@ class CandidateCosts:
             float(facts[:, WEIGHTS].sum()),
             *(others[name].value for name in self._others),
         ]
+
+
+def _deviation_ms(estimate: LatencyEstimate) -> float:
+    """Return the standard deviation of a normal distribution with the estimate's interval."""
+    return float((estimate.high_ms - estimate.low_ms) / (2.0 * ndtri(0.5 + estimate.level / 2.0)))
 
 
 def seconds_by_latency(epochs: int) -> Callable[[Sequence[FrozenTrial], Sequence[Params], Array], Array | None]:

@@ -28,6 +28,10 @@ class KnownCosts:
             must not be proposed.
         objectives: index of a study's objective to the column of ``predict`` that is its value.
         budgets: column to the largest acceptable cost.
+        deviations: column to the column of its standard deviation, where a cost is a prediction with an error. The gain in that
+            objective is an expectation then.
+        restate: whether the present prediction replaces the value that a finished trial was told for an objective: values of a study may
+            be predictions of an older model.
         depends_on: returns a key of a candidate's params; candidates with equal keys have equal costs. By default all params count.
         most_new: keys whose costs are predicted at one proposal, four times as many at the first; candidates beyond that are left out.
             None for no limit.
@@ -36,8 +40,14 @@ class KnownCosts:
     predict: Callable[[Sequence[Params]], npt.ArrayLike]
     objectives: Mapping[int, int]
     budgets: Mapping[int, float] = field(default_factory=dict)
+    deviations: Mapping[int, int] = field(default_factory=dict)
+    restate: bool = False
     depends_on: Callable[[Params], Hashable] | None = None
     most_new: int | None = None
+
+    def informative(self, costs: Array) -> Array:
+        """Return the columns of costs (n, c) without those of standard deviations."""
+        return np.delete(costs, sorted(set(self.deviations.values())), axis=1) if self.deviations else costs
 
 
 class CostCache:

@@ -204,14 +204,15 @@ class KnownCostSampler(BaseSampler):
             kept = np.array([np.where(buildable, excess, np.inf).argmin()])
         rows, costs = [rows[index] for index in kept], costs[kept]
         if self._scale is None:
-            self._scale = _scale_of(costs)
+            self._scale = _scale_of(self._costs.informative(costs))
         largest = costs.max(axis=0)
         self._largest = largest if self._largest is None else np.maximum(self._largest, largest)
         return _Candidates(rows, costs, self._inputs(encoding, rows, costs))
 
     def _inputs(self, encoding: SpaceEncoding, rows: Sequence[Params], costs: Array) -> Inputs:
-        if costs.shape[1] and self._scale is not None:
+        if costs.shape[1] and self._scale is not None and self._costs is not None:
             shift, mean, deviation = self._scale
+            costs = self._costs.informative(costs)
             costs = (np.log(np.maximum(costs, 0.0) + shift) - mean) / deviation
         return Inputs.of(encoding.encode(rows), encoding.categorical, costs)
 
@@ -220,10 +221,9 @@ class KnownCostSampler(BaseSampler):
         costs = np.zeros((len(rows), 0))
         if cache is not None and rows:
             costs = cache(encoding, rows)
-            if self._scale is not None:
-                costs = np.where(np.isfinite(costs), costs, np.exp(self._scale[1]))
-        elif cache is not None and self._scale is not None:
-            costs = np.zeros((0, len(self._scale[1])))
+            costs = np.where(np.isfinite(costs), costs, np.nanmedian(costs, axis=0))
+        elif cache is not None and self._largest is not None:
+            costs = np.zeros((0, len(self._largest)))
         return self._inputs(encoding, rows, costs)
 
     def _start(self, encoding: SpaceEncoding, history: History, candidates: _Candidates) -> int:
@@ -264,10 +264,17 @@ class KnownCostSampler(BaseSampler):
             if index in objectives:
                 column = objectives[index]
                 means[:, index] = signs[index] * candidates.costs[:, column]
+                if self._costs is not None and column in self._costs.deviations:
+                    deviations[:, index] = candidates.costs[:, self._costs.deviations[column]]
+                cache = self._known(encoding)
+                assert cache is not None
                 if history.pending:
-                    cache = self._known(encoding)
-                    assert cache is not None
                     waiting[:, index] = signs[index] * cache(encoding, history.pending)[:, column]
+                if self._costs is not None and self._costs.restate and history.finished:
+                    now = signs[index] * cache(encoding, history.rows[: history.finished])[:, column]
+                    values[: history.finished, index] = np.where(
+                        np.isfinite(now), now, values[: history.finished, index]
+                    )
                 continue
             told = np.flatnonzero(np.isfinite(values[:, index]))
             values[told, index] = _winsorised(values[told, index])
