@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +28,18 @@ from ray.tune.search import Searcher
 from hw_latency_model.agent.cores import available_cores
 from search_spaces._common.errors import UserError
 from trial_runner import stopping
+from trial_runner.backends.gpu_share import GpuShare
 from trial_runner.backends.ray_session import RaySession, ray_environment
 from trial_runner.config.study import ComputeSection
 from trial_runner.search.driver import StudyDriver
+from trial_runner.study.job import JOB_VARIABLE
 from trial_runner.training.trial_spec import Progress, TrialFailed, TrialSpec
 
 logger = logging.getLogger("paretoseg")
 _WATCH_S = 5.0
+_ROUNDING = 1e-6
+_JOIN_S = 120.0
+_POLL_S = 0.5
 
 
 def train(config: dict[str, Any]) -> None:
@@ -60,7 +67,7 @@ def _train(config: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> No
     try:
         run_trial(TrialSpec.from_dict(json.loads(config["spec"])), report)
     except TrialFailed as error:
-        tell({"failure": str(error)})
+        tell({"failure": str(error), "out_of_memory": error.out_of_memory})
     except UserError as error:
         tell({"fatal": str(error)})
 
@@ -68,11 +75,13 @@ def _train(config: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> No
 def _trainable(compute: ComputeSection) -> Any:
     """Return the trainable of a trial: a function in one process, or a group of processes under Ray Train."""
     if compute.workers_per_trial == 1:
-        return tune.with_resources(train, {"cpu": compute.cpus_per_trial, "gpu": compute.gpus_per_trial})
+        return tune.with_resources(
+            train, lambda config: tune.PlacementGroupFactory([{"CPU": compute.cpus_per_trial, "GPU": config["gpus"]}])
+        )
     from ray.train import ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    gpus = compute.gpus_per_trial
+    gpus = GpuShare(compute).next(0)
     return TorchTrainer(
         train_together,
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
@@ -86,12 +95,23 @@ def _trainable(compute: ComputeSection) -> Any:
 
 
 class _Bridge:
-    """State shared by searcher and scheduler: the trial number of each Tune trial, and the failures reported."""
+    """State shared by searcher and scheduler: order and GPUs of each Tune trial, and the failures reported.
 
-    def __init__(self, driver: StudyDriver) -> None:
+    Attributes:
+        numbers: trial number by Tune's id.
+        orders: order and GPUs by Tune's id.
+        too_small: Tune's ids of trials that ran out of memory on a share that was measured.
+        again: orders to be repeated on a whole GPU, because their share of one did not suffice.
+    """
+
+    def __init__(self, driver: StudyDriver, compute: ComputeSection) -> None:
         self.driver = driver
+        self.share = GpuShare(compute)
         self.numbers: dict[str, int] = {}
+        self.orders: dict[str, tuple[TrialSpec, float]] = {}
+        self.again: list[TrialSpec] = []
         self.failures: dict[str, str] = {}
+        self.too_small: set[str] = set()
         self.fatal: UserError | None = None
 
 
@@ -103,24 +123,37 @@ class _Searcher(Searcher):
         self._bridge, self._compute = bridge, compute
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if self._bridge.fatal or len(self._bridge.numbers) >= slots(self._compute):
+        bridge = self._bridge
+        if bridge.fatal:
+            return None
+        nodes = node_resources()
+        gpus = 1.0 if bridge.again else bridge.share.next(sum(node.get("GPU", 0) for node in nodes))
+        taken = [share for _, share in bridge.orders.values()]
+        if taken and not has_room(nodes, self._compute, taken, gpus):
             return None
         try:
-            if not self._bridge.driver.ready():
+            if not bridge.driver.ready():
                 return None  # the database is away: Ray asks again
-            spec = self._bridge.driver.ask()
+            spec = bridge.again.pop(0) if bridge.again else bridge.driver.ask()
         except UserError as error:
-            self._bridge.fatal = error
+            bridge.fatal = error
             return None
         if spec is None:
             # A trial that still runs may leave a network to train further: Ray asks again until none does.
-            return None if self._bridge.numbers else Searcher.FINISHED
-        self._bridge.numbers[trial_id] = spec.number
+            return None if bridge.numbers else Searcher.FINISHED
+        bridge.numbers[trial_id] = spec.number
+        bridge.orders[trial_id] = spec, gpus
         order = {"spec": json.dumps(spec.to_dict())}
-        return order if self._compute.workers_per_trial == 1 else {"train_loop_config": order}
+        return {**order, "gpus": gpus} if self._compute.workers_per_trial == 1 else {"train_loop_config": order}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         number = self._bridge.numbers.pop(trial_id, None)
+        spec, gpus = self._bridge.orders.pop(trial_id, (None, 0.0))
+        if spec is not None and trial_id in self._bridge.too_small and 0 < gpus < 1:
+            logger.warning("trial %s needs more than %g of a GPU; it goes on with a whole one", number, gpus)
+            self._bridge.failures.pop(trial_id, None)
+            self._bridge.again.append(spec)
+            return
         if number is not None and not self._bridge.fatal:
             failure = self._bridge.failures.pop(trial_id, "the worker died without a message" if error else None)
             try:
@@ -154,10 +187,13 @@ class _Scheduler(FIFOScheduler):
             return TrialScheduler.CONTINUE
         if "failure" in result:
             self._bridge.failures[trial.trial_id] = result["failure"]
+            if self._bridge.share.auto and result.get("out_of_memory"):
+                self._bridge.too_small.add(trial.trial_id)
             return TrialScheduler.STOP
         if "progress" not in result or trial.trial_id not in self._bridge.numbers:
             return TrialScheduler.CONTINUE
         progress = Progress.from_dict(json.loads(result["progress"]))
+        self._bridge.share.note(self._bridge.numbers[trial.trial_id], progress.gpu_peak)
         try:
             stop = self._bridge.driver.progress(self._bridge.numbers[trial.trial_id], progress)
         except UserError as error:  # Tune would make it a failure of the trial
@@ -213,12 +249,44 @@ class _Watch(Callback):
             )
 
 
-def slots(compute: ComputeSection) -> int:
-    """Trials that can run side by side on what the cluster has now."""
-    resources, workers = ray.cluster_resources(), compute.workers_per_trial
-    by_cpu = resources.get("CPU", 0) / (workers * compute.cpus_per_trial)
-    by_gpu = resources.get("GPU", 0) / (workers * compute.gpus_per_trial) if compute.gpus_per_trial else by_cpu
-    return max(int(min(by_cpu, by_gpu) + 1e-9), 1)
+def node_resources() -> list[dict[str, float]]:
+    """CPUs and GPUs of each node that is in the cluster now; nodes come and go."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def has_room(
+    nodes: Sequence[Mapping[str, float]], compute: ComputeSection, taken: Sequence[float], gpus: float
+) -> bool:
+    """Return True where the nodes have room for one more trial.
+
+    A process of a trial runs on one node, so what is left over on two nodes does not add up to a place.
+
+    Args:
+        taken: GPUs of each process of the trials that run.
+        gpus: GPUs of each process of the next one.
+    """
+    free = [_Node(node.get("CPU", 0.0), [1.0] * int(node.get("GPU", 0.0))) for node in nodes]
+    workers = compute.workers_per_trial
+    wanted = sorted((share for share in taken for _ in range(workers)), reverse=True) + [gpus] * workers
+    return all(any(node.place(compute.cpus_per_trial, share) for node in free) for share in wanted)
+
+
+class _Node:
+    """What is free on a node: CPUs, and the share of each GPU."""
+
+    def __init__(self, cpus: float, gpus: list[float]) -> None:
+        self._cpus, self._gpus = cpus, gpus
+
+    def place(self, cpus: float, gpus: float) -> bool:
+        """Take what a process needs; False where there is not enough. A share below 1 is of one GPU, others are whole ones."""
+        whole = [at for at, left in enumerate(self._gpus) if left + _ROUNDING >= min(gpus, 1.0)]
+        needed = 0 if gpus == 0 else max(math.ceil(gpus - _ROUNDING), 1)
+        if self._cpus + _ROUNDING < cpus or len(whole) < needed:
+            return False
+        self._cpus -= cpus
+        for at in whole[:needed]:
+            self._gpus[at] -= min(gpus, 1.0)
+        return True
 
 
 class RayTuneBackend:
@@ -242,7 +310,7 @@ class RayTuneBackend:
         compute = self._compute
         with ray_environment(compute), RaySession(compute, available_cores(), torch.cuda.device_count()) as session:
             _check_resources(compute)
-            bridge = _Bridge(driver)
+            bridge = _Bridge(driver, compute)
             tuner = tune.Tuner(
                 _trainable(compute),
                 tune_config=tune.TuneConfig(
@@ -265,12 +333,23 @@ class RayTuneBackend:
 
 
 def _check_resources(compute: ComputeSection) -> None:
-    have = ray.cluster_resources()
-    workers = compute.workers_per_trial
-    for kind, need in (("CPU", compute.cpus_per_trial), ("GPU", compute.gpus_per_trial)):
+    """Raise UserError where the cluster lacks the resources of one trial. In a job, nodes that still join are waited for."""
+    deadline = time.monotonic() + (_JOIN_S if JOB_VARIABLE in os.environ else 0.0)
+    while (problem := _lacking(compute)) is not None:
+        if time.monotonic() >= deadline:
+            raise UserError(problem)
+        stopping.check()
+        time.sleep(_POLL_S)
+
+
+def _lacking(compute: ComputeSection) -> str | None:
+    have, workers = ray.cluster_resources(), compute.workers_per_trial
+    gpus = 0.0 if compute.gpus_per_trial == "auto" else compute.gpus_per_trial
+    for kind, need in (("CPU", compute.cpus_per_trial), ("GPU", gpus)):
         if workers * need > have.get(kind, 0):
             times = f" times workers_per_trial {workers}" if workers > 1 else ""
-            raise UserError(
+            return (
                 f"compute.{kind.lower()}s_per_trial is {need:g}{times} but the cluster has {have.get(kind, 0):g} {kind}s. "
                 "Lower it, or add nodes."
             )
+    return None

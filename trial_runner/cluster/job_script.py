@@ -74,7 +74,7 @@ def _check_fit(config: StudyConfig) -> None:
     cluster, compute = config.cluster, config.compute
     for kind, need, have in (
         ("cpus", compute.cpus_per_trial, cluster.cpus_per_node),
-        ("gpus", compute.gpus_per_trial, cluster.gpus_per_node),
+        ("gpus", 0 if compute.gpus_per_trial == "auto" else compute.gpus_per_trial, cluster.gpus_per_node),
     ):
         if have is not None and need > have:
             raise UserError(

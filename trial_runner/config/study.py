@@ -314,7 +314,7 @@ class ComputeSection(Section):
     backend: Literal["ray", "inprocess"] = "ray"
     ray_address: str | None = None
     cpus_per_trial: float = Field(default=1, gt=0, le=_MOST_CORES)
-    gpus_per_trial: float = Field(default=0, ge=0, le=_MOST_CORES)
+    gpus_per_trial: Annotated[float, Field(ge=0, le=_MOST_CORES)] | Literal["auto"] = 0.0
     threads_per_trial: int = Field(default=1, gt=0, le=_MOST_CORES)
     workers_per_trial: int = Field(default=1, gt=0, le=_MOST_CORES)
     max_failures: int = Field(default=2, ge=0, le=1000)
@@ -327,6 +327,10 @@ class ComputeSection(Section):
         if self.workers_per_trial > 1 and self.backend != "ray":
             raise ValueError(
                 f"compute.workers_per_trial is {self.workers_per_trial}, which needs compute.backend ray: set it, or use one worker"
+            )
+        if self.workers_per_trial > 1 and self.gpus_per_trial == "auto":
+            raise ValueError(
+                "compute.gpus_per_trial auto is for trials of one process: set a number, or workers_per_trial to 1"
             )
         return self
 

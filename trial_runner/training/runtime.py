@@ -18,6 +18,7 @@ from trial_runner.training.trial_spec import TrialFailed
 _FEW_CHANNELS = 8
 _ONE_VALUE = "Expected more than 1 value per channel when training"  # of torch's batch normalisation
 _OUT_OF_MEMORY = "out of memory; lower training.batch_size or space.resolutions_px, or give each trial more memory"
+_CUDA_CONTEXT_BYTES = 600_000_000  # of kernels and cuBLAS, which torch does not count
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 
 
@@ -30,6 +31,21 @@ def configure_torch(config: TrainingSection, threads: int) -> None:
     torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
     torch.backends.cudnn.benchmark = not config.deterministic
     _keep_freed_memory()
+
+
+def begin_gpu_accounting() -> None:
+    """Forget the GPU memory of an earlier trial in this process."""
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def gpu_peak() -> float:
+    """Return the largest share of its GPU's memory that this process has reserved, with its CUDA context; 0 without a GPU."""
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return 0.0
+    total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    return min((torch.cuda.max_memory_reserved() + _CUDA_CONTEXT_BYTES) / total, 1.0)
 
 
 def _keep_freed_memory() -> None:
@@ -81,7 +97,7 @@ def translate_errors(config: TrainingSection, context: DistributedContext) -> It
     except MemoryError as error:
         if context.size > 1:
             raise
-        raise TrialFailed(_OUT_OF_MEMORY) from error
+        raise TrialFailed(_OUT_OF_MEMORY, out_of_memory=True) from error
     except ValueError as error:
         if _ONE_VALUE not in str(error):
             raise
@@ -96,7 +112,7 @@ def translate_errors(config: TrainingSection, context: DistributedContext) -> It
                 "compiler (g++) and Python's headers, or set training.compile to false."
             ) from error
         if context.size == 1 and is_out_of_memory(error):
-            raise TrialFailed(_OUT_OF_MEMORY) from error
+            raise TrialFailed(_OUT_OF_MEMORY, out_of_memory=True) from error
         raise
 
 

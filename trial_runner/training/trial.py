@@ -12,7 +12,7 @@ from search_spaces._common.machine import node_name
 from trial_runner.config.study import DataSection
 from trial_runner.training.checkpoint import Checkpoint, checkpoint_sha256, load_checkpoint, save_checkpoint
 from trial_runner.training.distributed import DistributedContext
-from trial_runner.training.runtime import configure_torch
+from trial_runner.training.runtime import begin_gpu_accounting, configure_torch, gpu_peak
 from trial_runner.training.stage_cache import StageCache
 from trial_runner.training.trainer import Trainer
 from trial_runner.training.trial_spec import Progress, TrialSpec
@@ -96,6 +96,7 @@ def run_trial(spec: TrialSpec, report: Callable[[Progress], bool]) -> bool:
         UserError: the data cannot be read, nothing can be written, or another driver has taken the study over.
     """
     context = DistributedContext.current()
+    begin_gpu_accounting()
     trainer = make_trainer(spec, context)
     cache = StageCache.of(spec)
     if trainer.done and not trainer.evaluated:
@@ -120,4 +121,4 @@ def _progress(trainer: Trainer, digest: str | None) -> Progress:
     if trainer.score is None:
         raise AssertionError("reported before the first evaluation")
     score, node = trainer.score, node_name()
-    return Progress(trainer.epoch, score.val_miou, tuple(trainer.curve), score, node, digest)
+    return Progress(trainer.epoch, score.val_miou, tuple(trainer.curve), score, node, digest, gpu_peak())

@@ -23,7 +23,15 @@ CHECKPOINT = "last.pt"
 
 
 class TrialFailed(Exception):
-    """A trial failed for a reason of its own (loss not finite, out of memory); a retry would fail as well."""
+    """A trial failed for a reason of its own (loss not finite, out of memory); a retry would fail as well.
+
+    Attributes:
+        out_of_memory: the memory did not suffice; on a larger share of the device a retry may succeed.
+    """
+
+    def __init__(self, reason: str, *, out_of_memory: bool = False) -> None:
+        super().__init__(reason)
+        self.out_of_memory = out_of_memory
 
 
 @dataclass(frozen=True)
@@ -224,6 +232,7 @@ class Progress:
     Attributes:
         node: the worker's machine.
         checkpoint_sha256: of the checkpoint that was written before it; None from a process that wrote none.
+        gpu_peak: largest share of its GPU's memory so far; 0 without a GPU.
     """
 
     epoch: int
@@ -232,6 +241,7 @@ class Progress:
     score: TrialScore
     node: str = ""
     checkpoint_sha256: str | None = None
+    gpu_peak: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "curve": [list(point) for point in self.curve], "score": self.score.to_dict()}
@@ -241,4 +251,4 @@ class Progress:
         curve = tuple((int(epoch), float(miou)) for epoch, miou in value["curve"])
         score = TrialScore.from_dict(value["score"])
         node, digest = value.get("node", ""), value.get("checkpoint_sha256")
-        return cls(int(value["epoch"]), float(value["val_miou"]), curve, score, node, digest)
+        return cls(int(value["epoch"]), float(value["val_miou"]), curve, score, node, digest, value.get("gpu_peak", 0.0))
