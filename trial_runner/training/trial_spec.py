@@ -251,4 +251,6 @@ class Progress:
         curve = tuple((int(epoch), float(miou)) for epoch, miou in value["curve"])
         score = TrialScore.from_dict(value["score"])
         node, digest = value.get("node", ""), value.get("checkpoint_sha256")
-        return cls(int(value["epoch"]), float(value["val_miou"]), curve, score, node, digest, value.get("gpu_peak", 0.0))
+        return cls(
+            int(value["epoch"]), float(value["val_miou"]), curve, score, node, digest, value.get("gpu_peak", 0.0)
+        )
