@@ -33,6 +33,7 @@ _FILES = {
 }
 
 _BOARD_FILES = {
+    "model-fp16.onnx": "the network in float16 inside, float32 in and out, for runtimes that take the precision from the file",
     "run.py": "runs the network on a folder of images; its code is in `runner.pyz`",
     "Dockerfile": "`run.py` in a container, for JetPack 6",
     "graph.json": "the network's operators as plain data, with which `run.py` runs it in torch",
@@ -187,7 +188,19 @@ def _results(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         "ONNX Runtime against torch",
         f"{parity['reason']}; largest logit error {parity['max_rel_error']:.1e} of the range",
     )
+    for step in manifest.get("ladder", [])[1:]:
+        yield f"{step['step']} against torch", _ladder_text(step)
     yield "device check", str(manifest["lint"]["summary"])
+
+
+def _ladder_text(step: Mapping[str, Any]) -> str:
+    """Result of a step of the parity ladder."""
+    text = str(step["reason"])
+    if step.get("miou_delta") is not None:
+        text += f"; mIoU {step['miou_delta'] * 100:+.2f} points"
+    if step.get("kept_in_fp32"):
+        text += f"; in float32: {', '.join(step['kept_in_fp32'])}"
+    return text
 
 
 def _predicted(facts: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from exports.bundle.board_files import write_board_files
 from exports.bundle.checksums import sha256_of, write_checksums
 from exports.bundle.inputs import BundleInputs
+from exports.bundle.ladder import Half, half_step, ladder
 from exports.bundle.lock import locked_parent, replaced_folder
 from exports.bundle.manifest import bundle_manifest
 from exports.bundle.preview import write_preview
@@ -49,11 +50,13 @@ def write_bundle(folder: Path, inputs: BundleInputs) -> ExportBundle:
                 f"{subject} is not exported: {parity.reason}. Choose another trial, or train this one again with a "
                 "lower learning rate."
             )
+        half = _half(inputs, onnx_file.path)
         write_network(staging / "model.pt", inputs.network)
         (staging / "study.yaml").write_text(inputs.config_yaml)
         write_preview(staging / "preview.png", OnnxSession(onnx_file.path), inputs)
         no_torch = write_board_files(staging, inputs.profile, inputs.runner)
         manifest = bundle_manifest(onnx_file, inputs, parity=parity.to_dict(), checkpoint=origin)
+        manifest["ladder"] = ladder(parity, inputs, half)
         manifest["torch_on_board"] = {"runs": no_torch is None, "reason": no_torch}
         manifest["measurements"] = _earlier_measurements(folder, inputs, origin)
         manifest["files"] = {path.name: _file_facts(path) for path in sorted(staging.iterdir())}
@@ -131,6 +134,16 @@ def _export(inputs: BundleInputs, path: Path, subject: str) -> tuple[OnnxFile, P
     if network.quantized is None:
         return onnx_file, check_parity(network.net, path, inputs.images, inputs.labels, network.ignore_index)
     return onnx_file, check_quantized(network.quantized, path, inputs.images, inputs.labels, network.ignore_index)
+
+
+def _half(inputs: BundleInputs, onnx_path: Path) -> Half | str | None:
+    """Write ``model-fp16.onnx`` where the device has FP16 and the network is not in INT8."""
+    if inputs.network.quantized is not None or "fp16" not in inputs.profile.precisions:
+        return None
+    half = half_step(onnx_path, inputs)
+    if isinstance(half, Half):
+        onnx_path.with_name("model-fp16.onnx").write_bytes(half.model.SerializeToString(deterministic=True))
+    return half
 
 
 def _describe(candidate: Candidate) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -110,13 +110,31 @@ class GraphNet(nn.Module):
 
 
 class HalfNet(GraphNet):
-    """Network with all weights and activations rounded to float16, sums in float32; values beyond 65504 become infinite."""
+    """Network with all weights and activations rounded to float16, sums in float32; values beyond 65504 become infinite.
+
+    Args:
+        model: from `onnx_model`.
+        keep: names of steps that compute in float32.
+    """
+
+    def __init__(self, model: onnx.ModelProto, keep: Collection[str] = ()) -> None:
+        super().__init__(model)
+        self._keep = frozenset(keep)
+        kept = {name for step in self.program.steps if step.name in self._keep for name in step.outputs}
+        self._floats = kept | ({self.program.source} if keep else set())
+
+    def _arguments(self, step: Step, values: dict[str, Tensor]) -> list[Any]:
+        given = super()._arguments(step, values)
+        if step.name in self._keep:
+            return given
+        return [value.half().float() if isinstance(value, Tensor) else value for value in given]
 
     def _quantize_operand(self, step: Step, position: int) -> Tensor:
-        return self.operand(step, position).half().float()
+        operand = self.operand(step, position)
+        return operand if step.name in self._keep else operand.half().float()
 
     def _quantize_activation(self, name: str, value: Tensor) -> Tensor:
-        return value.half().float()
+        return value if name in self._floats else value.half().float()
 
 
 class QuantizedNet(GraphNet):

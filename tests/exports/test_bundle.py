@@ -106,7 +106,7 @@ def folder(original, tmp_path):
 def test_a_bundle_holds_what_a_board_needs(original):
     bundle = read_bundle(original)
     names = {"model.onnx", "model.pt", "manifest.json", "study.yaml", "README.md", "preview.png"}
-    names |= {"graph.json", "weights.safetensors", "SHA256SUMS"}
+    names |= {"model-fp16.onnx", "graph.json", "weights.safetensors", "SHA256SUMS"}
     assert {path.name for path in original.iterdir()} == names
     assert {path.name for path in original.parent.iterdir()} == {"trial_7"}
     manifest = bundle.manifest

@@ -89,11 +89,11 @@ def test_a_lost_class_fails_though_logits_and_pixels_agree(tmp_path):
         net.bias.copy_(torch.tensor([0.0, -0.0004]))
         path = export_onnx(net, (48, 48), tmp_path / "lost.onnx").path
         net.bias.zero_()
-    report = check_parity(net, path, images, labels)
+    report = check_parity(net, path, images, labels, min_agreement=0.999)
     assert report.max_rel_error < 1e-3 and report.argmax_agreement > 0.999
     assert report.miou_torch == 1.0 and report.miou_onnx == pytest.approx(0.5, abs=1e-3)
     assert not report.passed and report.reason == "mIoU is 1.0000 in torch and 0.4998 in the ONNX file"
-    assert check_parity(net, path, images).passed, "without labels there is no mIoU to compare"
+    assert check_parity(net, path, images, min_agreement=0.999).passed, "without labels there is no mIoU to compare"
 
 
 def test_nan_fails_on_either_side(case, tmp_path):
