@@ -91,6 +91,7 @@ def test_masks_and_overlays_by_onnx_runtime(bundle: Path, images: Path, tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2000)  # may install the referee's software first
 def test_torch_under_python_36_runs_it(bundle: Path, images: Path, tmp_path: Path):
     done = run(need_referee_python(), bundle, images, tmp_path / "out")
     assert done.returncode == 0, done.stderr

@@ -83,6 +83,7 @@ def agreement(network: TrainedNetwork, images: Path, maps: Path) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2000)  # may install the referee's software first
 @pytest.mark.parametrize(
     ("family", "decoder"), [("mobilenetv3_small", "lraspp"), ("repvgg_a0", "fpn"), ("mobilenetv2", "fpn")]
 )
