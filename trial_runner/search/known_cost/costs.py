@@ -56,6 +56,7 @@ class CostCache:
     def __init__(self, costs: KnownCosts) -> None:
         self._costs = costs
         self._rows: dict[Hashable, Array] = {}
+        self._keys: dict[Hashable, Hashable] = {}
 
     def within_limit(self, encoding: SpaceEncoding, candidates: Sequence[Params]) -> list[Params]:
         """Return the candidates whose costs are known, and the first others up to the limit."""
@@ -93,5 +94,12 @@ class CostCache:
         return result
 
     def _key(self, encoding: SpaceEncoding, params: Params) -> Hashable:
+        own = encoding.key(params)
         depends_on = self._costs.depends_on
-        return encoding.key(params) if depends_on is None else depends_on(encoding.active(params))
+        if depends_on is None:
+            return own
+        if own not in self._keys:
+            if len(self._keys) >= KEPT:
+                self._keys.clear()
+            self._keys[own] = depends_on(encoding.active(params))
+        return self._keys[own]
