@@ -36,6 +36,7 @@ DUPLICATE_OF = "reused_from"
 PARENT_TRIAL = "continues"
 PARENT_EPOCHS = "continues_epochs"
 NODE = "node"
+RESUMED_AT = "resumed_at"
 TEACHER = "teacher"
 RELATIVE = "inherits"
 CHANNELS = "channels"
@@ -135,6 +136,7 @@ class TrialRecord:
         rung_scores: (epoch, score) at the rungs, by epoch.
         node: machine that it was last trained on, where that was not its driver's; else None.
         checkpoint_sha256: SHA-256 of the checkpoint that the score is of; None in studies of earlier releases.
+        resumed_at: epoch of the rung at which it was stopped before it was resumed, the last one; None where it never was.
     """
 
     number: int
@@ -160,6 +162,7 @@ class TrialRecord:
     rung_scores: tuple[tuple[int, TrialScore], ...] = ()
     node: str | None = None
     checkpoint_sha256: str | None = None
+    resumed_at: int | None = None
 
     @property
     def latency_ms(self) -> float | None:
@@ -206,6 +209,11 @@ class TrialRecord:
                 return None
             reading = TrialScore(miou, epoch, max(epoch, 1), 0, 0, 0.0, ())
         return replace(self, score=reading)
+
+    @property
+    def paused(self) -> bool:
+        """True for a trial that was stopped at a rung and may be resumed in the same launch."""
+        return self.state == State.RUNNING and self.outcome == Outcome.STOPPED
 
     @property
     def complete(self) -> bool:
@@ -262,6 +270,7 @@ def read_record(trial: FrozenTrial, study_attrs: Mapping[str, Any]) -> TrialReco
         rung_scores=tuple((int(item["epoch"]), TrialScore.from_dict(item)) for item in attrs.get(RUNG_SCORES, ())),
         node=attrs.get(NODE),
         checkpoint_sha256=attrs.get(CHECKPOINT_SHA256),
+        resumed_at=attrs.get(RESUMED_AT),
     )
 
 

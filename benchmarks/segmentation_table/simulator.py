@@ -80,6 +80,7 @@ class SimulatedBackend:
         self._landscape, self._workers, self._seed = landscape, workers, seed
         self._order = itertools.count()
         self._finals: dict[int, tuple[float, float]] = {}
+        self._jobs: dict[int, Job] = {}
         self.now_s = 0.0
         self.busy_s = 0.0
         self.points: list[Point] = []
@@ -94,7 +95,9 @@ class SimulatedBackend:
         events: list[tuple[float, int, Job]] = []
         while True:
             while len(events) < self._workers and (spec := driver.ask()) is not None:
-                self._schedule(events, Job(spec, self._answer(spec)))
+                if spec.number not in self._jobs:  # else it was stopped, and is resumed
+                    self._jobs[spec.number] = Job(spec, self._answer(spec))
+                self._schedule(events, self._jobs[spec.number])
             if not events:
                 return
             self.now_s, _, job = heapq.heappop(events)

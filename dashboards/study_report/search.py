@@ -16,6 +16,7 @@ from dashboards.study_report import trial_tables
 from dashboards.study_report.inputs import ReportInputs
 from dashboards.study_report.model_facts import model_facts
 from objectives.pareto import ParetoFront
+from objectives.rung_reliability import rung_reliability
 from objectives.trial_record import Outcome, TrialRecord
 
 
@@ -30,7 +31,9 @@ def learning_section(
     else:
         stopped = sum(record.outcome == Outcome.STOPPED for record in records)
         epochs = [
-            (r.score.epoch, r.score.epochs_total) for r in records if r.score is not None and r.duplicate_of is None
+            (r.score.epoch - r.score.cached_epochs, r.score.epochs_total)
+            for r in records
+            if r.score is not None and r.duplicate_of is None
         ]
         spent, full = sum(done for done, _ in epochs), sum(total for _, total in epochs)
         saved = (
@@ -39,7 +42,7 @@ def learning_section(
             else ""
         )
         words = {0: "No trial was", 1: "1 trial was"}.get(stopped, f"{stopped} trials were")
-        parts.append(tables.soft(f"{words} stopped early.{saved}"))
+        parts.append(tables.soft(f"{words} stopped early.{saved}{rung_words(records, rungs)}"))
         parts.append(figure_box("curves", figure, drawn))
     parts.append("</div><div><h2>Progress of the search</h2>")
     figure = curve_figures.hypervolume_figure(records, front)
@@ -49,6 +52,25 @@ def learning_section(
         parts.append(tables.soft("Hypervolume of the front as trials came in; where flat, nothing better was found."))
         parts.append(figure_box("progress", figure, drawn))
     return "".join([*parts, "</div></div></section>"])
+
+
+def rung_words(records: Sequence[TrialRecord], rungs: Sequence[int]) -> str:
+    """Sentences on the rungs' agreement with the end of training, each with a leading space; empty with too few finished trials."""
+    sentences = []
+    for epoch in sorted(set(rungs)):
+        found = rung_reliability(records, epoch)
+        if found is None:
+            continue
+        meaning = (
+            "the rung can be trusted"
+            if found.trusted
+            else "the rung cannot be trusted, and fewer trials are stopped at it"
+        )
+        sentences.append(
+            f" The order at epoch {epoch} agrees with that at the end by a rank correlation of {found.correlation:.2f} "
+            f"({found.low:.2f} to {found.high:.2f}, over {found.trials} finished trials): {meaning}."
+        )
+    return "".join(sentences)
 
 
 def choice_section(records: Sequence[TrialRecord], front: ParetoFront, drawn: dict[str, go.Figure]) -> str:

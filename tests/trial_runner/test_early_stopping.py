@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
+from hw_latency_model import LatencyEstimate
 from objectives.objective import get_objective
+from objectives.rung_reliability import RungReliability
+from objectives.trial_record import Outcome, State, TrialRecord
+from objectives.trial_score import TrialScore
 from trial_runner.config.study import EarlyStoppingSection
-from trial_runner.search.early_stopping import MultiObjectiveASHA
+from trial_runner.search.early_stopping import MultiObjectiveASHA, continuing, widened_factor
 
 
 def rule(**changes: object) -> MultiObjectiveASHA:
@@ -85,3 +90,63 @@ def test_a_reading_that_lacks_a_value_stops_nobody():
     for number in range(4):
         r.stop(number, 1, (0.9, 1.0))
     assert r.stop(4, 1, (math.nan, 9.0)) is None
+
+
+def paused(number: int) -> TrialRecord:
+    return TrialRecord(number, State.RUNNING, None, Outcome.STOPPED, *[None] * 3, (), *[None] * 7)
+
+
+def test_a_stopped_trial_is_promotable_once_enough_worse_ones_have_come():
+    r = rule(reduction_factor=3.0, min_trials=3)
+    for number, miou in enumerate([0.9, 0.8]):
+        r.stop(number, 1, (miou, 1.0))
+    assert r.stop(2, 1, (0.7, 1.0)) is not None
+    r.pause(paused(2), 1)
+    assert r.promotable() == []
+    for number in range(3, 7):
+        r.stop(number, 1, (0.1, 2.0))
+    assert r.promotable() == [2], "two of seven are better, and three continue"
+    assert r.resume(2) == 1 and r.promotable() == []
+
+
+def test_higher_rungs_come_before_better_ranks():
+    r = rule(reduction_factor=2.0, min_trials=2)
+    for epoch in (1, 3):
+        for number, miou in enumerate([0.9, 0.8, 0.7, 0.6, 0.5, 0.4]):
+            r.stop(number, epoch, (miou, 1.0))
+    for number, epoch in ((0, 1), (1, 1), (2, 3), (5, 3)):
+        r.pause(paused(number), epoch)
+    assert r.promotable() == [2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("factor", "expected"),
+    [(1.0, [True] * 6), (2.0, [True] * 3 + [False] * 3), (3.0, [True] * 2 + [False] * 4), (6.0, [True] + [False] * 5)],
+)
+def test_the_share_that_continues(factor: float, expected: list[bool]):
+    assert continuing(np.arange(6), factor).tolist() == expected
+    assert continuing(np.zeros(6, dtype=int), factor).all(), "all of rank 0"
+
+
+def test_a_rung_that_says_nothing_of_the_end_stops_fewer():
+    trusted, wrong, between = (
+        RungReliability(1, 9, middle, low, high)
+        for middle, low, high in ((0.6, 0.3, 0.8), (-0.5, -0.8, 0.0), (0.1, -0.2, 0.35))
+    )
+    assert widened_factor(3.0, None) == widened_factor(3.0, trusted) == 3.0
+    assert widened_factor(3.0, wrong) == 1.0
+    assert widened_factor(3.0, between) == pytest.approx(2.0)
+
+
+def test_finished_trials_in_another_order_widen_the_rule_itself():
+    def finished(number: int, early: float, late: float) -> TrialRecord:
+        estimate = LatencyEstimate(latency_ms=1.0, low_ms=1.0, high_ms=1.0, coverage=1.0)
+        score = TrialScore(late, 4, 4, 1, 1, 1.0, ())
+        curve = ((1, early), (4, late))
+        return TrialRecord(number, State.COMPLETE, None, Outcome.FINISHED, None, estimate, score, curve, *[None] * 7)
+
+    for turned in (False, True):
+        r = rule()
+        r.restore([finished(n, 0.1 + 0.1 * n, (0.8 - 0.1 * n) if turned else 0.1 + 0.1 * n) for n in range(8)])
+        stopped = r.stop(8, 1, (0.05, 2.0))
+        assert (stopped is None) == turned

@@ -21,7 +21,7 @@ from trial_runner.config.study import FinalTrainingSection, StudyConfig
 from trial_runner.front.export_job import trained_net
 from trial_runner.front.table import front_records
 from trial_runner.search.driver import StudyDriver
-from trial_runner.search.final_training import epochs_that_fit, next_to_continue
+from trial_runner.search.final_training import next_to_continue
 from trial_runner.study.objectives import open_configured
 from trial_runner.training.checkpoint import load_checkpoint
 from trial_runner.training.trial import run_trial
@@ -159,8 +159,8 @@ def test_without_time_for_three_epochs_nothing_is_started(config: StudyConfig):
     run_all(driver_of(config))
     base = next(r for r in records_of(config) if r.complete and r.parent_trial is None)
     settings = FinalTrainingSection(members=1, epochs=60)
-    assert epochs_that_fit(base, settings, float("inf")) == 60
-    assert epochs_that_fit(base, settings, 2 * TRAIN_S / EPOCHS) < 3
+    assert next_to_continue([base], 20.0, settings).epochs == 60
+    assert next_to_continue([base], 20.0, settings, seconds=2 * TRAIN_S / EPOCHS) is None
     assert next_to_continue([base], 0.0, settings) is None, "over the latency budget"
 
 
@@ -212,3 +212,26 @@ def test_a_launch_ends_in_final_trainings_that_are_exported(write_study: Callabl
         assert read_bundle(Path(final.bundle)).manifest["facts"]["trial"] == final.number
     again = launching.finish(study)
     assert again.startswith(text) and again.count("trained on from") == 1, "a second launch does not repeat it"
+
+
+@pytest.mark.parametrize(
+    ("grows", "ends_after"), [(False, 31.0), (True, 80.0)], ids=["a flat search", "a search that pays"]
+)
+def test_the_split_follows_what_search_and_final_trainings_gain(config: StudyConfig, grows: bool, ends_after: float):
+    """A minute's budget per hundred seconds: a search without progress ends at 30 % of it, one with progress at 80 %."""
+    now = 0.0
+    final = config.search.final_training.model_copy(update={"time_share": "auto", "epochs": 500})
+    changes = {"time_budget_minutes": 100 / 60, "trials": 1000, "final_training": final}
+    config = config.model_copy(update={"search": config.search.model_copy(update=changes)})
+    driver = driver_of(config, clock=lambda: now)
+    for trial in range(100):
+        spec = driver.ask()
+        assert spec is not None
+        if spec.continues is not None:
+            break
+        now += 2.5
+        miou = 0.3 + (0.006 * trial if grows else 0.0)
+        score = TrialScore(miou, EPOCHS, EPOCHS, 1000, 100, 2.0, (miou,))
+        driver.progress(spec.number, Progress(EPOCHS, miou, ((EPOCHS, miou),), score))
+        driver.finish(spec.number)
+    assert ends_after - 1.0 <= now <= ends_after + 2.5

@@ -196,7 +196,7 @@ def test_final_trainings_go_to_the_best_and_to_what_widens_the_front_most(config
     found = records_of(config)
     section = FinalTrainingSection(members=2)
     best = next_to_continue(found, 1000.0, section, objectives)
-    assert best is not None and best.val_miou == max(r.val_miou for r in found if r.complete)
+    assert best is not None and best.record.val_miou == max(r.val_miou for r in found if r.complete)
 
 
 def test_a_study_is_not_gone_on_with_under_other_objectives(config: StudyConfig):

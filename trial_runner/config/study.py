@@ -229,20 +229,25 @@ class RobustnessSection(Section):
 
 class EarlyStoppingSection(Section):
     """Multi-objective ASHA: a trial continues at a rung (in epochs) if it is among the best ``1 / reduction_factor`` of those that
-    reached it, by non-dominated rank of (current mIoU, latency). No trial is stopped at a rung before ``min_trials`` reached it."""
+    reached it, by non-dominated rank of (current mIoU, latency). No trial is stopped at a rung before ``min_trials`` reached it.
+    ``promote``: a stopped trial is resumed once the rule would let it continue."""
 
     rungs_epochs: list[Positive] = Field(default_factory=list)
     reduction_factor: float = Field(default=3.0, gt=1)
     min_trials: Positive = 4
+    promote: bool = False
+
+    omitted_at_default = frozenset({"promote"})
 
 
 class FinalTrainingSection(Section):
     """Fine-tuning of the front: after the search its best ``members`` are trained further, each for ``epochs`` or what the time
-    allows. They are separate trials, not counted in ``search.trials``. ``time_share`` of a time budget is reserved for them."""
+    allows. They are separate trials, not counted in ``search.trials``. ``time_share`` of a time budget is reserved for them;
+    ``auto`` ends the search once the final trainings need the time more, within 0.2 to 0.7 of it."""
 
     members: int = Field(default=0, ge=0, le=2**31 - 1)
     epochs: Positive = 60
-    time_share: float = Field(default=0.4, gt=0, lt=1)
+    time_share: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = 0.4
 
 
 SAMPLERS = ("known_cost", "tpe", "nsga2", "gp", "random")

@@ -10,10 +10,12 @@ import numpy as np
 from scipy.optimize import nnls
 
 from objectives.trial_record import TrialRecord
+from objectives.trial_score import TrialScore
 from trial_runner.config.study import SearchSection
 
 OVERHEAD_FACTOR = 1.35
 """Factor on the time of an epoch, for its evaluation, its checkpoint, and the end of the launch."""
+_AUTO_SHARES = (0.2, 0.7)
 _LEAST_TRAININGS = 3
 _TOO_LONG_IN_A_ROW = 8
 
@@ -28,9 +30,13 @@ class StudyBudget:
     def __init__(self, search: SearchSection, clock: Callable[[], float] = time.monotonic) -> None:
         self._search, self._clock = search, clock
         budget_s = 60 * search.time_budget_minutes if search.time_budget_minutes else math.inf
-        kept = search.final_training.time_share if search.final_training.members else 0.0
-        self._deadline = clock() + budget_s
-        self._search_deadline = clock() + budget_s * (1 - kept)
+        share = search.final_training.time_share if search.final_training.members else 0.0
+        self._splits = share == "auto" and search.time_budget_minutes is not None
+        kept = _AUTO_SHARES[0] if share == "auto" else share
+        now = clock()
+        self._deadline = now + budget_s
+        self._search_deadline = now + budget_s * (1 - kept)
+        self._split_from = now + budget_s * (1 - _AUTO_SHARES[1])
         self._too_long = 0
 
     @property
@@ -43,9 +49,18 @@ class StudyBudget:
         """Seconds to the end of the search, which final trainings follow."""
         return self._search_deadline - self._clock()
 
+    @property
+    def may_end_search(self) -> bool:
+        """True where the search may end now so that final trainings get the rest: with ``time_share: auto``, in its range."""
+        return self._splits and self._split_from <= self._clock() < self._search_deadline
+
+    def end_search(self) -> None:
+        """Give the rest of the time to final trainings."""
+        self._search_deadline = self._clock()
+
     def spent(self, trials: int) -> str | None:
         """Return the reason for ending the search after ``trials`` trials, or None."""
-        if self._too_long >= _TOO_LONG_IN_A_ROW or self.search_left_s < 0:
+        if self._too_long >= _TOO_LONG_IN_A_ROW or self.search_left_s <= 0:
             return f"the time budget of {self._search.time_budget_minutes:g} minutes is spent"
         return f"all {self._search.trials} trials are done" if trials >= self._search.trials else None
 
@@ -64,6 +79,11 @@ class StudyBudget:
         return (
             f"its training would take about {needed_s:.0f} s, and {max(left_s, 0.0):.0f} s of the time budget are left"
         )
+
+
+def epochs_seconds(score: TrialScore, epochs: int) -> float:
+    """Estimate the seconds for ``epochs`` more epochs of a network that was trained for ``score.epoch`` of them."""
+    return OVERHEAD_FACTOR * score.train_s / max(score.epoch, 1) * epochs
 
 
 def training_seconds(records: Iterable[TrialRecord], latency_ms: float, epochs: int) -> float | None:

@@ -22,9 +22,9 @@ from trial_runner.config.study import StudyConfig
 from trial_runner.config.training_search_space import training_of
 from trial_runner.constraints.cost import CostConstraint
 from trial_runner.constraints.latency import LatencyConstraint
-from trial_runner.search.budget import StudyBudget
+from trial_runner.search.budget import StudyBudget, epochs_seconds
 from trial_runner.search.early_stopping import MultiObjectiveASHA
-from trial_runner.search.final_training import LEAST_EPOCHS, best_teacher, epochs_that_fit, next_to_continue, spec_of
+from trial_runner.search.final_training import FinalTrainings, best_teacher, next_to_continue, spec_of
 from trial_runner.search.initial_design import stratified_by_latency
 from trial_runner.search.relatives import best_relative
 from trial_runner.study.objectives import stored_objectives
@@ -92,10 +92,16 @@ class StudyDriver:
         self._stop_reason: dict[int, str] = {}
         self._failures, self._last_failure = 0, ""
         self._without_weights: set[int] = set()
+        self._stopped_at: dict[int, int] = {}
+        self._in_progress: set[int] = set()
+        self._slots = 1
         self.ended: str | None = None
-        self._writer.recover_stale_trials()
+        self._writer.recover_stale_trials(self._may_be_resumed)
         records = tr.read_study(study)
         self._rule.restore(records)
+        for record in records:
+            if record.paused and record.score is not None:
+                self._rule.pause(record, record.score.epoch)
         self._known = {r.candidate.id: r for r in records if r.candidate and r.outcome and _is_search_trial(r)}
         if not records:
             self._enqueue_initial_design(initial)
@@ -114,8 +120,8 @@ class StudyDriver:
     def ask(self) -> TrialSpec | None:
         """Return the next trial to train, or None when the budget of trials or time is spent.
 
-        Requeued trials of an earlier launch come first, with their number, params and checkpoint. Infeasible and duplicate
-        proposals are reported to Optuna, and the sampler is asked again.
+        Stopped trials that are promoted come first, then requeued trials of an earlier launch, with their number, params and
+        checkpoint. Infeasible and duplicate proposals are reported to Optuna, and the sampler is asked again.
 
         Raises:
             UserError: nothing within the budget can be found, every trial fails, or ``before_trial`` raises it.
@@ -125,6 +131,10 @@ class StudyDriver:
         if self._on_start is not None:
             on_start, self._on_start = self._on_start, None
             on_start()
+        promoted = self._promote()
+        if promoted is not None:
+            self._before_trial()
+            return self._spec(promoted)
         for proposal in range(_FREE_PROPOSALS):
             if self._over() and not self._enqueue_final():
                 return None
@@ -151,6 +161,27 @@ class StudyDriver:
                 return self._spec(number)
         raise self._nothing_fits()
 
+    def _promote(self) -> int | None:
+        """Resume the stopped trial whose rank warrants it most, if its remaining epochs fit into the time; return its number."""
+        for number in self._rule.promotable():
+            score = self._writer.record(number).score
+            if (
+                score is not None
+                and epochs_seconds(score, score.epochs_total - score.epoch) <= self._budget.search_left_s
+            ):
+                self._writer.resume(number, self._rule.resume(number))
+                self._stop_reason.pop(number, None)
+                return number
+        return None
+
+    def _may_be_resumed(self, record: TrialRecord) -> bool:
+        """Return True for a trial that was stopped at a rung, in a study that promotes."""
+        return self._promotes and record.score is not None and self._rule.is_rung(record.score.epoch)
+
+    @property
+    def _promotes(self) -> bool:
+        return self._config.search.early_stopping.promote
+
     def _suggest(self, trial: optuna.Trial, stored: TrialRecord) -> Candidate | None:
         """Suggest a candidate; None for a trial that was enqueued with values outside the space, which ends as failed."""
         try:
@@ -166,6 +197,7 @@ class StudyDriver:
             return None
 
     def _over(self) -> bool:
+        self._split_time()
         trials = self._study.get_trials(deepcopy=False)
         if any(trial.state == TrialState.WAITING for trial in trials):
             return False
@@ -178,18 +210,37 @@ class StudyDriver:
         self.ended = self._budget.spent(counted)
         return self.ended is not None
 
+    def _split_time(self) -> None:
+        """End the search early if the final trainings are expected to gain more from the time."""
+        if not self._budget.may_end_search:
+            return
+        records = tr.read_study(self._study)
+        trained = [
+            record.score for record in records if record.complete and record.parent_trial is None and record.score
+        ]
+        if not trained:
+            return
+        trial_s = sum(epochs_seconds(score, score.epoch) for score in trained) / len(trained)
+        final = self._config.search.final_training
+        trainings = FinalTrainings(records, self._gate.budget_ms, final, self._objectives)
+        if trainings.worth_more_than_search(self._budget.left_s, trial_s, self._slots):
+            self._budget.end_search()
+
     def _enqueue_final(self) -> bool:
         """Enqueue the next final training; False when there is none, or no time for it."""
-        final = self._config.search.final_training
-        records = tr.read_study(self._study)
-        base = next_to_continue(records, self._gate.budget_ms, final, self._objectives, self._has_weights)
-        if base is None or base.candidate is None:
+        chosen = next_to_continue(
+            tr.read_study(self._study),
+            self._gate.budget_ms,
+            self._config.search.final_training,
+            self._objectives,
+            self._has_weights,
+            seconds=self._budget.left_s,
+            slots=self._slots,
+        )
+        if chosen is None or chosen.record.candidate is None:
             return False
-        epochs = epochs_that_fit(base, final, self._budget.left_s)
-        if epochs < LEAST_EPOCHS:
-            return False
-        attrs = {tr.PARENT_TRIAL: base.number, tr.PARENT_EPOCHS: epochs}
-        self._study.enqueue_trial(self._stored_space.params(base.candidate), user_attrs=attrs)
+        attrs = {tr.PARENT_TRIAL: chosen.record.number, tr.PARENT_EPOCHS: chosen.epochs}
+        self._study.enqueue_trial(self._stored_space.params(chosen.record.candidate), user_attrs=attrs)
         return True
 
     def _has_weights(self, record: TrialRecord) -> bool:
@@ -294,9 +345,17 @@ class StudyDriver:
     def _record_progress(self, number: int, progress: Progress) -> None:
         self._note_node(number, progress.node)
         self._writer.add_to_curve(number, progress.curve)
-        if progress.score.final or self._writer.record(number).parent_trial is not None:
+        record = self._writer.record(number)
+        if record.parent_trial is not None:
             return
-        reason = self._stop_reason_at_rung(number, progress) if self._rule.is_rung(progress.epoch) else None
+        if progress.score.cached_epochs:
+            self._rule.restore([record])  # the rungs of the epochs that it took over
+        if progress.score.final:
+            return
+        at_rung = self._rule.is_rung(progress.epoch) and progress.epoch > (record.resumed_at or 0)
+        reason = self._stop_reason_at_rung(number, progress) if at_rung else None
+        if reason is not None and self._promotes:
+            self._stopped_at[number] = progress.epoch
         if reason is None and self._budget.search_left_s < 0:
             reason = "the study's time budget was spent"
         if reason is not None:
@@ -319,6 +378,7 @@ class StudyDriver:
 
     def finish(self, number: int, failure: str | None = None) -> None:
         """Record the end of a trial: COMPLETE when trained to the end, PRUNED when stopped, FAIL with the reason."""
+        self._in_progress.discard(number)
         self._backlog.append(lambda: self._record_end(number, failure))
         self.catch_up()
 
@@ -372,7 +432,7 @@ class StudyDriver:
             record = self._writer.end(number, TrialState.COMPLETE, Outcome.FINISHED, None, values)
             self._failures = 0
         elif number in self._stop_reason:
-            record = self._writer.end(number, TrialState.PRUNED, Outcome.STOPPED, self._stop_reason[number])
+            record = self._record_stop(number, self._stop_reason[number])
             self._failures = 0
         else:
             reason = missing or failure or "ended without a result"
@@ -388,11 +448,25 @@ class StudyDriver:
                 "The study is kept; put this right and run the same command again."
             )
 
+    def _record_stop(self, number: int, reason: str) -> TrialRecord:
+        """Stop a trial for good, or keep it for promotion; return its record."""
+        epoch = self._stopped_at.get(number)
+        if epoch is None:
+            return self._writer.end(number, TrialState.PRUNED, Outcome.STOPPED, reason)
+        record = self._writer.pause(number, reason)
+        del self._stopped_at[number]
+        self._rule.pause(record, epoch)
+        return record
+
     def requeue_running(self) -> None:
-        """Requeue running trials (WAITING); the next launch resumes them from their checkpoints."""
+        """Requeue running trials (WAITING); the next launch resumes them from their checkpoints.
+
+        Trials that were stopped at a rung can be resumed by the next launch if this one was interrupted; after its end they are
+        stopped for good.
+        """
         while not self.catch_up():
             time.sleep(_AWAY_S)
-        self._writer.recover_stale_trials()
+        self._writer.recover_stale_trials(self._may_be_resumed if self.ended is None else lambda record: False)
 
     # -- plumbing
 
@@ -407,6 +481,7 @@ class StudyDriver:
         self._announce(self._writer.end(number, state, outcome, reason, values))
 
     def _announce(self, record: TrialRecord) -> None:
+        self._rule.finished(record)
         if record.candidate and _is_search_trial(record):
             self._known[record.candidate.id] = record
         self._on_finished(record)
@@ -420,6 +495,8 @@ class StudyDriver:
         )
 
     def _spec(self, number: int) -> TrialSpec:
+        self._in_progress.add(number)
+        self._slots = max(self._slots, len(self._in_progress))
         record = self._writer.record(number)
         base = None if record.parent_trial is None else tr.read_study(self._study)[record.parent_trial]
         return replace(spec_of(self._config, self._paths, record, base), fence=self._fence)

@@ -1,23 +1,32 @@
-"""Fine-tuning of the front after the search: choice of its members, and their epochs."""
+"""Final trainings after the search: the next one of the plan, and the orders of trials to workers."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from objectives.objective import LATENCY, OBJECTIVES, Objective
-from objectives.pareto import pareto_front, reference_point
+from objectives.pareto import hypervolume_history, pareto_front, reference_point
 from objectives.trial_record import EarlierTrial, Outcome, TrialRecord
 from trial_runner.config.study import FinalTrainingSection, StudyConfig
-from trial_runner.search.budget import OVERHEAD_FACTOR
+from trial_runner.search.budget import epochs_seconds
+from trial_runner.search.final_plan import FinalOption, FinalPlanner, PlannedTraining, observed_effect, total_gain
 from trial_runner.study.paths import StudyPaths
 from trial_runner.training.trial_spec import Continuation, RecordedCheckpoint, TrainedTrial, TrialSpec
 
-LEAST_EPOCHS = 3
-"""Fewer epochs do not make up for restarting the learning rate."""
-
-
+_LEAST_HISTORY = 3
 _MOST_FAILURES = 2
+
+
+@dataclass(frozen=True)
+class FinalTraining:
+    """Next final training: further ``epochs`` of a finished trial."""
+
+    record: TrialRecord
+    epochs: int
 
 
 def next_to_continue(
@@ -26,55 +35,118 @@ def next_to_continue(
     config: FinalTrainingSection,
     objectives: Sequence[Objective] = OBJECTIVES,
     usable: Callable[[TrialRecord], bool] = lambda record: True,
-) -> TrialRecord | None:
-    """Return the finished trial to train further next, or None when enough are: first the most accurate member of the search's front,
-    then the one that adds most hypervolume. Trials whose predicted cost exceeds a budget are excluded, and so are those whose weights
-    are not ``usable`` or whose final training has failed twice."""
-    continued = {
-        record.parent_trial
-        for record in records
-        if record.parent_trial is not None and record.outcome != Outcome.FAILED
-    }
-    failures = Counter(record.parent_trial for record in records if record.outcome == Outcome.FAILED)
-    if len(continued) >= config.members:
+    *,
+    seconds: float = math.inf,
+    slots: int = 1,
+) -> FinalTraining | None:
+    """Return the next final training, or None when there were enough, or none fits into the time.
+
+    It is the first one of the plan with the largest expected gain of hypervolume (`FinalPlanner`). Plans begin with the most accurate
+    network of the search's front, unless it was trained further before, or does not fit into the time. Trials whose predicted cost
+    exceeds a budget are excluded, and so are those whose final training has failed twice.
+
+    Args:
+        usable: returns whether the weights of a trial are there.
+        seconds: time left.
+        slots: trainings that run side by side.
+    """
+    by_number = {record.number: record for record in records}
+    trainings = FinalTrainings(records, budget_ms, config, objectives)
+    while plan := trainings.plan(seconds, slots):
+        record = by_number[plan[0].number]
+        if usable(record):
+            return FinalTraining(record, plan[0].epochs)
+        trainings.exclude(record.number)
+    return None
+
+
+class FinalTrainings:
+    """Plans of the final trainings that a study has still to do.
+
+    Args:
+        records: all trials of the study.
+        budget_ms: latency budget.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[TrialRecord],
+        budget_ms: float,
+        config: FinalTrainingSection,
+        objectives: Sequence[Objective],
+    ) -> None:
+        self._config = config
+        continued = {
+            record.parent_trial: record
+            for record in records
+            if record.parent_trial is not None and record.outcome != Outcome.FAILED
+        }
+        limited = [item for item in objectives if item.available == "pre_training"]
+        searched = [
+            r
+            for r in records
+            if r.complete
+            and r.parent_trial is None
+            and (r.latency_ms or 0.0) <= budget_ms
+            and all(item.violation(item.value(r)) <= 0 for item in limited)
+        ]
+        sized = [item.with_budget(budget_ms) if item.name == LATENCY.name else item for item in objectives]
+        reference = reference_point(searched, objectives=sized)
+        front = pareto_front(searched, reference=reference, objectives=sized)
+        best = max(front.records, key=lambda record: record.val_miou or 0.0, default=None)
+        present = [*searched, *(record for record in continued.values() if record.complete)]
+        points = [[item.value(record) for item in sized] for record in present]
+        self._planner = FinalPlanner(sized, reference, points, observed_effect(_effects(searched, continued)))
+        failures = Counter(record.parent_trial for record in records if record.outcome == Outcome.FAILED)
+        left = [
+            record for record in searched if record.number not in continued and failures[record.number] < _MOST_FAILURES
+        ]
+        self._options = [option for record in left if (option := _option(record, sized)) is not None]
+        self._members = config.members - len(continued)
+        self._first = best.number if best is not None and best in left else None
+        self._history = [volume for _, volume in hypervolume_history(searched, reference, sized)]
+
+    def exclude(self, number: int) -> None:
+        """Plan without this trial."""
+        self._options = [option for option in self._options if option.number != number]
+        self._first = None if self._first == number else self._first
+
+    def plan(self, seconds: float, slots: int) -> list[PlannedTraining]:
+        """Return the plan for the time; empty where there were enough trainings, or none fits."""
+        arguments: dict[str, Any] = {"seconds": seconds, "slots": slots, "members": self._members}
+        arguments |= {"most_epochs": self._config.epochs}
+        return self._planner.plan(self._options, **arguments, first=self._first) or self._planner.plan(
+            self._options, **arguments
+        )
+
+    def worth_more_than_search(self, seconds: float, trial_s: float, slots: int) -> bool:
+        """Return True if a search trial of ``trial_s`` seconds gains less hypervolume than it takes from the final trainings.
+
+        The gain of a trial is the mean over the last third of the trials, at least three; the loss is that of the plan's expected gain.
+        """
+        count = max(_LEAST_HISTORY, len(self._history) // 3)
+        if len(self._history) <= count:
+            return False
+        gain = (self._history[-1] - self._history[-1 - count]) / count
+        now, later = (total_gain(self.plan(left_s, slots)) for left_s in (seconds, seconds - trial_s / slots))
+        return now - later > gain
+
+
+def _option(record: TrialRecord, objectives: Sequence[Objective]) -> FinalOption | None:
+    values = tuple(item.value(record) for item in objectives)
+    if record.score is None or record.score.epoch < 1 or any(map(math.isnan, values)):
         return None
-    limited = [item for item in objectives if item.available == "pre_training"]
-    searched = [
-        r
-        for r in records
-        if r.complete
-        and r.parent_trial is None
-        and (r.latency_ms or 0.0) <= budget_ms
-        and all(item.violation(item.value(r)) <= 0 for item in limited)
-    ]
-    sized = [item.with_budget(budget_ms) if item.name == LATENCY.name else item for item in objectives]
-    reference = reference_point(searched, objectives=sized)
-    whole = pareto_front(searched, reference=reference, objectives=sized)
-    front = list(whole.records)
-    left = [
-        record
-        for record in front
-        if record.number not in continued and failures[record.number] < _MOST_FAILURES and usable(record)
-    ]
-    if not left:
-        return None
-    best = max(front, key=lambda record: record.val_miou or 0.0)
-    if best in left:
-        return best
-
-    def without(member: TrialRecord) -> float:
-        rest = [record for record in front if record is not member]
-        return pareto_front(rest, reference=reference, objectives=sized).hypervolume
-
-    return max(left, key=lambda member: whole.hypervolume - without(member))
+    return FinalOption(record.number, values, record.score.epoch, epochs_seconds(record.score, 1))
 
 
-def epochs_that_fit(record: TrialRecord, config: FinalTrainingSection, seconds: float) -> int:
-    """Return the number of further epochs that fit into ``seconds``, at most ``config.epochs``."""
-    if record.score is None or record.score.epoch < 1:
-        return 0
-    epoch_s = OVERHEAD_FACTOR * record.score.train_s / record.score.epoch
-    return config.epochs if epoch_s * config.epochs <= seconds else int(seconds / epoch_s)
+def _effects(
+    searched: Sequence[TrialRecord], continued: Mapping[int, TrialRecord]
+) -> Iterator[tuple[float, float, int, int]]:
+    """Yield accuracy before and after, and epochs before and after, of the final trainings that are done."""
+    for base in searched:
+        after = continued.get(base.number)
+        if after is not None and after.complete and base.score is not None and after.score is not None:
+            yield base.score.val_miou, after.score.val_miou, base.score.epoch, after.score.epoch
 
 
 def spec_of(config: StudyConfig, paths: StudyPaths, record: TrialRecord, base: TrialRecord | None = None) -> TrialSpec:

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from objectives.objective import MIOU, Objective
 from objectives.optuna_private import study_view
-from objectives.trial_record import DUPLICATE_OF, PARENT_TRIAL
+from objectives.trial_record import DUPLICATE_OF, OUTCOME, PARENT_TRIAL, Outcome
 from search_spaces._common.errors import UserError
 from search_spaces._common.references import check_arguments, parameters_of, resolve_callable
 from trial_runner.config.study import HUB, KNOWN_COST, SAMPLERS, SearchSection
@@ -25,7 +25,7 @@ from trial_runner.study.stored_space import StoredSpace
 
 
 def without_curves(study: optuna.Study) -> optuna.Study:
-    """Return a view of a study for samplers: pruned trials without intermediate values, and no final trainings.
+    """Return a view of a study for samplers: pruned and paused trials without intermediate values, and no final trainings.
 
     TPE would rank pruned trials by a single direction and raise; final trainings ran for longer than the proposals they
     would be compared with.
@@ -34,7 +34,7 @@ def without_curves(study: optuna.Study) -> optuna.Study:
     def shown(trials: list[FrozenTrial]) -> list[FrozenTrial]:
         return [
             _without_curve(trial) if trial.state == TrialState.PRUNED else trial
-            for trial in trials
+            for trial in map(_stopped, trials)
             if PARENT_TRIAL not in trial.user_attrs
         ]
 
@@ -44,7 +44,18 @@ def without_curves(study: optuna.Study) -> optuna.Study:
 def own_trainings(study: optuna.Study) -> optuna.Study:
     """Return a view of a study without final trainings and without trials that took over the result of an earlier one."""
     hidden = {PARENT_TRIAL, DUPLICATE_OF}
-    return study_view(study, lambda trials: [trial for trial in trials if not hidden & trial.user_attrs.keys()])
+    return study_view(
+        study, lambda trials: [_stopped(trial) for trial in trials if not hidden & trial.user_attrs.keys()]
+    )
+
+
+def _stopped(trial: FrozenTrial) -> FrozenTrial:
+    """Return a trial that was stopped but may be resumed as a pruned one; any other as it is."""
+    if trial.state != TrialState.RUNNING or trial.user_attrs.get(OUTCOME) != Outcome.STOPPED:
+        return trial
+    stopped = copy.copy(trial)
+    stopped.state = TrialState.PRUNED
+    return stopped
 
 
 def _without_curve(trial: FrozenTrial) -> FrozenTrial:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -109,11 +109,30 @@ class StudyWriter:
             f"its record has no value of {', '.join(missing)}: no validation label or prediction contains its classes"
         )
 
-    def recover_stale_trials(self) -> None:
-        """Recover RUNNING trials left by a dead driver: finish those with a stored outcome, requeue (WAITING) the rest."""
+    def pause(self, number: int, reason: str) -> TrialRecord:
+        """Store that a trial was stopped, in a state in which it can be resumed; return its record."""
+        self.write(number, tr.REASON, reason)
+        self.write(number, tr.OUTCOME, Outcome.STOPPED)
+        return self.record(number)
+
+    def resume(self, number: int, epoch: int) -> None:
+        """Store that a trial that was stopped at this epoch runs again."""
+        self.write(number, tr.RESUMED_AT, epoch)
+        self.write(number, tr.OUTCOME, None)
+        self.write(number, tr.REASON, None)
+
+    def recover_stale_trials(self, keep: Callable[[TrialRecord], bool] = lambda record: False) -> None:
+        """Recover RUNNING trials left by a dead driver: finish those with a stored outcome, requeue (WAITING) the rest.
+
+        Paused trials are stopped for good, unless ``keep`` returns True for them.
+        """
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             outcome = trial.user_attrs.get(tr.OUTCOME)
             record = tr.read_record(trial, {})
+            if record.paused and keep(record):
+                self._ids[trial.number] = trial_id(trial)
+                self._epochs[trial.number] = set(trial.intermediate_values)
+                continue
             if outcome == Outcome.FINISHED and self.missing_objectives(record) is None:
                 self._storage.set_state(trial_id(trial), TrialState.COMPLETE, self.values(record))
             elif outcome in (Outcome.INFEASIBLE, Outcome.STOPPED):
