@@ -12,10 +12,9 @@ from objectives.pareto import pareto_front
 from objectives.trial_record import TrialRecord, read_study
 from paretoseg.table import Table
 from search_spaces._common.errors import UserError
-from search_spaces.describe import network_name
 from trial_runner.config.load import load_config, study_of
 from trial_runner.config.study import StudyConfig
-from trial_runner.front.table import front_records, front_rows
+from trial_runner.front.table import flat_row, front_records, front_rows, trial_rows
 from trial_runner.study.objectives import open_configured, stored_objectives
 from trial_runner.study.paths import StudyPaths
 
@@ -154,7 +153,7 @@ class Study:
         members = front_records(
             read_study(study, self.config.study.output_dir), self.config.device.latency_budget_ms, objectives
         )
-        return Table([_flat(row) for row in front_rows(members, objectives)], _shown(objectives))
+        return Table([flat_row(row) for row in front_rows(members, objectives)], _shown(objectives))
 
     def trials(self) -> Table:
         """Return every trial, the stopped, rejected and failed ones too, with ``outcome`` and ``reason`` beside the columns of `front`.
@@ -164,17 +163,7 @@ class Study:
         """
         study = self.optuna_study
         objectives, records = stored_objectives(self.config, study), read_study(study, self.config.study.output_dir)
-        rows = [
-            {
-                "trial": record.number,
-                "outcome": str(record.outcome or record.state.lower()),
-                **_flat(row),
-                "epoch": record.score.epoch if record.score else None,
-                "duration_s": record.duration_s,
-                "reason": record.reason,
-            }
-            for record, row in zip(records, front_rows(records, objectives), strict=True)
-        ]
+        rows = trial_rows(records, objectives)
         return Table(rows, _shown(objectives))
 
     def report(self, path: str | PathLike[str] | None = None) -> Path:
@@ -228,14 +217,6 @@ class Study:
             return self.records()
         except UserError:
             return []
-
-
-def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of `front_rows` with its dimensions and objectives as columns of their own."""
-    params = row["params"]
-    rest = {key: value for key, value in row.items() if key not in ("trial", "params", "objectives")}
-    others = {name: value for name, value in row["objectives"].items() if name not in rest}
-    return {"trial": row["trial"], "network": network_name(params) if params else None, **others, **params, **rest}
 
 
 def _shown(objectives: Iterable[Objective]) -> list[str]:

@@ -7,6 +7,7 @@ Scalars are resolved as by the core schema of YAML 1.2: ``no``, ``1:30`` and ``0
 from __future__ import annotations
 
 import codecs
+import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -110,7 +111,9 @@ def read_yaml(path: Path, *, what: str, sections: str) -> tuple[dict[str, Any], 
             )
         text = _decode(content)
     except OSError as error:
-        raise ConfigError(f"cannot read the {what} {path}: {error.strerror}. Give the path of a YAML file.") from error
+        near = None if path.exists() else _nearest_file(path)
+        step = f"Did you mean {near}?" if near else "Give the path of a YAML file."
+        raise ConfigError(f"cannot read the {what} {path}: {error.strerror}. {step}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"cannot read the {what} {path}: it is not text. Give the path of a YAML file.") from error
     try:
@@ -186,6 +189,15 @@ def override(values: dict[str, Any], text: str, model: type[BaseModel] | None = 
     for other in _other_names(section_model, last):
         place.pop(other, None)
     place[last] = new
+
+
+def _nearest_file(path: Path) -> Path | None:
+    """Return the YAML file beside ``path`` whose name is the most similar; None without a similar one."""
+    with contextlib.suppress(OSError):
+        names = sorted(entry.name for entry in path.parent.iterdir() if entry.suffix in (".yaml", ".yml"))
+        near = nearest_name(path.name, names, cutoff=0.75)
+        return path.with_name(near) if near else None
+    return None
 
 
 def _decode(content: bytes) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 
-from trial_runner.cli.console import say
+from trial_runner.cli.console import say, say_json
 from trial_runner.cli.options import add_study, study_config
 
 HELP = "Check this machine, and a study's data, storage and latency model where a YAML is given."
@@ -13,6 +14,7 @@ HELP = "Check this machine, and a study's data, storage and latency model where 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to its parser."""
     add_study(parser, optional=True)
+    parser.add_argument("--json", action="store_true", help="a list of objects instead of lines")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -20,8 +22,11 @@ def run(arguments: argparse.Namespace) -> int:
     from trial_runner.doctor import examine
 
     findings = examine(study_config(arguments) if arguments.study else None)
+    failed = sum(finding.verdict == "FAIL" for finding in findings)
+    if arguments.json:
+        say_json([asdict(finding) for finding in findings])
+        return 1 if failed else 0
     for finding in findings:
         say(f"{finding.verdict:<5} {finding.subject}: {finding.text}")
-    failed = sum(finding.verdict == "FAIL" for finding in findings)
     say("all is well" if not failed else f"{failed} to put right before a launch")
     return 1 if failed else 0

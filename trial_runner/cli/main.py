@@ -16,7 +16,11 @@ from search_spaces._common.errors import UserError
 from trial_runner.cli import (
     calibrate,
     choose,
+    compare,
+    completion,
+    copy,
     dashboard,
+    delete,
     doctor,
     editors,
     evaluate,
@@ -35,8 +39,11 @@ from trial_runner.cli import (
     solution,
     status,
     stop,
+    trial,
+    trials,
     verify,
 )
+from trial_runner.cli.parser import Parser
 from trial_runner.stopping import stoppable
 
 
@@ -63,6 +70,9 @@ COMMANDS: Mapping[str, Command] = {
     "measurements": measurements,
     "front": front,
     "choose": choose,
+    "trials": trials,
+    "trial": trial,
+    "compare": compare,
     "rescore": rescore,
     "measure": measure,
     "export": export,
@@ -72,7 +82,10 @@ COMMANDS: Mapping[str, Command] = {
     "evaluate": evaluate,
     "refit": refit,
     "report": report,
+    "copy": copy,
+    "delete": delete,
     "schema": editors,
+    "completion": completion,
 }
 
 
@@ -98,9 +111,9 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="paretoseg",
         description="Search for segmentation networks that are accurate and fast on one real, small device.",
     )
@@ -108,6 +121,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         command.add_arguments(commands.add_parser(name, help=command.HELP, description=command.HELP))
+    parser.set_defaults(parser=parser)  # for the command that completes it
     return parser
 
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 
 from dashboards.text import inside_interval, milliseconds, miou
 from objectives.objective import LATENCY, OBJECTIVES, Objective, budget_texts, extra_objectives
@@ -19,6 +16,7 @@ from objectives.pareto import pareto_front
 from objectives.trial_record import TrialRecord, estimate_facts
 from search_spaces._common.files import atomic_path
 from search_spaces.describe import network_name
+from trial_runner.front.columns import Column, print_columns
 
 
 def front_records(
@@ -59,6 +57,29 @@ def front_rows(records: Sequence[TrialRecord], objectives: Sequence[Objective] =
     ]
 
 
+def trial_rows(records: Sequence[TrialRecord], objectives: Sequence[Objective] = OBJECTIVES) -> list[dict[str, Any]]:
+    """One flat object per trial: outcome, dimensions, the values of `front_rows`, objectives, duration in seconds and reason."""
+    return [
+        {
+            "trial": record.number,
+            "outcome": str(record.outcome or record.state.lower()),
+            **flat_row(row),
+            "epoch": record.score.epoch if record.score else None,
+            "duration_s": record.duration_s,
+            "reason": record.reason,
+        }
+        for record, row in zip(records, front_rows(records, objectives), strict=True)
+    ]
+
+
+def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of `front_rows` with its dimensions and objectives as columns of their own."""
+    params = row["params"]
+    rest = {key: value for key, value in row.items() if key not in ("trial", "params", "objectives")}
+    others = {name: value for name, value in row["objectives"].items() if name not in rest}
+    return {"trial": row["trial"], "network": network_name(params) if params else None, **others, **params, **rest}
+
+
 def print_front(
     records: Sequence[TrialRecord],
     budget_ms: float,
@@ -74,46 +95,16 @@ def print_front(
         return
     several = any(record.precision not in ("fp32", None) for record in records)
     columns = _columns(records, extra_objectives(objectives), several)
-    shown, network_width = _fitting(columns, console.width)
-    needed = sum((network_width if column.name == _NETWORK else column.width) + 3 for column in shown) + 1
-    wide = needed if needed > console.width else None  # lines longer than the terminal's, rather than empty cells
-    table = Table(title=f"Pareto front within {within}" if within else "Pareto front", title_justify="left", width=wide)
-    for column in shown:
-        width = network_width if column.name == _NETWORK else None
-        justify: Literal["left", "right"] = "left" if column.left else "right"
-        table.add_column(column.name, justify=justify, max_width=width, no_wrap=True, overflow="ellipsis")
-    for row in zip(*(column.cells for column in shown), strict=True):
-        table.add_row(*row)
-    console.print(table, crop=False, soft_wrap=True)
-    names = [column.name.replace("\n", " ") for column in shown]
-    hidden = [column.name for column in columns if column.name not in names]
-    if hidden:
-        console.print(
-            f"not shown at {console.width} columns: {', '.join(hidden)}; front.csv and --json have all values"
-        )
+    title = f"Pareto front within {within}" if within else "Pareto front"
+    print_columns(columns, title, console, elsewhere="front.csv and --json have all values")
 
 
 _NETWORK = "network"
-_LEAST_NETWORK = 20
 
 
-@dataclass(frozen=True)
-class _Column:
-    """A column of the front's table; those of the highest rank are dropped first, rank 0 is always shown."""
-
-    name: str
-    rank: int
-    cells: list[str]
-    left: bool = False
-
-    @property
-    def width(self) -> int:
-        return max(cell_len(text) for text in (*self.name.split("\n"), *self.cells))
-
-
-def _columns(records: Sequence[TrialRecord], others: Sequence[Objective], several_precisions: bool) -> list[_Column]:
-    def column(name: str, rank: int, cell: Callable[[TrialRecord], str], *, left: bool = False) -> _Column:
-        return _Column(name, rank, [cell(record) for record in records], left)
+def _columns(records: Sequence[TrialRecord], others: Sequence[Objective], several_precisions: bool) -> list[Column]:
+    def column(name: str, rank: int, cell: Callable[[TrialRecord], str], *, left: bool = False) -> Column:
+        return Column(name, rank, [cell(record) for record in records], left=left, shrinks=name == _NETWORK)
 
     precision = [
         column("precision", 3, lambda record: record.precision or "–"),
@@ -137,25 +128,6 @@ def _columns(records: Sequence[TrialRecord], others: Sequence[Objective], severa
 def _interval(record: TrialRecord) -> str:
     estimate = record.estimate
     return f"{milliseconds(estimate.low_ms)}–{milliseconds(estimate.high_ms)}" if estimate else "–"
-
-
-def _fitting(columns: Sequence[_Column], width: int) -> tuple[list[_Column], int]:
-    """Return the columns that fit into ``width`` characters, and the width of the network's.
-
-    Where not all fit as they are, headings are folded, the network's name is shortened, and columns are dropped by rank.
-    """
-    shown = list(columns)
-    if sum(column.width + 3 for column in shown) + 1 > width:
-        shown = [replace(column, name="\n".join(column.name.rsplit(" ", 1))) for column in shown]
-    while True:
-        taken = sum(column.width + 3 for column in shown if column.name != _NETWORK) + 1
-        network = next((column for column in shown if column.name == _NETWORK), None)
-        if network is None:
-            return shown, 0
-        left = width - taken - 3
-        if left >= min(network.width, _LEAST_NETWORK):
-            return shown, min(left, network.width)
-        shown.remove(max(shown, key=lambda column: column.rank))
 
 
 def write_csv(records: Sequence[TrialRecord], path: Path, objectives: Sequence[Objective] = OBJECTIVES) -> None:

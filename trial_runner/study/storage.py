@@ -30,6 +30,7 @@ from objectives.trial_record import (
 )
 from search_spaces._common.errors import UserError
 from search_spaces._common.files import atomic_path
+from search_spaces._common.names import nearest_name
 from search_spaces._common.urls import (
     missing_driver,
     parse_database_url,
@@ -223,9 +224,12 @@ def open_study(
             study = optuna.load_study(study_name=name, storage=storage, sampler=sampler)
         except KeyError:
             if not create:
-                known = ", ".join(sorted(optuna.get_all_study_names(storage))) or "none"
+                known = sorted(optuna.get_all_study_names(storage))
+                near = nearest_name(name, known, cutoff=0.6)
+                hint = f" Did you mean {near}?" if near else ""
                 raise StudyNotFoundError(
-                    f"{redact_url(url)} holds no study {name}; it holds: {known}. Start it with: paretoseg launch STUDY.yaml"
+                    f"{redact_url(url)} holds no study {name}; it holds: {', '.join(known) or 'none'}.{hint} "
+                    "Start it with: paretoseg launch STUDY.yaml"
                 ) from None
             study = optuna.create_study(
                 storage=storage, study_name=name, directions=list(directions), sampler=sampler, load_if_exists=True
