@@ -26,6 +26,9 @@ Params = Mapping[str, Any]
 
 NEW_NETWORKS = 12
 """Networks whose costs are predicted for one proposal: a new one takes some ten milliseconds."""
+LARGEST_DEVIATION = 0.15
+"""Standard deviation of the latency that the search reckons with at most, as a share of it. The wide intervals of a model that was not
+calibrated are mostly an error that all networks share, which does not change their order."""
 
 
 class CandidateCosts:
@@ -91,8 +94,9 @@ class CandidateCosts:
 
 
 def _deviation_ms(estimate: LatencyEstimate) -> float:
-    """Return the standard deviation of a normal distribution with the estimate's interval."""
-    return float((estimate.high_ms - estimate.low_ms) / (2.0 * ndtri(0.5 + estimate.level / 2.0)))
+    """Return the standard deviation of a normal distribution with the estimate's interval, at most a share of the latency."""
+    deviation = (estimate.high_ms - estimate.low_ms) / (2.0 * ndtri(0.5 + estimate.level / 2.0))
+    return float(min(deviation, LARGEST_DEVIATION * estimate.latency_ms))
 
 
 def seconds_by_latency(epochs: int) -> Callable[[Sequence[FrozenTrial], Sequence[Params], Array], Array | None]:
