@@ -48,7 +48,7 @@ def searcher_on(
 
 
 class Endless(Driver):
-    """As many trials as are asked for."""
+    """Searcher that proposes any number of trials."""
 
     def __init__(self) -> None:
         super().__init__()

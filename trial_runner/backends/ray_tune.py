@@ -272,7 +272,7 @@ def has_room(
 
 
 class _Node:
-    """What is free on a node: CPUs, and the share of each GPU."""
+    """Free resources of a node: CPUs, and the share of each GPU."""
 
     def __init__(self, cpus: float, gpus: list[float]) -> None:
         self._cpus, self._gpus = cpus, gpus
