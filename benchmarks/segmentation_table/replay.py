@@ -45,6 +45,8 @@ BASELINE = "random+final"
 FINAL = {"final_training": {"members": 4, "epochs": 2 * EPOCHS, "time_share": 0.5}}
 RUNGS = {"early_stopping": {"rungs_epochs": [EPOCHS // 2], "reduction_factor": 2.0, "min_trials": 4}}
 LOW_RUNGS = {"early_stopping": {"rungs_epochs": [1, EPOCHS // 2], "reduction_factor": 3.0, "min_trials": 4}}
+PROMOTING = {"early_stopping": {**LOW_RUNGS["early_stopping"], "promote": True}}
+AUTO_FINAL = {"final_training": {**FINAL["final_training"], "time_share": "auto"}}
 KNOWN = {"sampler": "known_cost"}
 
 ARMS: dict[str, dict[str, Any]] = {
@@ -57,6 +59,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "known_cost+stopping": {**KNOWN, **LOW_RUNGS},
     "known_cost+final": {**KNOWN, **FINAL},
     "known_cost+stopping+final": {**KNOWN, **LOW_RUNGS, **FINAL},
+    "known_cost+promotion+final": {**KNOWN, **PROMOTING, **FINAL},
+    "known_cost+promotion+auto final": {**KNOWN, **PROMOTING, **AUTO_FINAL},
 }
 
 Row = dict[str, Any]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from driving import driver_of, records_of
@@ -138,3 +140,27 @@ def test_a_launch_continues_the_checkpoint_of_a_resumed_trial(config: StudyConfi
         epochs = [epoch for folder, epoch in trained if folder == f"{record.number:05d}"]
         assert epochs == list(range(len(epochs))) and len(record.curve) == len(epochs)
         assert not record.resumed_at or record.outcome == "finished"
+
+
+def test_under_ray_a_resumed_trial_is_another_tune_trial_with_the_same_number(
+    config: StudyConfig, monkeypatch: pytest.MonkeyPatch
+):
+    ray_tune = pytest.importorskip("trial_runner.backends.ray_tune")
+    monkeypatch.setattr(ray_tune, "node_resources", lambda: [{"CPU": 1.0}])
+    bridge = ray_tune._Bridge(driver_of(config), config.compute)
+    searcher, scheduler = ray_tune._Searcher(bridge, config.compute), ray_tune._Scheduler(bridge)
+    mious, numbers = {0: 0.2, 1: 0.15}, list[int]()
+    while isinstance(searcher.suggest(name := f"tune{len(numbers)}"), dict):
+        number = bridge.numbers[name]
+        for epoch in range(2 if number in numbers else 1, EPOCHS + 1):
+            miou = mious.get(number, 0.1) * epoch
+            curve = tuple((at, mious.get(number, 0.1) * at) for at in range(1, epoch + 1))
+            score = TrialScore(miou, epoch, EPOCHS, 1000, 100, 1.0 * epoch, (miou,))
+            report = {"progress": json.dumps(Progress(epoch, miou, curve, score).to_dict())}
+            if scheduler.on_trial_result(None, SimpleNamespace(trial_id=name), report) == "STOP":
+                break
+        numbers.append(number)
+        searcher.on_trial_complete(name)
+    assert numbers.count(1) == 2 and len(records_of(config)) == 6
+    resumed = records_of(config)[1]
+    assert resumed.complete and [epoch for epoch, _ in resumed.curve] == [1, 2, 3, 4]
