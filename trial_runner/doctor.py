@@ -58,6 +58,8 @@ def examine(config: StudyConfig | None) -> list[Finding]:
         ("objectives", _objectives),
         ("storage", _storage),
     ]
+    if config.study.tracking:
+        checks.append(("tracking", _tracking))
     for subject, check in checks:
         findings.append(_checked(subject, check, config))
         if subject == "data" and findings[-1].verdict == "ok":
@@ -259,6 +261,13 @@ def _objectives(config: StudyConfig) -> str:
     load_cost_models(config, found)
     load_metrics(config)
     return ", ".join(objective.label for objective in found)
+
+
+def _tracking(config: StudyConfig) -> str:
+    from trial_runner.tracking.sinks import check_tracking
+
+    check_tracking(config.study.tracking)
+    return ", ".join(config.study.tracking)
 
 
 def _storage(config: StudyConfig) -> str:

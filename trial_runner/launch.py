@@ -45,6 +45,7 @@ from trial_runner.study.patience import Patience
 from trial_runner.study.storage import StorageError, database_sentence, require_comparable, require_own, store_config
 from trial_runner.study.stored_space import StoredSpace, distributions_of
 from trial_runner.study_data import RunningStudyData, judged, note_data, require_same_data, survey_data
+from trial_runner.tracking.sinks import check_tracking, open_sinks
 from trial_runner.training.custom_metrics import load_metrics
 from trial_runner.training.write_fence import WriteFence
 
@@ -110,6 +111,7 @@ def _launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     latency_model, *others = latency_models.values()
     objectives = objectives_of(config, info.class_names)
     load_metrics(config)
+    check_tracking(config.study.tracking)
     cost_models = load_cost_models(config, objectives)
     earlier_studies = load_earlier_studies(config, space)
     initial = initial_candidates(earlier_studies, config.search.startup_trials)
@@ -123,6 +125,7 @@ def _launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
     study = open_configured(config, sampler=sampler, patience=patience)
     backend = make_backend(config.compute)
     exporter = FrontExporter(config, study, paths, inline=backend.exports_inline)
+    sinks = open_sinks(config.study.tracking, config.study.name, paths.root, objectives, say)
     with DriverLease(study) as lease:
         check()
         fence = WriteFence(paths.root.resolve(), lease.fence)
@@ -142,6 +145,7 @@ def _launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
 
         def finished(record: TrialRecord) -> None:
             say(describe(record, objectives))
+            sinks.ended(record)
             if record.complete:
                 exporter.consider()
 
@@ -175,6 +179,7 @@ def _launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
         finally:
             with deferred():
                 exporter.close()
+                sinks.close()
                 driver.requeue_running()
         check()
         if config.device.measure_front:

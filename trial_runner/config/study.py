@@ -40,15 +40,17 @@ __all__ = [
 
 class StudySection(Section):
     """Name, storage and output folder of the study. Relative paths, also in a sqlite URL, are relative to the YAML's folder.
-    ``python_path``: the folder that ``module:name`` references are imported from; the YAML's own by default."""
+    ``python_path``: the folder that ``module:name`` references are imported from; the YAML's own by default. ``tracking``: tools
+    that each ended trial is copied to, as a run."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)
     storage: str
     output_dir: Path
     seed: int = Field(default=0, ge=0, lt=2**32)
     python_path: Path | None = None
+    tracking: list[Literal["tensorboard", "mlflow", "wandb"]] = Field(default_factory=list)
 
-    omitted_at_default = frozenset({"python_path"})
+    omitted_at_default = frozenset({"python_path", "tracking"})
 
 
 FOLDER_KEYS = (
