@@ -6,6 +6,7 @@ import functools
 import logging
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from trial_runner.front.measurement import measure_after_launch
 from trial_runner.front.report import write_study_report
 from trial_runner.front.table import front_records, write_csv
 from trial_runner.launch_checks import check_accelerator, check_room, check_target, check_teacher
+from trial_runner.launch_monitor import LaunchMonitor
 from trial_runner.search.candidate_costs import CandidateCosts
 from trial_runner.search.driver import StudyDriver
 from trial_runner.search.samplers import StudyFacts, make_sampler
@@ -70,8 +72,17 @@ class LaunchResult:
 
 
 @stoppable()
-def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
+def launch(
+    config: StudyConfig,
+    say: Callable[[str], None],
+    watch: Callable[[LaunchMonitor], AbstractContextManager[None]] = lambda monitor: nullcontext(),
+) -> LaunchResult:
     """Run a study to the end of its budget, resuming an earlier launch.
+
+    Args:
+        config: of the study.
+        say: prints a line for each event.
+        watch: entered while trials run, with their state.
 
     Raises:
         UserError: something the user can put right; the study is intact.
@@ -79,12 +90,14 @@ def launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
         KeyboardInterrupt: after SIGINT (Ctrl-C), SIGTERM or SIGHUP, at any point; running trials are requeued.
     """
     try:
-        return _launch(config, say)
+        return _launch(config, say, watch)
     except (StorageInternalError, SQLAlchemyError) as error:
         raise StorageError(database_sentence(config.study.storage, error)) from error
 
 
-def _launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
+def _launch(
+    config: StudyConfig, say: Callable[[str], None], watch: Callable[[LaunchMonitor], AbstractContextManager[None]]
+) -> LaunchResult:
     paths = StudyPaths(config.study.output_dir)
     check_room(paths.root)
     earlier = stored_study(config)
@@ -143,7 +156,10 @@ def _launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
             facts = StudyFacts(distributions_of(space), known, objectives, config.training.epochs, evidence)
             study.sampler = make_sampler(config.search, seed, facts, stored_space)
 
+        monitor = LaunchMonitor(config, objectives)
+
         def finished(record: TrialRecord) -> None:
+            monitor.ended(record)
             say(describe(record, objectives))
             sinks.ended(record)
             if record.complete:
@@ -153,7 +169,9 @@ def _launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
             """Store what this launch runs with, now that nothing refuses it any more."""
             store_config(config, study, paths)
             note_data(study, paths, data.surveys)
-            say(progress_line(config, read_study(study)))
+            stored = read_study(study)
+            say(progress_line(config, stored))
+            monitor.begin(stored)
 
         driver = StudyDriver(
             config,
@@ -169,9 +187,12 @@ def _launch(config: StudyConfig, say: Callable[[str], None]) -> LaunchResult:
             unchanged,
             fence=fence,
             patience=patience,
+            on_trial=monitor.started,
+            on_progress=monitor.progressed,
         )
         try:
-            backend.run(driver)
+            with watch(monitor):
+                backend.run(driver)
             exporter.drain()
         except BaseException:
             patience.hurry()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from search_spaces._common.errors import UserError
 from search_spaces._common.urls import redact_url
 from trial_runner.cli.console import console, say
+from trial_runner.cli.launch_output import LaunchOutput
 from trial_runner.cli.options import add_study
 from trial_runner.study.paths import StudyPaths
 
@@ -29,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the job script and submit nothing")
     parser.add_argument(
         "--interactive", action="store_true", help="print the command that opens a shell on the job's resources instead"
+    )
+    parser.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="json: one object a line (default: %(default)s)"
     )
     parser.add_argument("--detach", action="store_true", help="submit the job and return at once")
 
@@ -68,7 +72,9 @@ def _run_here(config: StudyConfig, arguments: argparse.Namespace) -> int:
     from trial_runner.launch import launch as run_study, quiet_libraries
 
     quiet_libraries()
-    result = run_study(config, say)
+    paths = StudyPaths(config.study.output_dir)
+    output = LaunchOutput(paths.launch_log, as_json=arguments.log_format == "json")
+    result = run_study(config, output.say, output.following)
     outcomes = [
         "trained on" if record.parent_trial is not None and record.complete else record.outcome
         for record in result.records
@@ -76,9 +82,11 @@ def _run_here(config: StudyConfig, arguments: argparse.Namespace) -> int:
     counts = {
         name: outcomes.count(name) for name in ("finished", "stopped", "refused", "failed", "reused", "trained on")
     }
-    say(f"{result.why}: " + ", ".join(f"{count} {name}" for name, count in counts.items() if count))
+    output.say(f"{result.why}: " + ", ".join(f"{count} {name}" for name, count in counts.items() if count))
+    if arguments.log_format == "json":
+        output.say(f"report: {result.report.as_uri()}")
+        return 0
     print_front(result.front, config.device.latency_budget_ms, console(), result.objectives)
-    paths = StudyPaths(config.study.output_dir)
     say(f"bundles:  {paths.bundle(0).parent}")
     say(f"table:    {paths.front_csv}")
     overrides = "".join(f" --set {shlex.quote(redact_url(override))}" for override in arguments.overrides)

@@ -56,6 +56,8 @@ class StudyDriver:
         clock: seconds, for the time budget; a simulation passes its own.
         fence: right to write checkpoints, passed on with each order.
         patience: of the study's storage; reports wait in memory while its database is away, and trials train on.
+        on_trial: called with each order that is given to a worker.
+        on_progress: called with each report of a worker.
     """
 
     def __init__(
@@ -74,7 +76,10 @@ class StudyDriver:
         clock: Callable[[], float] = lambda: time.monotonic(),
         fence: WriteFence | None = None,
         patience: Patience | None = None,
+        on_trial: Callable[[TrialSpec], None] = lambda spec: None,
+        on_progress: Callable[[int, Progress], None] = lambda number, progress: None,
     ) -> None:
+        self._on_trial, self._on_progress = on_trial, on_progress
         self._patience = patience or Patience(0.0, str)
         self._backlog: deque[Callable[[], TrialRecord | None]] = deque()
         self._fence = fence
@@ -338,6 +343,7 @@ class StudyDriver:
         While the database is away the report waits in memory, and the trial goes on.
         """
         self._last[number] = progress
+        self._on_progress(number, progress)
         self._backlog.append(lambda: self._record_progress(number, progress))
         self.catch_up()
         return number in self._stop_reason and not progress.score.final
@@ -499,7 +505,9 @@ class StudyDriver:
         self._slots = max(self._slots, len(self._in_progress))
         record = self._writer.record(number)
         base = None if record.parent_trial is None else tr.read_study(self._study)[record.parent_trial]
-        return replace(spec_of(self._config, self._paths, record, base), fence=self._fence)
+        spec = replace(spec_of(self._config, self._paths, record, base), fence=self._fence)
+        self._on_trial(spec)
+        return spec
 
 
 def _is_search_trial(record: TrialRecord) -> bool:

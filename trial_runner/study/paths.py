@@ -43,6 +43,11 @@ class StudyPaths:
         return self.root / "front.csv"
 
     @property
+    def launch_log(self) -> Path:
+        """Lines of all launches, with their times."""
+        return self.root / "launch.log"
+
+    @property
     def job_script(self) -> Path:
         """Script of the study's job in a batch system."""
         return self.root / "job.sh"
