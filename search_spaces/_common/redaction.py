@@ -7,10 +7,19 @@ import re
 # Up to the last @ of the word, because a password may contain "/" and "@"; one with blanks ends at the next .
 _PASSWORD = re.compile(r"(?P<keep>[A-Za-z][\w+.-]*:/{1,2}[^:/?#\s]*:)(?:\S*|(?!\d+(?:/|\s|$))[^@\n]*)@")
 _BARE_PASSWORD = re.compile(r"(?<![^\s'\"(])(?P<keep>[^:/?#@\s'\"]+:)[^\s/]\S*@")
+_SECRET_WORDS = r"(?:passw(?:or)?d|passphrase|pwd|token|secret|credential|api[_-]?key)"
+# A name with an escape may spell any of these words.
 _SECRET_OPTION = re.compile(
-    r"(?P<keep>(?:^|[?&;\s])(?:password|passwd|pwd|sslpassword|token|secret)=)[^&;#\s]*", re.IGNORECASE
+    rf"(?P<keep>(?:^|[?&;\s])(?:[\w-]{{0,40}}{_SECRET_WORDS}[\w-]{{0,40}}|[\w-]{{0,40}}%[\w%-]{{0,80}})=)[^&;#\s]*",
+    re.IGNORECASE,
 )
+_SECRET_NAME = re.compile(_SECRET_WORDS, re.IGNORECASE)
 HIDDEN = "***"
+
+
+def is_secret_name(name: str) -> bool:
+    """Return True for the name of an option that holds a secret, such as ``sslpassword`` or ``access_token``."""
+    return _SECRET_NAME.search(name) is not None
 
 
 def redact_url(text: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search_spaces._common.errors import UserError
-from search_spaces._common.redaction import redact_url as redact_url
+from search_spaces._common.redaction import is_secret_name, redact_url as redact_url
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -25,7 +25,6 @@ def with_installed_driver(url: URL) -> URL:
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a path has lost one slash of ``://``
 _EXAMPLES = "sqlite:///study.db or postgresql+psycopg2://user@host/db"
 _LONGEST_PART = 255
-_SECRET_KEYS = frozenset({"password", "passwd", "pwd", "sslpassword", "token", "secret"})
 
 
 def parse_database_url(text: str, what: str) -> URL:
@@ -106,5 +105,5 @@ def home_path(path: str | Path, what: str) -> Path:
 
 def without_secrets(url: URL) -> str:
     """Return a URL as text, without password and secret options; it still opens a database that asks for none."""
-    options = {key: value for key, value in url.query.items() if key.lower() not in _SECRET_KEYS}
+    options = {key: value for key, value in url.query.items() if not is_secret_name(key)}
     return url._replace(password=None).set(query=options).render_as_string()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from search_spaces._common.errors import UserError
+from search_spaces._common.urls import redact_url
 from trial_runner.cli.main import main
 from trial_runner.config.load import dump_config, load_config
 from trial_runner.config.study import StudyConfig
@@ -109,7 +110,20 @@ def test_a_teacher_that_is_not_there_is_refused_before_the_study_begins(
 
 def test_the_resolved_config_has_no_secret_and_still_opens(write_study: Callable[..., Path]):
     study = write_study()
-    for url in (URL, f"postgresql://me@host/db?password={PASSWORD}&sslmode=require"):
+    options = (
+        "password",
+        "PassWord",
+        "sslpassword",
+        "passwd",
+        "pwd",
+        "access_token",
+        "client_secret",
+        "apikey",
+        "pass%77ord",
+    )
+    urls = [f"postgresql://me@host/db?sslmode=require&{option}={PASSWORD}" for option in options]
+    for url in (URL, *urls):
+        assert "s3cret" not in redact_url(url) and "s3cret" not in redact_url(f"cannot open {url} now")
         text = dump_config(load_config(study, [f"study.storage='{url}'"]))
         assert "s3cret" not in text
         study.with_name("again.yaml").write_text(text)
