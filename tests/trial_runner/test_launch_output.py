@@ -1,4 +1,4 @@
-"""What a launch says while it runs: its state in lines, as a block and as JSON, and in its log file."""
+"""Output of a running launch: its state in lines, as a block and as JSON, and its log file."""
 
 from __future__ import annotations
 
