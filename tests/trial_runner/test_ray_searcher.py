@@ -161,3 +161,15 @@ def test_a_final_training_that_the_last_running_trial_makes_possible_is_asked_fo
     assert isinstance(searcher.suggest("c"), dict)
     searcher.on_trial_complete("c")
     assert searcher.suggest("d") == Searcher.FINISHED
+
+
+def test_what_tune_stores_of_a_run_holds_no_driver():
+    import pickle
+    import threading
+    from types import SimpleNamespace
+
+    from trial_runner.backends import ray_tune
+
+    bridge = SimpleNamespace(driver=threading.Lock())  # cannot be pickled, like the driver of a launch that is watched
+    assert b"driver" not in pickle.dumps(ray_tune._Watch(bridge, local=True))
+    assert b"driver" not in pickle.dumps(ray_tune._Scheduler(bridge))

@@ -248,6 +248,10 @@ class _Watch(Callback):
                 "The study is kept; free some memory and run the same command again."
             )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Keep the driver, with its locks and the storage's URL, out of Tune's files."""
+        return {}
+
 
 def node_resources() -> list[dict[str, float]]:
     """CPUs and GPUs of each node that is in the cluster now; nodes come and go."""
