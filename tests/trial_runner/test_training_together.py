@@ -82,6 +82,41 @@ def test_two_processes_end_with_the_same_weights_and_resume_bit_for_bit(
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
+FAILING = """
+import sys
+from torch import distributed
+from trial_runner.training.distributed import DistributedContext
+
+rank = int(sys.argv[1])
+distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{sys.argv[2]}", rank=rank, world_size=2)
+context = DistributedContext.current()
+if rank in map(int, sys.argv[3].split(",")):
+    print(context.all_failed(), flush=True)
+else:
+    context.broadcast([1])  # waits for the other until it ends
+"""
+
+
+@pytest.mark.parametrize(("failing", "said"), [("0,1", ["True", "True"]), ("0", ["False"]), ("1", ["False"])])
+def test_a_process_that_fails_alone_knows_it_in_bounded_time(failing: str, said: list[str]):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = [sys.executable, "-c", FAILING]
+    both = [
+        subprocess.Popen(
+            [*words, str(rank), str(port), failing], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        for rank in (0, 1)
+    ]
+    try:
+        outs = [process.communicate(timeout=200)[0].split() for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    assert [word for words in outs for word in words] == said
+
+
 @pytest.mark.slow
 def test_a_study_trains_each_trial_with_two_workers_of_ray_train(write_study: Callable[..., Path]):
     study = write_study(trials=2, epochs=2, backend="ray")

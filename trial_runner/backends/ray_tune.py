@@ -33,6 +33,7 @@ from trial_runner.backends.ray_session import RaySession, ray_environment
 from trial_runner.config.study import ComputeSection
 from trial_runner.search.driver import StudyDriver
 from trial_runner.study.job import JOB_VARIABLE
+from trial_runner.training.distributed import DistributedContext
 from trial_runner.training.trial_spec import Progress, TrialFailed, TrialSpec
 
 logger = logging.getLogger("paretoseg")
@@ -66,10 +67,13 @@ def _train(config: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> No
 
     try:
         run_trial(TrialSpec.from_dict(json.loads(config["spec"])), report)
-    except TrialFailed as error:
-        tell({"failure": str(error), "out_of_memory": error.out_of_memory})
-    except UserError as error:
-        tell({"fatal": str(error)})
+    except (TrialFailed, UserError) as error:
+        if not DistributedContext.current().all_failed():
+            raise  # Ray ends the other processes of the trial, which wait for this one
+        if isinstance(error, TrialFailed):
+            tell({"failure": str(error), "out_of_memory": error.out_of_memory})
+        else:
+            tell({"fatal": str(error)})
 
 
 def _trainable(compute: ComputeSection) -> Any:
@@ -212,6 +216,8 @@ def _why(trial: Trial) -> str:
     error = trial.get_pickled_error()
     if isinstance(error, RayTaskError):
         cause = error.cause
+        if isinstance(cause, TrialFailed | UserError):
+            return str(cause)
         return f"{type(cause).__name__}: {cause}".splitlines()[0]
     if isinstance(error, OutOfMemoryError):
         return "the machine ran out of memory; lower training.batch_size or raise compute.cpus_per_trial so that fewer trials run at once"
@@ -229,6 +235,10 @@ class _Watch(Callback):
     def __init__(self, bridge: _Bridge, *, local: bool) -> None:
         self._bridge, self._local = bridge, local
         self._next = 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Empty state: Tune writes its callbacks into a file, and the driver knows the storage's password."""
+        return {}
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         number = self._bridge.numbers.get(trial.trial_id)

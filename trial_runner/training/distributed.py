@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
+
+_FAILED = "paretoseg/failed"
+_OTHERS_FAIL_WITHIN = timedelta(seconds=10)
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,21 @@ class DistributedContext:
     def first(self) -> bool:
         """True for rank 0, the process that writes files."""
         return self.rank == 0
+
+    def all_failed(self) -> bool:
+        """Return True if every process of the group calls this within seconds, because a failure concerns them all; call it once.
+
+        Where False, the others wait in a collective for this process, and only its end frees them.
+        """
+        if self.size == 1:
+            return True
+        store = distributed.distributed_c10d._get_default_store()
+        try:
+            store.set(f"{_FAILED}/{self.rank}", "1")
+            store.wait([f"{_FAILED}/{rank}" for rank in range(self.size)], _OTHERS_FAIL_WITHIN)
+        except RuntimeError:  # the time is over, or the process that serves the store has ended
+            return False
+        return True
 
     def wrap_ddp(self, net: nn.Module, device: torch.device) -> nn.Module:
         """Wrap ``net`` in DistributedDataParallel, which averages its gradients over the processes."""

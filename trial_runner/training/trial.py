@@ -8,6 +8,7 @@ import torch
 
 from objectives.data import ArraySplit, DatasetInfo, SegmentationData, load_arrays, open_dataset
 from search_spaces import open_space
+from search_spaces._common.errors import UserError
 from search_spaces._common.machine import node_name
 from trial_runner.config.study import DataSection
 from trial_runner.training.checkpoint import Checkpoint, checkpoint_sha256, load_checkpoint, save_checkpoint
@@ -52,6 +53,11 @@ def make_trainer(spec: TrialSpec, context: DistributedContext) -> Trainer:
     space = open_space(spec.config.space)
     device = torch_device(spec.config.training.device)
     info, train, val = load_splits(spec, space.input_hw(spec.candidate))
+    if len(train.images) < context.size:
+        raise UserError(
+            f"compute.workers_per_trial is {context.size}, but the training split has {len(train.images)} images, and each process needs "
+            "one at least. Set it to a smaller number."
+        )
     return Trainer(
         spec,
         space,
