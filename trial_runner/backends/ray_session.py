@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import re
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from search_spaces._common.errors import UserError
+from search_spaces._common.machine import has_ended, own_process
+from trial_runner import stopping
+from trial_runner.backends.ray_watch import ClusterWatch, listener
 from trial_runner.config.study import ComputeSection
 from trial_runner.stopping import wait_for
 
@@ -36,6 +41,7 @@ _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 _FOREIGN = re.compile(r"(RAY|TUNE)_[A-Z0-9_]+")
 _NO_HOME = "/nonexistent"  # Ray asks for a home folder when it is imported, but needs none
 _PREFIX = "pseg-"
+_OWNER = "owner"
 _INNER = "r"  # Ray opens the folder that it is given to everybody: it is given one inside ours
 # Bytes of a path; below it come 64 more, session_DATE_TIME_MICROSECONDS_PID/sockets/plasma_store, and the system's limit is 107.
 _LONGEST_BASE = 107 - 64 - len(f"/{_PREFIX}12345678/{_INNER}")
@@ -43,6 +49,7 @@ _LEAST_FREE_MB = 50
 OBJECT_STORE_BYTES = 100_000_000  # trials exchange a few kB of JSON; Ray demands 75 MiB
 _REMOVAL_TRIES = 20
 _CONNECT_S = 10.0
+_REACTION_S = 3.0
 _TOKEN = secrets.token_hex(32)  # one a process: Ray keeps the first that it reads
 
 
@@ -108,6 +115,7 @@ def make_session_folder() -> Path:
             continue
         problem = _problem(folder)
         if problem is None:
+            (folder / _OWNER).write_text(own_process())
             return folder
         shutil.rmtree(folder, ignore_errors=True)
         tried.append(f"{base}: {problem}")
@@ -115,6 +123,22 @@ def make_session_folder() -> Path:
         f"Ray needs a temporary folder with a path of {_LONGEST_BASE} bytes at most and {_LEAST_FREE_MB} MB "
         f"free, and found none ({'; '.join(tried)}). Set TMPDIR to one, or compute.backend to inprocess."
     )
+
+
+def remove_dead_folders() -> None:
+    """Remove the session folders that killed launches of this user left in the temporary folders of this machine.
+
+    A folder of a living process is kept, and so is one that does not say whose it is.
+    """
+    for base in _temporary_folders():
+        for folder in base.glob(f"{_PREFIX}*"):
+            try:
+                owned = folder.lstat().st_uid == os.getuid() and folder.is_dir() and not folder.is_symlink()
+                owner = (folder / _OWNER).read_text() if owned else ""
+            except OSError:
+                continue
+            if has_ended(owner):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _temporary_folders() -> list[Path]:
@@ -139,9 +163,9 @@ def _problem(folder: Path) -> str | None:
 
 def _require_listener(address: str | None) -> None:
     """Raise OSError where nothing listens at ``HOST:PORT``: Ray itself would try for minutes."""
-    found = re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+)\]?:(\d{1,5})", address or "")
+    found = listener(address)
     if found:
-        socket.create_connection((found[1], int(found[2])), timeout=_CONNECT_S).close()
+        socket.create_connection(found, timeout=_CONNECT_S).close()
 
 
 class RaySession:
@@ -150,21 +174,34 @@ class RaySession:
     Ray is started and ended in a thread of its own that lives as long as the session: Ray replaces signal handlers in the thread that
     it is called in, and its processes die with the thread that started them.
 
+    The death of the cluster interrupts the block within seconds. Where the block does not react, because it waits in Ray, which ends
+    the whole process after a minute, ``hand_back`` is called in another thread and the process ends with status 2.
+
+    Args:
+        hand_back: returns what runs to the study.
+
     Attributes:
         folder: scratch folder, removed at the end.
 
     Raises:
-        UserError: on entering, where Ray cannot be started or reached.
+        UserError: on entering, where Ray cannot be started or reached; on leaving, where the cluster has died.
     """
 
-    def __init__(self, compute: ComputeSection, cores: int, gpus: int) -> None:
+    def __init__(
+        self, compute: ComputeSection, cores: int, gpus: int, hand_back: Callable[[], None] = lambda: None
+    ) -> None:
+        self._hand_back, self._left = hand_back, threading.Event()
         self._compute = compute
         self._cores, self._gpus = cores, gpus
         self._started, self._end, self._ended = threading.Event(), threading.Event(), threading.Event()
         self._failure: BaseException | None = None
+        self._watch: ClusterWatch | None = None
+        self._lost: UserError | None = None
+        self._raylet_socket: str | None = None
         self.folder = Path()
 
     def __enter__(self) -> RaySession:
+        remove_dead_folders()
         self.folder = make_session_folder()
         try:
             logging.getLogger("ray").setLevel(logging.ERROR)
@@ -172,14 +209,62 @@ class RaySession:
             wait_for(self._started)
             if self._failure is not None:
                 raise self._explained(self._failure) from self._failure
+            self._watch = ClusterWatch(self._compute.ray_address, self._raylet_socket, self._on_death)
+            self._watch.start()
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._left.set()
+        if self._watch is not None:
+            self._watch.stop()
         self._end.set()
-        wait_for(self._ended)
+        if self._lost is None:
+            wait_for(self._ended)
+        else:
+            self._abandon()
+        self._remove_folder()
+        if self._lost is not None:
+            stopping.withdraw()  # the interrupt was this session's own request
+            raise self._lost
+
+    def _on_death(self, part: str) -> None:
+        address = self._compute.ray_address
+        text = (
+            f"the Ray cluster at {address} has died ({part}), or cannot be reached any more. The study is kept; start the cluster again"
+            if address
+            else f"Ray's own processes on this machine have died ({part}), most often for want of memory. The study is kept; free some"
+        )
+        self._lost = UserError(f"{text}, then run the same command again.")
+        stopping.request()
+        if not self._left.wait(_REACTION_S):
+            self._end_process(self._lost)
+
+    def _end_process(self, error: UserError) -> None:
+        """End the process in place of Ray, whose call the main thread is in; the next launch finds nothing of this one."""
+        try:
+            self._hand_back()
+        except UserError as failure:
+            sys.stderr.write(f"paretoseg: {failure}\n")
+        sys.stderr.write(f"paretoseg: {error}\n")
+        sys.stderr.flush()
+        self._abandon()
+        self._remove_folder()
+        os._exit(error.exit_status)
+
+    def _abandon(self) -> None:
+        """End what is left of a dead cluster without Ray's own ends, at exit too, which would wait for it."""
+        import ray
+        from ray.tune import registry
+
+        for hook in (ray.shutdown, registry._unregister_all):
+            atexit.unregister(hook)
+        if self._watch is not None:
+            self._watch.end_services()
+
+    def _remove_folder(self) -> None:
         for _ in range(_REMOVAL_TRIES):
             shutil.rmtree(self.folder, ignore_errors=True)
             if not self.folder.exists():
@@ -194,10 +279,13 @@ class RaySession:
             ray.init(**self._arguments())
         except (Exception, SystemExit) as error:  # noqa: BLE001 (Ray raises bare Exceptions; explained in the launch's thread)
             self._failure = error
+        node = ray._private.worker._global_node
+        self._raylet_socket = None if node is None else node.raylet_socket_name
         self._started.set()
         self._end.wait()
         try:
-            ray.shutdown(wait_for_processes=True)
+            if self._lost is None:
+                ray.shutdown(wait_for_processes=True)
         except (RuntimeError, OSError, ValueError, ray.exceptions.RayError) as error:  # the cluster has gone before
             logging.getLogger("paretoseg").debug("Ray did not shut down cleanly: %s", error)
         finally:

@@ -37,7 +37,6 @@ from trial_runner.training.distributed import DistributedContext
 from trial_runner.training.trial_spec import Progress, TrialFailed, TrialSpec
 
 logger = logging.getLogger("paretoseg")
-_WATCH_S = 5.0
 _ROUNDING = 1e-6
 _JOIN_S = 120.0
 _POLL_S = 0.5
@@ -227,14 +226,10 @@ def _why(trial: Trial) -> str:
 
 
 class _Watch(Callback):
-    """Ends the run on errors that concern all trials; a callback, because Tune catches what its other hooks raise.
+    """Ends the run on errors that concern all trials; a callback, because Tune catches what its other hooks raise."""
 
-    On a local cluster it also detects the death of Ray's own processes: Tune would wait for a node forever.
-    """
-
-    def __init__(self, bridge: _Bridge, *, local: bool) -> None:
-        self._bridge, self._local = bridge, local
-        self._next = 0.0
+    def __init__(self, bridge: _Bridge) -> None:
+        self._bridge = bridge
 
     def __getstate__(self) -> dict[str, Any]:
         """Empty state: Tune writes its callbacks into a file, and the driver knows the storage's password."""
@@ -249,14 +244,6 @@ class _Watch(Callback):
         if self._bridge.fatal:
             raise self._bridge.fatal
         self._bridge.driver.catch_up()
-        if not self._local or time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + _WATCH_S
-        if not any(node["Alive"] for node in ray.nodes()):
-            raise UserError(
-                "Ray's own processes on this machine have died, most often for want of memory. "
-                "The study is kept; free some memory and run the same command again."
-            )
 
     def __getstate__(self) -> dict[str, Any]:
         """Keep the driver, with its locks and the storage's URL, out of Tune's files."""
@@ -322,7 +309,8 @@ class RayTuneBackend:
             UserError: the cluster cannot be reached, or lacks the resources of one trial.
         """
         compute = self._compute
-        with ray_environment(compute), RaySession(compute, available_cores(), torch.cuda.device_count()) as session:
+        cores, gpus = available_cores(), torch.cuda.device_count()
+        with ray_environment(compute), RaySession(compute, cores, gpus, driver.requeue_running) as session:
             _check_resources(compute)
             bridge = _Bridge(driver, compute)
             tuner = tune.Tuner(
@@ -340,7 +328,7 @@ class RayTuneBackend:
                     progress_reporter=tune.CLIReporter(),  # the one of notebooks shows a widget in spite of verbose=0
                     failure_config=tune.FailureConfig(max_failures=compute.max_failures),
                     log_to_file=False,
-                    callbacks=[_Watch(bridge, local=compute.ray_address is None)],
+                    callbacks=[_Watch(bridge)],
                 ),
             )
             tuner.fit()

@@ -10,7 +10,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -19,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from objectives.optuna_private import StudyAttribute
 from search_spaces._common.errors import UserError
+from search_spaces._common.machine import machine_id, start_time
 from trial_runner import stopping
 from trial_runner.stopping import deferred
 
@@ -62,9 +62,9 @@ class DriverLease:
         self._id = secrets.token_hex(8)
         self._mine: dict[str, Any] = {
             "host": socket.gethostname(),
-            "machine": _machine(),
+            "machine": machine_id(),
             "pid": os.getpid(),
-            "started": _start_time(os.getpid()),
+            "started": start_time(os.getpid()),
             "id": self._id,
         }
         self._unguard: Callable[[], None] = lambda: None
@@ -192,23 +192,4 @@ class DriverLease:
     def _alive_here(self, held: dict[str, Any]) -> bool:
         if held["pid"] == self._mine["pid"] and str(held["started"]) == self._mine["started"]:
             return held.get("id") in _held_here
-        return _start_time(int(held["pid"])) == str(held["started"])
-
-
-def _machine() -> str:
-    """Return what tells machines, boots and containers of one host name apart; process numbers are valid within it."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return ""
-
-
-def _start_time(pid: int) -> str | None:
-    """Return the start time of a process in clock ticks since boot; None for a dead or unreadable one."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    fields = text.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else fields[19]
+        return start_time(int(held["pid"])) == str(held["started"])
