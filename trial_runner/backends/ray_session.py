@@ -115,7 +115,6 @@ def make_session_folder() -> Path:
             continue
         problem = _problem(folder)
         if problem is None:
-            (folder / _OWNER).write_text(own_process())
             return folder
         shutil.rmtree(folder, ignore_errors=True)
         tried.append(f"{base}: {problem}")
@@ -203,6 +202,7 @@ class RaySession:
     def __enter__(self) -> RaySession:
         remove_dead_folders()
         self.folder = make_session_folder()
+        (self.folder / _OWNER).write_text(own_process())
         try:
             logging.getLogger("ray").setLevel(logging.ERROR)
             threading.Thread(target=self._live, name="ray-session", daemon=True).start()
@@ -257,10 +257,14 @@ class RaySession:
     def _abandon(self) -> None:
         """End what is left of a dead cluster without Ray's own ends, at exit too, which would wait for it."""
         import ray
+        from ray.air.execution import PlacementGroupResourceManager
         from ray.tune import registry
 
         for hook in (ray.shutdown, registry._unregister_all):
             atexit.unregister(hook)
+        PlacementGroupResourceManager.__del__ = lambda manager: (
+            None
+        )  # Tune's, which returns its groups to the dead cluster
         if self._watch is not None:
             self._watch.end_services()
 
