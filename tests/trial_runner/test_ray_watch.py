@@ -40,7 +40,7 @@ def raylet(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 class Deaths:
-    """What a watch reported."""
+    """Reports of a watch."""
 
     def __init__(self) -> None:
         self.parts: list[str] = []
