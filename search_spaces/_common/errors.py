@@ -15,6 +15,8 @@ class UserError(Exception):
     """
 
     exit_status: ClassVar[int] = 2
+    exit_at_once: ClassVar[bool] = False
+    """True where the interpreter's own end would wait for something that is dead: the command line skips it."""
 
     def __init__(self, message: str) -> None:
         super().__init__(redact_url(message))

@@ -167,6 +167,12 @@ def _require_listener(address: str | None) -> None:
         socket.create_connection(found, timeout=_CONNECT_S).close()
 
 
+class ClusterDiedError(UserError):
+    """The Ray cluster of a launch has died; the trials are back with the study."""
+
+    exit_at_once = True
+
+
 class RaySession:
     """Context manager that starts Ray on this machine, or joins the cluster of ``compute.ray_address``, and ends it again.
 
@@ -237,7 +243,7 @@ class RaySession:
             if address
             else f"Ray's own processes on this machine have died ({part}), most often for want of memory. The study is kept; free some"
         )
-        self._lost = UserError(f"{text}, then run the same command again.")
+        self._lost = ClusterDiedError(f"{text}, then run the same command again.")
         stopping.request()
         if not self._left.wait(_REACTION_S):
             self._end_process(self._lost)
@@ -257,14 +263,10 @@ class RaySession:
     def _abandon(self) -> None:
         """End what is left of a dead cluster without Ray's own ends, at exit too, which would wait for it."""
         import ray
-        from ray.air.execution import PlacementGroupResourceManager
         from ray.tune import registry
 
         for hook in (ray.shutdown, registry._unregister_all):
             atexit.unregister(hook)
-        PlacementGroupResourceManager.__del__ = lambda manager: (
-            None
-        )  # Tune's, which returns its groups to the dead cluster
         if self._watch is not None:
             self._watch.end_services()
 

@@ -140,7 +140,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         with stoppable():
             return COMMANDS[arguments.command].run(arguments)
     except UserError as error:
-        print(f"paretoseg: {error}", file=sys.stderr)
+        print(f"paretoseg: {error}", file=sys.stderr, flush=True)
+        if error.exit_at_once:
+            sys.stdout.flush()
+            os._exit(error.exit_status)
         return error.exit_status
     except KeyboardInterrupt:
         print("paretoseg: stopped. Nothing is lost; run the same command again to go on.", file=sys.stderr)
