@@ -232,7 +232,7 @@ class _Watch(Callback):
         self._bridge = bridge
 
     def __getstate__(self) -> dict[str, Any]:
-        """Empty state: Tune writes its callbacks into a file, and the driver knows the storage's password."""
+        """Empty state: Tune writes its callbacks into a file, and the driver holds locks and the storage's password."""
         return {}
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -244,10 +244,6 @@ class _Watch(Callback):
         if self._bridge.fatal:
             raise self._bridge.fatal
         self._bridge.driver.catch_up()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Keep the driver, with its locks and the storage's URL, out of Tune's files."""
-        return {}
 
 
 def node_resources() -> list[dict[str, float]]:
