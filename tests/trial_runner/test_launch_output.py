@@ -1,4 +1,4 @@
-"""Output of a running launch: its state in lines, as a block and as JSON, and its log file."""
+"""Progress of a running launch: lines, status block, JSON, and its log file."""
 
 from __future__ import annotations
 
