@@ -1,0 +1,152 @@
+"""Export of a random sample of all search spaces: lint for every profile, parity in FP32 and FP16, and the graph in torch.
+
+    python -m benchmarks.exports --json OUT [--candidates 120] [--images 4]
+
+The networks have random weights and batch norm statistics of random images; labels are torch's own classes, so a difference of mIoU counts
+every changed pixel. Networks that are not trained decide by smaller margins than trained ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import onnx
+import torch
+
+from exports import PROFILES, BundleInputs, ExportError, TrainedNetwork, check_parity, export_onnx, lint_onnx
+from exports.bundle.ladder import half_step
+from exports.bundle.plain_network import plain_network
+from exports.onnx.parity import run_torch, upsampled_classes
+from hw_latency_model.onboard.network_data import read_network_data
+from hw_latency_model.onboard.torch_network import TorchNetwork
+from search_spaces import Candidate, SearchSpace, get_space
+from search_spaces._common.files import write_json
+from search_spaces._common.palette import spread_palette
+from search_spaces.networks.decoder_specs import DECODERS
+
+CLASSES = 14
+SIZES = [[128, 128], [128, 192]]
+SPACES: dict[str, dict[str, Any]] = {
+    "encoder_decoder": {
+        "resolutions_px": SIZES,
+        "decoders": list(DECODERS),
+        "depths": [0.5, 1.0],
+        "output_strides": [8, 16, 32],
+        "upsamplings": ["bilinear", "transposed"],
+        "prune_ratios": [0.0, 0.25, 0.5],
+    },
+    "mobile_stages": {"resolutions_px": SIZES, "decoders": list(DECODERS), "prune_ratios": [0.0, 0.5]},
+    "references": {"resolutions_px": SIZES, "widths": [0.5, 1.0], "prune_ratios": [0.0]},
+}
+SHARES = {"encoder_decoder": 0.6, "mobile_stages": 0.3, "references": 0.1}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--json", type=Path, required=True, help="file for the rows")
+    parser.add_argument("--candidates", type=int, default=120)
+    parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(options.seed)
+    rows: list[dict[str, Any]] = []
+    for name, share in SHARES.items():
+        space = get_space(name, SPACES[name])
+        for _ in range(round(options.candidates * share)):
+            rows.append(measure(space, space.sample(rng), options.images, len(rows)))
+            write_json(options.json, {"rows": rows})
+    print(
+        f"{'space':<18}{'networks':>9}{'passed':>8}{'s':>7}{'nodes':>7}{'lint ms':>9}{'FP16 points':>13}{'torch alike':>13}"
+    )
+    for name in SHARES:
+        found = [row for row in rows if row["space"] == name]
+        good = [row for row in found if row["failed"] is None]
+        if good:
+            print(
+                f"{name:<18}{len(found):>9}{len(good):>8}"
+                + "".join(
+                    f"{statistics.median(row[key] for row in good):>{width}.{digits}f}"
+                    for key, width, digits in (("export_s", 7, 2), ("nodes", 7, 0), ("lint_ms", 9, 1))
+                )
+                + f"{min(row['fp16_miou_delta'] for row in good) * 100:>13.3f}"
+                + f"{min(row['torch_agreement'] for row in good):>13.5f}"
+            )
+    for row in rows:
+        if row["failed"]:
+            print(f"failed: {row['space']} {row['params']}: {row['failed']}")
+
+
+def measure(space: SearchSpace, candidate: Candidate, count: int, seed: int) -> dict[str, Any]:
+    """Export one candidate and check each step; ``failed`` names the step that did not pass."""
+    torch.manual_seed(seed)
+    hw = space.input_hw(candidate)
+    net = space.build_pruned(candidate, CLASSES)
+    with torch.no_grad():
+        for _ in range(3):
+            net.train()(torch.randn(4, 3, *hw))
+    net.eval()
+    images = np.random.default_rng(seed).normal(size=(count, 3, *hw)).astype(np.float32)
+    row: dict[str, Any] = {"space": candidate.space, "params": dict(candidate.params), "failed": None}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        begin = time.perf_counter()
+        try:
+            file = export_onnx(net, hw, path)
+            row["export_s"] = time.perf_counter() - begin
+            model = onnx.load(str(path))
+            row["nodes"], row["macs"] = len(model.graph.node), file.macs
+            begin = time.perf_counter()
+            errors = {
+                profile.name: [finding.message for finding in lint_onnx(path, profile) if finding.severity == "error"]
+                for profile in PROFILES.values()
+                if profile.opset >= file.opset
+            }
+            row["lint_ms"] = (time.perf_counter() - begin) / len(errors) * 1e3
+            row["lint_errors"] = {name: found for name, found in errors.items() if found}
+            logits = run_torch(net, images)
+            labels = [upsampled_classes(item[None], hw) for item in logits]
+            fp32 = check_parity(net, path, images, labels)
+            row["fp32_agreement"], row["fp32_miou_delta"] = (
+                fp32.argmax_agreement,
+                _delta(fp32.miou_onnx, fp32.miou_torch),
+            )
+            trained = TrainedNetwork(net, candidate, hw, tuple(map(str, range(CLASSES))), 255, (0.0,) * 3, (1.0,) * 3)
+            inputs = BundleInputs(trained, spread_palette(CLASSES), images, labels, PROFILES["jetson-nano"], {}, "")
+            half = half_step(path, inputs)
+            if isinstance(half, str):
+                raise ExportError(half)
+            row["fp16_agreement"], row["kept_in_fp32"] = half.parity.argmax_agreement, list(half.kept)
+            row["fp16_miou_delta"] = _delta(half.parity.miou_onnx, half.parity.miou_torch)
+            plain = plain_network(model)
+            files = {"graph.json": plain.graph_json(), "weights.safetensors": plain.weights()}
+            found, _ = TorchNetwork(read_network_data(files.__getitem__)).run(images)
+            same = [
+                (upsampled_classes(item[None], hw) == label).mean() for item, label in zip(found, labels, strict=True)
+            ]
+            row["torch_agreement"] = float(np.mean(same))
+            if not fp32.passed or row["lint_errors"] or row["torch_agreement"] < 0.999:
+                row["failed"] = (
+                    fp32.reason if not fp32.passed else f"{row['lint_errors']}, torch {row['torch_agreement']}"
+                )
+        except ExportError as error:
+            row["failed"] = str(error)
+    return row
+
+
+def _delta(one: float | None, other: float | None) -> float:
+    return 0.0 if one is None or other is None else one - other
+
+
+if __name__ == "__main__":
+    main()
