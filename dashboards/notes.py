@@ -31,8 +31,9 @@ def trial_note(record: TrialRecord, bundle_name: str, links: Mapping[str, str]) 
     verdict = "" if inside is None else (", inside the interval" if inside else ", outside the interval")
     rows.append(("measured latency, ms", text.milliseconds(record.measured_ms) + verdict))
     if record.score is not None:
-        rows.append(("MACs", text.count(record.score.macs)))
-        rows.append(("parameters", text.count(record.score.params)))
+        shown = {label for label, _ in rows}  # an objective of the study may be one of these
+        counts = (("MACs", record.score.macs), ("parameters", record.score.params))
+        rows += [(label, text.count(count)) for label, count in counts if label not in shown]
         origin = "" if record.parent_trial is None else f", from trial {record.parent_trial} on"
         rows.append(("trained", f"{record.score.epoch} epochs in {text.seconds(record.score.train_s)}{origin}"))
     rows.append(("bundle", bundle_name))
