@@ -171,5 +171,5 @@ def test_what_tune_stores_of_a_run_holds_no_driver():
     from trial_runner.backends import ray_tune
 
     bridge = SimpleNamespace(driver=threading.Lock())  # cannot be pickled, like the driver of a launch that is watched
-    assert b"driver" not in pickle.dumps(ray_tune._Watch(bridge, local=True))
+    assert b"driver" not in pickle.dumps(ray_tune._Watch(bridge))
     assert b"driver" not in pickle.dumps(ray_tune._Scheduler(bridge))
