@@ -38,7 +38,7 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# What tests use beside Python: an sshd, PostgreSQL, Slurm, a C++ compiler (Debian and Ubuntu; root or sudo). Without, they are skipped.
+# What tests use beside Python: an sshd, PostgreSQL, a C++ compiler (Debian and Ubuntu; root or sudo). Without, they are skipped.
 test-deps:
 	@missing=; \
 	test -x /usr/sbin/sshd || missing="$$missing openssh-server"; \
