@@ -151,7 +151,7 @@ def test_the_script_for_pbs_runs_under_slurms_own_qsub(
 ):
     monkeypatch.chdir(tmp_path)  # this qsub writes its output where it is called
     if shutil.which("qsub") is None:
-        pytest.skip("no qsub here; Debian's package is slurm-wlm-torque: make test-deps")
+        pytest.skip("no qsub here; Debian's package is slurm-wlm-torque")
     path = as_job(write_study(trials=2, epochs=1), kind="pbs")
     assert main(["launch", str(path)]) == 0
     assert_whole(records(path), trials=2, epochs=1)
