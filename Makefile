@@ -38,13 +38,16 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# What tests use beside Python: an sshd, PostgreSQL, a C++ compiler (Debian and Ubuntu; root or sudo). Without, they are skipped.
-test-deps:
+# What tests use beside `.[dev]`: MLflow and W&B; an sshd, PostgreSQL, Slurm, a C++ compiler (Debian and Ubuntu; root or sudo).
+# Without, they are skipped.
+test-deps: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[mlflow,wandb]'
 	@missing=; \
 	test -x /usr/sbin/sshd || missing="$$missing openssh-server"; \
 	command -v ssh >/dev/null || missing="$$missing openssh-client"; \
 	command -v g++ >/dev/null || missing="$$missing g++"; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
+	test -x /usr/sbin/slurmctld || missing="$$missing slurmctld slurmd slurm-client slurm-wlm-torque munge"; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" -eq 0 ]; then sudo=; \
 	elif command -v sudo >/dev/null; then sudo=sudo; \

@@ -60,7 +60,9 @@ def slurm() -> Iterator[Path]:
     path = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/usr/local/sbin"])
     missing = [name for name in _PROGRAMS if shutil.which(name, path=path) is None]
     if missing:
-        pytest.skip(f"no {missing[0]} here; Debian's packages are slurmctld, slurmd, slurm-client, munge")
+        pytest.skip(
+            f"no {missing[0]} here; Debian's packages are slurmctld, slurmd, slurm-client, munge: make test-deps"
+        )
     if os.geteuid() != 0:
         pytest.skip("slurmd runs jobs of several users, so it must be started by root")
     folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))

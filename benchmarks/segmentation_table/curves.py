@@ -20,7 +20,8 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold
 
-from benchmarks.segmentation_table.train import EPOCHS, Row
+from benchmarks.segmentation_table.table import Row
+from benchmarks.segmentation_table.train import EPOCHS
 
 Array = NDArray[np.float64]
 Work = Mapping[str, float]

@@ -28,7 +28,8 @@ import optuna
 
 from benchmarks.segmentation_table.curves import TableCurves
 from benchmarks.segmentation_table.simulator import Landscape, hypervolumes, replay
-from benchmarks.segmentation_table.train import EPOCHS, TABLE, read_table, study
+from benchmarks.segmentation_table.table import TABLE, Row, read_table
+from benchmarks.segmentation_table.train import EPOCHS, study
 from hw_latency_model.bundled.load import load_bundled
 from search_spaces import open_space
 from search_spaces._common.files import write_json
@@ -62,8 +63,6 @@ ARMS: dict[str, dict[str, Any]] = {
     "known_cost+promotion+final": {**KNOWN, **PROMOTING, **FINAL},
     "known_cost+promotion+auto final": {**KNOWN, **PROMOTING, **AUTO_FINAL},
 }
-
-Row = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -3,8 +3,7 @@
     python -m benchmarks.segmentation_table.train --data DIR --weights DIR [--table FILE] [--candidates 240] [--jobs 2]
 
 Each training is one row of a JSON Lines file, written as it ends; a run with the same file continues where an earlier one was
-cut off. Costs are CPU seconds of one thread, which other work on the machine hardly changes. ``--latency`` adds the latencies
-instead of training: measured on one core of this machine, and predicted for the Jetson Nano.
+cut off. Costs are CPU seconds of one thread, which other work on the machine hardly changes. `latency` adds the latencies.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 from benchmarks._camvid import camvid_order, camvid_study, weights_source
+from benchmarks.segmentation_table.table import TABLE, Row, read_table
 from search_spaces import Candidate, SearchSpace, open_space
 from search_spaces.networks.backbones import FAMILIES
 from search_spaces.networks.decoder_specs import DECODERS
@@ -34,14 +34,11 @@ from trial_runner.launch_checks import check_data
 from trial_runner.training.trial import run_trial
 from trial_runner.training.trial_spec import Continuation, Progress, TrialFailed, TrialSpec
 
-TABLE = Path(__file__).with_name("camvid.jsonl")
 EPOCHS = 6
 SIZES_PX = [(64, 64), (64, 96), (96, 128)]
 EXCLUDED = ("resnet101",)
 SECOND_SEED_EVERY = 6
 """Every so many candidates one is trained on a second seed, and that training is continued once more, as a final training."""
-
-Row = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -57,14 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--candidates", type=int, default=240)
     parser.add_argument("--seed", type=int, default=1, help="of the draw, and of each candidate's first training")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="trainings side by side")
-    parser.add_argument("--latency", action="store_true", help="add latencies to the rows that have none")
     options = parser.parse_args(arguments)
     config = study(options.data, options.out, weights_source(options.weights), options.seed)
-    if options.latency:
-        from benchmarks.segmentation_table.latency import add_latencies
-
-        add_latencies(config, options.table, len(check_data(config).class_names))
-        return
     check_data(config)
     train_all(config, orders(config, options.candidates, options.seed, options.out), options.table, options.jobs)
 
@@ -161,16 +152,6 @@ def timed(spec: TrialSpec) -> tuple[list[Progress], list[float], str | None]:
     except TrialFailed as error:
         return reports, seconds, str(error)
     return reports, seconds, None
-
-
-def read_table(path: Path = TABLE) -> list[Row]:
-    """Read the rows of a table; an incomplete last line, of a run that was cut off, is left out. [] where there is no file."""
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    if lines[-1]:
-        path.write_text("\n".join([*lines[:-1], ""]), encoding="utf-8")
-    return [json.loads(line) for line in lines[:-1]]
 
 
 def describe(params: Mapping[str, Any]) -> str:

@@ -12,7 +12,8 @@ import pytest
 from benchmarks.segmentation_table.curves import TableCurves
 from benchmarks.segmentation_table.replay import BUDGET_MS, CLASSES, study_config
 from benchmarks.segmentation_table.simulator import Landscape, Point, hypervolumes, replay
-from benchmarks.segmentation_table.train import EPOCHS, draw, read_table
+from benchmarks.segmentation_table.table import read_table
+from benchmarks.segmentation_table.train import EPOCHS, draw
 from hw_latency_model.bundled.load import load_bundled
 from search_spaces import open_space
 from trial_runner.config.study import StudyConfig

@@ -31,7 +31,7 @@ class WandbSink:
             config=dict(trial.params),
             tags=[trial.outcome],
             notes=trial.reason or None,
-            mode=os.environ.get("WANDB_MODE", "offline"),
+            mode=None if "WANDB_MODE" in os.environ else "offline",  # W&B reads the variable itself
             settings=wandb.Settings(silent=True),
         )
         for epoch, miou in trial.curve:
