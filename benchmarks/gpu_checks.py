@@ -1,6 +1,6 @@
 """Checks on a GPU: training options, latency through CUDA graphs, and two trainings at once; parts of gpu_checks.sh.
 
-    python -m benchmarks.gpu_checks options|latency|together --json OUT [--size 352x480] [--networks 60] [--seconds 8]
+    python -m benchmarks.gpu_checks options|latency|together --json OUT [--size 352x480] [--networks 60] [--runs 30] [--seconds 8]
 
   options   images per second of a training step in FP32, with bfloat16, and with `torch.compile` beside bfloat16 (its first steps apart);
   latency   networks that cover the default space, each captured as a CUDA graph and timed with CUDA events in turns with a fixed network,
@@ -38,7 +38,7 @@ from search_spaces import get_space, upsample_logits
 from search_spaces._common.files import write_json
 from search_spaces.spaces.encoder_decoder import parse_resolution
 
-CLASSES, BATCH, ROUNDS, RUNS = 11, 16, 7, 30
+CLASSES, BATCH, ROUNDS = 11, 16, 7
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--size", default="352x480", help="height x width of the training images")
     parser.add_argument("--networks", type=int, default=60, help="latency: networks to time")
+    parser.add_argument("--runs", type=int, default=30, help="latency: runs of a network in each of its rounds")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each timed training")
     parser.add_argument(
         "--no-compile", action="store_true", help="options: without torch.compile, which takes minutes on a CPU"
@@ -116,13 +117,13 @@ def latency(options: argparse.Namespace, device: torch.device) -> dict[str, Any]
     space = get_space("encoder_decoder", {})
     fingerprint = {"device": "cuda-graph" if device.type == "cuda" else "cpu", "torch": torch.__version__}
     half = device.type == "cuda"
-    reference = runner(space.build(space.default(), CLASSES), space.input_hw(space.default()), device)
+    reference = runner(space.build(space.default(), CLASSES), space.input_hw(space.default()), device, options.runs)
     measurements = []
     for candidate in covering_order(space, options.networks, seed=0):
         net = space.build_pruned(candidate, CLASSES).eval()
         hw = space.input_hw(candidate)
         kernels = tuple(kernels_from_module(net, hw))
-        times, references = in_turns(runner(net, hw, device), reference)
+        times, references = in_turns(runner(net, hw, device, options.runs), reference)
         relative = statistics.quantiles([a / b for a, b in zip(times, references, strict=True)], n=4)
         middle = statistics.median(times)
         measurements.append(
@@ -132,7 +133,7 @@ def latency(options: argparse.Namespace, device: torch.device) -> dict[str, Any]
                 latency_ms_p50=middle,
                 latency_ms_p90=max(times),
                 latency_ms_p99=max(times),
-                runs=ROUNDS * RUNS,
+                runs=ROUNDS * options.runs,
                 noise_rel=(relative[2] - relative[0]) / 2 / relative[1],
                 reference_ms=statistics.median(references),
                 fingerprint=fingerprint,
@@ -159,8 +160,8 @@ def latency(options: argparse.Namespace, device: torch.device) -> dict[str, Any]
     }
 
 
-def runner(net: nn.Module, hw: tuple[int, int], device: torch.device) -> Callable[[], float]:
-    """Return a function that runs the network ``RUNS`` times on one image and returns the milliseconds of a run."""
+def runner(net: nn.Module, hw: tuple[int, int], device: torch.device, runs: int) -> Callable[[], float]:
+    """Return a function that runs the network ``runs`` times on one image and returns the milliseconds of a run."""
     image = torch.randn(1, 3, *hw, device=device)
     net = net.eval().to(device)
     if device.type != "cuda":
@@ -168,9 +169,9 @@ def runner(net: nn.Module, hw: tuple[int, int], device: torch.device) -> Callabl
         @torch.inference_mode()
         def on_cpu() -> float:
             started = time.perf_counter()
-            for _ in range(RUNS):
+            for _ in range(runs):
                 net(image)
-            return 1e3 * (time.perf_counter() - started) / RUNS
+            return 1e3 * (time.perf_counter() - started) / runs
 
         return on_cpu
     net, image = net.half().to(memory_format=torch.channels_last), image.half()
@@ -189,11 +190,11 @@ def runner(net: nn.Module, hw: tuple[int, int], device: torch.device) -> Callabl
     def on_gpu() -> float:
         begin, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)
         begin.record()
-        for _ in range(RUNS):
+        for _ in range(runs):
             graph.replay()
         end.record()
         end.synchronize()
-        return float(begin.elapsed_time(end)) / RUNS
+        return float(begin.elapsed_time(end)) / runs
 
     return on_gpu
 

@@ -51,7 +51,7 @@ check() {
 
 if [ "$mode" = tiny ]; then
   check options 300 benchmarks.gpu_checks options --size 32x64 --seconds 0.2 --no-compile
-  check latency 300 benchmarks.gpu_checks latency --networks 8
+  check latency 300 benchmarks.gpu_checks latency --networks 8 --runs 2
   check together 300 benchmarks.gpu_checks together --size 32x64 --seconds 0.2
 else
   check latency 75 benchmarks.gpu_checks latency --networks 60

@@ -33,3 +33,13 @@ def test_what_is_there_is_not_repeated_and_wrong_arguments_are_refused(tmp_path:
     assert json.loads((tmp_path / "summary.json").read_text())["latency"] == {"check": "latency"}
     assert run("--out", str(tmp_path)).returncode == 2, "no data"
     assert run("--fast").returncode == 2
+
+
+@pytest.mark.slow
+def test_on_a_small_scale_every_check_leaves_its_result(tmp_path: Path):
+    found = run("--tiny", "--out", str(tmp_path))
+    assert found.returncode == 0, found.stderr + "".join(path.read_text() for path in tmp_path.glob("*.log"))
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert [row["compile"] for row in summary["options"]["rows"]] == [False, False]
+    assert summary["latency"]["networks"] == 8 and summary["latency"]["left_out_families"]
+    assert len(summary["together"]["two_images_per_s"]) == 2
