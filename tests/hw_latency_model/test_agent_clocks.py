@@ -22,14 +22,19 @@ def test_the_5w_profile_is_slower_and_the_mode_is_given_back(board: FakeBoard, k
     assert (other.root / "var/lib/nvpmodel/status").read_text() == "0\n"
 
 
-def test_restore_after_a_crash(board: FakeBoard, kit: Kit) -> None:
-    kit.write({"net": fake_onnx(ms=1.0, build_s=30)}, power_profile="maxn")
+def kill_while_it_builds(board: FakeBoard, kit: Kit) -> None:
+    """Kill the agent in the middle of a build, so that it restores nothing."""
     process = kit.start(board.environment("8.2.1.8"))
     deadline = time.monotonic() + 20
     while not board.builds() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.kill()
     process.wait()
+
+
+def test_restore_after_a_crash(board: FakeBoard, kit: Kit) -> None:
+    kit.write({"net": fake_onnx(ms=1.0, build_s=30)}, power_profile="maxn")
+    kill_while_it_builds(board, kit)
     assert not unlocked(board)
     command = [board.python, str(AGENT), "restore", "--root", str(board.root)]
     assert subprocess.run(command, capture_output=True).returncode == 0
@@ -128,12 +133,7 @@ def test_the_saved_state_is_closed_to_other_users(board: FakeBoard, kit: Kit) ->
     folder.mkdir(parents=True)
     folder.chmod(0o775)  # as earlier releases made it under umask 002
     kit.write({"net": fake_onnx(ms=1.0, build_s=30)}, power_profile="maxn")
-    process = kit.start(board.environment("8.2.1.8"))
-    deadline = time.monotonic() + 20
-    while not board.builds() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.kill()
-    process.wait()
+    kill_while_it_builds(board, kit)
     assert folder.stat().st_mode & 0o777 == 0o700
     assert [path.name for path in folder.iterdir() if path.stat().st_mode & 0o022] == []
     assert restored(board).returncode == 0

@@ -216,9 +216,14 @@ def test_a_launch_ends_in_final_trainings_that_are_exported(write_study: Callabl
 
 
 @pytest.mark.parametrize(
-    ("grows", "ends_after"), [(False, 31.0), (True, 80.0)], ids=["a flat search", "a search that pays"]
+    ("grows", "earliest", "latest"),
+    # A training of 2 s, with its overhead, that does not fit before 80 s any more is not begun.
+    [(False, 30.0, 33.5), (True, 80.0 - 2.0 * OVERHEAD_FACTOR, 82.5)],
+    ids=["a flat search", "a search that pays"],
 )
-def test_the_split_follows_what_search_and_final_trainings_gain(config: StudyConfig, grows: bool, ends_after: float):
+def test_the_split_follows_what_search_and_final_trainings_gain(
+    config: StudyConfig, grows: bool, earliest: float, latest: float
+):
     """A minute's budget per hundred seconds: a search without progress ends at 30 % of it, one with progress at 80 %."""
     now = 0.0
     final = config.search.final_training.model_copy(update={"time_share": "auto", "epochs": 500})
@@ -235,5 +240,4 @@ def test_the_split_follows_what_search_and_final_trainings_gain(config: StudyCon
         score = TrialScore(miou, EPOCHS, EPOCHS, 1000, 100, 2.0, (miou,))
         driver.progress(spec.number, Progress(EPOCHS, miou, ((EPOCHS, miou),), score))
         driver.finish(spec.number)
-    # A training of 2 s, with its overhead, that does not fit any more is not begun.
-    assert ends_after - 2.0 * OVERHEAD_FACTOR <= now <= ends_after + 2.5
+    assert earliest <= now <= latest
