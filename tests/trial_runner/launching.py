@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import optuna
 from child_signals import default_signals
+from optuna.storages import get_storage
 
 from objectives.trial_record import TrialRecord, read_study
 from search_spaces._common.errors import UserError
@@ -67,8 +69,12 @@ def finish(study: Path, *arguments: str, timeout_s: float = 240) -> str:
 
 
 def records(study: Path) -> list[TrialRecord]:
-    config = load_config(study)
-    return read_study(open_configured(config))
+    opened = open_configured(load_config(study))
+    try:
+        return read_study(opened)
+    finally:
+        # The garbage collector may leave the connections open until the server has none for the launch.
+        get_storage(opened._storage)._backend.engine.dispose()  # type: ignore[attr-defined]
 
 
 def wait_until(
@@ -81,6 +87,7 @@ def wait_until(
             now = records(study)
         except (UserError, optuna.exceptions.OptunaError):
             now = []
+            gc.collect()  # the connections of a study that could not be opened
         if now and condition(now):
             return now
         assert process.poll() is None, study.with_name("launch.log").read_text()
