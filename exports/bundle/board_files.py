@@ -30,16 +30,15 @@ if __name__ == "__main__":
 '''
 
 _DOCKERFILE = """\
-# Runs this network on a Jetson Orin ({jetpack}). On the board:
+# Runs this network on a Jetson Orin (JetPack {jetpack}). On the board:
 #   docker build -t network . && docker run --rm --runtime nvidia -v "$PWD":/network -v IMAGES:/images -v MASKS:/masks network
-FROM nvcr.io/nvidia/l4t-jetpack:{release}
+FROM {image}
 RUN apt-get update \\
  && apt-get install -y --no-install-recommends python3 python3-numpy python3-pil python3-libnvinfer \\
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /network
 CMD ["python3", "run.py", "--images", "/images", "--out", "/masks", "--overlay"]
 """
-_IMAGES = {"jetson-jetpack-6.0": ("JetPack 6.0", "r36.3.0"), "jetson-jetpack-6": ("JetPack 6.1 and 6.2", "r36.4.0")}
 
 
 def write_board_files(folder: Path, profile: DeviceProfile, runner: bytes | None) -> str | None:
@@ -53,9 +52,8 @@ def write_board_files(folder: Path, profile: DeviceProfile, runner: bytes | None
     if runner is not None:
         (folder / "runner.pyz").write_bytes(runner)
         (folder / "run.py").write_text(RUN_PY)
-        if profile.name in _IMAGES:
-            jetpack, release = _IMAGES[profile.name]
-            (folder / "Dockerfile").write_text(_DOCKERFILE.format(jetpack=jetpack, release=release))
+        if profile.container is not None:
+            (folder / "Dockerfile").write_text(_DOCKERFILE.format(jetpack=profile.jetpack, image=profile.container))
     try:
         plain = plain_network(onnx.load(str(folder / "model.onnx")))
     except ExportError as error:

@@ -14,7 +14,7 @@ from exports.lint import lint_onnx, lint_summary
 from exports.onnx.export import OnnxFile
 from exports.onnx.graph import count_graph_params
 from exports.onnx.model_file import load_graph
-from exports.profiles import DeviceProfile
+from exports.profiles import PROFILES_VERSION, DeviceProfile
 from exports.quantization.net import QuantizedNet
 
 _RULE = (
@@ -63,6 +63,8 @@ def _profile_facts(profile: DeviceProfile) -> dict[str, Any]:
         "description": profile.description,
         "runtime": profile.runtime,
         "precisions": list(profile.precisions),
+        "tensorrt": list(profile.tensorrt),
+        "table_version": PROFILES_VERSION,
     }
 
 

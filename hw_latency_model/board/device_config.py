@@ -22,8 +22,6 @@ Count = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _NOT_AN_ID = "; the number of a mode differs from board to board"
-NANO_POWER_MODES = ("maxn", "5w")
-"""Power modes of a Jetson Nano in lower case."""
 
 
 class TargetSection(Section):
@@ -47,10 +45,11 @@ class TargetSection(Section):
 
     @model_validator(mode="after")
     def _mode_exists_on_a_nano(self) -> TargetSection:
-        if self.name == "jetson-nano" and self.power_profile not in (None, *NANO_POWER_MODES):
+        modes = PROFILES[self.name].power_modes if self.name in PROFILES else ()
+        if modes and self.power_profile not in (None, *modes):
+            board = "a Jetson Nano" if self.name == "jetson-nano" else self.name
             raise ValueError(
-                f"a Jetson Nano has no power mode {self.power_profile!r}: set device.power_profile to "
-                f"{' or '.join(NANO_POWER_MODES)}"
+                f"{board} has no power mode {self.power_profile!r}: set device.power_profile to {' or '.join(modes)}"
             )
         return self
 

@@ -16,6 +16,7 @@ FOLDER = Path(__file__).parent
 HELD_OUT_SUFFIX = "heldout"
 
 _ALIASES = {"nano": "jetson-nano"}
+_EQUALLY_FAST = {"jetson-nano-4gb": "jetson-nano"}
 
 
 def bundled_names() -> list[tuple[str, str]]:
@@ -30,6 +31,8 @@ def load_bundled(device: str, precision: str) -> LatencyModel:
     Raises:
         UserError: no model of that device and precision is bundled.
     """
+    if device in _EQUALLY_FAST:
+        return replace(load_bundled(_EQUALLY_FAST[device], precision), device=device)
     known = bundled_names()
     name = _ALIASES.get(device, device)
     if (name, precision) not in known:
