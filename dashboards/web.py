@@ -20,7 +20,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 import optuna
 import sqlalchemy.exc
 from optuna.artifacts import FileSystemArtifactStore
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage, get_storage
 from optuna_dashboard import save_plotly_graph_object, wsgi
 from optuna_dashboard._note import get_note_from_system_attrs, save_note_with_version
 
@@ -29,6 +29,7 @@ from dashboards.access import guarded, new_token
 from dashboards.figures import curves as curve_figures, front as figures, latency as latency_figures
 from dashboards.shown_attributes import with_short_attributes
 from objectives.optuna_private import StudyStorage, storage_of, study_id
+from objectives.optuna_reads import FastReadStorage
 from objectives.pareto import ParetoFront
 from objectives.trial_record import TrialRecord
 from search_spaces._common.errors import UserError
@@ -225,7 +226,8 @@ def _open_storage(url: str) -> BaseStorage:
         if is_sqlite and parsed.database and parsed.database != ":memory:" and not Path(parsed.database).is_file():
             raise UserError(f"there is no study in {shown}: run `paretoseg launch` first, or name another config")
         # Wait for locks: the study may be running, and its driver writes.
-        return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}} if is_sqlite else {})
+        opened = FastReadStorage(url, engine_kwargs={"connect_args": {"timeout": 60}} if is_sqlite else {})
+        return get_storage(opened)  # which keeps finished trials in memory
     except (sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, ImportError, RuntimeError) as error:
         first_line = redact_url(str(error)).strip().partition("\n")[0]
         raise UserError(

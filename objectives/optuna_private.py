@@ -1,4 +1,4 @@
-"""Optuna's private interfaces, used in this module alone; check it first when the upper bound on Optuna is raised.
+"""Optuna's private interfaces, used here and in `optuna_reads` alone; check both first when the upper bound on Optuna is raised.
 
 Optuna's public API refuses what a resumable, multi-objective study with pruned trials needs: writing to a trial that another
 process asked for, returning a running trial to WAITING, pruning a multi-objective trial, and showing samplers a subset of

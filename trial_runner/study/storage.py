@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy import create_engine, inspect, text
@@ -20,6 +20,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from objectives.objective import OBJECTIVES, Objective
+from objectives.optuna_reads import FastReadStorage
 from objectives.trial_record import (
     CONFIG,
     TrialRecord,
@@ -136,7 +137,7 @@ def open_storage(url: str, *, create: bool) -> BaseStorage:
         for _ in range(_SCHEMA_TRIES):
             try:
                 # Only a launch creates the tables: a reader that came first would create them at the same time.
-                return RDBStorage(address, engine_kwargs=arguments, skip_table_creation=not create)
+                return FastReadStorage(address, engine_kwargs=arguments, skip_table_creation=not create)
             except IntegrityError:
                 time.sleep(0.5)  # another process made the tables just now
             except RuntimeError as error:  # Optuna's for a database of another schema
@@ -147,7 +148,7 @@ def open_storage(url: str, *, create: bool) -> BaseStorage:
                 raise StudyNotFoundError(
                     f"the database {redact_url(url)} holds no study. Start one with: paretoseg launch STUDY.yaml"
                 ) from error
-        return RDBStorage(address, engine_kwargs=arguments)
+        return FastReadStorage(address, engine_kwargs=arguments)
 
 
 def _server_options(url: URL) -> dict[str, Any]:
