@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 _FEW_TRIALS = 200
 _parsed = lru_cache(maxsize=4096)(json_to_distribution)
@@ -50,11 +50,11 @@ class FastReadStorage(RDBStorage):
             return _frozen_trials(connection, study_id, chosen)
 
 
-def _frozen_trials(connection: Connection, study_id: int, chosen: Sequence[Row[Any]]) -> list[FrozenTrial]:
+def _frozen_trials(connection: Connection, study_id: int, chosen: Sequence[Any]) -> list[FrozenTrial]:
     ids = [row.trial_id for row in chosen]
 
-    def read(model: Any, *columns: str, ordered_by: str | None = None) -> dict[int, list[Row[Any]]]:
-        table, found = model.__table__, defaultdict[int, list[Row[Any]]](list)
+    def read(model: Any, *columns: str, ordered_by: str | None = None) -> dict[int, list[Any]]:
+        table, found = model.__table__, defaultdict[int, list[Any]](list)
         query = select(table.c.trial_id, *(table.c[name] for name in columns))
         if len(ids) <= _FEW_TRIALS:
             query = query.where(table.c.trial_id.in_(ids))
