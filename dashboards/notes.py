@@ -27,6 +27,10 @@ def trial_note(record: TrialRecord, bundle_name: str, links: Mapping[str, str]) 
         rows += [("precision", record.precision or "–"), ("mIoU in float", text.miou(record.float_miou))]
     rows += [(METRICS[name].label, METRICS[name].text(cost.value)) for name, cost in record.costs.items()]
     rows.append(("predicted latency, ms", f"{text.milliseconds(record.latency_ms)} {text.interval(record)}".strip()))
+    rows += [
+        (f"predicted latency on {escape(name)}, ms", f"{text.milliseconds(item.latency_ms)}")
+        for name, item in record.targets.items()
+    ]
     inside = text.inside_interval(record)
     verdict = "" if inside is None else (", inside the interval" if inside else ", outside the interval")
     rows.append(("measured latency, ms", text.milliseconds(record.measured_ms) + verdict))

@@ -165,6 +165,7 @@ def by_outcome(records: Sequence[TrialRecord]) -> Counter[str]:
     return Counter(record.outcome or RUNNING for record in records)
 
 
-def chosen(facts: Mapping[str, float]) -> str:
+def chosen(facts: Mapping[str, float | str]) -> str:
     """Describe the choice of a network for deployment, from `TrialRecord.chosen`."""
-    return f"for {facts['budget_ms']:g} ms, kept with probability {facts['probability']:.2f}"
+    place = f" on {facts['target']}" if "target" in facts else ""
+    return f"for {facts['budget_ms']:g} ms{place}, kept with probability {facts['probability']:.2f}"

@@ -27,6 +27,7 @@ from search_spaces.describe import architecture_words
 
 CANDIDATE = "candidate"
 ESTIMATE = "latency"
+TARGETS = "targets"
 COSTS = "costs"
 SCORE = "score"
 RUNG_SCORES = "readings"
@@ -43,7 +44,9 @@ CHANNELS = "channels"
 CHECKPOINT_SHA256 = "checkpoint_sha256"
 CONFIG = "config"
 _AFTERWARDS = "trial:{number}"
-HIDDEN = frozenset({CHECKPOINT_SHA256, CANDIDATE, ESTIMATE, COSTS, SCORE, RUNG_SCORES, TEACHER, RELATIVE, CHANNELS})
+HIDDEN = frozenset(
+    {CHECKPOINT_SHA256, CANDIDATE, ESTIMATE, TARGETS, COSTS, SCORE, RUNG_SCORES, TEACHER, RELATIVE, CHANNELS}
+)
 """Attributes of a trial whose values are JSON objects or lists."""
 _SYSTEM = "paretoseg:"
 _LAYOUT = f"{_SYSTEM}layout"
@@ -124,7 +127,8 @@ class TrialRecord:
         measurement: latency measured on the device after training; None where not measured.
         bundle: folder of the export; None where not exported.
         export_error: reason why the export failed.
-        chosen: ``budget_ms`` and ``probability`` of the network chosen for deployment; None for all others.
+        chosen: ``budget_ms`` and ``probability`` of the network chosen for deployment, and ``target`` where that is not the study's
+            first one; None for all others.
         duplicate_of: number of the earlier trial with the same candidate, whose result this one repeats.
         parent_trial: number of the finished trial whose weights this final training starts from.
         parent_epochs: epochs of the final training.
@@ -133,6 +137,7 @@ class TrialRecord:
         relative: finished trial whose weights this one started from as far as they fit.
         channels: channels that pruning keeps in each group of coupled layers, by group; None for a uniform prune ratio.
         costs: other costs predicted before training, by objective name.
+        targets: latency predicted for the further targets of the study, by their name; empty in a study of one target.
         rung_scores: (epoch, score) at the rungs, by epoch.
         node: machine that it was last trained on, where that was not its driver's; else None.
         checkpoint_sha256: SHA-256 of the checkpoint that the score is of; None in studies of earlier releases.
@@ -154,11 +159,12 @@ class TrialRecord:
     parent_trial: int | None
     parent_epochs: int | None
     duration_s: float | None
-    chosen: Mapping[str, float] | None = None
+    chosen: Mapping[str, float | str] | None = None
     teacher: EarlierTrial | None = None
     relative: EarlierTrial | None = None
     channels: Mapping[str, int] | None = None
     costs: Mapping[str, CostEstimate] = field(default_factory=dict)
+    targets: Mapping[str, LatencyEstimate] = field(default_factory=dict)
     rung_scores: tuple[tuple[int, TrialScore], ...] = ()
     node: str | None = None
     checkpoint_sha256: str | None = None
@@ -266,6 +272,7 @@ def read_record(trial: FrozenTrial, study_attrs: Mapping[str, Any]) -> TrialReco
         teacher=EarlierTrial.from_dict(attrs[TEACHER]) if attrs.get(TEACHER) else None,
         relative=EarlierTrial.from_dict(attrs[RELATIVE]) if attrs.get(RELATIVE) else None,
         channels=attrs.get(CHANNELS),
+        targets={name: LatencyEstimate.from_dict(value) for name, value in attrs.get(TARGETS, {}).items()},
         costs={name: CostEstimate.from_dict(cost) for name, cost in attrs.get(COSTS, {}).items()},
         rung_scores=tuple((int(item["epoch"]), TrialScore.from_dict(item)) for item in attrs.get(RUNG_SCORES, ())),
         node=attrs.get(NODE),
@@ -321,6 +328,11 @@ def short_facts(name: str, value: Any) -> dict[str, str | int | float]:
     if name == ESTIMATE:
         ms, low, high = (float(f"{value[key]:.4g}") for key in ("latency_ms", "low_ms", "high_ms"))
         return {"predicted_latency_ms": ms, "predicted_latency_interval_ms": f"{low:g} to {high:g}"}
+    if name == TARGETS:
+        return {
+            f"predicted_latency_ms_{target}": float(f"{estimate['latency_ms']:.4g}")
+            for target, estimate in value.items()
+        }
     if name == COSTS:
         return {f"predicted_{cost}": float(f"{estimate['value']:.4g}") for cost, estimate in value.items()}
     if name == SCORE:
@@ -372,7 +384,7 @@ class LaterFacts(TypedDict, total=False):
     bundle: str
     export_error: str | None
     measurement: Measurement
-    chosen: Mapping[str, float] | None
+    chosen: Mapping[str, float | str] | None
 
 
 def store_later_facts(study: optuna.Study, number: int, **facts: Unpack[LaterFacts]) -> None:

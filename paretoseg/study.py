@@ -15,6 +15,7 @@ from search_spaces._common.errors import UserError
 from trial_runner.config.load import load_config, study_of
 from trial_runner.config.study import StudyConfig
 from trial_runner.front.table import flat_row, front_records, front_rows, trial_rows
+from trial_runner.front.targets import target_view
 from trial_runner.study.objectives import open_configured, stored_objectives
 from trial_runner.study.paths import StudyPaths
 
@@ -138,22 +139,22 @@ class Study:
         """
         return read_study(self.optuna_study, self.config.study.output_dir)
 
-    def front(self) -> Table:
+    def front(self, target: str | None = None) -> Table:
         """Return the Pareto front within the budgets, the best in the last objective first: the fastest first, the most accurate last.
 
         Columns: ``trial``, ``network``, each dimension, ``precision``, ``val_miou``, ``float_miou``, latencies in milliseconds
         (``latency_ms``, ``latency_low_ms``, ``latency_high_ms``, ``measured_ms``), ``macs``, ``parameters``, ``bundle``, and each
-        further objective.
+        further objective; in a study of several targets ``TARGET_latency_ms``, ``_low_ms`` and ``_high_ms`` of each further one.
+
+        Args:
+            target: name of the target of the study whose latency and budget count; the first one by default.
 
         Raises:
-            UserError: the study was not launched yet, or the database cannot be reached.
+            UserError: the study was not launched yet or has no such target, or the database cannot be reached.
         """
-        study = self.optuna_study
-        objectives = stored_objectives(self.config, study)
-        members = front_records(
-            read_study(study, self.config.study.output_dir), self.config.device.latency_budget_ms, objectives
-        )
-        return Table([flat_row(row) for row in front_rows(members, objectives)], _shown(objectives))
+        view = target_view(self.config, self.optuna_study, target)
+        members = front_records(view.records, view.budget_ms, view.objectives)
+        return Table([flat_row(row) for row in front_rows(members, view.objectives)], _shown(view.objectives))
 
     def trials(self) -> Table:
         """Return every trial, the stopped, rejected and failed ones too, with ``outcome`` and ``reason`` beside the columns of `front`.

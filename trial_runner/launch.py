@@ -28,6 +28,7 @@ from trial_runner.constraints.channel_plans import ChannelPlans
 from trial_runner.constraints.cost import CostConstraint, load_cost_models
 from trial_runner.constraints.latency import LatencyConstraint
 from trial_runner.constraints.latency_models import load_latency_models
+from trial_runner.constraints.target_latencies import TargetLatencies
 from trial_runner.front.exporter import FrontExporter
 from trial_runner.front.measurement import measure_after_launch
 from trial_runner.front.report import write_study_report
@@ -150,6 +151,9 @@ def _launch(
         plans = ChannelPlans(space, classes, latency_model, config.training, others)
         gate = LatencyConstraint(space, classes, latency_model, budget_ms, plans, others)
         costs = CostConstraint(space, classes, objectives, cost_models, gate, config.device.precision)
+        targets = TargetLatencies.load(config, space, classes, plans)
+        for sentence in targets.notes:
+            say(sentence)
         if config.search.sampler == KNOWN_COST:
             known = CandidateCosts(space, gate, objectives, costs).known()
             evidence = [item.evidence(objectives) for item in earlier_studies]
@@ -189,6 +193,7 @@ def _launch(
             patience=patience,
             on_trial=monitor.started,
             on_progress=monitor.progressed,
+            latency_on_targets=targets.estimates,
         )
         try:
             with watch(monitor):

@@ -72,6 +72,24 @@ def front_section(path: Path, inputs: ReportInputs, drawn: dict[str, go.Figure])
     return "".join([*parts, "</section>"])
 
 
+def target_sections(path: Path, inputs: ReportInputs, drawn: dict[str, go.Figure]) -> str:
+    """Section with figure and table of the front on each further target; empty for a study of one target."""
+    parts = []
+    for place, view in enumerate(inputs.target_fronts):
+        parts.append(f"<section><h2>The front on {escape(view.target)}</h2>")
+        figure = figures.pareto_figure(view.records, view.front, latency_budget_ms=view.latency_budget_ms)
+        if figure is None:
+            parts.append(tables.empty("No trained trial has a latency on this target. Calibrate it, then look again."))
+        else:
+            parts.append(
+                tables.soft("The same trials under this target's predicted latency; it did not decide the search.")
+            )
+            parts.append(figure_box(f"front-target-{place}", figure, drawn))
+            parts.append(trial_tables.front_table(view.front.records, path, view.front.objectives))
+        parts.append("</section>")
+    return "".join(parts)
+
+
 def preview_section(front: ParetoFront) -> str:
     """Section with previews from the bundles of a few members, the most accurate one expanded; empty without exports."""
     shown = [(record, Path(record.bundle) / _PREVIEW) for record in front.records if record.bundle is not None]

@@ -12,6 +12,23 @@ from objectives.trial_record import TrialRecord
 
 
 @dataclass(frozen=True)
+class TargetFront:
+    """Front of a study on one of its further targets.
+
+    Attributes:
+        target: name of the target.
+        records: all trials, with their latency on the target.
+        front: Pareto front of ``records``.
+        latency_budget_ms: latency budget on the target in ms; None without one.
+    """
+
+    target: str
+    records: Sequence[TrialRecord]
+    front: ParetoFront
+    latency_budget_ms: float | None = None
+
+
+@dataclass(frozen=True)
 class ReportInputs:
     """Study, trials and front that a report shows.
 
@@ -28,6 +45,7 @@ class ReportInputs:
         rungs: epochs at which early stopping compares trials.
         data_name: name of the data set.
         written_at: time stamp; None for the current time.
+        target_fronts: fronts on the study's further targets.
     """
 
     study_name: str
@@ -42,3 +60,4 @@ class ReportInputs:
     rungs: Sequence[int] = ()
     data_name: str | None = None
     written_at: datetime | None = None
+    target_fronts: Sequence[TargetFront] = ()

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from dashboards import tables, text
 from dashboards.page import whole_page
 from dashboards.study_report import trial_tables
-from dashboards.study_report.front import class_section, front_section, preview_section
+from dashboards.study_report.front import class_section, front_section, preview_section, target_sections
 from dashboards.study_report.inputs import ReportInputs
 from dashboards.study_report.search import choice_section, latency_section, learning_section
 from objectives.objective import Objective
@@ -42,6 +42,7 @@ def write_report(path: Path, inputs: ReportInputs) -> Path:
         _headline(inputs),
         "<main>",
         front_section(path, inputs, drawn),
+        target_sections(path, inputs, drawn),
         preview_section(inputs.front),
         learning_section(inputs.records, inputs.front, inputs.rungs, drawn),
         choice_section(inputs.records, inputs.front, drawn),

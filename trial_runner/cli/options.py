@@ -25,6 +25,13 @@ def add_study(parser: argparse.ArgumentParser, *, optional: bool = False) -> Non
     )
 
 
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """Add ``--target``, one of the targets of a study."""
+    parser.add_argument(
+        "--target", metavar="NAME", help="target of the study whose latency counts (default: the first one)"
+    )
+
+
 def study_config(arguments: argparse.Namespace) -> StudyConfig:
     """Read the study's YAML with its ``--set`` overrides. Raises UserError for a file or key that is wrong."""
     from trial_runner.config.load import load_config

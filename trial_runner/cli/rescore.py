@@ -102,7 +102,8 @@ def _on_device(arguments: argparse.Namespace, config: StudyConfig) -> StudyConfi
         raise UserError(f"there is no latency model at {model}. Give the path of one, or leave --model out.")
     changes = {"name": name, "precision": precision, "latency_model": model.resolve(), "board": "null"}
     changes |= {} if name == config.device.name else {"latency_models": "{}"}
-    return load_config(arguments.study, [*arguments.overrides, *(f"device.{key}={changes[key]}" for key in changes)])
+    overrides = [*(f"device.{key}={changes[key]}" for key in changes), *(["targets=[]"] if config.targets else [])]
+    return load_config(arguments.study, [*arguments.overrides, *overrides])
 
 
 def _budget_ms(arguments: argparse.Namespace, config: StudyConfig, *, same_device: bool) -> float:

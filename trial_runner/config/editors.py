@@ -8,6 +8,7 @@ from typing import Any, get_args
 from pydantic import AliasChoices, BaseModel
 
 from trial_runner.config.study import ObjectiveSection, StudyConfig
+from trial_runner.config.targets import TargetSection
 
 _VARIABLE = {"type": "string", "pattern": r"\$\{[A-Za-z_]"}
 
@@ -32,7 +33,13 @@ def study_schema() -> dict[str, Any]:
                     older = {"deprecated": True, "description": f"older name of {name}"}
                     properties[str(other)] = {**properties[name], **older}
     named = definitions[ObjectiveSection.__name__]
-    definitions[ObjectiveSection.__name__] = {"anyOf": [{"type": "string", "minLength": 1}, named]}
+    text = {"type": "string", "minLength": 1}
+    definitions[ObjectiveSection.__name__] = {"anyOf": [text, named]}
+    target = {"anyOf": [text, definitions[TargetSection.__name__]]}
+    definitions[TargetSection.__name__] = target
+    device = schema["properties"]["device"]
+    several = {"type": "array", "minItems": 1, "items": {"anyOf": [*device["anyOf"], target]}}
+    schema["properties"]["device"] = {**device, "anyOf": [*device["anyOf"], several]}
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "a study of paretoseg"
     return schema

@@ -7,10 +7,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from search_spaces._common.references import add_import_folder
+from search_spaces._common.references import add_import_folder, is_reference
 from search_spaces._common.urls import home_path, parse_database_url, redact_url, without_secrets
 from search_spaces._common.yaml_config import ConfigError, check_values, dump_yaml, override, read_yaml
 from trial_runner.config.study import StudyConfig, is_study_file
+from trial_runner.config.targets import TargetSection, split_targets
 
 __all__ = ["ConfigError", "dump_config", "load_config"]
 
@@ -28,8 +29,10 @@ def load_config(path: str | PathLike[str], overrides: Iterable[str] = ()) -> Stu
     values, tree = read_yaml(path, what="study file", sections="study, data, device, …")
     if "transport" in values and "study" not in values:
         raise ConfigError(f"{path} describes a device, not a study. Measure it with: paretoseg calibrate {path}")
+    split_targets(values, tree)
     for text in overrides:
         override(values, text, StudyConfig)
+    split_targets(values, None)
     config = check_values(StudyConfig, values, path, tree)
     return resolve_paths(config, path.resolve().parent)
 
@@ -40,8 +43,11 @@ def study_of(source: Mapping[str, Any] | StudyConfig, folder: Path) -> StudyConf
     Raises:
         ConfigError: an unknown key or a value out of range.
     """
-    config = source if isinstance(source, StudyConfig) else check_values(StudyConfig, source, Path("the study"), None)
-    return resolve_paths(config, folder.resolve())
+    if isinstance(source, StudyConfig):
+        return resolve_paths(source, folder.resolve())
+    values = dict(source)
+    split_targets(values, None)
+    return resolve_paths(check_values(StudyConfig, values, Path("the study"), None), folder.resolve())
 
 
 def dump_config(config: StudyConfig) -> str:
@@ -95,6 +101,7 @@ def resolve_paths(config: StudyConfig, folder: Path) -> StudyConfig:
     model = device.latency_model
     if device.predictor is None:
         model = (folder / home_path(model, "device.latency_model")).resolve()
+    targets = [_resolved_target(target, folder) for target in config.targets]
     board = (folder / home_path(device.board, "device.board")).resolve() if device.board else None
     weights = config.training.weights
     if weights not in ("none", "hub"):
@@ -117,9 +124,23 @@ def resolve_paths(config: StudyConfig, folder: Path) -> StudyConfig:
         update={
             "cluster": config.cluster.model_copy(update={"template": template}),
             "study": study,
+            "targets": targets,
             "search": search,
             "data": data,
             "device": device.model_copy(update={"latency_model": model, "latency_models": models, "board": board}),
             "training": config.training.model_copy(update={"weights": weights, "distillation": distillation}),
         }
+    )
+
+
+def _resolved_target(target: TargetSection, folder: Path) -> TargetSection:
+    """Return the target with absolute paths."""
+
+    def resolved(path: Path) -> Path:
+        return path if is_reference(str(path)) else (folder / home_path(path, "targets.latency_model")).resolve()
+
+    model = target.latency_model
+    models = {precision: resolved(path) for precision, path in target.latency_models.items()}
+    return target.model_copy(
+        update={"latency_model": None if model is None else resolved(model), "latency_models": models}
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from search_spaces._common.references import is_reference
 from search_spaces.candidate import Candidate, Precision
 from search_spaces.spaces.config import LogRange, Positive, Section, Side, SpaceSection
 from trial_runner.config.cluster import ClusterSection
+from trial_runner.config.targets import TargetSection
 from trial_runner.config.training import (
     AdmmSection,
     DistillationSection,
@@ -357,13 +359,14 @@ class ExportSection(Section):
 class StudyConfig(Section):
     """A whole study. ``schema_version`` rises when an old file would mean something else."""
 
-    omitted_at_default = frozenset({"cluster", "storage"})
+    omitted_at_default = frozenset({"cluster", "storage", "targets"})
 
     schema_version: Literal[1] = 1
     study: StudySection
     data: DataSection
     space: SpaceSection = SpaceSection()
     device: DeviceSection
+    targets: list[TargetSection] = Field(default_factory=list)
     objectives: list[ObjectiveSection] = Field(
         default_factory=lambda: [ObjectiveSection(name=item.name) for item in OBJECTIVES], min_length=2
     )
@@ -409,6 +412,7 @@ class StudyConfig(Section):
         """The ``module:name`` references of the study by their key."""
         named = {"space.name": self.space.name, "data.kind": self.data.kind, "search.sampler": self.search.sampler}
         named |= {"device.latency_model": str(self.device.latency_model)}
+        named |= {f"targets.{at}.latency_model": str(item.latency_model) for at, item in enumerate(self.targets)}
         named |= {f"objectives.{at}.name": item.name for at, item in enumerate(self.objectives) if is_custom(item.name)}
         return {key: value for key, value in named.items() if is_reference(value)}
 
@@ -420,6 +424,44 @@ class StudyConfig(Section):
     def precision_of(self, candidate: Candidate) -> Precision:
         """Return the candidate's own precision, or the study's where the space has no such dimension."""
         return candidate.precision or self.device.precision
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """Names of the targets, that of ``device`` first."""
+        return (self.device.name, *(target.name for target in self.targets))
+
+    def for_target(self, name: str) -> StudyConfig:
+        """Return the configuration with one of ``targets`` as its only device; without a budget of its own that is infinite.
+
+        Raises:
+            KeyError: there is no such target.
+        """
+        if name == self.device.name:
+            return self.model_copy(update={"targets": []})
+        device, target = self.device, {item.name: item for item in self.targets}[name]
+        changes = {
+            "name": name,
+            "latency_model": target.model_path(device.latency_model),
+            "latency_models": target.latency_models,
+            "precision": target.precision_beside(device.precision),
+            "latency_budget_ms": target.latency_budget_ms or math.inf,
+            "board": None,
+        }
+        return self.model_copy(update={"device": device.model_copy(update=changes), "targets": []})
+
+    @model_validator(mode="after")
+    def _targets_differ(self) -> StudyConfig:
+        names = self.target_names
+        if len(set(names)) < len(names):
+            raise ValueError(f"the targets must be different ones, not {', '.join(names)}")
+        for target in self.targets:
+            runs = PROFILES[target.name].precisions
+            if self.space.precisions and not set(self.space.precisions) & set(runs):
+                raise ValueError(
+                    f"{target.name} runs {' and '.join(runs)}, none of space.precisions ({', '.join(self.space.precisions)}): "
+                    "leave the target out, or offer one of them"
+                )
+        return self
 
     @model_validator(mode="after")
     def _precisions_run_there(self) -> StudyConfig:

@@ -49,6 +49,10 @@ class LatencyConstraint:
         """Return the kernels of the candidate's final, pruned shape, fused as by its precision's runtime."""
         return self._kernels[candidate.precision or self._default_precision].table(candidate)
 
+    def predicts(self, candidate: Candidate) -> bool:
+        """Return True if there is a model of the candidate's precision."""
+        return (candidate.precision or self._default_precision) in self._models
+
     def estimate(self, candidate: Candidate) -> LatencyEstimate:
         """Predict the candidate's latency in its final, pruned shape, with its interval."""
         return self._models[candidate.precision or self._default_precision].predict(self.table(candidate))

@@ -63,10 +63,17 @@ def choose(
     )
 
 
-def mark_chosen(study: optuna.Study, records: Sequence[TrialRecord], choice: Choice, budget_ms: float) -> None:
-    """Store the choice with its trial, for report and dashboard, in place of an earlier one."""
+def mark_chosen(
+    study: optuna.Study, records: Sequence[TrialRecord], choice: Choice, budget_ms: float, target: str | None = None
+) -> None:
+    """Store the choice with its trial, for report and dashboard, in place of an earlier one.
+
+    Args:
+        target: name of the target that it is for; None for the study's first one.
+    """
     for record in records:
         if record.chosen is not None and record.number != choice.record.number:
             store_later_facts(study, record.number, chosen=None)
-    facts = {"budget_ms": budget_ms, "probability": choice.probability}
+    facts: dict[str, float | str] = {"budget_ms": budget_ms, "probability": choice.probability}
+    facts |= {"target": target} if target else {}
     store_later_facts(study, choice.record.number, chosen=facts)

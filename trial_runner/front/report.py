@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 
 import optuna
 
 from dashboards import ReportInputs, update_study_page, upload_bundle, write_report
+from dashboards.study_report.inputs import TargetFront
 from dashboards.web import open_artifact_store
 from hw_latency_model.file_names import REPORT_FILE
 from hw_latency_model.model.custom import CustomLatencyModel
@@ -17,6 +19,7 @@ from search_spaces._common.errors import UserError
 from trial_runner.config.load import dump_config
 from trial_runner.config.study import StudyConfig
 from trial_runner.constraints.latency_models import load_latency_model
+from trial_runner.front.targets import target_view
 from trial_runner.study.objectives import CLASS_NAMES, open_configured, stored_objectives
 from trial_runner.study.paths import StudyPaths
 from trial_runner.training.trial import open_split
@@ -37,8 +40,15 @@ def write_study_report(config: StudyConfig, study: optuna.Study, paths: StudyPat
         latency_budget_ms=config.device.latency_budget_ms,
         rungs=config.search.early_stopping.rungs_epochs,
         data_name=config.data.kind,
+        target_fronts=[_target_front(config, study, name) for name in config.target_names[1:]],
     )
     return write_report(page or paths.report, inputs)
+
+
+def _target_front(config: StudyConfig, study: optuna.Study, target: str) -> TargetFront:
+    view = target_view(config, study, target, predict=False)
+    budget_ms = view.budget_ms if math.isfinite(view.budget_ms) else None
+    return TargetFront(target, view.records, pareto_front(view.records, objectives=view.objectives), budget_ms)
 
 
 def class_names_of(config: StudyConfig, study: optuna.Study) -> tuple[str, ...]:

@@ -37,7 +37,8 @@ def known_latency_ms(record: TrialRecord) -> float:
 
 
 def front_rows(records: Sequence[TrialRecord], objectives: Sequence[Objective] = OBJECTIVES) -> list[dict[str, Any]]:
-    """One object per member; None where not measured or not exported."""
+    """One object per member; None where not measured or not exported. Only studies of several targets have a key ``targets``."""
+    targets = target_names(records)
     return [
         {
             "trial": record.number,
@@ -46,6 +47,7 @@ def front_rows(records: Sequence[TrialRecord], objectives: Sequence[Objective] =
             "val_miou": record.val_miou,
             "float_miou": record.float_miou,
             **estimate_facts(record),
+            **({"targets": {name: _target_facts(record, name) for name in targets}} if targets else {}),
             "measured_ms": record.measured_ms,
             "macs": record.score.macs if record.score else None,
             "parameters": record.score.params if record.score else None,
@@ -55,6 +57,20 @@ def front_rows(records: Sequence[TrialRecord], objectives: Sequence[Objective] =
         }
         for record in records
     ]
+
+
+def target_names(records: Sequence[TrialRecord]) -> list[str]:
+    """Return the further targets that the records have a latency on, in their order."""
+    return list(dict.fromkeys(name for record in records for name in record.targets))
+
+
+def _target_facts(record: TrialRecord, target: str) -> dict[str, float | None]:
+    estimate = record.targets.get(target)
+    return {
+        "latency_ms": estimate.latency_ms if estimate else None,
+        "latency_low_ms": estimate.low_ms if estimate else None,
+        "latency_high_ms": estimate.high_ms if estimate else None,
+    }
 
 
 def trial_rows(records: Sequence[TrialRecord], objectives: Sequence[Objective] = OBJECTIVES) -> list[dict[str, Any]]:
@@ -73,11 +89,17 @@ def trial_rows(records: Sequence[TrialRecord], objectives: Sequence[Objective] =
 
 
 def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of `front_rows` with its dimensions and objectives as columns of their own."""
+    """Return a row of `front_rows` with its dimensions, objectives and targets (``TARGET_latency_ms``) as columns of their own."""
     params = row["params"]
-    rest = {key: value for key, value in row.items() if key not in ("trial", "params", "objectives")}
+    rest = {key: value for key, value in row.items() if key not in ("trial", "params", "objectives", "targets")}
+    rest |= target_columns(row)
     others = {name: value for name, value in row["objectives"].items() if name not in rest}
     return {"trial": row["trial"], "network": network_name(params) if params else None, **others, **params, **rest}
+
+
+def target_columns(row: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the latencies of a row of `front_rows` on the further targets, as ``TARGET_latency_ms`` and the like."""
+    return {f"{name}_{key}": value for name, facts in row.get("targets", {}).items() for key, value in facts.items()}
 
 
 def print_front(
@@ -85,24 +107,33 @@ def print_front(
     budget_ms: float,
     console: Console,
     objectives: Sequence[Objective] = OBJECTIVES,
+    *,
+    target: str | None = None,
 ) -> None:
-    """Print the front as a table; objectives other than mIoU and latency have their own columns."""
+    """Print the front as a table; objectives other than mIoU and latency have their own columns.
+
+    Args:
+        target: name of the target whose latencies they are, where it is not the study's first one.
+    """
     limited = [item for item in objectives if item.name != LATENCY.name]
     budgets = [f"{budget_ms:g} ms"] if math.isfinite(budget_ms) else []
     within = ", ".join([*budgets, *budget_texts(limited)])
+    place = f" on {target}" if target else ""
     if not records:
-        console.print(f"No finished trial{f' within {within}' if within else ''} yet: the front is empty.")
+        console.print(f"No finished trial{place}{f' within {within}' if within else ''} yet: the front is empty.")
         return
     several = any(record.precision not in ("fp32", None) for record in records)
-    columns = _columns(records, extra_objectives(objectives), several)
-    title = f"Pareto front within {within}" if within else "Pareto front"
+    columns = _columns(records, extra_objectives(objectives), several, [] if target else target_names(records))
+    title = f"Pareto front{place} within {within}" if within else f"Pareto front{place}"
     print_columns(columns, title, console, elsewhere="front.csv and --json have all values")
 
 
 _NETWORK = "network"
 
 
-def _columns(records: Sequence[TrialRecord], others: Sequence[Objective], several_precisions: bool) -> list[Column]:
+def _columns(
+    records: Sequence[TrialRecord], others: Sequence[Objective], several_precisions: bool, targets: Sequence[str]
+) -> list[Column]:
     def column(name: str, rank: int, cell: Callable[[TrialRecord], str], *, left: bool = False) -> Column:
         return Column(name, rank, [cell(record) for record in records], left=left, shrinks=name == _NETWORK)
 
@@ -121,8 +152,15 @@ def _columns(records: Sequence[TrialRecord], others: Sequence[Objective], severa
         column("predicted ms", 0, lambda record: milliseconds(record.latency_ms)),
         column("90 % interval", 2, _interval),
         column("measured ms", 0, lambda record: milliseconds(record.measured_ms)),
+        *(column(f"{name} ms", 2, lambda record, name=name: target_ms(record, name)) for name in targets),  # type: ignore[misc]
         column("inside", 7, lambda record: {None: "–", True: "yes", False: "no"}[inside_interval(record)]),
     ]
+
+
+def target_ms(record: TrialRecord, target: str) -> str:
+    """Return a trial's latency on a further target as text."""
+    estimate = record.targets.get(target)
+    return milliseconds(estimate.latency_ms) if estimate else "–"
 
 
 def _interval(record: TrialRecord) -> str:
@@ -134,8 +172,9 @@ def write_csv(records: Sequence[TrialRecord], path: Path, objectives: Sequence[O
     """Write the rows as CSV, with a column for each parameter and each objective besides mIoU and latency."""
     found = front_rows(records, objectives)
     others = [item.name for item in extra_objectives(objectives)]
-    rows = [{**{name: row["objectives"][name] for name in others}, **row} for row in found]
-    keys = ["trial", *(key for key in (rows[0] if rows else {}) if key not in ("trial", "params", "objectives"))]
+    rows = [{**{name: row["objectives"][name] for name in others}, **row, **target_columns(row)} for row in found]
+    apart = ("trial", "params", "objectives", "targets")
+    keys = ["trial", *(key for key in (rows[0] if rows else {}) if key not in apart)]
     params = sorted({name for row in rows for name in row["params"]} - set(keys))
     with atomic_path(path) as temporary, temporary.open("w", newline="") as handle:
         writer = csv.writer(handle)

@@ -109,6 +109,7 @@ def details_json(details: TrialDetails) -> dict[str, Any]:
         "class_iou": dict(zip(details.class_names, score.class_iou, strict=False)) if score else {},
         "estimate": record.estimate.to_dict() if record.estimate else None,
         "estimate_today": today.to_dict() if today else None,
+        **({"targets": {name: item.to_dict() for name, item in record.targets.items()}} if record.targets else {}),
         "kernels": [
             {"kind": item.kind, "kernels": item.kernels, "latency_ms": item.latency_ms} for item in by_kind(today)
         ]
@@ -161,6 +162,11 @@ def _latency_lines(details: TrialDetails) -> list[str]:
         )
         if estimate.unknown_kinds:
             lines.append(f"  unmeasured  {', '.join(estimate.unknown_kinds)}")
+    lines += [
+        f"  predicted   {milliseconds(item.latency_ms)} ms on {name}, {item.level:.0%} interval {milliseconds(item.low_ms)} to "
+        f"{milliseconds(item.high_ms)}"
+        for name, item in record.targets.items()
+    ]
     if record.measured_ms is not None:
         held = {True: ", inside the interval", False: ", outside the interval", None: ""}[inside_interval(record)]
         lines.append(f"  measured    {milliseconds(record.measured_ms)} ms{held}")

@@ -18,6 +18,7 @@ from search_spaces._common.files import atomic_path
 from search_spaces._common.names import unknown_name
 from search_spaces.describe import network_words
 from trial_runner.front.columns import Column, print_columns
+from trial_runner.front.table import target_ms, target_names
 
 RUNNING, WAITING = "running", "waiting"
 STATES = (*(str(outcome) for outcome in Outcome), RUNNING, WAITING)
@@ -93,6 +94,7 @@ def print_trials(
         *others,
         column("predicted ms", 0, lambda record: milliseconds(record.latency_ms)),
         column("measured ms", 2, lambda record: milliseconds(record.measured_ms)),
+        *(column(f"{name} ms", 2, lambda record, name=name: target_ms(record, name)) for name in target_names(records)),  # type: ignore[misc]
         column("duration", 5, lambda record: seconds(record.duration_s)),
     ]
     print_columns(columns, None, console, elsewhere="--json and --csv have all values")

@@ -11,6 +11,7 @@ from dataclasses import replace
 import optuna
 from optuna.trial import TrialState
 
+from hw_latency_model import LatencyEstimate
 from objectives import trial_record as tr
 from objectives.objective import LATENCY, budget_texts, intermediate_values
 from objectives.trial_record import Outcome, State, TrialRecord
@@ -58,6 +59,7 @@ class StudyDriver:
         patience: of the study's storage; reports wait in memory while its database is away, and trials train on.
         on_trial: called with each order that is given to a worker.
         on_progress: called with each report of a worker.
+        latency_on_targets: returns a candidate's latency on the further targets, by their name.
     """
 
     def __init__(
@@ -78,7 +80,9 @@ class StudyDriver:
         patience: Patience | None = None,
         on_trial: Callable[[TrialSpec], None] = lambda spec: None,
         on_progress: Callable[[int, Progress], None] = lambda number, progress: None,
+        latency_on_targets: Callable[[Candidate], Mapping[str, LatencyEstimate]] = lambda candidate: {},
     ) -> None:
+        self._latency_on_targets = latency_on_targets
         self._on_trial, self._on_progress = on_trial, on_progress
         self._patience = patience or Patience(0.0, str)
         self._backlog: deque[Callable[[], TrialRecord | None]] = deque()
@@ -286,8 +290,9 @@ class StudyDriver:
         attrs = tr.trial_attributes(self._study.get_trials(deepcopy=False)[base])
         self._write_plan(number, attrs.get(tr.CHANNELS))
         self._writer.write(number, tr.ESTIMATE, attrs[tr.ESTIMATE])
-        if tr.COSTS in attrs:
-            self._writer.write(number, tr.COSTS, attrs[tr.COSTS])
+        for name in (tr.COSTS, tr.TARGETS):
+            if name in attrs:
+                self._writer.write(number, name, attrs[name])
         self._writer.constrain(number)
 
     def _refuse(self, number: int, candidate: Candidate) -> bool:
@@ -298,6 +303,7 @@ class StudyDriver:
             costs = self._costs.costs(candidate)
             self._writer.write_costs(number, costs)
             reason = self._costs.violation_reason(costs)
+        self._writer.write_targets(number, self._latency_on_targets(candidate))
         self._writer.constrain(number)
         if reason is None:
             return False
@@ -323,6 +329,7 @@ class StudyDriver:
         self._writer.write(number, tr.DUPLICATE_OF, known.number)
         if known.estimate is not None:
             self._writer.write(number, tr.ESTIMATE, known.estimate.to_dict())
+        self._writer.write_targets(number, known.targets)
         if known.costs:
             self._writer.write_costs(number, known.costs)
         if known.score:

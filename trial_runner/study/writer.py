@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from hw_latency_model.types import LatencyEstimate
 from objectives import trial_record as tr
 from objectives.objective import LATENCY, Objective
 from objectives.optuna_private import StudyStorage, trial_id
@@ -54,6 +55,11 @@ class StudyWriter:
         self._storage.set_trial_system_attr(trial_id, tr.system_name(key), value)
         for name, fact in tr.short_facts(key, value).items():
             self._storage.set_user_attr(trial_id, name, fact)
+
+    def write_targets(self, number: int, estimates: Mapping[str, LatencyEstimate]) -> None:
+        """Store a trial's latency on the further targets; nothing where there are none."""
+        if estimates:
+            self.write(number, tr.TARGETS, {name: estimate.to_dict() for name, estimate in estimates.items()})
 
     def write_costs(self, number: int, costs: Mapping[str, CostEstimate]) -> None:
         self.write(number, tr.COSTS, {name: cost.to_dict() for name, cost in costs.items()})
