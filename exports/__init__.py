@@ -16,7 +16,11 @@ if TYPE_CHECKING:
         load_network as load_network,
         read_bundle as read_bundle,
     )
-    from exports.bundle.write import add_measurement as add_measurement, write_bundle as write_bundle
+    from exports.bundle.write import (
+        add_engine as add_engine,
+        add_measurement as add_measurement,
+        write_bundle as write_bundle,
+    )
     from exports.lint import LintFinding as LintFinding, lint_onnx as lint_onnx, lint_summary as lint_summary
     from exports.network_file import (
         TrainedNetwork as TrainedNetwork,
@@ -42,7 +46,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     {
         "bundle.inputs": ("BundleInputs",),
         "bundle.read": ("ExportBundle", "load_network", "read_bundle"),
-        "bundle.write": ("add_measurement", "write_bundle"),
+        "bundle.write": ("add_engine", "add_measurement", "write_bundle"),
         "lint": ("LintFinding", "lint_onnx", "lint_summary"),
         "network_file": ("TrainedNetwork", "read_network", "write_network"),
         "onnx.export": ("OnnxFile", "export_onnx"),

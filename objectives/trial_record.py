@@ -127,6 +127,7 @@ class TrialRecord:
         measurement: latency measured on the device after training; None where not measured.
         bundle: folder of the export; None where not exported.
         export_error: reason why the export failed.
+        engine: the parity ladder's step of the network's engine on the device, as in its bundle's manifest; None where none was built.
         chosen: ``budget_ms`` and ``probability`` of the network chosen for deployment, and ``target`` where that is not the study's
             first one; None for all others.
         duplicate_of: number of the earlier trial with the same candidate, whose result this one repeats.
@@ -169,6 +170,7 @@ class TrialRecord:
     node: str | None = None
     checkpoint_sha256: str | None = None
     resumed_at: int | None = None
+    engine: Mapping[str, Any] | None = None
 
     @property
     def latency_ms(self) -> float | None:
@@ -184,6 +186,11 @@ class TrialRecord:
     def val_miou(self) -> float | None:
         """Validation mIoU of the last evaluation, 0 to 1; None before the first one."""
         return self.score.val_miou if self.score else None
+
+    @property
+    def engine_failed(self) -> bool:
+        """True for a trial whose engine on the device is outside the limits of the parity ladder."""
+        return self.engine is not None and self.engine.get("passed") is False
 
     @property
     def precision(self) -> str | None:
@@ -278,6 +285,7 @@ def read_record(trial: FrozenTrial, study_attrs: Mapping[str, Any]) -> TrialReco
         node=attrs.get(NODE),
         checkpoint_sha256=attrs.get(CHECKPOINT_SHA256),
         resumed_at=attrs.get(RESUMED_AT),
+        engine=later.get("engine"),
     )
 
 
@@ -384,6 +392,7 @@ class LaterFacts(TypedDict, total=False):
     bundle: str
     export_error: str | None
     measurement: Measurement
+    engine: Mapping[str, Any]
     chosen: Mapping[str, float | str] | None
 
 

@@ -29,8 +29,8 @@ from trial_runner.constraints.cost import CostConstraint, load_cost_models
 from trial_runner.constraints.latency import LatencyConstraint
 from trial_runner.constraints.latency_models import load_latency_models
 from trial_runner.constraints.target_latencies import TargetLatencies
+from trial_runner.front.engines import measure_after_launch
 from trial_runner.front.exporter import FrontExporter
-from trial_runner.front.measurement import measure_after_launch
 from trial_runner.front.report import write_study_report
 from trial_runner.front.table import front_records, write_csv
 from trial_runner.launch_checks import check_accelerator, check_room, check_target, check_teacher

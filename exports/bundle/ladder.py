@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,19 @@ import onnx
 
 from exports.bundle.inputs import BundleInputs
 from exports.errors import ExportError
+from exports.network_file import TrainedNetwork
 from exports.onnx.export import cpu_copy
 from exports.onnx.graph import node_name
 from exports.onnx.half import convert_to_half, offending_nodes
-from exports.onnx.parity import ParityReport, compare_logits, run_torch
+from exports.onnx.parity import (
+    MIN_AGREEMENT,
+    MIOU_TOLERANCE,
+    REL_TOLERANCE,
+    LabelArray,
+    ParityReport,
+    compare_logits,
+    run_torch,
+)
 from exports.onnx.runtime import FloatArray, OnnxSession
 from exports.quantization.net import HalfNet
 
@@ -26,6 +35,9 @@ FP16_CHANCE = 0.995
 FP16_AGREEMENT = 0.98
 """Smallest share of equal pixels in FP16."""
 _FP16_TOLERANCE = 0.1
+ENGINE = "engine"
+"""Name of the step of an engine on a device."""
+_ENGINE = "the engine"
 _NO_DEVICE = "not measured: no device"
 
 
@@ -88,6 +100,64 @@ def half_step(onnx_path: Path, inputs: BundleInputs) -> Half | str:
     return Half(converted, report, tuple(kept))
 
 
+@dataclass(frozen=True)
+class EngineRun:
+    """Images and what an engine computed for them on a device.
+
+    Attributes:
+        images: float32 (N, 3, height, width), normalised.
+        labels: uint8 (h, w) each at any resolution.
+        logits: float32, flat: those of the first images.
+        exact: the runtime computes in float32, and the limits are those of ``model.onnx``; else those of FP16.
+        facts: plain JSON on the device and the engine.
+    """
+
+    images: FloatArray
+    labels: Sequence[LabelArray]
+    logits: FloatArray
+    exact: bool
+    facts: Mapping[str, Any]
+
+
+def engine_step(network: TrainedNetwork, run: EngineRun) -> dict[str, Any]:
+    """Compare an engine with torch; return the ladder's step as plain JSON.
+
+    Raises:
+        ValueError: the logits are those of another network.
+    """
+    net = network.net if network.quantized is None else network.quantized
+    ours = run_torch(cpu_copy(net), run.images)
+    if run.logits.size != ours.size:
+        raise ValueError(f"torch gives {ours.size} logits, the engine {run.logits.size}: it is another network's")
+    exact = run.exact and network.quantized is None
+    report = compare_logits(
+        ours,
+        run.logits.reshape(ours.shape),
+        run.images.shape[2:],
+        run.labels,
+        network.ignore_index,
+        tolerance=REL_TOLERANCE if exact else _FP16_TOLERANCE,
+        min_agreement=MIN_AGREEMENT if exact else FP16_AGREEMENT,
+        miou_tolerance=MIOU_TOLERANCE if exact else FP16_MIOU,
+        chance=1.0 if exact else FP16_CHANCE,
+        name=_ENGINE,
+    )
+    return {**_step(ENGINE, report), **run.facts}
+
+
+def with_engine(steps: Sequence[Mapping[str, Any]], step: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the ladder with the step of an engine, in place of an earlier one of its device and of the one that tells there is none."""
+    kept = [
+        item for item in steps if item.get("step") != ENGINE or item.get("device", step["device"]) != step["device"]
+    ]
+    return [*kept, dict(step)]
+
+
+def engine_steps(steps: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the steps of engines that ran on a device."""
+    return [item for item in steps if item.get("step") == ENGINE and item.get("device") is not None]
+
+
 def _compared(ours: FloatArray, theirs: FloatArray, inputs: BundleInputs) -> ParityReport:
     return compare_logits(
         ours,
@@ -116,7 +186,7 @@ def ladder(exported: ParityReport, inputs: BundleInputs, half: Half | str | None
         steps.append({"step": "onnx fp16", "passed": None, "reason": half})
     elif half is not None:
         steps.append({**_step("onnx fp16", half.parity), "kept_in_fp32": list(half.kept)})
-    return [*steps, {"step": "engine", "passed": None, "reason": _NO_DEVICE}]
+    return [*steps, {"step": ENGINE, "passed": None, "reason": _NO_DEVICE}]
 
 
 def _step(name: str, parity: ParityReport) -> dict[str, Any]:

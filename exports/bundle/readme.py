@@ -189,7 +189,8 @@ def _results(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         f"{parity['reason']}; largest logit error {parity['max_rel_error']:.1e} of the range",
     )
     for step in manifest.get("ladder", [])[1:]:
-        yield f"{step['step']} against torch", _ladder_text(step)
+        device = f" ({step['device']}, {step['runtime']})" if step.get("device") else ""
+        yield f"{step['step']}{device} against torch", _ladder_text(step)
     yield "device check", str(manifest["lint"]["summary"])
 
 

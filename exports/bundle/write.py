@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from exports.bundle.board_files import write_board_files
 from exports.bundle.checksums import sha256_of, write_checksums
 from exports.bundle.inputs import BundleInputs
-from exports.bundle.ladder import Half, half_step, ladder
+from exports.bundle.ladder import Half, engine_steps, half_step, ladder, with_engine
 from exports.bundle.lock import locked_parent, replaced_folder
 from exports.bundle.manifest import bundle_manifest
 from exports.bundle.preview import write_preview
@@ -60,6 +60,8 @@ def write_bundle(folder: Path, inputs: BundleInputs) -> ExportBundle:
         manifest["torch_on_board"] = {"runs": no_torch is None, "reason": no_torch}
         manifest["measurements"] = _earlier_measurements(folder, inputs, origin)
         manifest["files"] = {path.name: _file_facts(path) for path in sorted(staging.iterdir())}
+        for step in _earlier_engines(folder, manifest):
+            manifest["ladder"] = with_engine(manifest["ladder"], step)
         _write_readme(staging, manifest)
         write_json(staging / MANIFEST, manifest)
         write_checksums(staging)
@@ -74,10 +76,26 @@ def add_measurement(folder: Path, measurement: Mapping[str, Any]) -> ExportBundl
         ValueError: ``measurement`` is not plain JSON.
     """
     json.dumps(measurement, allow_nan=False)
+    return _changed(folder, lambda manifest: {"measurements": [*manifest["measurements"], dict(measurement)]})
+
+
+def add_engine(folder: Path, step: Mapping[str, Any]) -> ExportBundle:
+    """Store the ladder's step of an engine (`exports.bundle.ladder.engine_step`), in place of an earlier one of its device.
+
+    Raises:
+        UserError: the folder is not a readable bundle, or cannot be written.
+        ValueError: ``step`` is not plain JSON.
+    """
+    json.dumps(step, allow_nan=False)
+    return _changed(folder, lambda manifest: {"ladder": with_engine(manifest.get("ladder", []), step)})
+
+
+def _changed(folder: Path, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> ExportBundle:
+    """Replace values of a bundle's manifest, atomically; its README and checksums follow."""
     read_manifest(folder)
     with locked_parent(folder), atomic_folder(folder) as staging:
         manifest = read_manifest(folder)
-        manifest["measurements"] = [*manifest["measurements"], dict(measurement)]
+        manifest.update(change(manifest))
         shutil.copytree(folder, staging, copy_function=_link, dirs_exist_ok=True)
         _write_readme(staging, manifest)
         write_json(staging / MANIFEST, manifest)
@@ -120,6 +138,16 @@ def _earlier_measurements(
         known = [item.get("started_at") for item in found]
         found = [item for item in earlier["measurements"] if item.get("started_at") not in known] + found
     return found
+
+
+def _earlier_engines(folder: Path, manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Steps of engines that an earlier bundle of the same network holds."""
+    try:
+        earlier = read_manifest(folder)
+    except UserError:
+        return []
+    same = earlier["files"].get("model.onnx") == manifest["files"]["model.onnx"]
+    return engine_steps(earlier.get("ladder", [])) if same else []
 
 
 def _export(inputs: BundleInputs, path: Path, subject: str) -> tuple[OnnxFile, ParityReport]:

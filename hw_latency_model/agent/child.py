@@ -1,14 +1,16 @@
-"""Tasks of a child process: probe a backend, build an engine, measure a network."""
+"""Tasks of a child process: probe a backend, build an engine, measure a network, run images through it."""
 
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Callable, Dict
 
 from .backends import BACKENDS
 from .clocks import Lock
 from .errors import EXIT_DONE, EXIT_RESUMABLE, JobError, StaleEngine, is_disk_full
 from .files import Json
+from .parity import read_images_file, write_outputs
 from .parsers import finite
 from .power import PowerMeter
 from .process import die_with_parent
@@ -105,8 +107,15 @@ def child_measure(spec: Json) -> Json:
     return result
 
 
+def child_infer(spec: Json) -> Json:
+    """Run the images file ``spec["images"]`` through the network; write the logits to ``spec["outputs"]`` and return the file's facts."""
+    images = read_images_file(Path(spec["images"]))
+    return write_outputs(BACKENDS[spec["backend"]].open(spec), images, Path(spec["outputs"]))
+
+
 CHILD_TASKS: Dict[str, Callable[[Json], Json]] = {
     "probe": child_probe,
     "build": child_build,
     "measure": child_measure,
+    "infer": child_infer,
 }

@@ -10,9 +10,16 @@ from .jobs import Job
 
 
 class Engines:
-    """Engines cached in the work folder, keyed by network, TensorRT version and precision."""
+    """Engines cached in the work folder, keyed by network, TensorRT version and precision.
 
-    def __init__(self, work: Path, backend_version: str) -> None:
+    Args:
+        work: the folder.
+        backend_version: version of TensorRT.
+        board: facts of the board; an engine of another board, left on a disk that was moved, is built again.
+    """
+
+    def __init__(self, work: Path, backend_version: str, board: Optional[Json] = None) -> None:
+        self.board = board
         self.folder = work / "engines"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.version = re.sub(r"[^\w.]", "_", backend_version)
@@ -29,11 +36,13 @@ class Engines:
             whole = isinstance(facts, dict) and facts.get("sha256") == file_sha256(plan)
         except OSError:
             return None
-        return facts if whole else None
+        if not whole or not isinstance(facts, dict) or facts.get("board", self.board) != self.board:
+            return None
+        return facts
 
     def keep(self, plan: Path, build_s: Optional[float]) -> Json:
         """Store the facts of a new engine: its checksum and build time in seconds."""
-        facts = {"sha256": file_sha256(plan), "build_s": build_s}
+        facts = {"sha256": file_sha256(plan), "build_s": build_s, "board": self.board}
         write_durably(plan.with_suffix(".json"), json.dumps(facts).encode())
         return facts
 

@@ -11,7 +11,12 @@ from .protocol import read_settings
 
 
 class Job(NamedTuple):
-    """One network. ``kind`` is ``network`` or ``kernels`` (also profile its layers)."""
+    """One network.
+
+    Attributes:
+        kind: ``network`` or ``kernels`` (also profile its layers).
+        images: images file to run through the engine, see ``parity``; None: none.
+    """
 
     id: str
     subject: str
@@ -20,6 +25,7 @@ class Job(NamedTuple):
     kind: str
     torchscript: Optional[str]
     input_shape: Optional[List[int]]
+    images: Optional[Path] = None
 
 
 class JobList:
@@ -77,4 +83,5 @@ class JobList:
             sha = file_sha256(onnx)
         torchscript = str(self.folder / item["torchscript"]) if item.get("torchscript") else None
         kind, subject = str(item.get("kind", "network")), str(item.get("subject", item["id"]))
-        return Job(item["id"], subject, onnx, str(sha), kind, torchscript, item.get("input_shape"))
+        images = self.folder / item["images"] if isinstance(item.get("images"), str) else None
+        return Job(item["id"], subject, onnx, str(sha), kind, torchscript, item.get("input_shape"), images)

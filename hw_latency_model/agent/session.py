@@ -16,6 +16,7 @@ from .errors import EXIT_DONE, EXIT_RESUMABLE, StopEarly, UserMistake, is_disk_f
 from .facts import board_facts
 from .files import Json, file_sha256
 from .jobs import Job, JobList
+from .parity import OUTPUTS
 from .process import Answer, StopFlag, run_child
 from .results import ResultsFile
 from .sensors import steady_clocks
@@ -103,7 +104,8 @@ class Session:
         if leftover:
             say("clocks that an earlier run locked could not be given back first: " + leftover, sys.stderr)
         self.backend, self.version = self._choose_backend()
-        self.engines = Engines(self.work, self.version)
+        facts = board_facts(self.tree)
+        self.engines = Engines(self.work, self.version, {name: facts[name] for name in ("board_model", "l4t", "cuda")})
         self.stop.check()
         self.clocks.lock(self.jobs.power_profile, self.jobs.lock_clocks)
         if self.clocks.note:
@@ -225,6 +227,21 @@ class Session:
         value = self._checked(answer, "measure")
         del value["ok"]
         value["build_s"] = engine["build_s"]
+        if job.images is not None:
+            value["outputs"] = self._outputs(job, job.images)
+            plan = self.engines.plan(job, self.jobs.precision)
+            value["plan_bytes"] = plan.stat().st_size if plan.exists() else None
+        return value
+
+    def _outputs(self, job: Job, images: Path) -> Json:
+        """Run the job's images through its engine; return the facts of the file of logits, or the reason why there is none."""
+        target = self.results.path.resolve().parent / OUTPUTS / (job.id + ".f32")
+        spec = dict(self._spec(job), images=str(images), outputs=str(target))
+        try:
+            value = self._checked(self._child("infer", spec, self._timeout_s()), "infer")
+        except JobFailed as failure:
+            return {"file": None, "reason": failure.reason}
+        del value["ok"]
         return value
 
     def _reference_spec(self) -> Optional[Json]:

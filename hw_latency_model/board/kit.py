@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,7 +42,14 @@ class NetworkSource(Protocol):
 
 
 def write_kit(
-    target: Path, config: DeviceConfig, source: NetworkSource, chosen: Sequence[Suggestion], *, number: int
+    target: Path,
+    config: DeviceConfig,
+    source: NetworkSource,
+    chosen: Sequence[Suggestion],
+    *,
+    number: int,
+    images: Callable[[str], bytes] | None = None,
+    workspace_mb: int | None = None,
 ) -> tuple[KnownJob, ...]:
     """Write one batch to ``target`` and return its jobs, in order, without networks that the device cannot run.
 
@@ -52,6 +59,8 @@ def write_kit(
         source: source of the networks.
         chosen: networks to measure.
         number: number of the batch, part of each job's id.
+        images: images file of a network, by its key, to run through its engine; None: none.
+        workspace_mb: memory for building an engine; the agent's default if None.
 
     Raises:
         UserError: the folder cannot be written.
@@ -71,11 +80,21 @@ def write_kit(
             jobs.append(KnownJob(job_id, suggestion.key, digest, suggestion.kind, kernels, family))
             relative = path.relative_to(folder).as_posix()
             row = {"id": job_id, "subject": suggestion.key, "onnx": relative, "sha256": digest}
+            if images is not None:
+                row["images"] = _write_images(folder, images(suggestion.key))
             rows.append({**row, "kind": suggestion.kind})
         write_reference(folder / "reference.onnx")
         write_agent(folder / AGENT_FILE)
-        write_json(folder / "jobs.json", {**_header(config), "jobs": rows})
+        limits = {} if workspace_mb is None else {"workspace_mb": workspace_mb}
+        write_json(folder / "jobs.json", {**_header(config), **limits, "jobs": rows})
     return tuple(jobs)
+
+
+def _write_images(folder: Path, content: bytes) -> str:
+    """Write an images file among the networks, once for all of the same content; return its path in the kit."""
+    name = f"onnx/{hashlib.sha256(content).hexdigest()[:16]}.images"
+    (folder / name).write_bytes(content)
+    return name
 
 
 def _header(config: DeviceConfig) -> dict[str, Any]:

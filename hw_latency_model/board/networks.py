@@ -14,7 +14,7 @@ from hw_latency_model.board.device_config import DeviceConfig
 from hw_latency_model.board.kit import write_kit
 from hw_latency_model.board.plan import NETWORK, Suggestion, job_cost
 from hw_latency_model.board.report import clock_text
-from hw_latency_model.board.results import BoardResults
+from hw_latency_model.board.results import BoardResults, KnownJob
 from hw_latency_model.board.run import MOST_ORDERS, BoardRun, Progress, fit_board_model
 from hw_latency_model.board.session import Batch
 from hw_latency_model.kernels.extract import kernels_from_onnx
@@ -81,10 +81,21 @@ def measure_networks(
         KeyboardInterrupt: the agent was stopped and restored the clocks; all measurements are kept.
     """
     with contextlib.closing(MeasurementStore(config.store_location)) as store:
-        return _NetworksRun(config, networks, store, progress or (lambda line: None), repeat).run(results)
+        return NetworksRun(config, networks, store, progress or (lambda line: None), repeat).run(results)
 
 
-class _NetworksRun(BoardRun):
+class NetworksRun(BoardRun):
+    """Measurement of given networks in a session of its own.
+
+    Args:
+        config, networks, progress, repeat: as of `measure_networks`.
+        store: the device's measurement store.
+        folder: name of the session's folder.
+    """
+
+    COMMAND = "paretoseg measure STUDY.yaml --board DEVICE.yaml"
+    """Command that imports results that were transferred offline."""
+
     def __init__(
         self,
         config: DeviceConfig,
@@ -92,14 +103,16 @@ class _NetworksRun(BoardRun):
         store: MeasurementStore,
         progress: Progress,
         repeat: Collection[str] = (),
+        folder: str = "networks",
     ) -> None:
-        super().__init__(config, store, progress, "networks")
+        super().__init__(config, store, progress, folder)
         self.networks = {network.subject: network for network in networks}
         self.source = _Files(self.networks, get_profile(config.device.profile_name), config.device.runtime)
         self._repeat = repeat
         self._measured_before, self._ordered_before = Counter[str](), Counter[str]()
 
     def run(self, transferred: Path | None) -> BoardMeasured:
+        """Measure, or import results; see `measure_networks`."""
         results = self.take_in() if transferred is None else self.import_results(transferred)
         self._measured_before, self._ordered_before = _measured(results), self._ordered()
         kit = None
@@ -128,10 +141,10 @@ class _NetworksRun(BoardRun):
         batch = batch or self._order(results)
         if batch is None:
             return None
-        target = self.config.calibration.output_dir / f"networks-kit-{batch.number:04d}"
+        target = self.config.calibration.output_dir / f"{self.session.folder.name}-kit-{batch.number:04d}"
         if target.is_dir():
             return target
-        return self.offline_kit(batch, target, "paretoseg measure STUDY.yaml --board DEVICE.yaml")
+        return self.offline_kit(batch, target, self.COMMAND)
 
     def settled(self, results: BoardResults) -> set[str]:
         """Networks that need no further measurement; those to repeat need one by this command."""
@@ -142,7 +155,15 @@ class _NetworksRun(BoardRun):
             if measured[subject] <= self._measured_before[subject]
             and ordered[subject] < self._ordered_before[subject] + MOST_ORDERS
         }
-        return super().settled(results) - open_ones
+        return self.finished(results) - open_ones
+
+    def finished(self, results: BoardResults) -> set[str]:
+        """Networks that need no further measurement, were none to be repeated."""
+        return super().settled(results)
+
+    def write_kit(self, kit: Path, chosen: Sequence[Suggestion]) -> tuple[KnownJob, ...]:
+        """Write the next batch's kit; return its jobs."""
+        return write_kit(kit, self.config, self.source, chosen, number=self.session.next_number)
 
     def _ordered(self) -> Counter[str]:
         return Counter(job.subject for job in self.session.jobs().values())
@@ -159,7 +180,7 @@ class _NetworksRun(BoardRun):
         kit = self.session.kit_folder(self.session.next_number)
         shutil.rmtree(kit, ignore_errors=True)  # left by a call that ended before the batch was stored
         chosen = [Suggestion(key, NETWORK, ()) for key in todo]
-        jobs = write_kit(kit, self.config, self.source, chosen, number=self.session.next_number)
+        jobs = self.write_kit(kit, chosen)
         if not jobs:
             return None
         cost, measure_s = job_cost(self.config, self.session.jobs(), results)

@@ -10,7 +10,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -57,6 +57,28 @@ class JobFailure:
 
 
 @dataclass(frozen=True)
+class EngineOutputs:
+    """Logits of a job's images, computed by its engine on the board.
+
+    Attributes:
+        measurement: of the same engine.
+        file: path of the float32 logits beside the results file; None where there are none, for ``reason``.
+        sha256, size_bytes, images: of the file, and the number of images.
+        plan_bytes: size of the engine; None without an engine.
+        provider: execution provider of ONNX Runtime; None for other runtimes.
+    """
+
+    measurement: Measurement
+    file: str | None
+    reason: str
+    sha256: str
+    size_bytes: int
+    images: int
+    plan_bytes: int | None
+    provider: str | None
+
+
+@dataclass(frozen=True)
 class BoardResults:
     """Content of a results file.
 
@@ -70,6 +92,7 @@ class BoardResults:
         damaged: number of truncated or altered lines, which are skipped.
         refused: one sentence for each valid line of an unknown job or with impossible values.
         ended: the agent finished its job list.
+        outputs: of jobs with images, by job id.
     """
 
     measurements: tuple[Measurement, ...]
@@ -81,6 +104,7 @@ class BoardResults:
     damaged: int
     refused: tuple[str, ...]
     ended: bool
+    outputs: Mapping[str, EngineOutputs] = field(default_factory=dict)
 
 
 def read_results(data: bytes, jobs: Mapping[str, KnownJob], *, device: str, precision: str) -> BoardResults:
@@ -96,6 +120,7 @@ def read_results(data: bytes, jobs: Mapping[str, KnownJob], *, device: str, prec
     failed: dict[str, JobFailure] = {}
     seconds: dict[str, tuple[float, float]] = {}
     boards: dict[str, Mapping[str, Any]] = {}
+    outputs: dict[str, EngineOutputs] = {}
     refused: list[str] = []
     damaged, ended = 0, False
     for record in read_records(data):
@@ -125,6 +150,8 @@ def read_results(data: bytes, jobs: Mapping[str, KnownJob], *, device: str, prec
             try:
                 measurement = _measurement(record, board, job, device, precision)
                 seconds[job.id] = _seconds(record)
+                if isinstance(record.get("outputs"), dict):
+                    outputs[job.id] = _outputs(record, measurement)
             except (KeyError, TypeError, ValueError) as error:
                 refused.append(f"{job.subject}: the line says what cannot be ({_cause(error)})")
             else:
@@ -141,6 +168,7 @@ def read_results(data: bytes, jobs: Mapping[str, KnownJob], *, device: str, prec
         damaged=damaged,
         refused=tuple(refused),
         ended=ended,
+        outputs=outputs,
     )
 
 
@@ -223,6 +251,25 @@ def _measurement(
         family=job.family,
     )
     return measurement.with_kernels(job.kernels, kernel_shares(job.kernels, record.get("layers") or []))
+
+
+def _outputs(record: Mapping[str, Any], measurement: Measurement) -> EngineOutputs:
+    """Facts of the file of logits; its name may not lead out of the folder of the results."""
+    facts = record["outputs"]
+    name = facts.get("file")
+    if name is not None and not re.fullmatch(r"outputs/[A-Za-z0-9][A-Za-z0-9._-]*", str(name)):
+        raise ValueError(f"outputs.file is {repr(name)[:80]}")
+    plan, provider = record.get("plan_bytes"), record.get("provider")
+    return EngineOutputs(
+        measurement=measurement,
+        file=None if name is None else str(name),
+        reason=str(facts.get("reason", "")),
+        sha256=str(facts.get("sha256", "")),
+        size_bytes=int(_number(facts.get("bytes", 0), "outputs.bytes")),
+        images=_count(facts.get("images", 0), "outputs.images"),
+        plan_bytes=None if plan is None else int(_number(plan, "plan_bytes")),
+        provider=None if provider is None else str(provider),
+    )
 
 
 def kernel_shares(kernels: Sequence[KernelSpec], layers: Sequence[object]) -> tuple[float, ...]:

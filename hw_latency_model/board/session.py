@@ -18,7 +18,7 @@ from typing import Any
 from hw_latency_model.board.results import BoardResults, KnownJob, read_results
 from hw_latency_model.types import JobKind, KernelSpec
 from search_spaces._common.errors import UserError
-from search_spaces._common.files import write_error, write_json
+from search_spaces._common.files import atomic_path, write_error, write_json
 from search_spaces._common.untrusted import read_bounded
 
 FORMAT = "paretoseg board session"
@@ -146,6 +146,24 @@ class BoardSession:
             if data and not _contains(old, data):
                 # Whole files in order: each run's ``board`` record precedes its measurements.
                 self._append(target, data if data.endswith(b"\n") else data + b"\n")
+
+    def outputs_path(self, name: str) -> Path:
+        """Place here of a file that lies beside the board's results, such as ``outputs/b0001-001.f32``."""
+        return self.folder / name
+
+    def import_outputs(self, files: Iterable[Path], names: Iterable[str]) -> None:
+        """Copy files that were carried beside results files; those that are missing stay missing.
+
+        Raises:
+            UserError: a file cannot be copied.
+        """
+        wanted = list(names)
+        for path in files:
+            for name in wanted:
+                source, target = path.parent / name, self.outputs_path(name)
+                if source.is_file():
+                    with atomic_path(target) as temporary:
+                        shutil.copyfile(source, temporary)
 
     def results(self) -> BoardResults:
         """Parse the results of all files received so far."""

@@ -1,6 +1,5 @@
 """TensorRT plans: their header, and a loaded engine that takes images."""
 
-import ctypes
 import importlib
 import struct
 import tempfile
@@ -10,7 +9,7 @@ from typing import Any, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from hw_latency_model.agent.backends.cuda_runtime import CudaRuntime
-from hw_latency_model.agent.backends.tensorrt import TensorRtRunner
+from hw_latency_model.agent.backends.tensorrt import TensorRt, TensorRtRunner
 from hw_latency_model.agent.errors import JobError
 
 _BYTE, _INTEGER = b"\x02\x80\x01\x00", b"\x07\x80\x01\x00"
@@ -62,6 +61,24 @@ def check_plan(plan: bytes, version: str, capability: Tuple[int, int]) -> None:
         raise JobError(text.format(*(header.capability + tuple(capability))))
 
 
+def build_plan(onnx: Path, plan: Path, cache: Path, precision: str, workspace_mb: int) -> float:
+    """Build a plan with the agent's code and this board's TensorRT; return the seconds.
+
+    Raises:
+        ImportError: TensorRT is not installed.
+        JobError: it cannot build the network.
+        OSError: the plan cannot be written.
+    """
+    spec = {
+        "onnx": str(onnx),
+        "plan": str(plan),
+        "cache": str(cache),
+        "precision": precision,
+        "workspace_mb": workspace_mb,
+    }
+    return float(TensorRt.build(spec)["build_s"])
+
+
 class PlanNetwork(object):
     """A loaded plan with one float32 input (batch, 3, height, width) and one float32 output.
 
@@ -80,11 +97,6 @@ class PlanNetwork(object):
             path = Path(folder) / "network.plan"
             path.write_bytes(plan)
             self.runner = TensorRtRunner(path)
-        inputs = [tensor for tensor in self.runner.tensors if tensor.is_input]
-        outputs = [tensor for tensor in self.runner.tensors if not tensor.is_input]
-        if len(inputs) != 1 or len(outputs) != 1 or not (inputs[0].is_float32 and outputs[0].is_float32):
-            raise JobError("it is the plan of another network: one float32 input and one float32 output are needed")
-        self.source, self.result = inputs[0], outputs[0]
 
     def run(self, images: Any, output_shape: Tuple[int, ...]) -> Tuple[Any, float]:
         """Run images, float32 (N, 3, height, width); return logits of ``output_shape`` and the seconds of the engine alone.
@@ -92,15 +104,8 @@ class PlanNetwork(object):
         Raises:
             JobError: the plan has inputs or outputs of other sizes.
         """
-        content = np.ascontiguousarray(images, np.float32)
-        logits = np.empty(output_shape, np.float32)
-        if content.nbytes != self.source.size_bytes or logits.nbytes != self.result.size_bytes:
+        content, seconds = self.runner.run(np.ascontiguousarray(images, np.float32).tobytes())
+        logits = np.frombuffer(content, np.float32)
+        if logits.size != int(np.prod(output_shape)):
             raise JobError("the plan was built for another input size or batch; build it again")
-        cuda, runner = self.runner.cuda, self.runner
-        ctypes.memmove(self.source.host, content.ctypes.data, content.nbytes)
-        cuda.copy(self.source.device, self.source.host, content.nbytes, cuda.TO_DEVICE, runner.stream)
-        seconds = runner.samples(1)[0] / 1e3
-        cuda.copy(self.result.host, self.result.device, logits.nbytes, cuda.TO_HOST, runner.stream)
-        cuda.synchronize(runner.stream)
-        ctypes.memmove(logits.ctypes.data, self.result.host, logits.nbytes)
-        return logits, seconds
+        return logits.reshape(output_shape), seconds

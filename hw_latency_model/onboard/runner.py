@@ -11,14 +11,13 @@ from typing import Any, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from hw_latency_model.agent.backends.tensorrt import TensorRt
 from hw_latency_model.agent.errors import JobError, StaleEngine
 from hw_latency_model.agent.power import PowerMeter, rail_problem
 from hw_latency_model.agent.tree import Tree
 
 from .images import class_map, image_files, network_input, read_rgb, write_png
 from .network_data import GRAPH, read_network_data
-from .plan import PlanNetwork
+from .plan import PlanNetwork, build_plan
 
 BACKENDS = ("tensorrt", "onnxruntime", "torch")
 WARM_UPS = 10
@@ -199,18 +198,11 @@ def _open_plan(bundle: Bundle, plan: Optional[Path], workspace_mb: int) -> Any:
         except (JobError, StaleEngine) as error:
             say("{} is built again: {}".format(path.name, error))
     say("building the TensorRT plan {}; this takes minutes, once".format(path))
-    spec = {
-        "onnx": str(onnx),
-        "plan": str(path),
-        "cache": str(path.with_suffix(".cache")),
-        "precision": bundle.precision,
-        "workspace_mb": workspace_mb,
-    }
     try:
-        built = TensorRt.build(spec)
+        seconds = build_plan(onnx, path, path.with_suffix(".cache"), bundle.precision, workspace_mb)
     except OSError as error:
         raise JobError("cannot write {} ({}); give another place with --plan".format(path, error.strerror))
-    say("built in {:.0f} s".format(built["build_s"]))
+    say("built in {:.0f} s".format(seconds))
     return _Plan(PlanNetwork(path.read_bytes()), shape)
 
 

@@ -16,12 +16,11 @@ from typing import Any, Callable, List, NamedTuple, Tuple
 
 import numpy as np
 
-from hw_latency_model.agent.backends.tensorrt import TensorRt
 from hw_latency_model.agent.errors import JobError, StaleEngine
 
 from .images import class_map, image_files, network_input, read_rgb, write_png
 from .network_data import Read, read_network_data
-from .plan import PlanNetwork
+from .plan import PlanNetwork, build_plan
 from .regions import without_small_regions
 
 MAP_HW = (512, 512)
@@ -149,19 +148,12 @@ def _pack_plan(read: Read, archive: Path, settings: Settings, workspace_mb: int)
     with tempfile.TemporaryDirectory() as folder:
         onnx, plan = Path(folder) / ONNX, Path(folder) / PLAN
         onnx.write_bytes(read(ONNX))
-        spec = {
-            "onnx": str(onnx),
-            "plan": str(plan),
-            "cache": str(archive.with_suffix(".timing")),
-            "precision": settings.precision,
-            "workspace_mb": workspace_mb,
-        }
         try:
-            built = TensorRt.build(spec)
+            seconds = build_plan(onnx, plan, archive.with_suffix(".timing"), settings.precision, workspace_mb)
         except ImportError as error:
             raise JobError("a plan is built on the board, with its TensorRT ({})".format(error))
         _replace_entry(archive, PLAN, plan.read_bytes())
-    say("packed the plan into {} after {:.0f} s".format(archive, built["build_s"]))
+    say("packed the plan into {} after {:.0f} s".format(archive, seconds))
 
 
 def _replace_entry(archive: Path, name: str, content: bytes) -> None:

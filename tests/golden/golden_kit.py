@@ -39,6 +39,7 @@ PARSERS: tuple[tuple[str, ...], ...] = (
     ("choose",),
     ("rescore",),
     ("measure",),
+    ("build",),
     ("export",),
     ("solution",),
     ("score",),

@@ -9,7 +9,7 @@ import pytest
 from fake_board.harness import AGENT, Kit, fake_onnx, fp16_onnx
 from fake_board.tree import RAILS, FakeBoard, unlocked
 
-VERSIONS = ["8.0.1.6", "8.2.1.8", "8.4.1.5", "8.6.1.6", "10.3.0", "11.0.0"]
+VERSIONS = ["7.1.3", "8.0.1.6", "8.2.1.8", "8.4.1.5", "8.6.1.6", "10.3.0", "11.0.0"]
 
 
 def test_check_tells_what_board_this_is(board: FakeBoard) -> None:

@@ -138,7 +138,7 @@ def test_bad_input_is_one_sentence_and_no_number(tmp_path: Path):
 
 # --- TensorRT's stand-ins
 
-STAND_INS = ["8.0.1.6", "8.2.1.9", "8.4.1.5", "8.6.2", "10.3.0", "11.0.0"]
+STAND_INS = ["7.1.3", "8.0.1.6", "8.2.1.9", "8.4.1.5", "8.6.2", "10.3.0", "11.0.0"]
 
 
 def with_stand_in_network(archive: Path, **facts) -> Path:

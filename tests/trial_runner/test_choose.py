@@ -55,6 +55,8 @@ def test_the_most_accurate_that_keeps_the_budget_is_chosen(record: TrialRecord):
     assert choose(records, 14.0).record.number == 2, "trial 1 keeps 14 ms with a probability of 0.6 only"
     assert choose(records, 14.0, 0.5).record.number == 1
     assert choose([*records, scored(record, 3, 0.9, export_error="no parity")], 14.0).record.number == 2
+    assert choose([*records, scored(record, 3, 0.9, engine={"passed": False})], 14.0).record.number == 2
+    assert choose([*records, scored(record, 3, 0.9, engine={"passed": True})], 14.0).record.number == 3
     assert choose(records, 1.0) is None
 
 

@@ -30,23 +30,6 @@ def board_file(study: Path, *, transport: str = "local", name: str = "beside", p
     return path
 
 
-def test_a_launch_measures_its_front_on_the_board_and_the_command_what_is_left(
-    write_study: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    study = write_study(trials=2, measure=True)
-    board = board_file(study)
-    lines: list[str] = []
-    result = launch(load_config(study, [f"device.board={board.name}"]), lines.append)
-    assert result.front and all(record.measured_ms for record in result.front)
-    assert any(line.startswith(f"trial {result.front[0].number}: measured ") for line in lines)
-    for record in result.front:
-        assert record.bundle is not None
-        (facts,) = read_bundle(Path(record.bundle)).manifest["measurements"]
-        assert facts["latency_ms_p50"] == record.measured_ms and facts["device"] == "beside"
-    assert main(["measure", str(study), "--board", str(board)]) == 0
-    assert "nothing is left to measure" in capsys.readouterr().out
-
-
 def test_on_a_stick_and_back(write_study: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     study = write_study(trials=2)
     board = board_file(study, transport="offline")

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from search_spaces._common.errors import UserError
 from trial_runner.cli import (
+    build,
     calibrate,
     choose,
     compare,
@@ -75,6 +76,7 @@ COMMANDS: Mapping[str, Command] = {
     "compare": compare,
     "rescore": rescore,
     "measure": measure,
+    "build": build,
     "export": export,
     "solution": solution,
     "score": score,

@@ -14,6 +14,8 @@ from trial_runner.cli.options import add_study, study_config
 from trial_runner.study.paths import StudyPaths
 
 if TYPE_CHECKING:
+    import optuna
+
     from objectives.objective import Objective
     from objectives.trial_record import TrialRecord
     from trial_runner.config.study import StudyConfig
@@ -46,6 +48,38 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def chosen_records(
+    arguments: argparse.Namespace, config: StudyConfig, study: optuna.Study, say: Callable[[str], None]
+) -> list[TrialRecord]:
+    """Return the trial ``arguments.trial``, or else the front whatever its budgets; print which of them are not exported.
+
+    Raises:
+        UserError: there is no such trial, or none was trained to the end.
+    """
+    from objectives.trial_record import read_study
+    from trial_runner.front.table import front_records
+    from trial_runner.study.objectives import stored_objectives
+
+    records = read_study(study, config.study.output_dir)
+    if arguments.trial is None:
+        unlimited = [item.with_budget(None) for item in stored_objectives(config, study)]
+        chosen = front_records(records, math.inf, unlimited)
+    else:
+        chosen = [record for record in records if record.number == arguments.trial]
+    if not chosen:
+        raise UserError(
+            "no trial was trained to the end yet: there is nothing to measure. Launch the study first."
+            if arguments.trial is None
+            else f"the study has no trial {arguments.trial}; it has {len(records)}, counted from 0."
+        )
+    bare = [record.number for record in chosen if not record.bundle]
+    if bare:
+        say(
+            f"not exported, so not measured: trial {', '.join(map(str, bare))}. Run: paretoseg export {arguments.study}"
+        )
+    return chosen
+
+
 def measure_study(
     arguments: argparse.Namespace, say: Callable[[str], None]
 ) -> tuple[StudyConfig, list[TrialRecord], Sequence[Objective]]:
@@ -72,22 +106,7 @@ def measure_study(
     config = study_config(arguments)
     study = open_configured(config)
     objectives = stored_objectives(config, study)
-    records = read_study(study, config.study.output_dir)
-    if arguments.trial is None:
-        chosen = front_records(records, math.inf, [item.with_budget(None) for item in objectives])
-    else:
-        chosen = [record for record in records if record.number == arguments.trial]
-    if not chosen:
-        raise UserError(
-            "no trial was trained to the end yet: there is nothing to measure. Launch the study first."
-            if arguments.trial is None
-            else f"the study has no trial {arguments.trial}; it has {len(records)}, counted from 0."
-        )
-    bare = [record.number for record in chosen if not record.bundle]
-    if bare:
-        say(
-            f"not exported, so not measured: trial {', '.join(map(str, bare))}. Run: paretoseg export {arguments.study}"
-        )
+    chosen = chosen_records(arguments, config, study, say)
     path = arguments.board or config.device.board
     repeat = arguments.trial is not None
     if path is not None:

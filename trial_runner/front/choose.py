@@ -50,12 +50,14 @@ def choose(
 ) -> Choice | None:
     """Return the most accurate trained network that keeps the budget with ``least_probability``; None where there is none.
 
-    Trials whose export failed, by its parity for example, are no choice. Of equally accurate ones the faster is taken.
+    Trials whose export failed, by its parity for example, or whose engine fails its check on the device, are no choice. Of equally
+    accurate ones the faster is taken.
     """
     choices = []
     for record in records:
         probability = budget_probability(record, budget_ms)
-        if record.complete and record.val_miou is not None and not record.export_error and probability is not None:
+        sound = not record.export_error and not record.engine_failed
+        if record.complete and record.val_miou is not None and sound and probability is not None:
             choices.append(Choice(record, probability))
     kept = [choice for choice in choices if choice.probability >= least_probability]
     return max(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import optuna
@@ -13,7 +13,7 @@ import optuna
 from dashboards.text import interval, milliseconds
 from exports import add_measurement, read_bundle
 from hw_latency_model import Device, LatencyModel, Measurement, MeasurementStore, get_device, measure_bundle
-from hw_latency_model.board.device_config import DeviceConfig, load_device
+from hw_latency_model.board.device_config import DeviceConfig
 from hw_latency_model.board.networks import BoardMeasured, GivenNetwork, measure_networks
 from hw_latency_model.file_names import STORE_FILE
 from hw_latency_model.local.calibration import subject_of
@@ -36,32 +36,12 @@ _PAUSE_S = 2.0
 _NOTHING_TO_MEASURE = "nothing is left to measure: the front's members are measured, or not exported yet"
 
 
-def measure_after_launch(
-    config: StudyConfig,
-    study: optuna.Study,
-    records: Sequence[TrialRecord],
-    models: Models,
-    say: Say,
-) -> None:
-    """Measure a launch's front where the device is reachable, on ``device.board`` or here; else print how to."""
-    board = config.device.board
-    if board is None:
-        measure_front(config, study, records, models, say)
-        return
-    try:
-        found = measure_front_on_board(config, study, records, load_device(board), say)
-    except UserError as error:
-        say(f"the front is not measured, its predictions stand: {error}")
-        return
-    if found.kit is not None:
-        say(carry(found.kit))
-
-
-def carry(kit: Path) -> str:
-    """Return the instructions for an offline measurement kit."""
+def carry(kit: Path, command: str = "measure") -> str:
+    """Return the instructions for an offline kit, whose results ``paretoseg COMMAND`` reads."""
+    results = "results.jsonl" if command == "measure" else "the folder"
     return (
-        f"kit: {kit}: carry it to the board, run `sh run.sh` there, carry results.jsonl back and run "
-        "`paretoseg measure STUDY.yaml --board DEVICE.yaml --results PATH`"
+        f"kit: {kit}: carry it to the board, run `sh run.sh` there, carry {results} back and run "
+        f"`paretoseg {command} STUDY.yaml --board DEVICE.yaml --results PATH`"
     )
 
 
@@ -107,7 +87,7 @@ def measure_front(
         measurement = replace(measurement, family=str(record.params.get("family", "")))
         measured.setdefault(precision, []).append(measurement)
         slowdown = measurement.reference_ms / reference_ms
-        _note(study, record, measurement, slowdown, say)
+        note_measurement(study, record, measurement, slowdown, say)
     for precision, found in measured.items():
         model = models[precision]
         if isinstance(model, CustomLatencyModel):  # it learns from nothing
@@ -142,21 +122,11 @@ def measure_front_on_board(
     Raises:
         UserError: the board is not of the study's kind, or something is to be put right there; what was measured is kept.
     """
-    device = board.device
-    if device.profile_name != config.device.name:
-        raise UserError(
-            f"the study is for {config.device.name}, the board is a {device.profile_name}. Give the DEVICE.yaml of a "
-            f"{config.device.name}, or name it there as device.profile."
-        )
-    open_ones = _to_measure(records, repeat)
+    chosen = board_trials(config, _to_measure(records, repeat), board, say)
     groups: dict[str, list[TrialRecord]] = {}
-    for record in open_ones:
-        if _precision(config, record) == device.precision:
-            groups.setdefault(_subject(config, record), []).append(record)
-    networks = [_given(subject, group[0]) for subject, group in groups.items()]
-    others = len(open_ones) - sum(map(len, groups.values()))
-    if others:
-        say(f"{others} of another precision than {device.precision} are left: they need a DEVICE.yaml of their own")
+    for subject, record in chosen.subjects:
+        groups.setdefault(subject, []).append(record)
+    networks = [chosen.given(subject, group[0]) for subject, group in groups.items()]
     if not networks:
         say(_NOTHING_TO_MEASURE)
         return BoardMeasured({}, {}, None, None)
@@ -167,22 +137,54 @@ def measure_front_on_board(
             if subject in found.measurements:
                 if record.measurement is not None and _same(record.measurement, found.measurements[subject]):
                     continue
-                _note(study, record, found.measurements[subject], 1.0, say)
+                note_measurement(study, record, found.measurements[subject], 1.0, say)
             elif subject in found.failed:
                 say(f"trial {record.number}: not measured: {found.failed[subject]}")
-    if found.model is not None:
-        say(f"the latency model {board.model_path} has learnt from them")
-        if board.model_path != config.device.model_path(device.precision):
-            say(
-                f"the study predicts by {config.device.model_path(device.precision)}: set device.latency_model to the board's own"
-            )
+    taught(config, board, found.model, say)
     return found
 
 
-def _given(subject: str, record: TrialRecord) -> GivenNetwork:
-    assert record.bundle is not None
-    label = f"trial {record.number}, {network_name(record.params)}"
-    return GivenNetwork(subject, Path(record.bundle) / "model.onnx", str(record.params.get("family", "")), label)
+@dataclass(frozen=True)
+class BoardTrials:
+    """Exported trials that run in a board's precision, each with its subject in the board's store."""
+
+    subjects: Sequence[tuple[str, TrialRecord]]
+
+    def given(self, subject: str, record: TrialRecord) -> GivenNetwork:
+        """Return the network of a trial as the board's session takes it."""
+        assert record.bundle is not None
+        label = f"trial {record.number}, {network_name(record.params)}"
+        return GivenNetwork(subject, Path(record.bundle) / "model.onnx", str(record.params.get("family", "")), label)
+
+
+def board_trials(config: StudyConfig, records: Iterable[TrialRecord], board: DeviceConfig, say: Say) -> BoardTrials:
+    """Return the exported trials that a board runs in its precision; print how many need another one.
+
+    Raises:
+        UserError: the board is not of the study's kind, or a bundle is damaged.
+    """
+    device = board.device
+    if device.profile_name != config.device.name:
+        raise UserError(
+            f"the study is for {config.device.name}, the board is a {device.profile_name}. Give the DEVICE.yaml of a "
+            f"{config.device.name}, or name it there as device.profile."
+        )
+    exported = [record for record in records if record.bundle]
+    fitting = [record for record in exported if _precision(config, record) == device.precision]
+    if len(fitting) < len(exported):
+        others = len(exported) - len(fitting)
+        say(f"{others} of another precision than {device.precision} are left: they need a DEVICE.yaml of their own")
+    return BoardTrials([(_subject(config, record), record) for record in fitting])
+
+
+def taught(config: StudyConfig, board: DeviceConfig, model: LatencyModel | None, say: Say) -> None:
+    """Print which latency model learnt from new measurements of a board, where one did."""
+    if model is None:
+        return
+    say(f"the latency model {board.model_path} has learnt from them")
+    study_model = config.device.model_path(board.device.precision)
+    if board.model_path != study_model:
+        say(f"the study predicts by {study_model}: set device.latency_model to the board's own")
 
 
 def _to_measure(records: Iterable[TrialRecord], repeat: bool) -> list[TrialRecord]:
@@ -205,7 +207,9 @@ def _subject(config: StudyConfig, record: TrialRecord) -> str:
     return subject_of(space, record.candidate, len(read_bundle(Path(record.bundle)).class_names))
 
 
-def _note(study: optuna.Study, record: TrialRecord, measurement: Measurement, slowdown: float, say: Say) -> None:
+def note_measurement(
+    study: optuna.Study, record: TrialRecord, measurement: Measurement, slowdown: float, say: Say
+) -> None:
     """Store a measurement with its trial and in its bundle, and print it."""
     assert record.bundle is not None
     store_later_facts(study, record.number, measurement=measurement)

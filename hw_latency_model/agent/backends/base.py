@@ -5,6 +5,7 @@ import importlib
 import time
 from typing import List, NamedTuple, Optional, Tuple
 
+from ..errors import JobError
 from ..files import Json
 
 
@@ -46,6 +47,16 @@ class Runner(abc.ABC):
         while time.monotonic() - begin < seconds:
             runs += len(self.samples(1))
         return Loop(runs, begin, time.monotonic())
+
+    def run(self, image: bytes) -> Tuple[bytes, float]:
+        """Run one network input, float32; return the output, float32, and the seconds of the network.
+
+        Raises:
+            JobError: this runtime or network takes no given input.
+        """
+        raise JobError(
+            "this runtime measures, and runs no given images; install TensorRT's Python module or ONNX Runtime"
+        )
 
     def layers(self) -> List[Tuple[str, float]]:
         """Profile the layers: (name, ms) each, in separate runs as profiling is intrusive; empty without a profiler."""

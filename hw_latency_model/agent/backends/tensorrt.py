@@ -1,4 +1,4 @@
-"""Backend: Python API of TensorRT, 8.0 to 11."""
+"""Backend: Python API of TensorRT, 7.1 to 11."""
 
 import ctypes
 import importlib
@@ -93,7 +93,7 @@ class TensorRt(Backend):
         TensorRt._set_precision(trt, config, network, spec)
         cache = TensorRt._timing_cache(config, Path(spec["cache"]))
         begin = time.monotonic()
-        plan = builder.build_serialized_network(network, config)
+        plan = TensorRt._serialized(builder, network, config)
         if plan is None:
             raise JobError("TensorRT could not build an engine: " + logger.last_error)
         seconds = time.monotonic() - begin
@@ -101,6 +101,14 @@ class TensorRt(Backend):
         if cache:
             write_durably(Path(spec["cache"]), bytes(config.get_timing_cache().serialize()))
         return {"build_s": seconds}
+
+    @staticmethod
+    def _serialized(builder: Any, network: Any, config: Any) -> Any:
+        """Build the engine and return it serialized; None for a failed build."""
+        if hasattr(builder, "build_serialized_network"):
+            return builder.build_serialized_network(network, config)
+        engine = builder.build_engine(network, config)  # TensorRT 7
+        return None if engine is None else engine.serialize()
 
     @staticmethod
     def _set_precision(trt: Any, config: Any, network: Any, spec: Json) -> None:
@@ -236,6 +244,26 @@ class TensorRtRunner(Runner):
             found.append(self.cuda.elapsed_ms(self.begin_event, self.end_event))
         self.least_free = min(self.least_free, self.cuda.free_bytes())
         return found
+
+    def run(self, image: bytes) -> Tuple[bytes, float]:
+        """Run one network input, float32; return the output, float32, and the seconds of the engine alone.
+
+        Raises:
+            JobError: the engine has not one float32 input of this size and one float32 output.
+        """
+        inputs = [tensor for tensor in self.tensors if tensor.is_input]
+        outputs = [tensor for tensor in self.tensors if not tensor.is_input]
+        if len(inputs) != 1 or len(outputs) != 1 or not (inputs[0].is_float32 and outputs[0].is_float32):
+            raise JobError("it is the plan of another network: one float32 input and one float32 output are needed")
+        source, result = inputs[0], outputs[0]
+        if len(image) != source.size_bytes:
+            raise JobError("the plan was built for another input size or batch; build it again")
+        ctypes.memmove(source.host, image, len(image))
+        self.cuda.copy(source.device, source.host, source.size_bytes, self.cuda.TO_DEVICE, self.stream)
+        seconds = self.samples(1)[0] / 1e3
+        self.cuda.copy(result.host, result.device, result.size_bytes, self.cuda.TO_HOST, self.stream)
+        self.cuda.synchronize(self.stream)
+        return ctypes.string_at(result.host, result.size_bytes), seconds
 
     def end_to_end(self, count: int) -> List[float]:
         """Time the engine with copies from and to pinned host memory, in milliseconds."""

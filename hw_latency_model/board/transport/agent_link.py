@@ -22,6 +22,7 @@ from typing import Any
 from hw_latency_model.board.agent_archive import AGENT_FILE
 from hw_latency_model.board.transport.shell import COMMAND_TIMEOUT_S, Answer, ConnectionLost, Shell
 from search_spaces._common.errors import UserError
+from search_spaces._common.files import atomic_path
 from search_spaces._common.untrusted import parse_json
 
 DONE_EXIT, USER_EXIT, RESUMABLE_EXIT = 0, 2, 3
@@ -165,6 +166,25 @@ class AgentLink:
         if len(data) != max(0, size - offset):
             raise ConnectionLost("the board's answer was cut off")
         return Poll(AgentState(match[1].decode()), None if match[2] == b"-" else int(match[2]), size, data)
+
+    def fetch(self, name: str, size: int, target: Path) -> None:
+        """Copy a file of this folder from the board, atomically.
+
+        Args:
+            name: relative to the folder.
+            size: its bytes.
+            target: file to write.
+
+        Raises:
+            ConnectionLost: the connection dropped, or the file did not arrive whole.
+            UserError: ``target`` cannot be written.
+        """
+        script = f"cat {self._quoted}/{shlex.quote(name)}"
+        answer = self.shell.run(script, timeout_s=COMMAND_TIMEOUT_S + size / _SLOWEST_BYTES_PER_S)
+        if len(answer.out) != size:
+            raise ConnectionLost(f"{name} did not arrive whole: {len(answer.out)} of {size} bytes")
+        with atomic_path(target) as temporary:
+            temporary.write_bytes(answer.out)
 
     def stop(self, wait_s: int = 20) -> None:
         """Stop the agent, which restores the clocks, and wait for it.

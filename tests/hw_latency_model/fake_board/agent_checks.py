@@ -12,6 +12,7 @@ import io
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,7 @@ from paretoseg_agent import (  # noqa: E402
     facts,
     files,
     jobs,
+    parity,
     parsers,
     power,
     precision,
@@ -699,7 +701,7 @@ class Child(Case):
         self.assertEqual(set(found) & {"layers"}, set())
 
     def test_the_tasks(self):
-        self.assertEqual(sorted(child.CHILD_TASKS), ["build", "measure", "probe"])
+        self.assertEqual(sorted(child.CHILD_TASKS), ["build", "infer", "measure", "probe"])
         self.assertEqual(child.child_build({"backend": "onnxruntime"}), {"build_s": None})
 
     def test_an_answer_goes_through_the_pipe(self):
@@ -709,6 +711,28 @@ class Child(Case):
         os.close(writer)
         with os.fdopen(reader, "rb") as stream:
             self.assertEqual((json.loads(stream.read().decode()), done.returncode), ({"build_s": None, "ok": True}, 0))
+
+
+class Parity(Case):
+    module = "parity"
+
+    def images(self, pixels):
+        table = struct.pack("<768f", *(value / 2.0 - 100.0 * channel for channel in range(3) for value in range(256)))
+        path = self.folder / "a.images"
+        path.write_bytes(b'{"count": 2, "height_px": 1, "width_px": 2}\n' + table + bytes(pixels))
+        return path
+
+    def test_pixels_become_network_inputs_and_outputs_a_file(self):
+        images = parity.read_images_file(self.images(range(12)))
+        first = struct.unpack("<6f", images.network_input(0))
+        self.assertEqual(first, (0.0, 0.5, -99.0, -98.5, -198.0, -197.5))
+        echo = types.SimpleNamespace(run=lambda content: (content[:4], 0.0))
+        facts = parity.write_outputs(echo, images, self.folder / "outputs" / "a.f32")
+        self.assertEqual((facts["file"], facts["images"], facts["bytes"]), ("outputs/a.f32", 2, 8))
+        self.assertEqual(struct.unpack("<2f", (self.folder / "outputs" / "a.f32").read_bytes()), (0.0, 3.0))
+
+    def test_a_cut_file_is_no_images_file(self):
+        self.assertRaises(errors.JobError, parity.read_images_file, self.images(range(11)))
 
 
 class Jobs(Case):
@@ -750,6 +774,8 @@ class EngineCache(Case):
         plan.write_bytes(b"engine")
         cache.keep(plan, 12.5)
         self.assertEqual(cache.kept(plan)["build_s"], 12.5)
+        elsewhere = engines.Engines(self.folder, "8.2.1+x", {"board_model": "another"})
+        self.assertIsNone(elsewhere.kept(plan))
         plan.write_bytes(b"engin")
         self.assertIsNone(cache.kept(plan))
         self.assertTrue(cache.make_room([plan]))

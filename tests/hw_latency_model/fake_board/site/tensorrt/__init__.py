@@ -1,5 +1,6 @@
 """A stand-in for TensorRT's Python API that has exactly what the version in FAKE_TRT_VERSION has.
 
+Its names are held to ``tensorrt_api.json``, those of NVIDIA's published bindings (7.1 to those of 7.2, the oldest published).
 What a version lacks raises AttributeError, as there; what it insists on (explicit batch, a parent constructor called,
 every tensor bound to allocated memory) is insisted on. Which version has what: NVIDIA's Python API reference and the table
 in this project's notes on the Jetson Nano. Times are SIMULATED. Importing it also puts a stand-in behind
@@ -84,7 +85,6 @@ class IProfiler:
 
 class NetworkDefinitionCreationFlag(enum.IntEnum):
     EXPLICIT_BATCH = 0
-    STRONGLY_TYPED = 1
 
 
 class BuilderFlag(enum.IntEnum):
@@ -105,7 +105,8 @@ class TensorIOMode(enum.IntEnum):
 
 class LayerType(enum.IntEnum):
     CONVOLUTION = 0
-    QUANTIZE = 1
+    if _V >= (8, 0):
+        QUANTIZE = 1
 
 
 class DataType(_Enum):
@@ -136,6 +137,11 @@ class ITimingCache:
         return IHostMemory(self._content)
 
 
+_TimingCache = ITimingCache
+if _V < (8, 0):
+    del ITimingCache
+
+
 class _Layer:
     def __init__(self, kind):
         self.type = kind
@@ -151,7 +157,7 @@ class INetworkDefinition(_Sealed):
         return 2
 
     def get_layer(self, index):
-        return _Layer(LayerType.QUANTIZE if index and "quantize" in self._model else LayerType.CONVOLUTION)
+        return _Layer(LayerType(1 if index and "quantize" in self._model else 0))
 
 
 class IBuilderConfig(_Sealed):
@@ -169,7 +175,7 @@ class IBuilderConfig(_Sealed):
         self._workspace = (MemoryPoolType(pool), int(size))
 
     def create_timing_cache(self, content):
-        return ITimingCache(bytes(content))
+        return _TimingCache(bytes(content))
 
     def set_timing_cache(self, cache, ignore_mismatch):
         self._cache = cache
@@ -181,6 +187,8 @@ class IBuilderConfig(_Sealed):
 
 if _V < (8, 4):
     _without(IBuilderConfig, "set_memory_pool_limit")
+if _V < (8, 0):
+    _without(IBuilderConfig, "create_timing_cache", "set_timing_cache", "get_timing_cache")
 
 
 class OnnxParser(_Sealed):
@@ -228,6 +236,9 @@ class Builder(_Sealed):
         return IBuilderConfig()
 
     def build_serialized_network(self, network, config):
+        return self._build(network, config)
+
+    def _build(self, network, config):
         model = network._model
         with (_BOARD.root / "builds.log").open("a") as stream:
             stream.write(model["sha"] + "\n")
@@ -254,6 +265,16 @@ class Builder(_Sealed):
         half = "FP16" in config._flags or model.get("typed") == "fp16"
         plan = {"trt": __version__, "half": half, "model": model, "weights": "0" * model.get("plan_bytes", 100)}
         return IHostMemory(_plan_header() + json.dumps(plan).encode())
+
+    def build_engine(self, network, config):
+        content = self._build(network, config)
+        return None if content is None else ICudaEngine(json.loads(content[80:].decode()))
+
+
+if _V < (8, 0):
+    _without(Builder, "build_serialized_network")
+if _V >= (10, 0):
+    _without(Builder, "build_engine")
 
 
 def _plan_header():
@@ -291,6 +312,9 @@ class ICudaEngine(_Sealed):
         self._plan = plan
         self._list = _tensors(plan)
         self._tensors = {tensor[0]: tensor for tensor in self._list}
+
+    def serialize(self):
+        return IHostMemory(_plan_header() + json.dumps(self._plan).encode())
 
     num_bindings = property(lambda self: len(self._list))
     num_io_tensors = property(lambda self: len(self._list))

@@ -1,0 +1,70 @@
+"""`paretoseg build`: engines of a study's front on a board, their parity with torch, and what becomes of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from test_measure_command import board_file
+
+from exports import read_bundle
+from objectives.trial_record import read_study
+from trial_runner.cli.main import main
+from trial_runner.config.load import load_config
+from trial_runner.launch import launch
+from trial_runner.study.objectives import open_configured
+
+
+def engines(study: Path) -> dict[int, dict]:
+    config = load_config(study)
+    return {record.number: record.engine for record in read_study(open_configured(config)) if record.engine}
+
+
+def test_a_launch_builds_its_front_and_the_command_what_is_left(
+    write_study: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = write_study(trials=2, measure=True)
+    board = board_file(study)
+    lines: list[str] = []
+    result = launch(load_config(study, [f"device.board={board.name}"]), lines.append)
+    assert any(line.startswith(f"trial {result.front[0].number}: measured ") for line in lines)
+    known = engines(study)
+    assert set(known) == {record.number for record in result.front}
+    for record in result.front:
+        step = known[record.number]
+        assert step["passed"] and step["images"] == 2 and step["argmax_agreement"] >= 0.9999
+        assert step["runtime"].startswith("onnxruntime ") and step["miou"] is not None and step["max_abs_error"] < 1e-3
+        assert step["latency_ms"] == record.measured_ms
+        manifest = read_bundle(Path(record.bundle or "")).manifest
+        (measured,) = manifest["measurements"]
+        assert measured["latency_ms_p50"] == record.measured_ms and measured["device"] == "beside"
+        assert manifest["ladder"][-1] == step
+        assert "engine (beside, onnxruntime" in (Path(record.bundle or "") / "README.md").read_text()
+    assert main(["build", str(study), "--board", str(board)]) == 0
+    assert "no engine is left to build" in capsys.readouterr().out
+    assert main(["measure", str(study), "--board", str(board)]) == 0
+    assert "nothing is left to measure" in capsys.readouterr().out
+    number = result.front[0].number
+    assert main(["build", str(study), "--board", str(board), "--trial", str(number)]) == 0
+    again = engines(study)[number]
+    assert again["measured_at"] > known[number]["measured_at"]
+
+    # on a stick: another device, whose folder is carried there and back
+    carried = board_file(study, transport="offline", name="stick")
+    carried.write_text(carried.read_text().replace("output_dir: board", "output_dir: stick"))
+    command = ["build", str(study), "--board", str(carried), "--trial", str(number)]
+    assert main(command) == 0
+    kit = study.with_name("stick") / "engines-kit-0001"
+    assert f"kit: {kit}" in capsys.readouterr().out
+    subprocess.run(
+        ["sh", str(kit / "run.sh")], env={**os.environ, "PYTHON": sys.executable}, check=True, capture_output=True
+    )
+    assert main([*command, "--results", str(kit)]) == 0
+    assert "engine by onnxruntime" in capsys.readouterr().out
+    assert engines(study)[number]["device"] == "stick"
+    steps = read_bundle(Path(result.front[0].bundle or "")).manifest["ladder"]
+    assert [step.get("device") for step in steps if step["step"] == "engine"] == ["beside", "stick"]

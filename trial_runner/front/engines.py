@@ -1,0 +1,231 @@
+"""Engines of a study's trials on a board: built, measured, and checked for parity with torch on validation images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+
+from dashboards.text import miou
+from exports import add_engine, read_bundle, read_network
+from exports.bundle.checksums import sha256_of
+from exports.bundle.ladder import EngineRun, engine_step
+from hw_latency_model.board.device_config import DeviceConfig, load_device
+from hw_latency_model.board.engines import BuiltEngine, EnginesBuilt, GivenImages, build_engines
+from objectives.data import load_arrays
+from objectives.data.base import Normalisation
+from objectives.trial_record import TrialRecord, store_later_facts
+from search_spaces._common.errors import UserError
+from trial_runner.config.study import StudyConfig
+from trial_runner.front.measurement import (
+    BoardTrials,
+    Models,
+    board_trials,
+    carry,
+    measure_front,
+    note_measurement,
+    taught,
+)
+from trial_runner.search.final_training import spec_of
+from trial_runner.study.paths import StudyPaths
+from trial_runner.study_data import require_same_data, survey_data
+from trial_runner.training.batches import normalise
+from trial_runner.training.trial import open_split
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class FrontEngines:
+    """Engines of trials.
+
+    Attributes:
+        built: the ladder's step of each trial with an engine, by trial number.
+        failed: by trial number, the reason for a missing engine or missing logits.
+        kit: folder for offline transfer to the board; None if none is waiting.
+    """
+
+    built: Mapping[int, Mapping[str, Any]]
+    failed: Mapping[int, str]
+    kit: Path | None
+
+
+def measure_after_launch(
+    config: StudyConfig,
+    study: optuna.Study,
+    records: Sequence[TrialRecord],
+    models: Models,
+    say: Say,
+) -> None:
+    """Build and measure a launch's front on ``device.board``, or measure it here where the device can; else print how to."""
+    board = config.device.board
+    if board is None:
+        measure_front(config, study, records, models, say)
+        return
+    try:
+        found = build_front_engines(config, study, records, load_device(board), say)
+    except UserError as error:
+        say(f"the front is not measured, its predictions stand: {error}")
+        return
+    if found.kit is not None:
+        say(carry(found.kit, "build"))
+
+
+def build_front_engines(
+    config: StudyConfig,
+    study: optuna.Study,
+    records: Iterable[TrialRecord],
+    board: DeviceConfig,
+    say: Say,
+    *,
+    results: Path | None = None,
+    repeat: bool = False,
+    workspace_mb: int | None = None,
+) -> FrontEngines:
+    """Build the engines of the exported records on a board, measure them, and compare their logits with torch's.
+
+    Each result is stored with its trial and in its bundle. Records whose present network has an engine of this device are left out;
+    called again after an interruption, it resumes.
+
+    Args:
+        config, study, records, board, say, results: as of `measure_front_on_board`.
+        repeat: build, measure and check records with an engine again.
+        workspace_mb: memory for building an engine.
+
+    Raises:
+        UserError: the board is not of the study's kind, the data changed, a bundle is damaged, or something is to be put right on the
+            board; what was built is kept.
+    """
+    chosen = board_trials(config, records, board, say)
+    rounds = _rounds(chosen, board.device.name, repeat)
+    if not rounds:
+        say("no engine is left to build: the chosen trials have theirs, or are not exported yet")
+        return FrontEngines({}, {}, None)
+    paths = StudyPaths(config.study.output_dir)
+    data = survey_data(config)
+    require_same_data(study, paths, data.info, data.surveys)
+    built: dict[int, Mapping[str, Any]] = {}
+    failed: dict[int, str] = {}
+    for trials in rounds:
+        images = {subject: _images(config, paths, record) for subject, record in trials.items()}
+        found = build_engines(
+            board,
+            [chosen.given(subject, record) for subject, record in trials.items()],
+            {subject: given.given for subject, given in images.items()},
+            results=results,
+            progress=say,
+            repeat=list(trials) if repeat else (),
+            workspace_mb=workspace_mb,
+        )
+        for subject, record in trials.items():
+            engine = found.engines.get(subject)
+            if engine is None or engine.logits is None:
+                reason = _reason(found, subject, engine)
+                if found.measured.kit is None or engine is not None:
+                    failed[record.number] = reason
+                    say(f"trial {record.number}: no engine: {reason}")
+                continue
+            built[record.number] = _note(config, study, record, images[subject], engine, board, say)
+        taught(config, board, found.measured.model, say)
+        if found.measured.kit is not None:
+            return FrontEngines(built, failed, found.measured.kit)
+    return FrontEngines(built, failed, None)
+
+
+def _rounds(chosen: BoardTrials, device: str, repeat: bool) -> list[dict[str, TrialRecord]]:
+    """Trials without an engine, by subject; those that share a subject, as networks of one shape do, in one round each."""
+    rounds: list[dict[str, TrialRecord]] = []
+    for subject, record in chosen.subjects:
+        if not repeat and _has_engine(record, device):
+            continue
+        free = next((trials for trials in rounds if subject not in trials), None)
+        if free is None:
+            rounds.append(free := {})
+        free[subject] = record
+    return rounds
+
+
+def _has_engine(record: TrialRecord, device: str) -> bool:
+    assert record.bundle is not None
+    known = record.engine or {}
+    path = Path(record.bundle) / "model.onnx"
+    return known.get("device") == device and path.is_file() and known.get("onnx_sha256") == sha256_of(path)
+
+
+@dataclass(frozen=True)
+class _Images:
+    """The parity images of a trial, as the board and as torch take them, with their labels."""
+
+    given: GivenImages
+    labels: Sequence[Any]
+
+
+def _images(config: StudyConfig, paths: StudyPaths, record: TrialRecord) -> _Images:
+    assert record.bundle is not None
+    bundle = read_bundle(Path(record.bundle))
+    spec = spec_of(config, paths, record)
+    data = open_split(config.data, "val", config.study.seed)
+    val = load_arrays(data, bundle.input_hw, cache_dir=spec.cache_dir)
+    count = min(config.export.parity_images, len(val.images))
+    given = GivenImages(val.images[:count], data.info.mean, data.info.std)
+    return _Images(given, [val.labels[index] for index in range(count)])
+
+
+def _reason(found: EnginesBuilt, subject: str, engine: BuiltEngine | None) -> str:
+    if engine is not None:
+        return engine.reason
+    return found.measured.failed.get(subject, "the board gave no result; run the same command again")
+
+
+def _note(
+    config: StudyConfig,
+    study: optuna.Study,
+    record: TrialRecord,
+    images: _Images,
+    engine: BuiltEngine,
+    board: DeviceConfig,
+    say: Say,
+) -> Mapping[str, Any]:
+    """Compare an engine with torch, store the result with its trial and in its bundle, and print it."""
+    assert record.bundle is not None and engine.logits is not None
+    folder, measurement = Path(record.bundle), engine.outputs.measurement
+    bundle = read_bundle(folder)
+    runtime = str(measurement.fingerprint.get("runtime", ""))
+    facts = {
+        "device": board.device.name,
+        "precision": board.device.precision,
+        "runtime": runtime,
+        "fingerprint": dict(measurement.fingerprint),
+        "onnx_sha256": sha256_of(bundle.onnx_path),
+        "latency_ms": measurement.latency_ms_p50,
+        "build_s": measurement.build_s,
+        "plan_bytes": engine.outputs.plan_bytes,
+        "measured_at": measurement.started_at,
+        "compared_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    normalisation = Normalisation(images.given.mean, images.given.std)
+    pixels = normalise(images.given.pixels, torch.device("cpu"), normalisation).numpy()
+    exact = engine.outputs.provider == "CPUExecutionProvider"
+    try:
+        run = EngineRun(pixels, images.labels, engine.logits, exact, facts)
+        step = engine_step(read_network(bundle.checkpoint_path), run)
+    except ValueError as error:
+        raise UserError(
+            f"the engine of trial {record.number} does not fit its network: {error}. Export the trial again, then build again."
+        ) from error
+    if record.measurement is None or record.measurement.started_at != measurement.started_at:
+        note_measurement(study, record, measurement, 1.0, say)
+    store_later_facts(study, record.number, engine=step)
+    add_engine(folder, step)
+    delta = "" if step["miou_delta"] is None else f", {100 * step['miou_delta']:+.2f} points against torch"
+    verdict = "" if step["passed"] else f"; it FAILS its check: {step['reason']}"
+    say(
+        f"trial {record.number}: engine by {runtime}: mIoU {miou(step['miou'])} on {step['images']} images{delta}, "
+        f"{step['argmax_agreement']:.3%} of the pixels alike{verdict}"
+    )
+    return step
