@@ -8,7 +8,9 @@ the trials. The package `objectives` is the lowest of those that use Optuna, so 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Container, Sequence
+import threading
+from collections.abc import Callable, Container, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import optuna
@@ -16,6 +18,7 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import Connection, event, insert, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 _WROTE, _UNGUARDED = "paretoseg_wrote", "paretoseg_unguarded"
 
@@ -76,6 +79,16 @@ class StudyStorage:
     def set_system_attr(self, key: str, value: Any) -> None:
         """Set a system attribute of the study; ``value`` is a JSON value."""
         self._storage.set_study_system_attr(self._study_id, key, value)
+
+    def batch(self) -> AbstractContextManager[None]:
+        """Return a context whose writes are stored in one transaction at its end, where the storage has batches."""
+        batch: Callable[[], AbstractContextManager[None]] = getattr(self._storage, "batch", nullcontext)
+        return batch()
+
+    def refresh(self) -> None:
+        """Make a storage that keeps trials in memory read them again."""
+        refresh: Callable[[], None] = getattr(self._storage, "refresh", lambda: None)
+        refresh()
 
 
 class StudyAttribute:
@@ -151,6 +164,36 @@ class StudyAttribute:
                 event.remove(engine, name, listener)
 
         return end
+
+
+def trials_after(storage: RDBStorage, study_id: int, trial_id: int) -> list[FrozenTrial]:
+    """Return the trials of a study whose ids in the storage are greater than ``trial_id``."""
+    return storage._get_trials(study_id, None, set(), trial_id)
+
+
+def store_together(storage: RDBStorage, writes: Iterable[Callable[[RDBStorage], object]]) -> bool:
+    """Make several writes in one transaction of a relational database; other threads use the storage as before.
+
+    Returns:
+        True once they are committed; False if one of them met a row that exists already, and none was stored.
+    """
+    sessions, thread = storage.scoped_session, threading.get_ident()
+    with storage.engine.connect() as connection, connection.begin() as transaction:
+
+        def session() -> Session:
+            if threading.get_ident() != thread:
+                return sessions()
+            return Session(connection, join_transaction_mode="rollback_only")
+
+        storage.scoped_session = session  # type: ignore[assignment]
+        try:
+            for write in writes:
+                write(storage)
+                if not transaction.is_active:  # Optuna ignores a row's conflict, after a rollback
+                    return False
+        finally:
+            storage.scoped_session = sessions
+    return True
 
 
 def _database_of(study: optuna.Study) -> RDBStorage:

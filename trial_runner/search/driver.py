@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 from hw_latency_model import LatencyEstimate
 from objectives import trial_record as tr
 from objectives.objective import LATENCY, budget_texts, intermediate_values
+from objectives.record_cache import RecordCache
 from objectives.trial_record import Outcome, State, TrialRecord
 from search_spaces import SearchSpace
 from search_spaces._common.errors import UserError
@@ -96,6 +97,7 @@ class StudyDriver:
         self._rule = MultiObjectiveASHA(config.search.early_stopping, self._objectives)
         self._budget = StudyBudget(config.search, clock)
         self._writer = StudyWriter(study, self._objectives, gate.budget_ms)
+        self._records = RecordCache(study).read
         self._last: dict[int, Progress] = {}
         self._nodes: dict[int, str] = {}
         self._stop_reason: dict[int, str] = {}
@@ -106,7 +108,7 @@ class StudyDriver:
         self._slots = 1
         self.ended: str | None = None
         self._writer.recover_stale_trials(self._may_be_resumed)
-        records = tr.read_study(study)
+        records = self._records()
         self._rule.restore(records)
         for record in records:
             if record.paused and record.score is not None:
@@ -149,26 +151,37 @@ class StudyDriver:
                 return None
             if proposal == 0:
                 self._before_trial()
-            self._stored_space.rename_enqueued(self._study)
-            trial, stored = self._writer.ask()
-            number = trial.number
-            candidate = stored.candidate or self._suggest(trial, stored)
-            if candidate is None:
-                continue
-            if stored.curve and stored.latency_ms is not None:
+            with self._writer.batch():
+                number, ended = self._propose()
+            if ended is None:
                 return self._spec(number)
-            self._writer.write(number, tr.CANDIDATE, candidate.to_dict())
-            self._choose_teacher(number, candidate)
-            if stored.parent_trial is not None:
-                self._copy_estimate(number, stored.parent_trial)
-                return self._spec(number)
-            if self._end_duplicate(number, candidate) or self._refuse(number, candidate):
-                continue
-            if not self._end_too_long(number, candidate):
-                self._choose_relative(number, candidate)
-                self._write_plan(number, self._plan_of(candidate))
-                return self._spec(number)
+            self._announce(ended)
         raise self._nothing_fits()
+
+    def _propose(self) -> tuple[int, TrialRecord | None]:
+        """Start the next trial; return its number, and its record if it has ended without training."""
+        self._stored_space.rename_enqueued(self._study)
+        trial, stored = self._writer.ask()
+        number = trial.number
+        try:
+            candidate = stored.candidate or self._suggest(trial, stored)
+        except ValueError as error:
+            if not self._writer.enqueued(number):
+                raise
+            return number, self._end_off_the_space(number, error)
+        if stored.curve and stored.latency_ms is not None:
+            return number, None
+        self._writer.write(number, tr.CANDIDATE, candidate.to_dict())
+        self._choose_teacher(number, candidate)
+        if stored.parent_trial is not None:
+            self._copy_estimate(number, stored.parent_trial)
+            return number, None
+        ended = self._end_duplicate(number, candidate) or self._refuse(number, candidate)
+        ended = ended or self._end_too_long(number, candidate)
+        if ended is None:
+            self._choose_relative(number, candidate)
+            self._write_plan(number, self._plan_of(candidate))
+        return number, ended
 
     def _promote(self) -> int | None:
         """Resume the stopped trial whose rank warrants it most, if its remaining epochs fit into the time; return its number."""
@@ -191,19 +204,24 @@ class StudyDriver:
     def _promotes(self) -> bool:
         return self._config.search.early_stopping.promote
 
-    def _suggest(self, trial: optuna.Trial, stored: TrialRecord) -> Candidate | None:
-        """Suggest a candidate; None for a trial that was enqueued with values outside the space, which ends as failed."""
+    def _suggest(self, trial: optuna.Trial, stored: TrialRecord) -> Candidate:
+        """Suggest a candidate; a final training of a network that is not of the space any more keeps its own.
+
+        Raises:
+            ValueError: the trial was enqueued with values outside the space.
+        """
         try:
             return self._stored_space.suggest(trial)
-        except ValueError as error:
-            if not self._writer.enqueued(trial.number):
+        except ValueError:
+            base = None if stored.parent_trial is None else self._records()[stored.parent_trial].candidate
+            if base is None:
                 raise
-            if stored.parent_trial is not None:
-                return tr.read_study(self._study)[stored.parent_trial].candidate
-            self._writer.constrain(trial.number)
-            reason = f"it was enqueued with parameters that are not of the space: {error}"
-            self._end(trial.number, TrialState.FAIL, Outcome.FAILED, reason)
-            return None
+            return base
+
+    def _end_off_the_space(self, number: int, error: ValueError) -> TrialRecord:
+        self._writer.constrain(number)
+        reason = f"it was enqueued with parameters that are not of the space: {error}"
+        return self._writer.end(number, TrialState.FAIL, Outcome.FAILED, reason)
 
     def _over(self) -> bool:
         self._split_time()
@@ -223,7 +241,7 @@ class StudyDriver:
         """End the search early if the final trainings are expected to gain more from the time."""
         if not self._budget.may_end_search:
             return
-        records = tr.read_study(self._study)
+        records = self._records()
         trained = [
             record.score for record in records if record.complete and record.parent_trial is None and record.score
         ]
@@ -238,7 +256,7 @@ class StudyDriver:
     def _enqueue_final(self) -> bool:
         """Enqueue the next final training; False when there is none, or no time for it."""
         chosen = next_to_continue(
-            tr.read_study(self._study),
+            self._records(),
             self._gate.budget_ms,
             self._config.search.final_training,
             self._objectives,
@@ -267,7 +285,7 @@ class StudyDriver:
     def _choose_teacher(self, number: int, candidate: Candidate) -> None:
         if not training_of(self._config.training, candidate).distillation.study_best:
             return
-        teacher = best_teacher(tr.read_study(self._study))
+        teacher = best_teacher(self._records())
         if teacher is not None:
             self._writer.write(number, tr.TEACHER, teacher.to_dict())
 
@@ -275,9 +293,7 @@ class StudyDriver:
         """Store the trial whose weights a candidate starts from; a requeued trial keeps its own."""
         if not self._config.training.inherit or self._writer.record(number).relative is not None:
             return
-        usable = [
-            record for record in tr.read_study(self._study) if (self._paths.trial(record.number) / CHECKPOINT).is_file()
-        ]
+        usable = [record for record in self._records() if (self._paths.trial(record.number) / CHECKPOINT).is_file()]
         relative = best_relative(usable, candidate, self._space.architecture_params)
         if relative is not None:
             self._writer.write(number, tr.RELATIVE, relative.to_dict())
@@ -295,7 +311,7 @@ class StudyDriver:
                 self._writer.write(number, name, attrs[name])
         self._writer.constrain(number)
 
-    def _refuse(self, number: int, candidate: Candidate) -> bool:
+    def _refuse(self, number: int, candidate: Candidate) -> TrialRecord | None:
         estimate = self._gate.estimate(candidate)
         self._writer.write(number, tr.ESTIMATE, estimate.to_dict())
         reason = self._gate.violation_reason(estimate)
@@ -306,26 +322,24 @@ class StudyDriver:
         self._writer.write_targets(number, self._latency_on_targets(candidate))
         self._writer.constrain(number)
         if reason is None:
-            return False
-        self._end(number, TrialState.PRUNED, Outcome.INFEASIBLE, reason)
-        return True
+            return None
+        return self._writer.end(number, TrialState.PRUNED, Outcome.INFEASIBLE, reason)
 
-    def _end_too_long(self, number: int, candidate: Candidate) -> bool:
+    def _end_too_long(self, number: int, candidate: Candidate) -> TrialRecord | None:
         if self._config.search.time_budget_minutes is None:
-            return False
-        alike = [r for r in tr.read_study(self._study) if r.candidate and r.candidate.precision == candidate.precision]
+            return None
+        alike = [r for r in self._records() if r.candidate and r.candidate.precision == candidate.precision]
         latency_ms = self._writer.record(number).latency_ms or 0.0
         reason = self._budget.too_long(alike, latency_ms, self._config.training.epochs)
         if reason is None:
-            return False
-        self._end(number, TrialState.PRUNED, Outcome.INFEASIBLE, reason)
-        return True
+            return None
+        return self._writer.end(number, TrialState.PRUNED, Outcome.INFEASIBLE, reason)
 
-    def _end_duplicate(self, number: int, candidate: Candidate) -> bool:
+    def _end_duplicate(self, number: int, candidate: Candidate) -> TrialRecord | None:
         known = self._known.get(candidate.id)
         # A candidate found infeasible before is checked against the budget of this start.
         if known is None or known.outcome in (Outcome.FAILED, Outcome.INFEASIBLE):
-            return False
+            return None
         self._writer.write(number, tr.DUPLICATE_OF, known.number)
         if known.estimate is not None:
             self._writer.write(number, tr.ESTIMATE, known.estimate.to_dict())
@@ -337,10 +351,9 @@ class StudyDriver:
         reason = f"the same candidate as trial {known.number}"
         self._writer.constrain(number)
         if known.complete:
-            self._end(number, TrialState.COMPLETE, Outcome.DUPLICATE, reason, self._writer.values(known))
-        else:
-            self._end(number, TrialState.PRUNED, Outcome.DUPLICATE, reason)
-        return True
+            values = self._writer.values(known)
+            return self._writer.end(number, TrialState.COMPLETE, Outcome.DUPLICATE, reason, values)
+        return self._writer.end(number, TrialState.PRUNED, Outcome.DUPLICATE, reason)
 
     # -- progress and end of a trial
 
@@ -356,6 +369,10 @@ class StudyDriver:
         return number in self._stop_reason and not progress.score.final
 
     def _record_progress(self, number: int, progress: Progress) -> None:
+        with self._writer.batch():
+            self._store_progress(number, progress)
+
+    def _store_progress(self, number: int, progress: Progress) -> None:
         self._note_node(number, progress.node)
         self._writer.add_to_curve(number, progress.curve)
         record = self._writer.record(number)
@@ -428,6 +445,10 @@ class StudyDriver:
         return True
 
     def _record_end(self, number: int, failure: str | None) -> TrialRecord:
+        with self._writer.batch():
+            return self._store_end(number, failure)
+
+    def _store_end(self, number: int, failure: str | None) -> TrialRecord:
         stored = self._writer.record(number)
         if stored.state not in (State.RUNNING, State.WAITING):
             return stored  # ended by a write whose answer was lost
@@ -483,16 +504,6 @@ class StudyDriver:
 
     # -- plumbing
 
-    def _end(
-        self,
-        number: int,
-        state: TrialState,
-        outcome: Outcome,
-        reason: str | None,
-        values: tuple[float, ...] | None = None,
-    ) -> None:
-        self._announce(self._writer.end(number, state, outcome, reason, values))
-
     def _announce(self, record: TrialRecord) -> None:
         self._rule.finished(record)
         if record.candidate and _is_search_trial(record):
@@ -511,7 +522,7 @@ class StudyDriver:
         self._in_progress.add(number)
         self._slots = max(self._slots, len(self._in_progress))
         record = self._writer.record(number)
-        base = None if record.parent_trial is None else tr.read_study(self._study)[record.parent_trial]
+        base = None if record.parent_trial is None else self._records()[record.parent_trial]
         spec = replace(spec_of(self._config, self._paths, record, base), fence=self._fence)
         self._on_trial(spec)
         return spec

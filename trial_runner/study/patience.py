@@ -6,12 +6,12 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import (
@@ -22,7 +22,7 @@ from sqlalchemy.exc import (
     TimeoutError as PoolTimeoutError,
 )
 
-from objectives.optuna_private import trial_id
+from objectives.optuna_private import store_together, trial_id, trials_after
 from search_spaces._common.errors import UserError
 
 logger = logging.getLogger("paretoseg")
@@ -150,9 +150,24 @@ class PatientStorage(BaseStorage):
     for the only writer of a study.
     """
 
-    def __init__(self, backend: BaseStorage, patience: Patience) -> None:
+    def __init__(self, backend: RDBStorage, patience: Patience) -> None:
         self._backend, self.patience = backend, patience
         self._newest_id = -1
+
+    def write_together(self, writes: Sequence[Callable[[BaseStorage], object]]) -> None:
+        """Make several writes in one transaction; those of them that an unheard commit has stored already are left out."""
+        try:
+            if self.patience.run(lambda: store_together(self._backend, writes)):
+                return
+        except UpdateFinishedTrialError:
+            pass
+        for write in writes:
+            with suppress(UpdateFinishedTrialError):
+                write(self)
+
+    def trials_after(self, study_id: int, trial_id: int) -> list[FrozenTrial]:
+        """Return the trials of a study whose ids are greater than ``trial_id``."""
+        return self.patience.run(lambda: trials_after(self._backend, study_id, trial_id))
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
         return self.patience.run(lambda: self._backend.create_new_study(directions, study_name))

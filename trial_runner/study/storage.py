@@ -45,6 +45,7 @@ from trial_runner.config.study import StudyConfig
 from trial_runner.study.paths import StudyPaths
 from trial_runner.study.patience import Patience, PatientStorage
 from trial_runner.study.sqlite_connection import FIRST_REPORT_S, WaitingConnection
+from trial_runner.study.write_through import WriteThroughStorage
 
 _SCHEMA_TRIES = 5
 
@@ -106,7 +107,7 @@ def _cause(error: BaseException) -> str:
     return f"{said[0] if said else type(chain[-1]).__name__}. {advice}."
 
 
-def open_storage(url: str, *, create: bool) -> BaseStorage:
+def open_storage(url: str, *, create: bool) -> RDBStorage:
     """Open the database at a URL.
 
     Raises:
@@ -208,15 +209,15 @@ def open_study(
     """Load a study, or create it where it does not exist and ``create`` is True.
 
     Args:
-        patience: wait for the database in later accesses of the study; None raises its errors at once.
+        patience: of the study's only writer: later accesses wait for the database, and trials are kept in memory; None raises errors
+            at once.
 
     Raises:
         StudyNotFoundError: it does not exist and ``create`` is False.
         StorageError: the database cannot be reached, or its study has other objectives.
     """
-    storage = open_storage(url, create=create)
-    if patience is not None:
-        storage = PatientStorage(optuna.storages.get_storage(storage), patience)
+    database = open_storage(url, create=create)
+    storage: BaseStorage = database if patience is None else WriteThroughStorage(PatientStorage(database, patience))
     names, directions = [item.name for item in objectives], [item.direction for item in objectives]
     # A sampler is always given: Optuna's own choice fails on a multi-objective study that holds pruned trials.
     sampler = sampler or optuna.samplers.RandomSampler()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import optuna
@@ -26,9 +27,14 @@ class StudyWriter:
     def __init__(self, study: optuna.Study, objectives: Sequence[Objective], budget_ms: float) -> None:
         self._study, self._objectives, self._budget_ms = study, tuple(objectives), budget_ms
         self._storage = StudyStorage(study)
+        self._storage.refresh()  # what was read before this driver held the study may have been changed by another
         self._hides_objects = tr.hides_objects(study)
         self._ids: dict[int, int] = {}
         self._epochs: dict[int, set[int]] = {}
+
+    def batch(self) -> AbstractContextManager[None]:
+        """Return a context whose writes are stored together at its end."""
+        return self._storage.batch()
 
     def ask(self) -> tuple[optuna.Trial, TrialRecord]:
         """Return the study's next trial, requeued ones first, and its stored record."""
