@@ -107,7 +107,7 @@ def _cause(error: BaseException) -> str:
     return f"{said[0] if said else type(chain[-1]).__name__}. {advice}."
 
 
-def open_storage(url: str, *, create: bool) -> RDBStorage:
+def open_storage(url: str, *, create: bool) -> FastReadStorage:
     """Open the database at a URL.
 
     Raises:
