@@ -18,8 +18,13 @@ _TRANSACTIONS = ("sqlalchemy.", "optuna.storages.")
 _TRANSACTION_S = 2.0
 
 
+class StoppedAtOnceError(KeyboardInterrupt):
+    """Stop that leaves a library's thread in the middle of its work: a command ends its process without Python's own exit."""
+
+
 class _StopState:
     def __init__(self) -> None:
+        self.ends_process = False
         self.previous: dict[signal.Signals, Any] = {}
         self.requested_s: float | None = None
         self.raised = False
@@ -30,16 +35,20 @@ _state = _StopState()
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
+def stoppable(*, ends_process: bool = False) -> Iterator[None]:
     """Turn the first stop signal in the block into a `KeyboardInterrupt`; ignore further ones for ten seconds, while it cleans up.
 
     A signal that was ignored before (SIGHUP under nohup, SIGINT in a background job) stays ignored. Nested blocks are one block.
     Outside the main thread, where Python takes no signals, it does nothing.
+
+    Args:
+        ends_process: the process ends after the block, at once after a `StoppedAtOnceError`.
     """
     if _state.previous or threading.current_thread() is not threading.main_thread():
         yield
         return
     _state.requested_s, _state.raised, _state.deferred = None, False, 0
+    _state.ends_process = ends_process
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     _state.previous = {number: handler for number, handler in handlers.items() if handler != signal.SIG_IGN}
     on_alarm = signal.signal(signal.SIGALRM, _on_alarm)
@@ -103,11 +112,21 @@ def reinstall() -> None:
         signal.signal(number, _on_signal)
 
 
-def wait_for(event: threading.Event) -> None:
-    """Wait for work of another thread that may reset signal handlers; a stop signal is raised after it, see `deferred`."""
+def wait_for(event: threading.Event, *, abandon: bool = False) -> None:
+    """Wait for work of another thread that may reset signal handlers; a stop signal is raised after it, see `deferred`.
+
+    Args:
+        abandon: raise a stop signal at once, before the work has ended, where the process ends after the `stoppable` block.
+
+    Raises:
+        StoppedAtOnceError: the work was abandoned.
+    """
     with deferred():
         while not event.wait(_POLL_S):
             reinstall()
+            if abandon and _state.ends_process and _state.previous and _state.requested_s is not None:
+                _state.raised = True
+                raise StoppedAtOnceError
     reinstall()
 
 

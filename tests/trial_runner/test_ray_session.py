@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from child_signals import default_signals
 
 from search_spaces._common.errors import UserError
+from search_spaces._common.machine import start_time
 from trial_runner.backends import ray_session
 from trial_runner.backends.ray_session import make_session_folder, ray_environment
 from trial_runner.config.study import ComputeSection
@@ -197,6 +199,48 @@ def test_a_failure_of_ray_is_one_sentence(address: str, cores: str, said: str, s
     assert done.stdout.startswith(said) and len(done.stdout.splitlines()) == 1, done.stdout + done.stderr
     assert done.returncode == 0 and "Traceback" not in done.stderr
     assert list(short.iterdir()) == []
+
+
+SLOW_START = """
+import os, signal, subprocess, sys, time
+import ray
+from trial_runner.backends.ray_session import RaySession, ray_environment
+from trial_runner.cli import main
+from trial_runner.config.study import ComputeSection
+
+def slow(**options):
+    service = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)", options["_temp_dir"]])
+    print(service.pid, flush=True)
+    os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+    time.sleep(1000)
+
+class Command:
+    HELP = ""
+    def add_arguments(parser):
+        pass
+    def run(arguments):
+        with ray_environment(ComputeSection()), RaySession(ComputeSection(), 1, 0):
+            pass
+
+ray.init, main.COMMANDS["launch"] = slow, Command
+sys.exit(main.main(["launch"]))
+"""
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_a_stop_while_ray_starts_does_not_wait_for_it(short: Path, number: str):
+    """A start that never ends: its process and its folder are gone when the command ends."""
+    done = subprocess.run(
+        [sys.executable, "-c", SLOW_START, number],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env={**os.environ, "TMPDIR": str(short)},
+        preexec_fn=default_signals,
+    )
+    assert done.returncode == 130 and list(short.iterdir()) == [], done.stderr
+    assert done.stderr.splitlines() == ["paretoseg: stopped. Nothing is lost; run the same command again to go on."]
+    assert start_time(int(done.stdout)) is None
 
 
 HEAD = """

@@ -197,8 +197,12 @@ def lease_until(study: Path) -> float | None:
     return float(json.loads(rows[0][0])["until"]) if rows else None
 
 
-def stop_at(study: Path, mark: str, number: signal.Signals, *, group: bool = False, later_s: float = 0.0) -> str:
-    """Launch, send the signal as soon as the log holds ``mark``, and check that the end was clean; the log."""
+def stop_at(study: Path, mark: str, number: signal.Signals, *, group: bool = False, pause: str = "") -> str:
+    """Launch, send the signal as soon as the log holds ``mark``, and check that the end was clean; the log.
+
+    Args:
+        pause: part of the command line of a process of the launch that is stopped before by SIGSTOP.
+    """
     process = launching.start(study)
     log = study.with_name("launch.log")
     below: dict[int, str] = {}
@@ -207,13 +211,17 @@ def stop_at(study: Path, mark: str, number: signal.Signals, *, group: bool = Fal
         while mark not in log.read_text():
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.01)
-        time.sleep(later_s)
         below = launching.descendants(process.pid)
+        while pause and not (found := [pid for pid, name in below.items() if pause in name]):
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            below = launching.descendants(process.pid)
+        if pause:
+            os.kill(found[0], signal.SIGSTOP)
         if group:
             os.killpg(process.pid, number)
         else:
             process.send_signal(number)
-        assert process.wait(90) == 130, log.read_text()
+        assert process.wait(20 if pause else 90) == 130, log.read_text()
     finally:
         launching.kill_tree(process.pid)
     text = log.read_text()
@@ -240,18 +248,18 @@ def test_sigterm_ends_a_launch_cleanly_before_its_lease_in_its_exports_and_while
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("mark", "number", "group", "later_s"),
+    ("mark", "number", "group", "pause"),
     [
-        ("Ctrl-C stops it", signal.SIGTERM, False, 4.0),  # while Ray starts
-        ("trial   0 finished", signal.SIGHUP, False, 0.0),  # while the last trial is exported
-        ("measured", signal.SIGTERM, False, 0.0),
-        ("the latency model has learnt", signal.SIGTERM, True, 0.0),
+        ("Ctrl-C stops it", signal.SIGTERM, False, "raylet/raylet"),  # while Ray starts
+        ("trial   0 finished", signal.SIGHUP, False, ""),  # while the last trial is exported
+        ("measured", signal.SIGTERM, False, ""),
+        ("the latency model has learnt", signal.SIGTERM, True, ""),
     ],
 )
 def test_a_launch_on_ray_ends_cleanly_too_its_last_trial_behind_it(
-    write_study: Callable[..., Path], scratch: Path, mark: str, number: signal.Signals, group: bool, later_s: float
+    write_study: Callable[..., Path], scratch: Path, mark: str, number: signal.Signals, group: bool, pause: str
 ):
     study = write_study(trials=1, epochs=1, backend="ray", measure=True)
-    stop_at(study, mark, number, group=group, later_s=later_s)
+    stop_at(study, mark, number, group=group, pause=pause)
     assert not [path for path in scratch.iterdir() if "pseg" in path.name]
     assert not [record for record in launching.records(study) if record.state == "RUNNING"]

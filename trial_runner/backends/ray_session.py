@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import logging
 import os
 import re
@@ -21,9 +22,9 @@ from typing import Any
 from search_spaces._common.errors import UserError
 from search_spaces._common.machine import has_ended, own_process
 from trial_runner import stopping
-from trial_runner.backends.ray_watch import ClusterWatch, listener
+from trial_runner.backends.ray_watch import ClusterWatch, end_processes_of, listener
 from trial_runner.config.study import ComputeSection
-from trial_runner.stopping import wait_for
+from trial_runner.stopping import StoppedAtOnceError, deferred, wait_for
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -50,6 +51,7 @@ OBJECT_STORE_BYTES = 100_000_000  # trials exchange a few kB of JSON; Ray demand
 _REMOVAL_TRIES = 20
 _CONNECT_S = 10.0
 _REACTION_S = 3.0
+_ABANDON_S = 0.5
 _TOKEN = secrets.token_hex(32)  # one a process: Ray keeps the first that it reads
 
 
@@ -198,6 +200,7 @@ class RaySession:
         self._hand_back, self._left = hand_back, threading.Event()
         self._compute = compute
         self._cores, self._gpus = cores, gpus
+        self._thread = threading.Thread(target=self._live, name="ray-session", daemon=True)
         self._started, self._end, self._ended = threading.Event(), threading.Event(), threading.Event()
         self._failure: BaseException | None = None
         self._watch: ClusterWatch | None = None
@@ -207,16 +210,20 @@ class RaySession:
 
     def __enter__(self) -> RaySession:
         remove_dead_folders()
-        self.folder = make_session_folder()
-        (self.folder / _OWNER).write_text(own_process())
+        with deferred():
+            self.folder = make_session_folder()
+            (self.folder / _OWNER).write_text(own_process())
         try:
             logging.getLogger("ray").setLevel(logging.ERROR)
-            threading.Thread(target=self._live, name="ray-session", daemon=True).start()
-            wait_for(self._started)
+            self._thread.start()
+            wait_for(self._started, abandon=True)
             if self._failure is not None:
                 raise self._explained(self._failure) from self._failure
             self._watch = ClusterWatch(self._compute.ray_address, self._raylet_socket, self._on_death)
             self._watch.start()
+        except StoppedAtOnceError:
+            self._abandon_start()
+            raise
         except BaseException:
             self.__exit__()
             raise
@@ -269,6 +276,15 @@ class RaySession:
             atexit.unregister(hook)
         if self._watch is not None:
             self._watch.end_services()
+
+    def _abandon_start(self) -> None:
+        """End a start of Ray half-way: its thread at the next step that it takes in Python, and the processes that it has started."""
+        ident = self._thread.ident
+        if ident is not None:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(SystemExit))
+            self._started.wait(_ABANDON_S)
+        end_processes_of(self.folder)
+        self._remove_folder()
 
     def _remove_folder(self) -> None:
         for _ in range(_REMOVAL_TRIES):

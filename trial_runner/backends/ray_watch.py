@@ -63,6 +63,22 @@ class ClusterWatch:
                 return
 
 
+def end_processes_of(folder: Path) -> None:
+    """End the processes below this one whose command line names its session folder."""
+    name = os.fsencode(folder)
+    pids = [int(entry.name) for entry in Path("/proc").glob("[0-9]*")]
+    for pid in [pid for pid in pids if any(name in word for word in _command(pid)) and _is_below(pid)]:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue  # ended with its parent
+
+
+def _is_below(pid: int) -> bool:
+    parent = _stat(pid)[1]
+    return parent == str(os.getpid()) or (parent not in ("", "0") and _is_below(int(parent)))
+
+
 def listener(address: str | None) -> tuple[str, int] | None:
     """Return host and port of an address ``HOST:PORT``; None for another form."""
     found = re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+)\]?:(\d{1,5})", address or "")

@@ -45,7 +45,7 @@ from trial_runner.cli import (
     verify,
 )
 from trial_runner.cli.parser import Parser
-from trial_runner.stopping import stoppable
+from trial_runner.stopping import StoppedAtOnceError, stoppable
 
 
 class Command(Protocol):
@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # One thread a slot: two fight for the cores of a small machine and lose (docs/decisions.md).
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
-        with stoppable():
+        with stoppable(ends_process=True):
             return COMMANDS[arguments.command].run(arguments)
     except UserError as error:
         print(f"paretoseg: {error}", file=sys.stderr, flush=True)
@@ -147,8 +147,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             os._exit(error.exit_status)
         return error.exit_status
-    except KeyboardInterrupt:
-        print("paretoseg: stopped. Nothing is lost; run the same command again to go on.", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print("paretoseg: stopped. Nothing is lost; run the same command again to go on.", file=sys.stderr, flush=True)
+        if isinstance(interrupt, StoppedAtOnceError):
+            sys.stdout.flush()
+            os._exit(130)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
