@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import optuna
 from child_signals import default_signals
 from optuna.storages import get_storage
 
+from benchmarks.chaos.processes import kill_tree
 from objectives.trial_record import TrialRecord, read_study
 from search_spaces._common.errors import UserError
 from trial_runner.config.load import load_config
@@ -93,44 +93,6 @@ def wait_until(
         assert process.poll() is None, study.with_name("launch.log").read_text()
         time.sleep(0.2)
     raise AssertionError(f"it did not come to that in {timeout_s} s:\n" + study.with_name("launch.log").read_text())
-
-
-def descendants(pid: int) -> dict[int, str]:
-    """Living processes below ``pid``, with their command lines."""
-    parents: dict[int, int] = {}
-    names: dict[int, str] = {}
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            names[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if fields[0] != "Z":
-            parents[int(folder.name)] = int(fields[1])
-    found: dict[int, str] = {}
-    grown = True
-    while grown:
-        new = {p: names[p] for p, parent in parents.items() if p not in found and (parent == pid or parent in found)}
-        found.update(new)
-        grown = bool(new)
-    return found
-
-
-def kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-
-
-def kill_tree(pid: int) -> None:
-    """SIGKILL to a process and all below it, by pid."""
-    below = descendants(pid)
-    kill(pid)
-    for child in below:
-        kill(child)
 
 
 def assert_whole(found: list[TrialRecord], trials: int, epochs: int) -> None:

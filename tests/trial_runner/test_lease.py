@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import socket
@@ -17,6 +16,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from benchmarks.chaos.lease_starts import start_at_once
 from objectives.optuna_private import StudyStorage, trial_id
 from search_spaces._common.errors import UserError
 from trial_runner.study import lease as lease_module
@@ -25,7 +25,6 @@ from trial_runner.study.storage import open_study
 from trial_runner.training.write_fence import WriteFence
 
 HOUR_S = 3600.0
-PROCESSES, THREADS = 4, 50
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -51,44 +50,11 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[optuna.Study], Drive
     return lease
 
 
-def start_at_once(url: str, barrier: object, held: object, refused: object) -> None:
-    """Start many drivers in the threads of a process; those that get the lease keep it until all have tried."""
-    study = open_study(url, "s", create=False)
-
-    def drive() -> None:
-        barrier.wait()  # type: ignore[attr-defined]
-        try:
-            with DriverLease(study):
-                with held.get_lock():  # type: ignore[attr-defined]
-                    held.value += 1  # type: ignore[attr-defined]
-                barrier.wait()  # type: ignore[attr-defined]
-        except UserError as error:
-            assert "is being driven by process" in str(error)
-            with refused.get_lock():  # type: ignore[attr-defined]
-                refused.value += 1  # type: ignore[attr-defined]
-            barrier.wait()  # type: ignore[attr-defined]
-
-    threads = [threading.Thread(target=drive) for _ in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-
 def test_of_two_hundred_simultaneous_starts_exactly_one_drives(url: str):
     with DriverLease(open_study(url, "s", create=True)):
         pass  # so that they replace a row instead of inserting one
-    context = multiprocessing.get_context("fork")
-    barrier = context.Barrier(PROCESSES * THREADS, timeout=120)
-    held, refused = context.Value("i", 0), context.Value("i", 0)
-    processes = [
-        context.Process(target=start_at_once, args=(url, barrier, held, refused), daemon=True) for _ in range(PROCESSES)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(150)
-    assert (held.value, refused.value) == (1, PROCESSES * THREADS - 1)
+    starts = start_at_once(url, "s", 200)
+    assert (starts.held, starts.refused, starts.failed) == (1, 199, ())
 
 
 def test_a_clock_that_is_an_hour_ahead_takes_no_lease_from_a_living_process(

@@ -1,0 +1,1 @@
+"""Random faults in launches of small studies, and what must hold in their databases and files afterwards."""
