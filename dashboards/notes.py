@@ -40,7 +40,7 @@ def trial_note(record: TrialRecord, bundle_name: str, links: Mapping[str, str]) 
         rows += [(label, text.count(count)) for label, count in counts if label not in shown]
         origin = "" if record.parent_trial is None else f", from trial {record.parent_trial} on"
         rows.append(("trained", f"{record.score.epoch} epochs in {text.seconds(record.score.train_s)}{origin}"))
-    rows.append(("bundle", bundle_name))
+    rows.append(("bundle", bundle_name + (", superseded: it left the front" if record.superseded else "")))
     if record.chosen is not None:
         rows.append(("chosen to deploy", text.chosen(record.chosen)))
     lines += _table(("", ""), rows)

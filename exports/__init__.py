@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from exports.bundle.write import (
         add_engine as add_engine,
         add_measurement as add_measurement,
+        mark_superseded as mark_superseded,
         write_bundle as write_bundle,
     )
     from exports.lint import LintFinding as LintFinding, lint_onnx as lint_onnx, lint_summary as lint_summary
@@ -46,7 +47,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     {
         "bundle.inputs": ("BundleInputs",),
         "bundle.read": ("ExportBundle", "load_network", "read_bundle"),
-        "bundle.write": ("add_engine", "add_measurement", "write_bundle"),
+        "bundle.write": ("add_engine", "add_measurement", "mark_superseded", "write_bundle"),
         "lint": ("LintFinding", "lint_onnx", "lint_summary"),
         "network_file": ("TrainedNetwork", "read_network", "write_network"),
         "onnx.export": ("OnnxFile", "export_onnx"),

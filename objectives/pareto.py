@@ -146,6 +146,12 @@ def pareto_front(
     return ParetoFront(tuple(members), tuple(objectives), point)
 
 
+def dominating(record: TrialRecord, front: ParetoFront) -> tuple[int, ...]:
+    """Return the numbers of the front's members that are at least as good as a record in every objective."""
+    (own,), members = _values([record], front.objectives), _values(front.records, front.objectives)
+    return tuple(number for number, values in zip(front.numbers, members, strict=True) if (values <= own).all())
+
+
 def hypervolume_history(
     records: Sequence[TrialRecord], reference: Sequence[float], objectives: Sequence[Objective] = OBJECTIVES
 ) -> list[tuple[int, float]]:

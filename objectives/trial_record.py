@@ -138,6 +138,8 @@ class TrialRecord:
         relative: finished trial whose weights this one started from as far as they fit.
         channels: channels that pruning keeps in each group of coupled layers, by group; None for a uniform prune ratio.
         costs: other costs predicted before training, by objective name.
+        superseded: True where the bundle was exported for the front, which the network has left since; False where it is a member;
+            None where it was not exported for the front.
         targets: latency predicted for the further targets of the study, by their name; empty in a study of one target.
         rung_scores: (epoch, score) at the rungs, by epoch.
         node: machine that it was last trained on, where that was not its driver's; else None.
@@ -166,6 +168,7 @@ class TrialRecord:
     channels: Mapping[str, int] | None = None
     costs: Mapping[str, CostEstimate] = field(default_factory=dict)
     targets: Mapping[str, LatencyEstimate] = field(default_factory=dict)
+    superseded: bool | None = None
     rung_scores: tuple[tuple[int, TrialScore], ...] = ()
     node: str | None = None
     checkpoint_sha256: str | None = None
@@ -272,6 +275,7 @@ def read_record(trial: FrozenTrial, study_attrs: Mapping[str, Any]) -> TrialReco
         bundle=later.get("bundle"),
         export_error=later.get("export_error"),
         chosen=later.get("chosen"),
+        superseded=later.get("superseded"),
         duplicate_of=attrs.get(DUPLICATE_OF),
         parent_trial=attrs.get(PARENT_TRIAL),
         parent_epochs=attrs.get(PARENT_EPOCHS),
@@ -394,6 +398,7 @@ class LaterFacts(TypedDict, total=False):
     measurement: Measurement
     engine: Mapping[str, Any]
     chosen: Mapping[str, float | str] | None
+    superseded: bool | None
 
 
 def store_later_facts(study: optuna.Study, number: int, **facts: Unpack[LaterFacts]) -> None:

@@ -26,16 +26,19 @@ class Verification:
         files: number of verified files.
         manifest_covered: the manifest has a checksum, too; bundles of earlier releases have none.
         parity: agreement with torch; None where it was not wanted.
+        superseded_since: time since which the network is no member of its study's front any more; None for a member.
     """
 
     files: int
     manifest_covered: bool
     parity: ParityReport | None
+    superseded_since: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain JSON."""
         parity = None if self.parity is None else self.parity.to_dict()
-        return {"files": self.files, "manifest_covered": self.manifest_covered, "parity": parity}
+        mark = {"superseded_since": self.superseded_since} if self.superseded_since else {}
+        return {"files": self.files, "manifest_covered": self.manifest_covered, "parity": parity, **mark}
 
 
 def verify_bundle(
@@ -74,4 +77,6 @@ def verify_bundle(
         check = check_parity if trained.quantized is None else check_quantized
         net = trained.quantized or trained.net
         parity = check(net, bundle.onnx_path, inputs, labels[:wanted], trained.ignore_index)
-    return Verification(len(bundle.manifest["files"]), (folder / CHECKSUMS).exists(), parity)
+    mark = bundle.manifest.get("superseded")
+    since = str(mark.get("since")) if isinstance(mark, dict) else None
+    return Verification(len(bundle.manifest["files"]), (folder / CHECKSUMS).exists(), parity, since)

@@ -58,6 +58,9 @@ def front_section(path: Path, inputs: ReportInputs, drawn: dict[str, go.Figure])
         for record in records
         if record.chosen is not None
     ]
+    left = [record.number for record in records if record.superseded]
+    if left:
+        parts.append(tables.note(f"Superseded, because they left the front; their bundles are kept: {_trials(left)}."))
     over = [r.number for r in front.records if text.over_budget(r, front.objectives, latency_budget_ms)]
     if over:
         parts.append(tables.note(f"Not within the budget, by what was measured where it was: {_trials(over)}."))

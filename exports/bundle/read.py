@@ -150,6 +150,14 @@ def _misfit(manifest: Mapping[str, Any]) -> str | None:
         return "measurements"
     if not all(_is_positive(item["latency_ms_p50"]) for item in measurements if "latency_ms_p50" in item):
         return "measurements"
+    mark = manifest.get("superseded")
+    if mark is not None and not (
+        isinstance(mark, dict)
+        and isinstance(mark.get("since"), str)
+        and isinstance(mark.get("by_trials"), list)
+        and all(map(_is_count, mark["by_trials"]))
+    ):
+        return "superseded"
     predicted = manifest["facts"].get("latency_ms")
     if predicted is not None and not _is_positive(predicted):
         return "facts"

@@ -57,6 +57,7 @@ def bundle_readme(manifest: Mapping[str, Any]) -> str:
         f"# Segmentation network {candidate['id']}",
         "",
         f"Found by paretoseg for `{profile['name']}` ({profile['description']}), to run in {precision.upper()}.",
+        *_superseded_lines(manifest),
         "",
         "## Run it",
         "",
@@ -112,6 +113,16 @@ def bundle_readme(manifest: Mapping[str, Any]) -> str:
     files.update({name: text for name, text in _BOARD_FILES.items() if name in present})
     lines += ["## Files", "", *(f"- `{name}`: {text}" for name, text in files.items()), ""]
     return "\n".join(lines)
+
+
+def _superseded_lines(manifest: Mapping[str, Any]) -> list[str]:
+    """Lines of a bundle whose network left its study's front."""
+    mark = manifest.get("superseded")
+    if not mark:
+        return []
+    numbers = ", ".join(map(str, mark["by_trials"]))
+    better = f"; better in every objective: trial {numbers}" if numbers else ""
+    return ["", f"**Superseded** since {mark['since']}: it left its study's front{better}."]
 
 
 def _board_lines(manifest: Mapping[str, Any]) -> list[str]:

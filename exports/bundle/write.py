@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +91,27 @@ def add_engine(folder: Path, step: Mapping[str, Any]) -> ExportBundle:
     return _changed(folder, lambda manifest: {"ladder": with_engine(manifest.get("ladder", []), step)})
 
 
+def mark_superseded(folder: Path, by: Sequence[int] | None) -> ExportBundle:
+    """Note in the manifest that a bundle's network left its study's front, or that it is a member again.
+
+    Args:
+        folder: the bundle.
+        by: numbers of the trials that dominate it; None for a member of the front.
+
+    Raises:
+        UserError: the folder is not a readable bundle, or cannot be written.
+    """
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    mark = None if by is None else {"by_trials": list(by), "since": since}
+    return _changed(folder, lambda manifest: {"superseded": mark})
+
+
 def _changed(folder: Path, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> ExportBundle:
-    """Replace values of a bundle's manifest, atomically; its README and checksums follow."""
+    """Replace keys of a bundle's manifest atomically, with its README and checksums.
+
+    Args:
+        change: returns the new values by key for the manifest as it is.
+    """
     read_manifest(folder)
     with locked_parent(folder), atomic_folder(folder) as staging:
         manifest = read_manifest(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from trial_runner.cli.console import console, say_json
+from trial_runner.cli.console import console, say, say_json
 from trial_runner.cli.options import add_study, add_target, study_config
 
 HELP = "Print the Pareto front of a study."
@@ -30,4 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
         say_json(front_rows(members, view.objectives))
     else:
         print_front(members, view.budget_ms, console(), view.objectives, target=view.target)
+        left = [str(record.number) for record in view.records if record.superseded]
+        if left:
+            say(f"superseded bundles, of networks that left the front: trial {', '.join(left)}")
     return 0

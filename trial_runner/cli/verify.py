@@ -39,6 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         manifest = "" if result.manifest_covered else "; the manifest of this release has no checksum of its own"
         say(f"{result.files} files are those that were exported{manifest}")
+        if result.superseded_since:
+            say(f"superseded since {result.superseded_since}: the network left its study's front")
         if parity is not None:
             say(
                 f"parity with torch on {parity.images} images: {parity.reason}; {parity.argmax_agreement:.4%} of the pixels alike, "

@@ -15,7 +15,8 @@ from types import ModuleType
 
 import optuna
 
-from objectives.pareto import pareto_front
+from exports import mark_superseded
+from objectives.pareto import ParetoFront, dominating, pareto_front
 from objectives.trial_record import TrialRecord, estimate_facts, read_study, store_later_facts
 from search_spaces._common.errors import UserError
 from trial_runner.config.load import dump_config
@@ -95,14 +96,16 @@ def export_now(config: StudyConfig, study: optuna.Study, record: TrialRecord, fo
     require_same_data(study, paths, data.info, data.surveys)
     bundle = export_trial(export_order(config, paths, record, folder))
     if folder is None:
-        store_later_facts(study, record.number, bundle=paths.relative(bundle), export_error=None)
+        left = None if record.superseded is None else False  # the next launch marks the new bundle again
+        store_later_facts(study, record.number, bundle=paths.relative(bundle), export_error=None, superseded=left)
     return bundle
 
 
 class FrontExporter:
     """Exports each new member of the front in a worker process, so that neither the driver nor a training waits.
 
-    A failed export is stored with its trial and logged, and retried by the next launch; it never ends the search.
+    A failed export is stored with its trial and logged, and retried by the next launch; it never ends the search. The bundle of a
+    network that leaves the front is marked as superseded and kept; where the network is a member again, the mark goes.
     """
 
     def __init__(self, config: StudyConfig, study: optuna.Study, paths: StudyPaths, *, inline: bool = False) -> None:
@@ -113,10 +116,15 @@ class FrontExporter:
         self._failed: set[int] = set()
 
     def consider(self) -> None:
-        """Submit exports of members of the front without a bundle; collect finished ones."""
+        """Submit exports of members of the front without a bundle; collect finished ones, and mark bundles that were superseded."""
         self._collect(wait=False)
         objectives = stored_objectives(self._config, self._study)
-        for record in pareto_front(read_study(self._study, self._paths.root), objectives=objectives).records:
+        records = read_study(self._study, self._paths.root)
+        front = pareto_front(records, objectives=objectives)
+        for record in records:
+            if record.bundle is not None and record.number not in self._open:
+                self._note_membership(record, front)
+        for record in front.records:
             missing = record.bundle is None or not Path(record.bundle).is_dir()
             if missing and record.number not in self._failed and record.number not in self._open:
                 self._order(record)
@@ -135,6 +143,20 @@ class FrontExporter:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
         self._open.clear()
+
+    def _note_membership(self, record: TrialRecord, front: ParetoFront) -> None:
+        """Store that an exported trial joined or left the front, and mark its bundle; one exported by hand is no member."""
+        left = record not in front
+        if record.superseded == left or (left and record.superseded is None):
+            return
+        folder = Path(str(record.bundle))
+        if (left or record.superseded) and folder.is_dir():
+            try:
+                mark_superseded(folder, dominating(record, front) if left else None)
+            except UserError as error:
+                logger.warning("the bundle of trial %d could not be marked: %s", record.number, error)
+                return
+        store_later_facts(self._study, record.number, superseded=left)
 
     def _order(self, record: TrialRecord) -> None:
         order = export_order(self._config, self._paths, record)
@@ -166,7 +188,8 @@ class FrontExporter:
                 continue
             error = future.exception()
             if error is None:
-                store_later_facts(self._study, number, bundle=self._paths.relative(future.result()), export_error=None)
+                bundle = self._paths.relative(future.result())
+                store_later_facts(self._study, number, bundle=bundle, export_error=None, superseded=False)
             elif isinstance(error, BrokenProcessPool):
                 logger.warning("the helper process died while it exported trial %d; it is exported again", number)
                 self._pool = None

@@ -53,6 +53,7 @@ def front_rows(records: Sequence[TrialRecord], objectives: Sequence[Objective] =
             "parameters": record.score.params if record.score else None,
             "bundle": record.bundle,
             "export_error": record.export_error,
+            **({"superseded": True} if record.superseded else {}),
             "objectives": {item.name: _number(item.value(record)) for item in objectives},
         }
         for record in records

@@ -190,7 +190,8 @@ def _latency_lines(details: TrialDetails) -> list[str]:
 
 def _file_lines(details: TrialDetails) -> list[str]:
     record = details.record
-    lines = [f"  bundle      {record.bundle}"] if record.bundle else []
+    left = ", superseded: it left the front" if record.superseded else ""
+    lines = [f"  bundle      {record.bundle}{left}"] if record.bundle else []
     if record.export_error:
         lines.append(f"  no bundle   {record.export_error}")
     if details.checkpoint is not None:
