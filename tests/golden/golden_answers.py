@@ -224,7 +224,7 @@ def launched(folder: Path) -> dict[str, Any]:
         "attributes": attribute_shapes(place / "study.db"),
         "checkpoint": {key: type(value).__name__ for key, value in newest.items()},
         "bundle_files": sorted(path.name for path in exported.dir.iterdir()),
-        "manifest": shape(dict(exported.manifest)),
+        "manifest": shape({key: value for key, value in exported.manifest.items() if key != "superseded"}),
         "front_csv": (place / "out" / "front.csv").read_text().splitlines()[0].split(","),
         "files": [path.relative_to(place).as_posix() for path in kept],
     }
