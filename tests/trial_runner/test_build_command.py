@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from referee_python import need_board_python
 from test_measure_command import board_file
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "hw_latency_model"))
+
+from loopback_sshd import LoopbackSshd
 
 from exports import read_bundle
 from objectives.trial_record import read_study
@@ -68,3 +75,40 @@ def test_a_launch_builds_its_front_and_the_command_what_is_left(
     assert engines(study)[number]["device"] == "stick"
     steps = read_bundle(Path(result.front[0].bundle or "")).manifest["ladder"]
     assert [step.get("device") for step in steps if step["step"] == "engine"] == ["beside", "stick"]
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[LoopbackSshd]:
+    server = LoopbackSshd(tmp_path / "sshd")
+    yield server
+    server.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # may install the board's software first
+def test_from_winner_to_overlay_over_ssh_under_python_36(
+    write_study: Callable[..., Path], sshd: LoopbackSshd, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The whole way with this machine as the board: build, measure, parity, runner, overlay."""
+    study, python = write_study(trials=1), need_board_python()
+    result = launch(load_config(study), lambda line: None)
+    (record,) = result.front
+    board = board_file(study, transport="ssh", name="ssh-board")
+    section = sshd.section
+    board.write_text(
+        board.read_text()
+        + f"ssh: {{host: 127.0.0.1, user: {section.user}, port: {section.port}, identity_file: {section.identity_file}, "
+        f"known_hosts: {section.known_hosts}}}\nboard: {{dir: {tmp_path / 'login'}, python: {python}}}\n"
+    )
+    assert main(["build", str(study), "--board", str(board)]) == 0
+    step = engines(study)[record.number]
+    assert step["passed"] and step["runtime"] == "onnxruntime 1.10.0" and step["argmax_agreement"] >= 0.9999
+    bundle = Path(shutil.copytree(record.bundle or "", tmp_path / "carried"))
+    assert read_bundle(bundle).manifest["ladder"][-1] == step
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.new("RGB", (80, 60), (90, 120, 200)).save(images / "sky.png")
+    command = [python, str(bundle / "run.py"), "--images", str(images), "--out", str(tmp_path / "masks"), "--overlay"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={"PATH": os.environ["PATH"]})
+    assert done.returncode == 0 and "1 images by onnxruntime in fp32" in done.stdout, done.stderr
+    assert Image.open(tmp_path / "masks" / "sky-overlay.png").size == (80, 60)

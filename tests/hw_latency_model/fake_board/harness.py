@@ -35,11 +35,18 @@ def fake_onnx(**facts: Any) -> bytes:
     return json.dumps({"ms": 5.0, **facts}).encode()
 
 
+def write_images(folder: Path, count: int = 2, hw: tuple[int, int] = (32, 32)) -> str:
+    """Write black images for the stand-ins' networks; return the file's name."""
+    head = json.dumps({"count": count, "height_px": hw[0], "width_px": hw[1]}).encode() + b"\n"
+    (folder / "black.images").write_bytes(head + bytes(4 * 3 * 256) + bytes(count * 3 * hw[0] * hw[1]))
+    return "black.images"
+
+
 def fp16_onnx() -> bytes:
     """Smallest protobuf message that reads as a model with fp16 weights; the stand-ins read the JSON before it."""
     tensor = b"\x10\x0a" + b"\x4a\x04\x00\x3c\x00\x3c"
     graph = b"\x2a" + bytes([len(tensor)]) + tensor
-    text = fake_onnx(ms=5.0, typed="fp16") + b"#"
+    text = fake_onnx(ms=5.0, typed="fp16", answer=1) + b"#"
     return b"\x12" + bytes([len(text)]) + text + b"\x3a" + bytes([len(graph)]) + graph
 
 
