@@ -15,6 +15,51 @@
   }
   document.querySelectorAll(".figure").forEach(draw);
 
+  // A hint where something is wider than the screen.
+  function hint(box) {
+    var wide = box.scrollWidth > box.clientWidth + 4;
+    var shown = box.previousElementSibling && box.previousElementSibling.classList.contains("hint");
+    if (wide && !shown) {
+      var sign = document.createElement("p");
+      sign.className = "hint";
+      sign.textContent = "scroll sideways \u2192";
+      box.parentNode.insertBefore(sign, box);
+    } else if (!wide && shown) {
+      box.previousElementSibling.remove();
+    }
+  }
+  function hints() {
+    document.querySelectorAll(".scroll, pre").forEach(hint);
+  }
+  hints();
+  window.addEventListener("resize", hints);
+  document.querySelectorAll("details").forEach(function (part) {
+    part.addEventListener("toggle", hints);
+  });
+
+  // A picture fills the window until the next click or key.
+  document.querySelectorAll("img.enlarges").forEach(function (picture) {
+    function enlarge() {
+      var cover = document.createElement("div");
+      cover.className = "cover";
+      cover.tabIndex = -1;
+      cover.appendChild(picture.cloneNode());
+      function close() {
+        cover.remove();
+        picture.focus();
+      }
+      cover.addEventListener("click", close);
+      cover.addEventListener("keydown", close);
+      document.body.appendChild(cover);
+      cover.focus();
+    }
+    picture.tabIndex = 0;
+    picture.addEventListener("click", enlarge);
+    picture.addEventListener("keydown", function (event) {
+      if (event.key === "Enter") enlarge();
+    });
+  });
+
   // A click on a heading sorts its table by that column, a second one the other way round. What is not known stays last.
   function key(cell) {
     if (cell.dataset.value !== undefined) return Number(cell.dataset.value);

@@ -17,7 +17,7 @@ from objectives import trial_record as tr
 
 _DETAIL = re.compile(r"/api/studies/\d+")
 _RENAME = re.compile(r"/api/studies/(\d+)/rename")
-_OUT_OF_SIGHT = re.compile(r"config|driver|trial:\d+")
+_OUT_OF_SIGHT = re.compile(r"config|driver|environment|trial:\d+")
 _LONGEST_WORDS = 80
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]

@@ -63,6 +63,11 @@ def soft(sentence: str) -> str:
     return f'<p class="soft">{escape(sentence)}</p>'
 
 
+def question(sentence: str) -> str:
+    """Heading of a figure: the question that it answers."""
+    return f'<h3 class="question">{escape(sentence)}</h3>'
+
+
 def tiles(pairs: Iterable[tuple[str, str]]) -> str:
     """Boxes of key figures with their labels."""
     boxes = "".join(f'<div class="tile"><b>{escape(a)}</b><span>{escape(b)}</span></div>' for a, b in pairs)

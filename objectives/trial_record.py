@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -145,6 +146,7 @@ class TrialRecord:
         node: machine that it was last trained on, where that was not its driver's; else None.
         checkpoint_sha256: SHA-256 of the checkpoint that the score is of; None in studies of earlier releases.
         resumed_at: epoch of the rung at which it was stopped before it was resumed, the last one; None where it never was.
+        started_at: local time of its start, its last one where it was requeued; None while it waits.
     """
 
     number: int
@@ -174,6 +176,7 @@ class TrialRecord:
     checkpoint_sha256: str | None = None
     resumed_at: int | None = None
     engine: Mapping[str, Any] | None = None
+    started_at: datetime | None = None
 
     @property
     def latency_ms(self) -> float | None:
@@ -290,6 +293,7 @@ def read_record(trial: FrozenTrial, study_attrs: Mapping[str, Any]) -> TrialReco
         checkpoint_sha256=attrs.get(CHECKPOINT_SHA256),
         resumed_at=attrs.get(RESUMED_AT),
         engine=later.get("engine"),
+        started_at=trial.datetime_start,
     )
 
 

@@ -40,6 +40,7 @@ from trial_runner.search.driver import StudyDriver
 from trial_runner.search.samplers import StudyFacts, make_sampler
 from trial_runner.search.warm_start import initial_candidates, load_earlier_studies
 from trial_runner.stopping import check, deferred, stoppable
+from trial_runner.study.environment import note_environment
 from trial_runner.study.job import note_job
 from trial_runner.study.lease import DriverLease
 from trial_runner.study.objectives import note_class_names, objectives_of, open_configured, stored_study
@@ -172,6 +173,7 @@ def _launch(
         def started() -> None:
             """Store what this launch runs with, now that nothing refuses it any more."""
             store_config(config, study, paths)
+            note_environment(study)
             note_data(study, paths, data.surveys)
             stored = read_study(study)
             say(progress_line(config, stored))

@@ -1,24 +1,35 @@
-"""Figures of learning curves and of the hypervolume. None is returned if there is nothing to draw."""
+"""Figure of learning curves."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import plotly.graph_objects as go
 
-from dashboards import text
-from dashboards.figures.parts import BUDGET, FAINT, FRONT, GREY, escaped, hover_text, style, whole_numbers, wrapped
-from objectives.pareto import ParetoFront, hypervolume_history
+from dashboards.figures.parts import (
+    BUDGET,
+    FAINT,
+    GREY,
+    hover_text,
+    spread,
+    style,
+    whole_numbers,
+    wrapped,
+)
+from objectives.pareto import ParetoFront
 from objectives.trial_record import Outcome, State, TrialRecord
 
 Curve = tuple[tuple[int, float], ...]
+MOST_CURVES, MOST_MEMBERS = 150, 12
+"""More curves of a kind are drawn as bands; more members are left out evenly."""
 
 
 def learning_curves_figure(
     records: Sequence[TrialRecord], front: ParetoFront, *, rungs: Sequence[int] = ()
 ) -> go.Figure | None:
-    """Draw mIoU by epoch: the front's members in colour, the others thin and grey, a cross at an early stop. The curve of a final
-    training continues that of the trial it started from."""
+    """Draw mIoU by epoch: the front's members in colour, the others thin and grey, a cross at an early stop. Of many curves of a
+    kind the median and the middle 50 % and 80 % are drawn. The curve of a final training continues that of its parent trial."""
     drawn = [record for record in records if record.curve]
     if not drawn:
         return None
@@ -33,9 +44,12 @@ def learning_curves_figure(
         (other, "trained, off the front", GREY, "solid"),
         (failed, "failed", BUDGET, "dot"),
     ):
-        if group:
+        if len(group) > MOST_CURVES:
+            for trace in _bands([curves[r.number] for r in group], f"{name} ({len(group)})", colour):
+                figure.add_trace(trace)
+        elif group:
             figure.add_trace(_joined_curves({r.number: curves[r.number] for r in group}, name, colour, dash))
-    if stopped:
+    if 0 < len(stopped) <= MOST_CURVES:
         figure.add_trace(
             go.Scatter(
                 x=[curves[r.number][-1][0] for r in stopped],
@@ -47,7 +61,7 @@ def learning_curves_figure(
                 name="where it was stopped",
             )
         )
-    shown = [record for record in front.records if record.curve]
+    shown = spread([record for record in front.records if record.curve], MOST_MEMBERS)
     labelled = _with_room([(record.number, record.curve[-1][1]) for record in shown])
     for index, record in enumerate(shown):
         curve = curves[record.number]
@@ -91,32 +105,6 @@ def learning_curves_figure(
     return figure
 
 
-def hypervolume_figure(records: Sequence[TrialRecord], front: ParetoFront) -> go.Figure | None:
-    """Draw the hypervolume of all complete trials up to each trial, by the front's objectives and reference point."""
-    history = hypervolume_history(records, front.reference_point, front.objectives)
-    if not history:
-        return None
-    last = max(record.number for record in records)
-    numbers = [*(number for number, _ in history), last]
-    values = [*(value for _, value in history), history[-1][1]]
-    figure = go.Figure(
-        go.Scatter(
-            x=numbers,
-            y=values,
-            mode="lines",
-            line={"color": FRONT, "width": 2, "shape": "hv"},
-            fill="tozeroy",
-            fillcolor="rgba(36,87,214,0.06)",
-            hovertemplate="up to trial %{x}: %{y:.4g}<extra></extra>",
-            showlegend=False,
-        )
-    )
-    style(figure, "trial", escaped([text.volume_name(front.objectives)])[0])
-    figure.update_xaxes(whole_numbers(last), range=[0, max(1.03 * last, 1)])
-    figure.update_yaxes(rangemode="tozero")
-    return figure
-
-
 def _whole_curve(record: TrialRecord, by_number: Mapping[int, TrialRecord]) -> Curve:
     """Curve of a trial, after the epochs of its parent trial."""
     origin = None if record.parent_trial is None else by_number.get(record.parent_trial)
@@ -124,6 +112,41 @@ def _whole_curve(record: TrialRecord, by_number: Mapping[int, TrialRecord]) -> C
         return record.curve
     start = _whole_curve(origin, by_number)[-1]
     return (start, *((start[0] + epoch, value) for epoch, value in record.curve))
+
+
+def _bands(curves: Sequence[Curve], name: str, colour: str) -> list[go.Scatter]:
+    """Median of many curves by epoch, in bands of their middle 50 % and 80 %, as far as ten of them reach."""
+    by_epoch: dict[int, list[float]] = {}
+    for curve in curves:
+        for epoch, value in curve:
+            by_epoch.setdefault(epoch, []).append(value)
+    epochs = [epoch for epoch in sorted(by_epoch) if len(by_epoch[epoch]) >= 10]
+    lines = [[round(float(np.percentile(by_epoch[e], share)), 4) for e in epochs] for share in (10, 90, 25, 75, 50)]
+    fill = f"rgba({','.join(str(int(colour[at : at + 2], 16)) for at in (1, 3, 5))},0.25)"
+    traces = [
+        go.Scatter(
+            x=epochs,
+            y=line,
+            mode="lines",
+            line={"width": 0},
+            fill="tonexty" if at % 2 else None,
+            fillcolor=fill,
+            hoverinfo="skip",
+            legendgroup=name,
+            showlegend=False,
+        )
+        for at, line in enumerate(lines[:4])
+    ]
+    median = go.Scatter(
+        x=epochs,
+        y=lines[4],
+        mode="lines",
+        line={"color": colour, "width": 1.5, "dash": "dash"},
+        name=f"{name}: median, 50 %, 80 %",
+        legendgroup=name,
+        hovertemplate="epoch %{x}: median mIoU %{y:.3f}<extra></extra>",
+    )
+    return [*traces, median]
 
 
 def _with_room(ends: Sequence[tuple[int, float]]) -> set[int]:

@@ -14,14 +14,19 @@ from dashboards.figures.parts import (
     FRONT,
     GREY,
     MEASURED,
+    MOST_POINTS,
     axis_ranges,
+    density,
     interval_bars,
     points,
+    spread,
     staircase,
     style,
 )
 from objectives.pareto import ParetoFront
 from objectives.trial_record import Outcome, TrialRecord
+
+MOST_MEMBERS = 12
 
 
 def pareto_figure(
@@ -42,14 +47,18 @@ def pareto_figure(
         for r in records
         if r.outcome == Outcome.STOPPED and r.val_miou is not None and (r.latency_ms or right) < right
     ]
-    if stopped:
+    if 0 < len(stopped) <= MOST_POINTS:
         figure.add_trace(points(stopped, "stopped early (mIoU when stopped)", GREY, "x-thin-open", 7, hidden=True))
-    if off_front:
+    if len(off_front) > MOST_POINTS:
+        x, y = [record.latency_ms or 0.0 for record in off_front], [record.val_miou or 0.0 for record in off_front]
+        title = f"trained to the end ({len(off_front)}), by density"
+        figure.add_trace(density(x, y, ((left, right), (bottom, top)), title))
+    elif off_front:
         figure.add_trace(points(off_front, "trained to the end", GREY, "circle", 8, opacity=0.65))
     refused = [
         r for r in records if r.outcome == Outcome.INFEASIBLE and r.latency_ms is not None and r.latency_ms < right
     ]
-    if refused:
+    if 0 < len(refused) <= MOST_POINTS:
         rug = points(refused, "refused for latency, not trained", BUDGET, "line-ns-open", 9, opacity=0.7)
         rug.y = [bottom + 0.012 * (top - bottom)] * len(refused)
         figure.add_trace(rug)
@@ -83,7 +92,10 @@ def pareto_figure(
         trace.mode = "markers+text"
         several = len({record.precision for record in on_front}) > 1
         trace.text = [f"{r.number} {r.precision}" if several and r.precision else f"{r.number}" for r in on_front]
-        trace.textposition = _label_places(on_front, right - left, top - bottom)
+        trace.cliponaxis = False
+        places = _label_places(on_front, right - left, top - bottom)
+        trace.text = [label if place else "" for label, place in zip(trace.text, places, strict=True)]
+        trace.textposition = [place or "top left" for place in places]
         trace.textfont = {"color": FRONT, "size": 12}
         figure.add_trace(trace)
     if measured:
@@ -113,7 +125,7 @@ def pareto_figure(
 
 def class_iou_figure(front: ParetoFront, class_names: Sequence[str]) -> go.Figure | None:
     """Draw IoU by class of the front's members; a blank cell is a class absent from labels and predictions."""
-    members = [r for r in front.records if r.score is not None and len(r.score.class_iou) == len(class_names)]
+    members = spread(members_with_classes(front, class_names), MOST_MEMBERS)
     if not members or not class_names:
         return None
     values = [list(record.score.class_iou) for record in members if record.score is not None]
@@ -141,15 +153,22 @@ def class_iou_figure(front: ParetoFront, class_names: Sequence[str]) -> go.Figur
     return figure
 
 
+def members_with_classes(front: ParetoFront, class_names: Sequence[str]) -> list[TrialRecord]:
+    """Return the front's members with an IoU of each class."""
+    return [r for r in front.records if r.score is not None and len(r.score.class_iou) == len(class_names)]
+
+
 def _label_places(records: Sequence[TrialRecord], width: float, height: float) -> list[str]:
-    """Place labels above the staircase; below it for a point close to one already labelled above."""
+    """Place a label above the staircase, or below it where that is taken; empty where neither has room."""
     places: list[str] = []
-    taken: tuple[float, float] | None = None
+    taken: list[tuple[float, float]] = []
     for record in records:
-        at = (record.latency_ms or 0.0) / width, (record.val_miou or 0.0) / height
-        if taken is not None and abs(at[0] - taken[0]) < 0.025 and abs(at[1] - taken[1]) < 0.05:
-            places.append("bottom right")
+        x, y = (record.latency_ms or 0.0) / width, (record.val_miou or 0.0) / height
+        for place, at in (("top left", (x - 0.02, y + 0.03)), ("bottom right", (x + 0.02, y - 0.03))):
+            if all(abs(at[0] - other[0]) >= 0.035 or abs(at[1] - other[1]) >= 0.045 for other in taken):
+                taken.append(at)
+                places.append(place)
+                break
         else:
-            places.append("top left")
-            taken = at
+            places.append("")
     return places

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from dashboards.figures.parts import BUDGET, FRONT, GREY, escaped, hover_text, style
+from dashboards.figures.parts import BUDGET, FRONT, GREY, MOST_POINTS, escaped, hover_text, style
 from objectives.objective import Objective
 from objectives.pareto import ParetoFront
 from objectives.trial_record import TrialRecord
@@ -30,7 +30,8 @@ def objectives_figure(records: Sequence[TrialRecord], front: ParetoFront) -> go.
     across = panels_across(front.objectives)
     down = math.ceil(len(others) / across)
     figure = make_subplots(rows=down, cols=across, horizontal_spacing=0.09, vertical_spacing=0.16)
-    off_front = [record for record in shown if record not in front]
+    members = set(front.numbers)
+    off_front = [record for record in shown if record.number not in members]
     for index, other in enumerate(others):
         place = {"row": index // across + 1, "col": index % across + 1}
         if off_front:
@@ -111,13 +112,20 @@ def _points(
         textposition="top center",
         cliponaxis=False,
         textfont={"color": FRONT, "size": 11},
-        marker={"color": colour, "size": 10 if on_front else 7, "opacity": 1.0 if on_front else 0.6},
+        marker={"color": colour, "size": 10 if on_front else 7, "opacity": _opacity(len(records), on_front)},
         name="Pareto front" if on_front else "trained to the end",
         legendgroup="front" if on_front else "rest",
         showlegend=in_legend,
-        hovertext=[hover_text(record) for record in records],
+        hovertext=[
+            hover_text(record) if len(records) <= MOST_POINTS else f"Trial {record.number}" for record in records
+        ],
         hovertemplate="%{hovertext}<extra></extra>",
     )
+
+
+def _opacity(count: int, on_front: bool) -> float:
+    """Opacity at which many points add to a density."""
+    return 1.0 if on_front else max(0.08, min(0.6, 0.6 * MOST_POINTS / count))
 
 
 def _labels(points: Sequence[tuple[int, float, float]]) -> list[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import html
+import math
 import textwrap
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import plotly.graph_objects as go
 
 from dashboards import text
@@ -22,6 +24,11 @@ FRONT, MEASURED, GREY, FAINT, BUDGET, INK, GRID = (
     "#1f2937",
     "#e8ebf0",
 )
+
+
+MOST_POINTS = 600
+"""More points of a kind are drawn as densities."""
+DENSITY_CELLS = (70, 44)
 
 
 def hover_text(record: TrialRecord) -> str:
@@ -51,6 +58,33 @@ def hover_text(record: TrialRecord) -> str:
     if record.score is not None:
         lines.append(f"{text.count(record.score.macs)} MACs, {text.count(record.score.params)} parameters")
     return "<br>".join(lines)
+
+
+def spread(records: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
+    """Choose up to ``most`` records evenly, the first and the last among them."""
+    if len(records) <= most:
+        return list(records)
+    step = (len(records) - 1) / (most - 1)
+    return [records[round(index * step)] for index in range(most)]
+
+
+def density(
+    x: Sequence[float], y: Sequence[float], ranges: tuple[tuple[float, float], tuple[float, float]], name: str
+) -> go.Heatmap:
+    """Number of points by cell of a grid, in place of points that would cover each other; an empty cell is blank."""
+    counts, across, up = np.histogram2d(x, y, bins=DENSITY_CELLS, range=ranges)
+    return go.Heatmap(
+        x=((across[1:] + across[:-1]) / 2).tolist(),
+        y=((up[1:] + up[:-1]) / 2).tolist(),
+        z=[[math.log10(count) if count else None for count in row] for row in counts.T.tolist()],
+        customdata=counts.T.astype(int).tolist(),
+        colorscale=[[0, "#e3e7ed"], [1, "#5b6576"]],
+        showscale=False,
+        hoverongaps=False,
+        hovertemplate="%{customdata} networks near %{x:.3g}, %{y:.3f}<extra></extra>",
+        name=name,
+        showlegend=True,
+    )
 
 
 def axis_ranges(

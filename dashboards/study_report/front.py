@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-import plotly.graph_objects as go
-
 from dashboards import tables, text
 from dashboards.figures import front as figures, objectives as objective_figures
 from dashboards.page import figure_box
 from dashboards.picture import front_svg
 from dashboards.study_report import trial_tables
 from dashboards.study_report.inputs import ReportInputs
+from dashboards.study_report.understanding import Drawn
 from objectives.objective import budget_texts
 from objectives.pareto import MEASURED_LATENCY, MIOU, ParetoFront, pareto_front
 from objectives.trial_record import Outcome, TrialRecord
@@ -28,7 +27,7 @@ _DEFAULT = (
 )
 
 
-def front_section(path: Path, inputs: ReportInputs, drawn: dict[str, go.Figure]) -> str:
+def front_section(path: Path, inputs: ReportInputs, drawn: Drawn) -> str:
     """Section with the front as a figure and a table, and notes on members over the budget."""
     records, front, latency_budget_ms = inputs.records, inputs.front, inputs.latency_budget_ms
     default = text.is_default(front.objectives)
@@ -37,13 +36,14 @@ def front_section(path: Path, inputs: ReportInputs, drawn: dict[str, go.Figure])
     if figure is None:
         parts.append(tables.empty("No trial has been trained to the end yet, so there is no front. " + _next(records)))
         return "".join([*parts, "</section>"])
+    parts.append(tables.question("Which networks are worth deploying?"))
     parts.append(tables.soft(_DEFAULT if default else _others(front)))
     panels = 1 if default else objective_figures.panels_across(front.objectives)
     least = 0 if panels == 1 else panels * objective_figures.LEAST_PANEL_WIDTH_PX
     parts.append(figure_box("front", figure, drawn, min_width_px=least))
     trade = None if default else objective_figures.trade_figure(front)
     if trade is not None:
-        parts.append("<h3>What each member trades</h3>")
+        parts.append(tables.question("What does each member trade?"))
         parts.append(figure_box("trade", trade, drawn, min_width_px=_OBJECTIVE_PX * len(front.objectives)))
     if default:
         svg = front_svg(records, front, title=inputs.study_name, latency_budget_ms=latency_budget_ms)
@@ -75,7 +75,7 @@ def front_section(path: Path, inputs: ReportInputs, drawn: dict[str, go.Figure])
     return "".join([*parts, "</section>"])
 
 
-def target_sections(path: Path, inputs: ReportInputs, drawn: dict[str, go.Figure]) -> str:
+def target_sections(path: Path, inputs: ReportInputs, drawn: Drawn) -> str:
     """Section with figure and table of the front on each further target; empty for a study of one target."""
     parts = []
     for place, view in enumerate(inputs.target_fronts):
@@ -105,21 +105,24 @@ def preview_section(front: ParetoFront) -> str:
         return ""
     parts = [
         "<section><h2>What they see</h2>",
-        tables.soft("Images of the validation split, what the exported network makes of them, and their labels."),
+        tables.question("Where do they go wrong?"),
+        tables.soft(
+            "Images of the validation split, what the exported network makes of them, and their labels. A click enlarges."
+        ),
     ]
     for index, (record, picture) in enumerate(shown):
         data = base64.b64encode(picture.read_bytes()).decode()
         facts = f"mIoU {text.miou(record.val_miou)}, {text.milliseconds(record.latency_ms)} ms"
         title = f"Trial {record.number}: {text.network(record)}: {facts}"
         alt = escape(f"images, predictions and labels of trial {record.number}")
-        body = f'<figure><img alt="{alt}" src="data:image/png;base64,{data}"></figure>'
+        body = f'<figure><img class="enlarges" alt="{alt}" src="data:image/png;base64,{data}"></figure>'
         parts.append(tables.folded(title, body, is_open=index == 0))
     return "".join([*parts, "</section>"])
 
 
-def class_section(front: ParetoFront, class_names: Sequence[str], drawn: dict[str, go.Figure]) -> str:
+def class_section(front: ParetoFront, class_names: Sequence[str], drawn: Drawn) -> str:
     """Section with the IoU of each class, by member."""
-    parts = ["<section><h2>IoU by class</h2>"]
+    parts = ["<section><h2>IoU by class</h2>", tables.question("Which classes does a slower network gain?")]
     figure = figures.class_iou_figure(front, class_names)
     if figure is None:
         parts.append(tables.empty("There is no network on the front yet whose classes could be shown."))
@@ -130,11 +133,28 @@ def class_section(front: ParetoFront, class_names: Sequence[str], drawn: dict[st
     parts.append(
         tables.soft(
             "Of the front, on the validation split, at the labels' own resolution. mIoU is the mean over the classes that "
-            f"occur.{left_out}"
+            f"occur.{left_out}{_gains(front, class_names)}"
         )
     )
+    members = len(figures.members_with_classes(front, class_names))
+    if members > figures.MOST_MEMBERS:
+        parts.append(tables.soft(f"Drawn: {figures.MOST_MEMBERS} of the {members} members, evenly."))
     parts.append(figure_box("classes", figure, drawn, min_width_px=_MARGIN_PX + _CLASS_PX * len(class_names)))
     return "".join([*parts, "</section>"])
+
+
+def _gains(front: ParetoFront, class_names: Sequence[str]) -> str:
+    """Sentence on the classes whose IoU differs most between the first member and the most accurate one."""
+    members = figures.members_with_classes(front, class_names)
+    best = max(members, key=lambda record: record.val_miou or 0.0, default=None)
+    if best is None or best is members[0] or best.score is None or members[0].score is None:
+        return ""
+    pairs = zip(class_names, members[0].score.class_iou, best.score.class_iou, strict=True)
+    gains = [(after - before, name) for name, before, after in pairs if before is not None and after is not None]
+    if not gains:
+        return ""
+    told = ", ".join(f"{name} {gain:+.2f}" for gain, name in sorted(gains, reverse=True)[:3])
+    return f" From trial {members[0].number} to the most accurate one, trial {best.number}, most is gained in {told}."
 
 
 def _others(front: ParetoFront) -> str:

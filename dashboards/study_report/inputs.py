@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from hw_latency_model.types import LatencyEstimate
 from objectives.pareto import ParetoFront
 from objectives.trial_record import TrialRecord
 
@@ -29,6 +30,14 @@ class TargetFront:
 
 
 @dataclass(frozen=True)
+class WinnerKernels:
+    """The trial to deploy, with its estimate by the latency model as it is now and the parts of its kernels."""
+
+    number: int
+    estimate: LatencyEstimate
+
+
+@dataclass(frozen=True)
 class ReportInputs:
     """Study, trials and front that a report shows.
 
@@ -46,6 +55,9 @@ class ReportInputs:
         data_name: name of the data set.
         written_at: time stamp; None for the current time.
         target_fronts: fronts on the study's further targets.
+        startup_trials: number of first trained trials whose networks were drawn without a model; 0: not known.
+        winner: kernels of the most accurate network within the budget; None where they are not known.
+        environment: versions and machine of the study, by name.
     """
 
     study_name: str
@@ -61,3 +73,6 @@ class ReportInputs:
     data_name: str | None = None
     written_at: datetime | None = None
     target_fronts: Sequence[TargetFront] = ()
+    startup_trials: int = 0
+    winner: WinnerKernels | None = None
+    environment: Mapping[str, object] = field(default_factory=dict)

@@ -11,7 +11,7 @@ _LABELS = {
     "coverage": "intervals that held, left out in turn",
     "noise_rel": "noise of a measurement",
     "reference_ms": "reference network, ms",
-    "speed_exponent": "slowdown of networks against the reference's, as a power",
+    "speed_exponent": "slowdown of a network where the reference network is 10 % slower",
     "reference_drift_rel": "spread of the reference while measuring",
     "families": "families told apart",
     "family_error_rel": "median error, each family left out in turn",
@@ -37,6 +37,9 @@ def model_facts(quality: Mapping[str, object]) -> dict[str, object]:
     absent |= set() if quality.get("reference_ms") else set(_OF_REFERENCE)
     families = quality.get("families", 1)
     absent |= set(_OF_FAMILIES) if isinstance(families, int) and families < 2 else set()
+    exponent = quality.get("speed_exponent")
+    if isinstance(exponent, int | float):
+        quality = {**quality, "speed_exponent": f"{1.1**exponent - 1:.1%}"}
     return {
         _LABELS.get(name, name): f"{value:.1%}" if name in _SHARES and isinstance(value, int | float) else value
         for name, value in quality.items()

@@ -7,21 +7,21 @@ from datetime import datetime
 from html import escape
 from pathlib import Path
 
-import plotly.graph_objects as go
-
 from dashboards import tables, text
 from dashboards.page import whole_page
 from dashboards.study_report import trial_tables
 from dashboards.study_report.front import class_section, front_section, preview_section, target_sections
 from dashboards.study_report.inputs import ReportInputs
-from dashboards.study_report.search import choice_section, latency_section, learning_section
-from objectives.objective import Objective
+from dashboards.study_report.progress import progress_section
+from dashboards.study_report.search import latency_section, learning_section
+from dashboards.study_report.understanding import Drawn, choice_section, winner_section
 from objectives.pareto import ParetoFront
 from objectives.trial_record import Outcome, TrialRecord
 from search_spaces._common.files import atomic_path
 from search_spaces._common.urls import redact_url
 
-_LONG_TABLE = 12
+_LONG_TABLE, _MOST_ROWS = 12, 400
+_ELSEWHERE = "All of them:"
 
 
 def write_report(path: Path, inputs: ReportInputs) -> Path:
@@ -37,19 +37,21 @@ def write_report(path: Path, inputs: ReportInputs) -> Path:
     Raises:
         UserError: the file cannot be written.
     """
-    drawn: dict[str, go.Figure] = {}
+    drawn: Drawn = {}
     body = [
         _headline(inputs),
         "<main>",
         front_section(path, inputs, drawn),
         target_sections(path, inputs, drawn),
         preview_section(inputs.front),
+        class_section(inputs.front, inputs.class_names, drawn),
+        winner_section(inputs, drawn),
+        progress_section(inputs, drawn),
         learning_section(inputs.records, inputs.front, inputs.rungs, drawn),
         choice_section(inputs.records, inputs.front, drawn),
         latency_section(path, inputs, drawn),
-        class_section(inputs.front, inputs.class_names, drawn),
         _not_trained_section(inputs.records),
-        _all_section(inputs.records, inputs.front.objectives, inputs.config_yaml),
+        _all_section(inputs),
         "</main>",
         _footer(inputs.front),
     ]
@@ -113,7 +115,15 @@ def _not_trained_section(records: Sequence[TrialRecord]) -> str:
             parts.append(tables.soft(none))
             continue
         title = f"{len(chosen)} {'trial' if len(chosen) == 1 else 'trials'} {words}"
-        body = trial_tables.reason_table(chosen, with_latency=with_latency)
+        most = _MOST_ROWS // 4
+        more = (
+            f"The last {most}. {_ELSEWHERE} `paretoseg trials STUDY.yaml --state {outcome}`."
+            if len(chosen) > most
+            else ""
+        )
+        chosen = chosen[-most:]
+        body = tables.soft(more) if more else ""
+        body += trial_tables.reason_table(chosen, with_latency=with_latency)
         parts.append(tables.folded(title, body, is_open=len(chosen) <= _LONG_TABLE))
     exports = [record for record in records if record.export_error and record.bundle is None]
     if exports:
@@ -123,15 +133,37 @@ def _not_trained_section(records: Sequence[TrialRecord]) -> str:
     return "".join([*parts, "</section>"])
 
 
-def _all_section(records: Sequence[TrialRecord], objectives: Sequence[Objective], config_yaml: str) -> str:
+def _all_section(inputs: ReportInputs) -> str:
     parts = ["<section><h2>The record</h2>"]
+    records, objectives = inputs.records, inputs.front.objectives
     if records:
-        parts.append(tables.folded(f"All {len(records)} trials", trial_tables.trial_table(records, objectives)))
+        shown = _first(records, inputs.front)
+        title = f"All {len(records)} trials" if len(shown) == len(records) else f"{len(shown)} of {len(records)} trials"
+        rest = (
+            ""
+            if len(shown) == len(records)
+            else tables.soft(
+                f"The front and the last ones. {_ELSEWHERE} `paretoseg trials STUDY.yaml --csv trials.csv`."
+            )
+        )
+        parts.append(tables.folded(title, rest + trial_tables.trial_table(shown, objectives)))
     else:
         parts.append(tables.empty("The study has no trial yet."))
-    if config_yaml.strip():
-        parts.append(tables.folded("The resolved config", f"<pre>{escape(redact_url(config_yaml))}</pre>"))
+    if inputs.environment:
+        parts.append(tables.folded("The environment", tables.facts(inputs.environment)))
+    if inputs.config_yaml.strip():
+        parts.append(tables.folded("The resolved config", f"<pre>{escape(redact_url(inputs.config_yaml))}</pre>"))
     return "".join([*parts, "</section>"])
+
+
+def _first(records: Sequence[TrialRecord], front: ParetoFront) -> list[TrialRecord]:
+    """Choose the rows of the table of a long study: the front and the last trials, by number."""
+    if len(records) <= _MOST_ROWS:
+        return list(records)
+    members = list(front.records[:_MOST_ROWS])
+    numbers = {record.number for record in members}
+    last = [record for record in records if record.number not in numbers][-(_MOST_ROWS - len(members)) :]
+    return sorted([*members, *last], key=lambda record: record.number)
 
 
 def _footer(front: ParetoFront) -> str:

@@ -1,4 +1,4 @@
-"""Sections of the report on the search: learning curves, choices, and accuracy of the predicted latencies."""
+"""Sections of the report on the trainings and on the accuracy of the predicted latencies."""
 
 from __future__ import annotations
 
@@ -7,51 +7,56 @@ from html import escape
 from pathlib import Path
 from statistics import median
 
-import plotly.graph_objects as go
-
 from dashboards import tables, text
-from dashboards.figures import choices as choice_figures, curves as curve_figures, latency as latency_figures
+from dashboards.figures import curves as curve_figures, latency as latency_figures
 from dashboards.page import figure_box
 from dashboards.study_report import trial_tables
 from dashboards.study_report.inputs import ReportInputs
 from dashboards.study_report.model_facts import model_facts
+from dashboards.study_report.understanding import Drawn
 from objectives.pareto import ParetoFront
 from objectives.rung_reliability import rung_reliability
 from objectives.trial_record import Outcome, TrialRecord
 
 
-def learning_section(
-    records: Sequence[TrialRecord], front: ParetoFront, rungs: Sequence[int], drawn: dict[str, go.Figure]
-) -> str:
-    """Section with learning curves, epochs saved by early stopping, and the hypervolume by trial."""
-    parts = ['<section><div class="pair"><div><h2>Learning curves</h2>']
+def learning_section(records: Sequence[TrialRecord], front: ParetoFront, rungs: Sequence[int], drawn: Drawn) -> str:
+    """Section with learning curves, and what early stopping saved."""
+    parts = [
+        "<section><h2>Training</h2>",
+        tables.question("What did stopping early save, and can its rungs be trusted?"),
+    ]
     figure = curve_figures.learning_curves_figure(records, front, rungs=rungs)
     if figure is None:
         parts.append(tables.empty("No trial has reported an epoch yet."))
-    else:
-        stopped = sum(record.outcome == Outcome.STOPPED for record in records)
-        epochs = [
-            (r.score.epoch - r.score.cached_epochs, r.score.epochs_total)
-            for r in records
-            if r.score is not None and r.duplicate_of is None
-        ]
-        spent, full = sum(done for done, _ in epochs), sum(total for _, total in epochs)
-        saved = (
-            f" Training took {spent} epochs; training all of them to the end would have taken {full}."
-            if stopped and full
-            else ""
+        return "".join([*parts, "</section>"])
+    parts.append(tables.soft(f"{saving_words(records)}{rung_words(records, rungs)}"))
+    members = sum(bool(record.curve) for record in front.records)
+    if members > curve_figures.MOST_MEMBERS:
+        parts.append(
+            tables.soft(f"Drawn: {curve_figures.MOST_MEMBERS} of the {members} members, evenly from fast to slow.")
         )
-        words = {0: "No trial was", 1: "1 trial was"}.get(stopped, f"{stopped} trials were")
-        parts.append(tables.soft(f"{words} stopped early.{saved}{rung_words(records, rungs)}"))
-        parts.append(figure_box("curves", figure, drawn))
-    parts.append("</div><div><h2>Progress of the search</h2>")
-    figure = curve_figures.hypervolume_figure(records, front)
-    if figure is None:
-        parts.append(tables.empty("The hypervolume starts with the first trial that is trained to the end."))
-    else:
-        parts.append(tables.soft("Hypervolume of the front as trials came in; where flat, nothing better was found."))
-        parts.append(figure_box("progress", figure, drawn))
-    return "".join([*parts, "</div></div></section>"])
+    parts.append(figure_box("curves", figure, drawn))
+    return "".join([*parts, "</section>"])
+
+
+def saving_words(records: Sequence[TrialRecord]) -> str:
+    """Sentences on the trials stopped early and the epochs and hours of training that this saved."""
+    stopped = [record for record in records if record.outcome == Outcome.STOPPED]
+    words = {0: "No trial was", 1: "1 trial was"}.get(len(stopped), f"{len(stopped)} trials were")
+    trained = [(r, r.score) for r in records if r.score is not None and r.duplicate_of is None]
+    spent = sum(score.epoch - score.cached_epochs for _, score in trained)
+    full = sum(score.epochs_total for _, score in trained)
+    if not stopped or not full:
+        return f"{words} stopped early."
+    left_s = sum(
+        score.train_s / score.epoch * (score.epochs_total - score.epoch)
+        for record, score in trained
+        if record.outcome == Outcome.STOPPED and score.epoch
+    )
+    return (
+        f"{words} stopped early. Training took {spent} epochs; training all of them to the end would have taken {full}, about "
+        f"{text.seconds(left_s)} of training more at the pace of each."
+    )
 
 
 def rung_words(records: Sequence[TrialRecord], rungs: Sequence[int]) -> str:
@@ -73,20 +78,7 @@ def rung_words(records: Sequence[TrialRecord], rungs: Sequence[int]) -> str:
     return "".join(sentences)
 
 
-def choice_section(records: Sequence[TrialRecord], front: ParetoFront, drawn: dict[str, go.Figure]) -> str:
-    """Section with mIoU by the candidates' dimensions; empty with too few trained candidates."""
-    figure = choice_figures.choices_figure(records, front)
-    if figure is None:
-        return ""
-    sentence = (
-        "Each dot is a network that was trained to the end. First the dimensions that its mIoU goes with most; with few trials that "
-        "may be chance, and the search tries good values more often."
-    )
-    box = figure_box("choices", figure, drawn, min_width_px=choice_figures.LEAST_WIDTH_PX)
-    return f"<section><h2>Which choices led where</h2>{tables.soft(sentence)}{box}</section>"
-
-
-def latency_section(path: Path, inputs: ReportInputs, drawn: dict[str, go.Figure]) -> str:
+def latency_section(path: Path, inputs: ReportInputs, drawn: Drawn) -> str:
     """Section with predicted against measured latency, and the accuracy of the latency model."""
     records = inputs.records
     parts = ["<section><h2>Predicted against measured latency</h2>"]
@@ -99,6 +91,7 @@ def latency_section(path: Path, inputs: ReportInputs, drawn: dict[str, go.Figure
             tables.empty("Nothing has been measured on the device after training, so predictions stand unchecked here.")
         )
     else:
+        parts.append(tables.question("Did the predictions hold?"))
         parts.append(f"<p>{escape(_latency_sentence(records))}</p>")
         pair = f"<div>{figure_box('parity', parity, drawn)}</div><div>{figure_box('errors', errors, drawn)}</div>"
         parts.append(f'<div class="pair">{pair}</div>')

@@ -10,9 +10,9 @@ import pytest
 from test_report import Page
 
 from dashboards import notes, text
-from dashboards.figures.curves import hypervolume_figure
 from dashboards.figures.front import pareto_figure
 from dashboards.figures.objectives import axis_title, trade_figure
+from dashboards.figures.progress import hypervolume_figure
 from dashboards.study_report.inputs import ReportInputs
 from dashboards.study_report.report import write_report
 from objectives import trial_record as tr
@@ -115,6 +115,7 @@ def test_names_from_outside_stay_text(measured_study, tmp_path: Path):
     page = Page(source)
     assert not [attrs for tag, attrs in page.tags if tag == "img" or "onerror" in attrs]
     data = json.loads(next(script for script in page.scripts if script.startswith("{")))
+    assert evil in json.dumps(data.pop("parallel")), "drawn on a canvas, as text"
     assert "<img" not in json.dumps(data)
 
 

@@ -15,10 +15,15 @@ from optuna.trial import TrialState
 from sample_measurement import sample_measurement
 
 from dashboards import text
+from dashboards.figures import choices as choice_figures, curves as curve_figures, front as front_figures
 from dashboards.figures.choices import choices_figure
 from dashboards.figures.curves import learning_curves_figure
-from dashboards.study_report.inputs import ReportInputs
+from dashboards.figures.parallel import parallel_data
+from dashboards.figures.progress import random_baseline
+from dashboards.study_report import report as report_module
+from dashboards.study_report.inputs import ReportInputs, WinnerKernels
 from dashboards.study_report.report import write_report
+from hw_latency_model.types import LatencyEstimate
 from objectives import trial_record as tr
 from objectives.objective import OBJECTIVES
 from objectives.pareto import pareto_front
@@ -100,7 +105,10 @@ def test_a_real_study(tmp_path, make_study, class_names):
     )
     records = tr.read_study(study)
     front = pareto_front(records, reference=(0.0, 12.0))
-    assert page.figures == {"front", "curves", "progress", "choices", "parity", "errors", "classes"}
+    assert page.figures == {
+        *("front", "classes", "progress", "hours", "schedule", "curves", "importance", "choices", "parity", "errors"),
+    }
+    assert any(attrs.get("class") == "parallel" for _, attrs in page.tags)
     # The front's table holds each member with what the records say of it.
     header = next(row for row in page.rows if "mIoU" in row and "bundle" in row)
     start = page.rows.index(header) + 1
@@ -180,7 +188,7 @@ def test_nothing_measured_and_a_trial_still_running(tmp_path, make_study, class_
     study = make_study(trials=8, measured=False)
     study.ask()
     _, page = report(tmp_path / "r.html", study, class_names=class_names)
-    assert page.figures == {"front", "curves", "progress", "classes"}
+    assert page.figures == {"front", "curves", "progress", "hours", "schedule", "classes"}
     assert "Nothing has been measured on the device" in page.text
     assert "1 running" in page.text
     assert "not measured" in page.text
@@ -342,6 +350,79 @@ def test_hundreds_of_trials_stay_one_small_file(tmp_path, make_study):
     source, _ = report(tmp_path / "r.html", study, latency_budget_ms=12.0)
     assert len(source) < 6e6
     assert re.search(r"All 300 trials", source)
+
+
+def test_a_long_study_is_drawn_as_densities_and_keeps_its_front(tmp_path, make_study, monkeypatch):
+    for module in (front_figures, choice_figures):
+        monkeypatch.setattr(module, "MOST_POINTS", 20)
+    monkeypatch.setattr(curve_figures, "MOST_CURVES", 20)
+    monkeypatch.setattr(report_module, "_MOST_ROWS", 30)
+    study = make_study(trials=120)
+    _, page = report(tmp_path / "r.html", study, latency_budget_ms=12.0)
+    drawn = json.loads(next(script for script in page.scripts if script.startswith("{")))
+    records = tr.read_study(study)
+    front = pareto_front(records, reference=(0.0, 12.0))
+    off = [r for r in records if r.complete and r not in front]
+    cells = next(trace for trace in drawn["front"]["data"] if trace["type"] == "heatmap")
+    assert sum(sum(row) for row in cells["customdata"]) == len(off)
+    assert "trained to the end" not in {trace.get("name") for trace in drawn["front"]["data"]}
+    assert any(
+        str(trace.get("name")).startswith(f"trained, off the front ({len(off)})") for trace in drawn["curves"]["data"]
+    )
+    assert any(trace["type"] == "box" for trace in drawn["choices"]["data"])
+    assert "30 of 120 trials" in page.text and "paretoseg trials STUDY.yaml --csv" in page.text
+    listed = page.rows[[row[:2] for row in page.rows].index(["trial", "outcome"]) + 1 :]
+    assert {str(record.number) for record in front.records} <= {row[0] for row in listed}
+    assert len({(row["trial"]) for row in drawn["parallel"]["rows"]}) == len(off) + len(front)
+
+
+def test_brushed_axes_hold_every_dimension_that_varies(make_study):
+    records = tr.read_study(make_study(trials=30))
+    at = next(index for index, record in enumerate(records) if record.complete)
+    other = replace(records[at].candidate, params={**records[at].params, "dilation": 2})
+    records[at] = replace(records[at], candidate=other)
+    data = parallel_data(records, pareto_front(records))
+    axes = {axis["name"]: axis for axis in data["axes"]}
+    assert {"family", "learning rate", "dilation", "mIoU", "latency"} <= axes.keys()
+    assert axes["learning rate"]["log"] and axes["dilation"]["categories"] == ["–", "2"]
+    complete = [record for record in records if record.complete]
+    at = list(axes).index("latency")
+    assert [row["values"][at] for row in data["rows"]] == pytest.approx([r.latency_ms for r in complete], rel=1e-3)
+    family = axes["family"]["categories"]
+    assert [family[row["values"][0]] for row in data["rows"]] == [r.params["family"] for r in complete]
+
+
+def test_the_random_start_is_the_baseline(tmp_path, make_study):
+    study = make_study(trials=30)
+    records = tr.read_study(study)
+    front = pareto_front(records, reference=(0.0, 12.0))
+    found = random_baseline(records, front, 10)
+    start = [r for r in records if r.score is not None][:10]
+    assert len(found.mean) == 10
+    assert found.mean[-1] == pytest.approx(pareto_front(start, reference=(0.0, 12.0)).hypervolume)
+    assert all(low <= high for low, high in zip(found.low, found.high, strict=True))
+    assert list(found.mean) == sorted(found.mean) and found.low[-1] == pytest.approx(found.mean[-1])
+    assert random_baseline(records, front, 0) is None
+    _, page = report(tmp_path / "r.html", study, startup_trials=10)
+    assert "the 10 networks of the start" in page.text
+    assert "There is no baseline" in report(tmp_path / "s.html", study)[1].text
+
+
+def test_the_winners_time_is_told_by_kind_and_layer(tmp_path, make_study):
+    kernels = tuple((f"stage{at}/conv", "conv" if at % 2 else "depthwise", 0.1 * (at + 1)) for at in range(30))
+    estimate = LatencyEstimate(sum(ms for _, _, ms in kernels), 1.0, 99.0, 1.0, kernels)
+    _, page = report(tmp_path / "r.html", make_study(trials=20), winner=WinnerKernels(3, estimate))
+    drawn = json.loads(next(script for script in page.scripts if script.startswith("{")))
+    (kinds,), (layers,) = drawn["kinds"]["data"], drawn["layers"]["data"]
+    assert kinds["y"] == ["conv", "depthwise"]
+    assert layers["y"][0] == "1. stage29/conv" and layers["y"][-1] == "6 other kernels"
+    for bars in (kinds, layers):
+        assert sum(bars["x"]) == pytest.approx(estimate.latency_ms, rel=1e-2)
+
+
+def test_the_environment_of_the_launch_is_listed(tmp_path, make_study):
+    _, page = report(tmp_path / "r.html", make_study(trials=4), environment={"torch": "2.9", "gpus": "none"})
+    assert "The environment torch 2.9 gpus none" in page.text
 
 
 def test_choices_are_told_where_networks_differ_in_them(make_study):

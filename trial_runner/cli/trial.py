@@ -9,9 +9,7 @@ from trial_runner.cli.console import say, say_json
 from trial_runner.cli.options import add_study, study_config
 
 if TYPE_CHECKING:
-    from hw_latency_model import LatencyEstimate
-    from objectives.trial_record import TrialRecord
-    from trial_runner.config.study import StudyConfig
+    pass
 
 HELP = "Show everything about one trial: parameters, curve, latency by kind of kernel, why it ended, files."
 
@@ -44,8 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
     class_names = tuple(study.user_attrs.get(CLASS_NAMES, ()))
     estimate, missing = None, ""
     if record.candidate is not None and not arguments.no_kernels:
+        from trial_runner.front.kernel_times import estimate_today
+
         try:
-            estimate = _estimate(config, record, len(class_names))
+            estimate = estimate_today(config, record, len(class_names))
         except UserError as error:
             missing = str(error)
     folder = StudyPaths(config.study.output_dir).trial(record.number)
@@ -64,23 +64,3 @@ def run(arguments: argparse.Namespace) -> int:
         for line in details_lines(details):
             say(line)
     return 0
-
-
-def _estimate(config: StudyConfig, record: TrialRecord, num_classes: int) -> LatencyEstimate | None:
-    """Return the estimate by the latency model as it is now, with its kernels.
-
-    Raises:
-        UserError: there is no latency model, or the space cannot be opened.
-    """
-    from search_spaces import open_space
-    from trial_runner.constraints.latency import LatencyConstraint
-    from trial_runner.constraints.latency_models import load_latency_models
-
-    if record.candidate is None or not num_classes:
-        return None
-    first, *others = load_latency_models(config).values()
-    budget_ms = config.device.latency_budget_ms
-    gate = LatencyConstraint(
-        open_space(config.space), num_classes, first, budget_ms, lambda candidate: record.channels, others
-    )
-    return gate.estimate(record.candidate)

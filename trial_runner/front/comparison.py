@@ -13,6 +13,7 @@ from rich.console import Console
 from dashboards.text import corner, milliseconds, miou, volume_name
 from objectives.objective import Objective
 from objectives.pareto import ParetoFront, hypervolume_history, pareto_front, reference_point
+from objectives.schedule import SearchClock
 from objectives.trial_record import TrialRecord
 from search_spaces._common.errors import UserError
 from search_spaces.describe import network_words
@@ -103,7 +104,7 @@ def compare_studies(studies: Sequence[ComparedStudy]) -> Comparison:
     owners = [(index, record.number) for index, record in _all(studies)]
     fronts = []
     for index, study in enumerate(studies):
-        clock = _Clock(study.spans)
+        clock = SearchClock(study.spans.values())
         ended = sorted(
             (record for record in study.records if record.number in study.spans), key=lambda r: study.spans[r.number][1]
         )
@@ -117,27 +118,6 @@ def compare_studies(studies: Sequence[ComparedStudy]) -> Comparison:
 
 def _all(studies: Sequence[ComparedStudy]) -> list[tuple[int, TrialRecord]]:
     return [(index, record) for index, study in enumerate(studies) for record in study.records]
-
-
-class _Clock:
-    """Hours of searching: the time in which some trial ran."""
-
-    def __init__(self, spans: dict[int, tuple[datetime, datetime]]) -> None:
-        self._busy: list[tuple[datetime, datetime]] = []
-        for start, end in sorted(spans.values()):
-            if self._busy and start <= self._busy[-1][1]:
-                self._busy[-1] = (self._busy[-1][0], max(end, self._busy[-1][1]))
-            else:
-                self._busy.append((start, end))
-
-    def hours(self, moment: datetime) -> float:
-        """Return the hours of searching up to a moment."""
-        return sum((min(end, moment) - start).total_seconds() for start, end in self._busy if start < moment) / 3600
-
-    @property
-    def total_hours(self) -> float:
-        """All hours of searching."""
-        return sum((end - start).total_seconds() for start, end in self._busy) / 3600
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:

@@ -19,7 +19,9 @@ from search_spaces._common.errors import UserError
 from trial_runner.config.load import dump_config
 from trial_runner.config.study import StudyConfig
 from trial_runner.constraints.latency_models import load_latency_model
+from trial_runner.front.kernel_times import winner_kernels
 from trial_runner.front.targets import target_view
+from trial_runner.study.environment import environment_of
 from trial_runner.study.objectives import CLASS_NAMES, open_configured, stored_objectives
 from trial_runner.study.paths import StudyPaths
 from trial_runner.training.trial import open_split
@@ -28,11 +30,13 @@ from trial_runner.training.trial import open_split
 def write_study_report(config: StudyConfig, study: optuna.Study, paths: StudyPaths, page: Path | None = None) -> Path:
     """Write the HTML report on the current state of the study; return its path."""
     records = read_study(study, config.study.output_dir)
+    front = pareto_front(records, objectives=stored_objectives(config, study))
+    class_names = class_names_of(config, study)
     inputs = ReportInputs(
         study_name=config.study.name,
         records=records,
-        front=pareto_front(records, objectives=stored_objectives(config, study)),
-        class_names=class_names_of(config, study),
+        front=front,
+        class_names=class_names,
         config_yaml=dump_config(config),
         calibration=_calibration(config),
         latency_report=_latency_report(config),
@@ -41,6 +45,9 @@ def write_study_report(config: StudyConfig, study: optuna.Study, paths: StudyPat
         rungs=config.search.early_stopping.rungs_epochs,
         data_name=config.data.kind,
         target_fronts=[_target_front(config, study, name) for name in config.target_names[1:]],
+        startup_trials=config.search.startup_trials,
+        winner=winner_kernels(config, front, class_names),
+        environment=environment_of(study),
     )
     return write_report(page or paths.report, inputs)
 
