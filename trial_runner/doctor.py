@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -191,12 +192,14 @@ def _output(config: StudyConfig) -> str:
 def _data(config: StudyConfig) -> str:
     from trial_runner.study.objectives import stored_study
     from trial_runner.study.paths import StudyPaths
+    from trial_runner.study.storage import StorageError
     from trial_runner.study_data import judged, require_same_data, survey_data
 
     data = survey_data(config)
-    study = stored_study(config)
-    if study is not None:
-        require_same_data(study, StudyPaths(config.study.output_dir), data.info, data.surveys)
+    with suppress(StorageError):  # which has a line of its own
+        study = stored_study(config)
+        if study is not None:
+            require_same_data(study, StudyPaths(config.study.output_dir), data.info, data.surveys)
     judged(config, data)
     counts = " and ".join(f"{len(survey.digests)} images to {survey.split}" for survey in data.surveys)
     held = f", {counts}" if counts else ""

@@ -86,15 +86,10 @@ class RayCluster:
         return sorted(pid for pid, name in found if name.startswith("ray::ImplicitFunc"))
 
     def stop(self) -> None:
-        """End all nodes."""
+        """End all nodes at once, with SIGKILL: a lost head would let them wait."""
         for node in self._nodes:
-            node.process.send_signal(signal.SIGTERM)
-        for node in self._nodes:
-            try:
-                node.process.wait(5.0)
-            except subprocess.TimeoutExpired:
-                kill_tree(node.process.pid)
-                node.process.wait()
+            kill_tree(node.process.pid)
+            node.process.wait(_UP_S)
             try:
                 os.killpg(node.process.pid, signal.SIGKILL)
             except ProcessLookupError:

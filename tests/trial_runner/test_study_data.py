@@ -19,7 +19,9 @@ from trial_runner.cli.main import main
 from trial_runner.config.load import ConfigError, load_config
 from trial_runner.evaluate import evaluate
 from trial_runner.launch import launch
+from trial_runner.study import objectives
 from trial_runner.study.objectives import open_configured
+from trial_runner.study.storage import StorageError, open_study
 from trial_runner.study_data import DATA_FINGERPRINT
 
 STUDY = """
@@ -117,6 +119,23 @@ def test_changed_data_end_launch_export_refit_and_doctor_in_one_sentence(
     assert main(["report", str(study)]) == 0
     records = open_configured(load_config(study)).get_trials()
     assert len(records) == 1
+
+
+def test_changed_data_are_not_let_in_by_a_database_that_is_away_for_a_moment(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run(study)
+    change_all(study.parent / "data")
+    answers = [StorageError("cannot use the study's database: connection refused.")]
+
+    def open_now(*arguments: Any, **options: Any) -> Any:
+        if answers:
+            raise answers.pop()
+        return open_study(*arguments, **options)
+
+    monkeypatch.setattr(objectives, "open_study", open_now)
+    assert "connection refused" in refusal(study, "search.trials=2")
+    assert "have changed since its trials were trained" in refusal(study, "search.trials=2") and not answers
 
 
 def test_a_copy_of_the_data_in_another_folder_is_the_same(study: Path):

@@ -10,7 +10,7 @@ from optuna.samplers import BaseSampler
 from objectives.objective import LATENCY, Objective, get_objective
 from trial_runner.config.study import StudyConfig
 from trial_runner.study.patience import Patience
-from trial_runner.study.storage import StorageError, open_study
+from trial_runner.study.storage import StudyNotFoundError, open_study
 
 CLASS_NAMES = "class_names"
 
@@ -48,10 +48,14 @@ def open_configured(
 
 
 def stored_study(config: StudyConfig) -> optuna.Study | None:
-    """Return the study of an earlier launch, or None where there is none, or none that can be read."""
+    """Return the study of an earlier launch; None where there is none.
+
+    Raises:
+        StorageError: the database cannot be read, so that nothing is known of an earlier launch.
+    """
     try:
         return open_configured(config)
-    except StorageError:
+    except StudyNotFoundError:
         return None
 
 
