@@ -26,10 +26,11 @@ from trial_runner.cli.main import main
 from trial_runner.config.load import load_config
 from trial_runner.search.driver import StudyDriver
 from trial_runner.search.samplers import make_sampler
+from trial_runner.study import server_answers
 from trial_runner.study.objectives import open_configured
 from trial_runner.study.paths import StudyPaths
 from trial_runner.study.patience import DatabaseAwayError, DatabaseGoneError, Patience, PatientStorage
-from trial_runner.study.storage import database_sentence, open_study
+from trial_runner.study.storage import StorageError, database_sentence, open_study
 from trial_runner.training.trial_spec import Progress
 
 
@@ -71,6 +72,26 @@ def test_a_server_that_stays_away_is_one_sentence_without_the_password(server: p
         study.set_user_attr("a", 1)
     assert postgres_server.ESCAPED not in str(caught.value) and "\n" not in str(caught.value)
     assert caught.value.exit_status == 3
+
+
+@pytest.mark.timeout(120)
+def test_a_paused_server_is_an_outage_too(server: postgres_server.Server, monkeypatch: pytest.MonkeyPatch):
+    """Its connections stay open, so that an answer would be waited for without end."""
+    monkeypatch.setattr(server_answers, "ANSWER_S", 0.5)
+    url = f"{server.create_database('pauses')}?connect_timeout=2"
+    study = open_study(url, "s", create=True, patience=patience_of(url, 60.0))
+    reader = open_study(url, "s", create=False, patience=patience_of(url, 1.0))
+    trial = study.ask()
+    server.pause()
+    with pytest.raises(DatabaseGoneError, match=r"storage\.patience_s"):
+        reader.get_trials()
+    with pytest.raises(StorageError, match="timeout expired"):
+        open_study(url, "s", create=False)
+    back = threading.Timer(1.0, server.resume)
+    back.start()
+    trial.set_user_attr("outcome", "finished")
+    back.join()
+    assert [found.user_attrs for found in reader.get_trials()] == [{"outcome": "finished"}]
 
 
 class Unheard:

@@ -44,6 +44,7 @@ from trial_runner.config.load import dump_config, public_values
 from trial_runner.config.study import StudyConfig
 from trial_runner.study.paths import StudyPaths
 from trial_runner.study.patience import Patience, PatientStorage
+from trial_runner.study.server_answers import PLUGIN
 from trial_runner.study.sqlite_connection import FIRST_REPORT_S, WaitingConnection
 from trial_runner.study.write_through import WriteThroughStorage
 
@@ -142,9 +143,9 @@ def open_storage(url: str, *, create: bool) -> FastReadStorage:
             except IntegrityError:
                 time.sleep(0.5)  # another process made the tables just now
             except RuntimeError as error:  # Optuna's for a database of another schema
-                raise _other_schema(parsed) from error
+                raise _other_schema(parsed, arguments) from error
             except (OperationalError, ProgrammingError, optuna.exceptions.StorageInternalError) as error:
-                if create or _has_tables(parsed):
+                if create or _has_tables(parsed, arguments):
                     raise
                 raise StudyNotFoundError(
                     f"the database {redact_url(url)} holds no study. Start one with: paretoseg launch STUDY.yaml"
@@ -153,7 +154,7 @@ def open_storage(url: str, *, create: bool) -> FastReadStorage:
 
 
 def _server_options(url: URL) -> dict[str, Any]:
-    """Return the engine's options for a database server: connections are tested before use, and a dead server is noticed.
+    """Return the engine's options for a database server: connections are tested before use, and a dead or paused server is noticed.
 
     Options of the URL itself are kept.
     """
@@ -166,21 +167,22 @@ def _server_options(url: URL) -> dict[str, Any]:
             "keepalives_count": 4,
             "tcp_user_timeout": 40_000,  # ms that sent data may stay unacknowledged
         }
+        options["plugins"] = [PLUGIN]
         options["connect_args"] = {key: value for key, value in wanted.items() if key not in url.query}
     return options
 
 
-def _has_tables(url: URL) -> bool:
+def _has_tables(url: URL, options: dict[str, Any]) -> bool:
     """Return True if a database has Optuna's tables; raises SQLAlchemyError where it cannot be read."""
-    engine = create_engine(url)
+    engine = create_engine(url, **options)
     try:
         return bool(inspect(engine).has_table("version_info"))
     finally:
         engine.dispose()
 
 
-def _other_schema(url: URL) -> StorageError:
-    shown, engine = without_secrets(url), create_engine(url)
+def _other_schema(url: URL, options: dict[str, Any]) -> StorageError:
+    shown, engine = without_secrets(url), create_engine(url, **options)
     with engine.connect() as connection:
         writer = str(connection.execute(text("SELECT library_version FROM version_info")).scalar())
     engine.dispose()
