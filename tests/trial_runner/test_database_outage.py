@@ -38,6 +38,7 @@ from trial_runner.training.trial_spec import Progress
 def server() -> Iterator[postgres_server.Server]:
     with postgres_server.running_server() as running:
         yield running
+        running.go_on()  # one that is paused does not end
 
 
 def patience_of(url: str, limit_s: float) -> Patience:
@@ -87,7 +88,7 @@ def test_a_paused_server_is_an_outage_too(server: postgres_server.Server, monkey
         reader.get_trials()
     with pytest.raises(StorageError, match="timeout expired"):
         open_study(url, "s", create=False)
-    back = threading.Timer(1.0, server.resume)
+    back = threading.Timer(1.0, server.go_on)
     back.start()
     trial.set_user_attr("outcome", "finished")
     back.join()
