@@ -29,6 +29,7 @@ class BundleInputs:
         config_yaml: the study's resolved configuration.
         checkpoint: the file the weights came from; its SHA-256 is kept in the manifest.
         measurements: plain JSON, measurements of the network on the device, oldest first.
+        further_images, further_labels: more of the same kind, that the preview's worst images are chosen among beside the others.
         runner: content of `runner.pyz`, the code of the bundle's `run.py`; None: the bundle has no `run.py`.
 
     Raises:
@@ -46,6 +47,8 @@ class BundleInputs:
     checkpoint: Path | None = None
     measurements: Sequence[Mapping[str, Any]] = ()
     runner: bytes | None = None
+    further_images: FloatArray | None = None
+    further_labels: Sequence[LabelArray] = ()
 
     def __post_init__(self) -> None:
         network = self.network

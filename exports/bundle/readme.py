@@ -29,7 +29,7 @@ _FILES = {
     "`state_dict`, `candidate`, `input_hw`, `class_names`, `ignore_index`, `mean`, `std`",
     "manifest.json": "everything here for programs, with a SHA-256 of each file",
     "study.yaml": "the study's configuration that led here",
-    "preview.png": "validation images with prediction and label",
+    "preview.png": "validation images with prediction, label and wrong pixels, the worst ones below",
 }
 
 _BOARD_FILES = {

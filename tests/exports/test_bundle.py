@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -25,7 +26,7 @@ from exports import (
     read_bundle,
     write_bundle,
 )
-from exports.bundle.preview import has_glyphs, legend_entries
+from exports.bundle.preview import _groups, has_glyphs, legend_entries, write_preview
 from exports.onnx.parity import upsampled_classes
 from search_spaces import get_space
 from search_spaces._common.errors import UserError
@@ -129,6 +130,33 @@ def test_a_bundle_holds_what_a_board_needs(original):
     assert (original / "study.yaml").read_text() == "study: demo\n"
     with Image.open(original / "preview.png") as picture:
         assert picture.width > 3 * 300
+
+
+def test_the_preview_shows_wrong_pixels_and_the_worst_of_the_other_images(tmp_path):
+    class Session:
+        """Predicts class 1 where the image is bright, else class 0."""
+
+        def run(self, image):
+            bright = image[:, :1] > 0
+            return np.concatenate([~bright, bright], axis=1).astype(np.float32)
+
+    images = np.full((6, 3, *HW), -1.0, np.float32)
+    labels = [np.zeros(HW, np.uint8) for _ in range(6)]
+    for index, share in ((3, 4), (4, 2), (5, 8)):  # of the width that is labelled otherwise than predicted
+        labels[index][:, : HW[1] // share] = 1
+    labels[0][:10] = 255
+    given = inputs(images=images[:4], labels=labels[:4])
+    given = replace(given, further_images=images[4:], further_labels=labels[4:])
+    found = _groups(Session(), given, 2)
+    assert [words for words, _ in found] == ["", ": the worst of 4 others"]
+    assert [row.wrong for row in found[0][1]] == [0.0, 0.0], "the ignore index is not wrong"
+    assert [row.wrong for row in found[1][1]] == [0.5, 0.25]
+    write_preview(tmp_path / "p.png", Session(), given, rows=2)
+    with Image.open(tmp_path / "p.png") as picture:
+        pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+    panel_px = 320 * round(320 * HW[0] / HW[1])
+    red = (pixels == (200, 30, 40)).all(axis=1).sum()
+    assert red == pytest.approx(0.75 * panel_px, rel=0.05)
 
 
 def test_the_weights_rebuild_the_network_with_torch_alone(original):
@@ -364,6 +392,7 @@ def test_checkpoint_origin_palette_and_missing_labels(tmp_path):
 
 WRITER = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from exports.bundle.lock import replaced_folder
 for turn in range(100):

@@ -25,6 +25,9 @@ from trial_runner.training.checkpoint import Checkpoint, load_checkpoint, record
 from trial_runner.training.trial import load_splits, open_split
 from trial_runner.training.trial_spec import TrialSpec
 
+FURTHER_IMAGES = 48
+"""Validation images beside those of the parity check, evenly over the split, that the preview's worst ones are chosen among."""
+
 
 @dataclass(frozen=True)
 class ExportOrder:
@@ -115,6 +118,8 @@ def export_trial(order: ExportOrder) -> Path:
     hw = space.input_hw(spec.candidate)
     info, _, val = load_splits(spec, hw)
     count = min(spec.config.export.parity_images, len(val.images))
+    others = range(count, len(val.images))
+    further = list(others[:: max(1, len(others) // FURTHER_IMAGES)])[:FURTHER_IMAGES]
     inputs = BundleInputs(
         network=trained_network(spec, info, hw),
         palette=info.palette,
@@ -125,6 +130,10 @@ def export_trial(order: ExportOrder) -> Path:
         config_yaml=order.config_yaml,
         measurements=order.measurements,
         runner=runner_archive(),
+        further_images=normalise(val.images[further], torch.device("cpu"), info.normalisation).numpy()
+        if further
+        else None,
+        further_labels=[val.labels[index] for index in further],
     )
     return write_bundle(order.folder, inputs).dir
 
