@@ -30,6 +30,7 @@ class BundleInputs:
         checkpoint: the file the weights came from; its SHA-256 is kept in the manifest.
         measurements: plain JSON, measurements of the network on the device, oldest first.
         further_images, further_labels: more of the same kind, that the preview's worst images are chosen among beside the others.
+        calibration: float32 (N, 3, height, width), normalised training images for an INT8 variant; None: there is none.
         runner: content of `runner.pyz`, the code of the bundle's `run.py`; None: the bundle has no `run.py`.
 
     Raises:
@@ -49,6 +50,7 @@ class BundleInputs:
     runner: bytes | None = None
     further_images: FloatArray | None = None
     further_labels: Sequence[LabelArray] = ()
+    calibration: FloatArray | None = None
 
     def __post_init__(self) -> None:
         network = self.network

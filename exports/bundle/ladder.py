@@ -1,4 +1,4 @@
-"""Parity ladder of a bundle: torch, ONNX Runtime in FP32, the graph converted to FP16, the engine on the device."""
+"""Parity ladder of a bundle: torch, ONNX Runtime in FP32, the graph converted to FP16, in INT8, the engine on the device."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 
 from exports.bundle.inputs import BundleInputs
+from exports.bundle.int8 import Int8
 from exports.errors import ExportError
 from exports.network_file import TrainedNetwork
 from exports.onnx.export import cpu_copy
@@ -173,12 +174,15 @@ def _compared(ours: FloatArray, theirs: FloatArray, inputs: BundleInputs) -> Par
     )
 
 
-def ladder(exported: ParityReport, inputs: BundleInputs, half: Half | str | None) -> list[dict[str, Any]]:
+def ladder(
+    exported: ParityReport, inputs: BundleInputs, half: Half | str | None, int8: Int8 | str | None = None
+) -> list[dict[str, Any]]:
     """Steps of the ladder as plain JSON, each compared with torch.
 
     Args:
         exported: agreement of `model.onnx`.
         half: the FP16 step, or the reason why it was not made; None where the device has no FP16, or the network is in INT8.
+        int8: the step of the INT8 variant, or the reason why it was not made; None where there is none.
     """
     name = "onnx int8" if inputs.network.quantized is not None else "onnx fp32"
     steps = [_step(name, exported)]
@@ -186,6 +190,10 @@ def ladder(exported: ParityReport, inputs: BundleInputs, half: Half | str | None
         steps.append({"step": "onnx fp16", "passed": None, "reason": half})
     elif half is not None:
         steps.append({**_step("onnx fp16", half.parity), "kept_in_fp32": list(half.kept)})
+    if isinstance(int8, str):
+        steps.append({"step": "onnx int8", "passed": None, "reason": int8})
+    elif int8 is not None:
+        steps.append({**_step("onnx int8", int8.parity), "calibration_images": int8.images})
     return [*steps, {"step": ENGINE, "passed": None, "reason": _NO_DEVICE}]
 
 

@@ -34,6 +34,7 @@ _FILES = {
 
 _BOARD_FILES = {
     "model-fp16.onnx": "the network in float16 inside, float32 in and out, for runtimes that take the precision from the file",
+    "model-int8.onnx": "the network in INT8 (Q/DQ pairs with zero points of 0), float32 in and out: `trtexec --int8 --fp16` builds it",
     "run.py": "runs the network on a folder of images; its code is in `runner.pyz`",
     "Dockerfile": "`run.py` in a container, for JetPack 6",
     "graph.json": "the network's operators as plain data, with which `run.py` runs it in torch",

@@ -13,6 +13,7 @@ from typing import Any
 from exports.bundle.board_files import write_board_files
 from exports.bundle.checksums import sha256_of, write_checksums
 from exports.bundle.inputs import BundleInputs
+from exports.bundle.int8 import INT8_FILE, Int8, int8_step
 from exports.bundle.ladder import Half, engine_steps, half_step, ladder, with_engine
 from exports.bundle.lock import locked_parent, replaced_folder
 from exports.bundle.manifest import bundle_manifest
@@ -51,13 +52,13 @@ def write_bundle(folder: Path, inputs: BundleInputs) -> ExportBundle:
                 f"{subject} is not exported: {parity.reason}. Choose another trial, or train this one again with a "
                 "lower learning rate."
             )
-        half = _half(inputs, onnx_file.path)
+        half, int8 = _half(inputs, onnx_file.path), _int8(inputs, onnx_file.path)
         write_network(staging / "model.pt", inputs.network)
         (staging / "study.yaml").write_text(inputs.config_yaml)
         write_preview(staging / "preview.png", OnnxSession(onnx_file.path), inputs)
         no_torch = write_board_files(staging, inputs.profile, inputs.runner)
         manifest = bundle_manifest(onnx_file, inputs, parity=parity.to_dict(), checkpoint=origin)
-        manifest["ladder"] = ladder(parity, inputs, half)
+        manifest["ladder"] = ladder(parity, inputs, half, int8)
         manifest["torch_on_board"] = {"runs": no_torch is None, "reason": no_torch}
         manifest["measurements"] = _earlier_measurements(folder, inputs, origin)
         manifest["files"] = {path.name: _file_facts(path) for path in sorted(staging.iterdir())}
@@ -192,6 +193,16 @@ def _half(inputs: BundleInputs, onnx_path: Path) -> Half | str | None:
     if isinstance(half, Half):
         onnx_path.with_name("model-fp16.onnx").write_bytes(half.model.SerializeToString(deterministic=True))
     return half
+
+
+def _int8(inputs: BundleInputs, onnx_path: Path) -> Int8 | str | None:
+    """Write ``model-int8.onnx`` where the bundle has calibration images and the variant keeps its limits."""
+    if inputs.calibration is None:
+        return None
+    step = int8_step(onnx_path, inputs)
+    if isinstance(step, Int8) and step.parity.passed:
+        onnx_path.with_name(INT8_FILE).write_bytes(step.model.SerializeToString(deterministic=True))
+    return step
 
 
 def _describe(candidate: Candidate) -> str:

@@ -351,9 +351,12 @@ class StorageSection(Section):
 
 
 class ExportSection(Section):
-    """Export of the front's members."""
+    """Export of the front's members. ``quantized_variant``: with an INT8 variant; by default for boards with INT8."""
 
     parity_images: Positive = 8
+    quantized_variant: bool | None = None
+
+    omitted_at_default = frozenset({"quantized_variant"})
 
 
 class StudyConfig(Section):
@@ -461,6 +464,20 @@ class StudyConfig(Section):
                     f"{target.name} runs {' and '.join(runs)}, none of space.precisions ({', '.join(self.space.precisions)}): "
                     "leave the target out, or offer one of them"
                 )
+        return self
+
+    @property
+    def quantized_variant(self) -> bool:
+        """True where bundles hold an INT8 variant."""
+        profile, wanted = PROFILES.get(self.device.name), self.export.quantized_variant
+        if wanted is None:
+            return profile is not None and profile.int8 and profile.runtime == "tensorrt"
+        return wanted
+
+    @model_validator(mode="after")
+    def _int8_exists_there(self) -> StudyConfig:
+        if self.export.quantized_variant and not (self.device.name in PROFILES and PROFILES[self.device.name].int8):
+            raise ValueError(f"export.quantized_variant is true, but {self.device.name} has no INT8: leave it out")
         return self
 
     @model_validator(mode="after")

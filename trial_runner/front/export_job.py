@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from exports import BundleInputs, TrainedNetwork, get_profile, write_bundle, write_network
@@ -27,6 +28,8 @@ from trial_runner.training.trial_spec import TrialSpec
 
 FURTHER_IMAGES = 48
 """Validation images beside those of the parity check, evenly over the split, that the preview's worst ones are chosen among."""
+_CALIBRATION_IMAGES = 32
+"""Training images that the ranges of an INT8 variant are of."""
 
 
 @dataclass(frozen=True)
@@ -116,14 +119,19 @@ def export_trial(order: ExportOrder) -> Path:
     torch.set_num_threads(spec.config.compute.threads_per_trial)
     space = open_space(spec.config.space)
     hw = space.input_hw(spec.candidate)
-    info, _, val = load_splits(spec, hw)
+    info, train, val = load_splits(spec, hw)
     count = min(spec.config.export.parity_images, len(val.images))
     others = range(count, len(val.images))
     further = list(others[:: max(1, len(others) // FURTHER_IMAGES)])[:FURTHER_IMAGES]
+    calibration = None
+    if spec.config.quantized_variant:
+        spread = np.linspace(0, len(train.images) - 1, min(_CALIBRATION_IMAGES, len(train.images))).astype(int)
+        calibration = normalise(train.images[spread], torch.device("cpu"), info.normalisation).numpy()
     inputs = BundleInputs(
         network=trained_network(spec, info, hw),
         palette=info.palette,
         images=normalise(val.images[:count], torch.device("cpu"), info.normalisation).numpy(),
+        calibration=calibration,
         labels=[val.labels[index] for index in range(count)],
         profile=get_profile(spec.config.device.name),
         facts=order.facts,
