@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFont
 
 from exports import (
     BundleInputs,
@@ -26,7 +26,7 @@ from exports import (
     read_bundle,
     write_bundle,
 )
-from exports.bundle.preview import _groups, has_glyphs, legend_entries, write_preview
+from exports.bundle.preview import _FONTS, _groups, has_glyphs, legend_entries, write_preview
 from exports.onnx.parity import upsampled_classes
 from search_spaces import get_space
 from search_spaces._common.errors import UserError
@@ -280,9 +280,18 @@ def test_a_measurement_is_part_of_the_readme_and_survives_another_export(tmp_pat
     assert read_bundle(folder).measurements == (), "another network was measured"
 
 
+def installed(font: str) -> bool:
+    try:
+        ImageFont.truetype(font, 12)
+    except OSError:
+        return False
+    return True
+
+
 def test_class_names_are_drawn_in_a_font_that_has_their_letters():
     texts, fonts = legend_entries(["road", "Straße", "дорога", "\U0002f80c"])
-    assert texts[:2] == ["road", "Straße"]
+    assert texts[0] == "road"
+    assert texts[1] == "Straße" or not any(installed(name) for name in _FONTS), "a bare machine has no font with an ß"
     for index, (text, font) in enumerate(zip(texts, fonts, strict=True)):
         assert has_glyphs(font, text) or text == f"class {index}"
     assert texts[3] == "class 3", "no common font has this letter"

@@ -1,0 +1,1 @@
+"""Studies whose trials train nothing, for `benchmarks.overhead`."""
