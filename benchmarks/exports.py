@@ -2,8 +2,8 @@
 
     python -m benchmarks.exports --json OUT [--candidates 120] [--images 4]
 
-The networks have random weights and batch norm statistics of random images; labels are torch's own classes, so a difference of mIoU counts
-every changed pixel. Networks that are not trained decide by smaller margins than trained ones.
+The networks have random weights and batch norm statistics of synthetic scenes, whose labels the gates compare with. Networks that are not
+trained decide by smaller margins than trained ones: the share of equal pixels is the sharper figure.
 """
 
 from __future__ import annotations
@@ -24,15 +24,18 @@ import onnx
 import torch
 
 from exports import PROFILES, BundleInputs, ExportError, TrainedNetwork, check_parity, export_onnx, lint_onnx
-from exports.bundle.ladder import half_step
+from exports.bundle.fp16 import half_step
 from exports.bundle.plain_network import plain_network
-from exports.onnx.parity import run_torch, upsampled_classes
+from exports.onnx.parity import LabelArray, run_torch, upsampled_classes
+from exports.onnx.runtime import FloatArray
 from hw_latency_model.onboard.network_data import read_network_data
 from hw_latency_model.onboard.torch_network import TorchNetwork
+from objectives.data import decoded_parts, open_dataset
 from search_spaces import Candidate, SearchSpace, get_space
 from search_spaces._common.files import write_json
 from search_spaces._common.palette import spread_palette
 from search_spaces.networks.decoder_specs import DECODERS
+from trial_runner.training.batches import normalise
 
 CLASSES = 14
 SIZES = [[128, 128], [128, 192]]
@@ -87,6 +90,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"failed: {row['space']} {row['params']}: {row['failed']}")
 
 
+def scenes(count: int, hw: tuple[int, int], seed: int) -> tuple[FloatArray, list[LabelArray]]:
+    """Normalised images (count, 3, height, width) and labels of synthetic scenes."""
+    data = open_dataset("synthetic", root=None, split="val", images=count, seed=seed, height_px=hw[0], width_px=hw[1])
+    images, labels = list[Any](), list[LabelArray]()
+    for part in decoded_parts(data, hw):
+        images += list(part.images)
+        labels += list(part.labels)
+    return normalise(np.stack(images), torch.device("cpu")).numpy(), labels
+
+
 def measure(space: SearchSpace, candidate: Candidate, count: int, seed: int) -> dict[str, Any]:
     """Export one candidate and check each step; ``failed`` names the step that did not pass."""
     torch.manual_seed(seed)
@@ -94,9 +107,9 @@ def measure(space: SearchSpace, candidate: Candidate, count: int, seed: int) -> 
     net = space.build_pruned(candidate, CLASSES)
     with torch.no_grad():
         for _ in range(3):
-            net.train()(torch.randn(4, 3, *hw))
+            net.train()(torch.from_numpy(scenes(4, hw, seed)[0]))
     net.eval()
-    images = np.random.default_rng(seed).normal(size=(count, 3, *hw)).astype(np.float32)
+    images, labels = scenes(count, hw, seed + 1)
     row: dict[str, Any] = {"space": candidate.space, "params": dict(candidate.params), "failed": None}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
@@ -115,7 +128,7 @@ def measure(space: SearchSpace, candidate: Candidate, count: int, seed: int) -> 
             row["lint_ms"] = (time.perf_counter() - begin) / len(errors) * 1e3
             row["lint_errors"] = {name: found for name, found in errors.items() if found}
             logits = run_torch(net, images)
-            labels = [upsampled_classes(item[None], hw) for item in logits]
+            own = [upsampled_classes(item[None], hw) for item in logits]
             fp32 = check_parity(net, path, images, labels)
             row["fp32_agreement"], row["fp32_miou_delta"] = (
                 fp32.argmax_agreement,
@@ -131,9 +144,7 @@ def measure(space: SearchSpace, candidate: Candidate, count: int, seed: int) -> 
             plain = plain_network(model)
             files = {"graph.json": plain.graph_json(), "weights.safetensors": plain.weights()}
             found, _ = TorchNetwork(read_network_data(files.__getitem__)).run(images)
-            same = [
-                (upsampled_classes(item[None], hw) == label).mean() for item, label in zip(found, labels, strict=True)
-            ]
+            same = [(upsampled_classes(item[None], hw) == label).mean() for item, label in zip(found, own, strict=True)]
             row["torch_agreement"] = float(np.mean(same))
             if not fp32.passed or row["lint_errors"] or row["torch_agreement"] < 0.999:
                 row["failed"] = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from exports.errors import ExportError as ExportError
+from exports.errors import ExportError as ExportError, ParityError as ParityError
 from exports.profiles import PROFILES as PROFILES, DeviceProfile as DeviceProfile, get_profile as get_profile
 from search_spaces._common.lazy import lazy_exports
 
@@ -56,5 +56,5 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "quantization.qdq": ("export_quantized",),
         "quantization.quantize": ("QuantizedNet", "half_precision", "quantize"),
     },
-    eager=("DeviceProfile", "ExportError", "PROFILES", "get_profile"),
+    eager=("DeviceProfile", "ExportError", "ParityError", "PROFILES", "get_profile"),
 )

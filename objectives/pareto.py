@@ -126,16 +126,16 @@ def pareto_front(
     reference: Sequence[float] | None = None,
     objectives: Sequence[Objective] = OBJECTIVES,
 ) -> ParetoFront:
-    """Return the Pareto front of the complete records: no partial scores, duplicates or unknown values.
+    """Return the Pareto front of the complete records: no partial scores, duplicates, unknown values or networks that fail on the device.
 
     Trials with exactly equal values are all members: none dominates another.
 
     Args:
-        records: trials of a study; only those with ``record.complete`` are considered.
+        records: trials of a study; only those with ``record.complete`` and without ``record.unfit`` are considered.
         reference: reference point; None for ``reference_point``.
         objectives: compared objectives; ``(MIOU, MEASURED_LATENCY)`` gives the front by measured latency.
     """
-    eligible = [record for record in records if record.complete]
+    eligible = [record for record in records if record.complete and not record.unfit]
     values = _values(eligible, objectives)
     known = ~np.isnan(values).any(axis=1)
     on_front = (non_dominated_rank(values) == 0) & known

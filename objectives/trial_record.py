@@ -129,6 +129,7 @@ class TrialRecord:
         bundle: folder of the export; None where not exported.
         export_error: reason why the export failed.
         engine: the parity ladder's step of the network's engine on the device, as in its bundle's manifest; None where none was built.
+        parity_failed: the export failed because a form of the network is not the network that was trained.
         chosen: ``budget_ms`` and ``probability`` of the network chosen for deployment, and ``target`` where that is not the study's
             first one; None for all others.
         duplicate_of: number of the earlier trial with the same candidate, whose result this one repeats.
@@ -177,6 +178,7 @@ class TrialRecord:
     resumed_at: int | None = None
     engine: Mapping[str, Any] | None = None
     started_at: datetime | None = None
+    parity_failed: bool = False
 
     @property
     def latency_ms(self) -> float | None:
@@ -192,6 +194,11 @@ class TrialRecord:
     def val_miou(self) -> float | None:
         """Validation mIoU of the last evaluation, 0 to 1; None before the first one."""
         return self.score.val_miou if self.score else None
+
+    @property
+    def unfit(self) -> bool:
+        """True for a trial that is no winner whatever its scores: on the device it is not the network that was trained."""
+        return self.parity_failed or self.engine_failed
 
     @property
     def engine_failed(self) -> bool:
@@ -294,6 +301,7 @@ def read_record(trial: FrozenTrial, study_attrs: Mapping[str, Any]) -> TrialReco
         resumed_at=attrs.get(RESUMED_AT),
         engine=later.get("engine"),
         started_at=trial.datetime_start,
+        parity_failed=bool(later.get("parity_failed") and later.get("export_error")),
     )
 
 
@@ -399,6 +407,7 @@ class LaterFacts(TypedDict, total=False):
 
     bundle: str
     export_error: str | None
+    parity_failed: bool
     measurement: Measurement
     engine: Mapping[str, Any]
     chosen: Mapping[str, float | str] | None

@@ -130,6 +130,13 @@ def _not_trained_section(records: Sequence[TrialRecord]) -> str:
         rows: list[list[tables.Cell]] = [[str(r.number), text.network(r), r.export_error or ""] for r in exports]
         columns = [tables.Column("trial", "number"), tables.Column("candidate", "words"), tables.Column("why", "words")]
         parts.append(tables.folded(f"{len(exports)} not exported", tables.table(columns, rows), is_open=True))
+    engines = [record for record in records if record.engine_failed]
+    if engines:
+        why = [(record, record.engine or {}) for record in engines]
+        rows = [[str(r.number), text.network(r), f"{step.get('device')}: {step.get('reason')}"] for r, step in why]
+        columns = [tables.Column("trial", "number"), tables.Column("candidate", "words"), tables.Column("why", "words")]
+        title = f"{len(engines)} with an engine that is not the trained network"
+        parts.append(tables.folded(title, tables.table(columns, rows), is_open=True))
     return "".join([*parts, "</section>"])
 
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from exports.network_file import TrainedNetwork
 from exports.onnx.parity import LabelArray
 from exports.onnx.runtime import FloatArray
 from exports.profiles import DeviceProfile
 from search_spaces._common.palette import Palette
+
+
+class ImagePart(NamedTuple):
+    """Images float32 (N, 3, height, width), normalised, with a label each, uint8 (h, w), or None."""
+
+    images: FloatArray
+    labels: Sequence[LabelArray] | None
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,8 @@ class BundleInputs:
         measurements: plain JSON, measurements of the network on the device, oldest first.
         further_images, further_labels: more of the same kind, that the preview's worst images are chosen among beside the others.
         calibration: float32 (N, 3, height, width), normalised training images for an INT8 variant; None: there is none.
+        more_images: returns parts with up to so many labelled images of the validation split, for checks that ``images`` are too few to
+            decide; None: there are no others.
         runner: content of `runner.pyz`, the code of the bundle's `run.py`; None: the bundle has no `run.py`.
 
     Raises:
@@ -51,6 +60,7 @@ class BundleInputs:
     further_images: FloatArray | None = None
     further_labels: Sequence[LabelArray] = ()
     calibration: FloatArray | None = None
+    more_images: Callable[[int], Iterable[ImagePart]] | None = None
 
     def __post_init__(self) -> None:
         network = self.network

@@ -12,15 +12,16 @@ from typing import Any
 
 from exports.bundle.board_files import write_board_files
 from exports.bundle.checksums import sha256_of, write_checksums
+from exports.bundle.fp16 import Half, half_step
 from exports.bundle.inputs import BundleInputs
 from exports.bundle.int8 import INT8_FILE, Int8, int8_step
-from exports.bundle.ladder import Half, engine_steps, half_step, ladder, with_engine
+from exports.bundle.ladder import engine_steps, ladder, with_engine
 from exports.bundle.lock import locked_parent, replaced_folder
 from exports.bundle.manifest import bundle_manifest
 from exports.bundle.preview import write_preview
 from exports.bundle.read import MANIFEST, ExportBundle, read_manifest
 from exports.bundle.readme import bundle_readme
-from exports.errors import ExportError
+from exports.errors import ParityError
 from exports.network_file import write_network
 from exports.onnx.export import OnnxFile, export_onnx
 from exports.onnx.parity import ParityReport, check_parity, check_quantized
@@ -38,7 +39,8 @@ def write_bundle(folder: Path, inputs: BundleInputs) -> ExportBundle:
     once the new one is complete; of several concurrent writers one complete result remains.
 
     Raises:
-        ExportError: the network cannot be exported, or parity fails.
+        ParityError: a form of the network is not the one that was trained.
+        ExportError: the network cannot be exported.
         UserError: the folder cannot be written.
         ValueError: the network has another number of classes than class names.
     """
@@ -48,7 +50,7 @@ def write_bundle(folder: Path, inputs: BundleInputs) -> ExportBundle:
     with replaced_folder(folder) as staging:
         onnx_file, parity = _export(inputs, staging / "model.onnx", subject)
         if not parity.passed:
-            raise ExportError(
+            raise ParityError(
                 f"{subject} is not exported: {parity.reason}. Choose another trial, or train this one again with a "
                 "lower learning rate."
             )
@@ -185,11 +187,16 @@ def _export(inputs: BundleInputs, path: Path, subject: str) -> tuple[OnnxFile, P
     return onnx_file, check_quantized(network.quantized, path, inputs.images, inputs.labels, network.ignore_index)
 
 
-def _half(inputs: BundleInputs, onnx_path: Path) -> Half | str | None:
-    """Write ``model-fp16.onnx`` where the device has FP16 and the network is not in INT8."""
+def _half(inputs: BundleInputs, onnx_path: Path) -> Half | str | ParityError | None:
+    """Write ``model-fp16.onnx`` where the device has FP16 and the network is not in INT8; a network in FP32 may fail in FP16."""
     if inputs.network.quantized is not None or "fp16" not in inputs.profile.precisions:
         return None
-    half = half_step(onnx_path, inputs)
+    try:
+        half = half_step(onnx_path, inputs)
+    except ParityError as error:
+        if inputs.network.precision == "fp16":
+            raise
+        return error
     if isinstance(half, Half):
         onnx_path.with_name("model-fp16.onnx").write_bytes(half.model.SerializeToString(deterministic=True))
     return half

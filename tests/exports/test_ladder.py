@@ -11,12 +11,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from test_bundle import HW, inputs, made
+from test_bundle import HW, inputs, made, normalised, pixels
 from torch import nn
 
-from exports import ExportError, export_onnx, get_profile, write_bundle
-from exports.bundle.ladder import Half, half_step
+from exports import ParityError, export_onnx, get_profile, write_bundle
+from exports.bundle.fp16 import Half, half_step
+from exports.bundle.inputs import ImagePart
 from exports.onnx.half import offending_nodes
+from exports.onnx.parity import run_torch, upsampled_classes
 from exports.onnx.runtime import OnnxSession
 
 
@@ -101,9 +103,51 @@ def test_a_network_that_fp16_destroys_is_not_written(tmp_path: Path):
         def forward(self, image: torch.Tensor) -> torch.Tensor:
             return self.head(image * 1e9)
 
-    with pytest.raises(ExportError, match="in FP16 the network is not the one that was trained: FP16 gives NaN"):
+    with pytest.raises(ParityError, match="in FP16 the network is not the one that was trained: FP16 gives NaN"):
         write_bundle(tmp_path / "bundle", with_net(Enormous()))
     assert not list(tmp_path.iterdir())
+    given = with_net(Enormous())
+    in_fp32 = replace(given, network=replace(given.network, precision="fp32"))
+    step = write_bundle(tmp_path / "bundle", in_fp32).manifest["ladder"][1]
+    assert step["passed"] is False and "FP16 gives NaN" in step["reason"]
+    assert not (tmp_path / "bundle" / "model-fp16.onnx").exists()
+
+
+class Coarse(nn.Module):
+    """A network that FP16 rounds in one place to steps of 1/32: about one pixel in a hundred changes its class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.clamp(self.head(image) + 32, 0, 1e4) - 32
+
+
+def test_the_limit_of_miou_holds_and_more_images_decide_where_few_exceed_it(tmp_path: Path):
+    given = with_net(Coarse())
+    path = export_onnx(given.network.net, HW, tmp_path / "model.onnx").path
+    images = normalised(pixels(24, seed=5))
+    logits = run_torch(given.network.net, images)
+    own = [upsampled_classes(item[None], HW) for item in logits]
+    few = replace(given, images=images[:2], labels=own[:2])  # every changed pixel is an error
+    half = half_step(path, few)
+    assert isinstance(half, Half) and half.parity.passed and half.parity.images == 2
+    named = {node.name: node.op_type for node in onnx.load(str(path)).graph.node}
+    assert half.kept and "Conv" not in {named[name] for name in half.kept}, "the coarse nodes stay in float32"
+
+    def more(count: int, labels: list) -> list[ImagePart]:
+        return [ImagePart(images[at : at + 8], labels[at : at + 8]) for at in range(0, min(count, 24), 8)]
+
+    strict = half_step(path, replace(few, more_images=lambda count: more(count, own)))
+    assert isinstance(strict, Half) and strict.kept == half.kept
+    rng = np.random.default_rng(2)
+    other = [rng.integers(0, 4, HW, dtype=np.uint8) for _ in own]  # a changed pixel is as often right as before
+    half = half_step(path, replace(few, more_images=lambda count: more(count, other)))
+    assert isinstance(half, Half) and half.kept == () and half.parity.images == 24
+    assert half.parity.miou_torch is not None and half.parity.miou_onnx is not None
+    assert abs(half.parity.miou_torch - half.parity.miou_onnx) <= 0.002
 
 
 def test_an_operator_that_torch_does_not_know_leaves_the_step_out(tmp_path: Path):

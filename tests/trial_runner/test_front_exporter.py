@@ -10,11 +10,16 @@ from types import ModuleType
 
 import pytest
 
-from exports import read_bundle
+from exports import ParityError, read_bundle
+from objectives.pareto import pareto_front
 from objectives.trial_record import read_study, store_later_facts
 from trial_runner.config.load import load_config
-from trial_runner.front.exporter import FrontExporter
+from trial_runner.front.choose import choose
+from trial_runner.front.export_job import export_trial
+from trial_runner.front.exporter import FrontExporter, export_now
 from trial_runner.front.measurement import measure_front
+from trial_runner.front.report import write_study_report
+from trial_runner.front.table import front_records
 from trial_runner.launch import launch
 from trial_runner.study.paths import StudyPaths
 from trial_runner.study.storage import open_study
@@ -118,3 +123,33 @@ def test_where_no_helper_process_can_be_started_the_driver_exports(finished, mon
     exporter.drain()
     exporter.close()
     assert bundles(study) and all(read_bundle(Path(folder)) for folder in bundles(study))
+
+
+def test_a_network_that_fails_its_parity_is_no_winner_and_the_next_best_is_exported(finished, monkeypatch):
+    config, study, paths = finished
+    everything = [record for record in read_study(study, paths.root) if record.complete]
+    best = max(pareto_front(everything).records, key=lambda record: record.val_miou or 0)
+
+    def export(order):
+        if order.spec.number == best.number:
+            raise ParityError(
+                "in FP16 the network is not the one that was trained: mIoU is 0.5 in torch and 0.4 in FP16"
+            )
+        return export_trial(order)
+
+    monkeypatch.setattr("trial_runner.front.exporter.export_trial", export)
+    exporter = FrontExporter(config, study, paths, inline=True)
+    exporter.drain()
+    records = read_study(study, paths.root)
+    (failed,) = [record for record in records if record.parity_failed]
+    assert failed.number == best.number and failed.unfit and failed.bundle is None
+    members = front_records(records, 1e9)
+    assert members and best.number not in [record.number for record in members]
+    assert all(record.bundle for record in members)
+    assert choose(records, 1e9).record.number != best.number
+    assert "mIoU is 0.5 in torch" in write_study_report(config, study, paths).read_text()
+    exporter.close()
+    monkeypatch.undo()
+    export_now(config, study, failed)
+    (again,) = [record for record in read_study(study, paths.root) if record.number == best.number]
+    assert not again.unfit and again.bundle

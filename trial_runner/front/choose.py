@@ -56,7 +56,7 @@ def choose(
     choices = []
     for record in records:
         probability = budget_probability(record, budget_ms)
-        sound = not record.export_error and not record.engine_failed
+        sound = not record.export_error and not record.unfit
         if record.complete and record.val_miou is not None and sound and probability is not None:
             choices.append(Choice(record, probability))
     kept = [choice for choice in choices if choice.probability >= least_probability]

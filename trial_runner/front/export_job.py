@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import numpy as np
 import torch
 
 from exports import BundleInputs, TrainedNetwork, get_profile, write_bundle, write_network
+from exports.bundle.inputs import ImagePart
 from exports.quantization.quantize import QuantizedNet, unpack_quantized
 from hw_latency_model.board.runner_archive import runner_archive
-from objectives.data import DatasetInfo
+from objectives.data import ArraySplit, DatasetInfo
 from search_spaces import SegmentationNet, open_space
 from search_spaces._common.errors import UserError
 from search_spaces._common.references import add_import_folder
@@ -30,6 +32,7 @@ FURTHER_IMAGES = 48
 """Validation images beside those of the parity check, evenly over the split, that the preview's worst ones are chosen among."""
 _CALIBRATION_IMAGES = 32
 """Training images that the ranges of an INT8 variant are of."""
+_PART_IMAGES = 8
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,7 @@ def export_trial(order: ExportOrder) -> Path:
         facts=order.facts,
         config_yaml=order.config_yaml,
         measurements=order.measurements,
+        more_images=lambda most: _parts(val, info, most),
         runner=runner_archive(),
         further_images=normalise(val.images[further], torch.device("cpu"), info.normalisation).numpy()
         if further
@@ -144,6 +148,15 @@ def export_trial(order: ExportOrder) -> Path:
         further_labels=[val.labels[index] for index in further],
     )
     return write_bundle(order.folder, inputs).dir
+
+
+def _parts(split: ArraySplit, info: DatasetInfo, most: int) -> Iterator[ImagePart]:
+    """Up to ``most`` images, spread evenly over a split, in parts of a few."""
+    chosen = np.unique(np.linspace(0, len(split.images) - 1, min(most, len(split.images))).round().astype(np.int64))
+    for start in range(0, len(chosen), _PART_IMAGES):
+        part = chosen[start : start + _PART_IMAGES]
+        images = normalise(np.take(split.images, part, axis=0), torch.device("cpu"), info.normalisation).numpy()
+        yield ImagePart(images, [split.labels[index] for index in part])
 
 
 def _plain_options(data: DataSection) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from types import ModuleType
 
 import optuna
 
-from exports import mark_superseded
+from exports import ParityError, mark_superseded
 from objectives.pareto import ParetoFront, dominating, pareto_front
 from objectives.trial_record import TrialRecord, estimate_facts, read_study, store_later_facts
 from search_spaces._common.errors import UserError
@@ -28,6 +28,8 @@ from trial_runner.study.paths import StudyPaths
 from trial_runner.study_data import require_same_data, survey_data
 
 logger = logging.getLogger("paretoseg")
+
+_ROUNDS = 4
 
 
 def export_order(
@@ -94,7 +96,11 @@ def export_now(config: StudyConfig, study: optuna.Study, record: TrialRecord, fo
     paths = StudyPaths(config.study.output_dir)
     data = survey_data(config)
     require_same_data(study, paths, data.info, data.surveys)
-    bundle = export_trial(export_order(config, paths, record, folder))
+    try:
+        bundle = export_trial(export_order(config, paths, record, folder))
+    except ParityError as error:
+        store_later_facts(study, record.number, export_error=str(error), parity_failed=True)
+        raise
     if folder is None:
         left = None if record.superseded is None else False  # the next launch marks the new bundle again
         store_later_facts(study, record.number, bundle=paths.relative(bundle), export_error=None, superseded=left)
@@ -122,7 +128,7 @@ class FrontExporter:
         records = read_study(self._study, self._paths.root)
         front = pareto_front(records, objectives=objectives)
         for record in records:
-            if record.bundle is not None and record.number not in self._open:
+            if record.bundle is not None and record.number not in self._open and not record.unfit:
                 self._note_membership(record, front)
         for record in front.records:
             missing = record.bundle is None or not Path(record.bundle).is_dir()
@@ -130,10 +136,14 @@ class FrontExporter:
                 self._order(record)
 
     def drain(self) -> None:
-        """Wait for all exports; those whose worker process died are retried once."""
-        for _ in range(2):
+        """Wait for all exports. Another round exports what a dead worker process left, and members in place of networks that failed."""
+        for _ in range(_ROUNDS):
+            failed = len(self._failed)
             self.consider()
+            waited = bool(self._open)
             self._collect(wait=True)
+            if not waited and len(self._failed) == failed:
+                return
 
     def close(self) -> None:
         """Cancel open exports; the next launch submits them again."""
@@ -196,7 +206,8 @@ class FrontExporter:
             else:
                 reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
                 logger.warning("trial %d could not be exported: %s", number, reason)
-                store_later_facts(self._study, number, export_error=reason)
+                unfit = isinstance(error, ParityError)
+                store_later_facts(self._study, number, export_error=reason, parity_failed=unfit)
                 self._failed.add(number)
             del self._open[number]
 
