@@ -32,9 +32,11 @@ if __name__ == "__main__":
 _DOCKERFILE = """\
 # Runs this network on a Jetson Orin (JetPack {jetpack}). On the board:
 #   docker build -t network . && docker run --rm --runtime nvidia -v "$PWD":/network -v IMAGES:/images -v MASKS:/masks network
+# A camera: docker run --rm --runtime nvidia --device /dev/video0 -v "$PWD":/network -v MASKS:/masks network \\
+#   python3 run.py --camera 0 --out /masks --overlay
 FROM {image}
 RUN apt-get update \\
- && apt-get install -y --no-install-recommends python3 python3-numpy python3-pil python3-libnvinfer \\
+ && apt-get install -y --no-install-recommends python3 python3-numpy python3-pil python3-opencv python3-libnvinfer \\
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /network
 CMD ["python3", "run.py", "--images", "/images", "--out", "/masks", "--overlay"]

@@ -1,4 +1,4 @@
-"""`run.py` of a bundle: class masks and overlays of a folder of images, frames per second, and power where the board has a rail."""
+"""`run.py` of a bundle: class masks and overlays of images or a camera, frames per second, and power where the board has a rail."""
 
 import argparse
 import hashlib
@@ -15,7 +15,8 @@ from hw_latency_model.agent.errors import JobError, StaleEngine
 from hw_latency_model.agent.power import PowerMeter, rail_problem
 from hw_latency_model.agent.tree import Tree
 
-from .images import class_map, image_files, network_input, read_rgb, write_png
+from .frames import Camera, Folder
+from .images import class_map, network_input, write_png
 from .network_data import GRAPH, read_network_data
 from .plan import PlanNetwork, build_plan
 
@@ -42,8 +43,17 @@ class Bundle(NamedTuple):
 
 def main(arguments: List[str], folder: str) -> int:
     """Run the network of the bundle ``folder``; return 0, or 2 for input that cannot be used."""
-    parser = argparse.ArgumentParser(prog="run.py", description="Segment the images of a folder with this network.")
-    parser.add_argument("--images", type=Path, required=True, help="folder of images")
+    parser = argparse.ArgumentParser(prog="run.py", description="Segment images or a camera with this network.")
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--images", type=Path, help="folder of images")
+    given.add_argument(
+        "--camera",
+        nargs="?",
+        const="0",
+        metavar="CAMERA",
+        help="number of a camera, a video, or a GStreamer pipeline (default: 0); Ctrl-C ends it",
+    )
+    parser.add_argument("--frames", type=int, default=100, help="frames of the camera (default: 100)")
     parser.add_argument("--out", type=Path, required=True, help="folder for the masks; a pixel's value is its class id")
     parser.add_argument("--overlay", action="store_true", help="also write each image with its classes in colour")
     parser.add_argument("--backend", choices=("auto",) + BACKENDS, default="auto", help="default: the first that works")
@@ -55,6 +65,13 @@ def main(arguments: List[str], folder: str) -> int:
         sys.stdout.write(_run(bundle, options) + "\n")
     except JobError as error:
         say(str(error))
+        return 2
+    except OSError as error:
+        say(
+            "cannot write to {} ({}); free some space or give another folder".format(
+                options.out, error.strerror or error
+            )
+        )
         return 2
     return 0
 
@@ -74,40 +91,44 @@ def _open_bundle(folder: Path) -> Bundle:
 
 def _run(bundle: Bundle, options: Any) -> str:
     """Write masks and overlays; return a summary in one line."""
-    paths = image_files(options.images)
-    names = mask_names(paths)
+    frames = Folder(options.images) if options.camera is None else Camera(options.camera, options.frames)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise JobError("cannot make the folder {}: {}".format(options.out, error.strerror))
     source, classes = bundle.manifest["input"], bundle.manifest["classes"]
-    first = network_input(read_rgb(paths[0]), bundle.input_hw, source["mean"], source["std"])[None]
+    first = network_input(frames.first(), bundle.input_hw, source["mean"], source["std"])[None]
     network = open_network(bundle, first, options.backend, options.plan, options.workspace_mb)
     for _ in range(WARM_UPS):
         network.run(first)
     meter = PowerMeter(Tree())
     if meter.parts:
         meter.start()
-    begin, busy = time.monotonic(), 0.0
-    for path, name in zip(paths, names):
-        rgb = read_rgb(path)
-        logits, seconds = network.run(network_input(rgb, bundle.input_hw, source["mean"], source["std"])[None])
-        busy += seconds
-        found = class_map(logits[0], rgb.shape[:2])
-        write_png(options.out / (name + ".png"), found, classes["palette"])
-        if options.overlay:
-            colours = np.asarray(classes["palette"], np.uint16)[found]
-            write_png(options.out / (name + "-overlay.png"), ((rgb + colours) // 2).astype(np.uint8))
+    begin, busy, count = time.monotonic(), 0.0, 0
+    try:
+        for name, rgb in frames:
+            logits, seconds = network.run(network_input(rgb, bundle.input_hw, source["mean"], source["std"])[None])
+            found = class_map(logits[0], rgb.shape[:2])
+            write_png(options.out / (name + ".png"), found, classes["palette"])
+            if options.overlay:
+                colours = np.asarray(classes["palette"], np.uint16)[found]
+                write_png(options.out / (name + "-overlay.png"), ((rgb + colours) // 2).astype(np.uint8))
+            busy, count = busy + seconds, count + 1
+    except KeyboardInterrupt:
+        if options.camera is None:
+            raise
+    if not count:
+        raise JobError("the camera gave no frame")
     end = time.monotonic()
     text = (
         "{} images by {} in {}: network {:.2f} ms an image ({:.1f} frames/s), all {:.1f} ms ({:.1f} frames/s)".format(
-            len(paths),
+            count,
             network.name,
             bundle.precision,
-            busy / len(paths) * 1e3,
-            len(paths) / max(busy, 1e-9),
-            (end - begin) / len(paths) * 1e3,
-            len(paths) / (end - begin),
+            busy / count * 1e3,
+            count / max(busy, 1e-9),
+            (end - begin) / count * 1e3,
+            count / (end - begin),
         )
     )
     return text + ", " + _power(meter, begin, end)
@@ -122,12 +143,6 @@ def _power(meter: PowerMeter, begin: float, end: float) -> str:
     if problem or energy is None:
         return "power not measured: {}".format(problem or "too few readings; give more images")
     return "{:.2f} W on {}".format(energy / (end - begin) / 1e3, meter.total)
-
-
-def mask_names(paths: List[Path]) -> List[str]:
-    """Return the names of the masks without suffix: the image's stem, or its whole name where two images share a stem."""
-    stems = [path.stem for path in paths]
-    return [path.name if stems.count(path.stem) > 1 else path.stem for path in paths]
 
 
 def open_network(bundle: Bundle, first: Any, backend: str, plan: Optional[Path], workspace_mb: int) -> Any:

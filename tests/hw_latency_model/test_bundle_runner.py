@@ -53,9 +53,10 @@ def images(tmp_path: Path) -> Path:
 
 
 def run(
-    python: str, bundle: Path, images: Path, out: Path, *options: str, **environment: str
+    python: str, bundle: Path, images: Path | None, out: Path, *options: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    command = [python, str(bundle / "run.py"), "--images", str(images), "--out", str(out), *options]
+    source = ["--images", str(images)] if images else []
+    command = [python, str(bundle / "run.py"), *source, "--out", str(out), *options]
     inherited = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     return subprocess.run(
         command, capture_output=True, text=True, timeout=240, cwd=bundle.parent, env={**inherited, **environment}
@@ -98,6 +99,14 @@ def test_torch_under_python_36_runs_it(bundle: Path, images: Path, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert "2 images by torch" in done.stdout
     assert_masks(bundle, images, tmp_path / "out")
+    source = [
+        "--camera",
+        str(images / "test_%04d.png"),
+    ]  # OpenCV plays numbered images as a video; the first one warms up
+    done = run(need_referee_python(), bundle, None, tmp_path / "video", *source)
+    assert done.returncode == 0 and "1 images by torch" in done.stdout, done.stderr
+    shown, played = (Image.open(tmp_path / name) for name in ("out/test_0001.png", "video/frame-000000.png"))
+    assert np.array_equal(np.asarray(shown), np.asarray(played))
 
 
 @pytest.mark.parametrize("version", ["8.2.1.9", "8.6.2", "10.3.0"])
@@ -115,6 +124,55 @@ def test_the_plan_is_built_once_and_again_for_another_tensorrt(
         assert ("building the TensorRT plan" in done.stderr) == (turn != 1)
         assert ("built again: it was built by TensorRT" in done.stderr) == (turn == 2)
     assert set(np.unique(Image.open(tmp_path / "out" / "test_0000.png"))) == {11}
+
+
+CV2 = """
+import os
+import numpy
+from PIL import Image
+
+CAP_GSTREAMER = 1800
+
+class VideoCapture:
+    def __init__(self, source, backend=None):
+        wanted = {"0": (0, None), "pipeline": ("nvarguscamerasrc ! appsink", CAP_GSTREAMER)}
+        self.opened = (source, backend) in wanted.values()
+        folder = os.environ["FAKE_CAMERA"]
+        self.paths = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.endswith("png")] * 2
+
+    def isOpened(self):
+        return self.opened
+
+    def read(self):
+        if not self.paths:
+            return False, None
+        return True, numpy.asarray(Image.open(self.paths.pop(0)).convert("RGB"))[:, :, ::-1]
+
+    def release(self):
+        self.paths = []
+"""
+
+
+def test_a_camera_is_segmented_by_opencv(bundle: Path, images: Path, tmp_path: Path):
+    """Four frames, of which the first warms up; OpenCV is a stand-in, which gives BGR as the real one does."""
+    (images / "small.jpg").unlink()
+    site = tmp_path / "site"
+    site.mkdir()
+    done = run(sys.executable, bundle, None, tmp_path / "out", "--camera")
+    assert done.returncode == 2 and "--camera needs OpenCV, which is not installed" in done.stderr
+    (site / "cv2.py").write_text(CV2)
+    environment = {"PYTHONPATH": str(site), "FAKE_CAMERA": str(images)}
+    for source in ("0", "nvarguscamerasrc ! appsink"):
+        done = run(sys.executable, bundle, None, tmp_path / source[:1], "--camera", source, "--overlay", **environment)
+        assert done.returncode == 0 and "3 images by onnxruntime" in done.stdout, done.stderr
+        assert len(list((tmp_path / source[:1]).iterdir())) == 6
+    (tmp_path / "0" / "frame-000000.png").rename(tmp_path / "0" / "test_0001.png")
+    (tmp_path / "0" / "frame-000001.png").rename(tmp_path / "0" / "test_0000.png")
+    for path in (tmp_path / "0").glob("frame-*"):
+        path.unlink()
+    assert_masks(bundle, images, tmp_path / "0")
+    done = run(sys.executable, bundle, None, tmp_path / "9", "--camera", "9", **environment)
+    assert done.returncode == 2 and "OpenCV does not open the camera 9; give its number" in done.stderr
 
 
 def test_mistakes_are_answered_with_a_sentence(bundle: Path, images: Path, tmp_path: Path):
