@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -40,24 +41,26 @@ class CurveEvidence:
         trials around the line. A step that fewer than four finished trials have a reading of tells nothing.
         """
         finished = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.intermediate_values]
-        found: dict[int, tuple[list[float], list[float]]] = {}
+        arrived: defaultdict[int, list[FrozenTrial]] = defaultdict(list)
         for trial in trials:
-            if trial.state not in (TrialState.PRUNED, TrialState.RUNNING) or not trial.intermediate_values:
-                continue
-            step = max(trial.intermediate_values)
-            reading = trial.intermediate_values[step]
-            values, deviations = [math.nan] * self._objectives, [0.0] * self._objectives
+            if trial.state in (TrialState.PRUNED, TrialState.RUNNING) and trial.intermediate_values:
+                arrived[max(trial.intermediate_values)].append(trial)
+        found: dict[int, tuple[list[float], list[float]]] = {}
+        for step, there in arrived.items():
+            values = np.full((len(there), self._objectives), math.nan)
+            deviations = np.zeros_like(values)
+            readings = np.array([trial.intermediate_values[step] for trial in there])
+            known = np.isfinite(readings)
+            passed = [other for other in finished if step in other.intermediate_values]
             for objective, slope in self._slopes.items():
-                pairs = [
-                    (other.intermediate_values[step], other.values[objective])
-                    for other in finished
-                    if step in other.intermediate_values
-                ]
-                pairs = [pair for pair in pairs if all(map(math.isfinite, pair))]
-                if len(pairs) >= _LEAST_PAIRS and math.isfinite(reading):
-                    values[objective], deviations[objective] = _extrapolated(np.array(pairs), reading, slope)
-            if not all(map(math.isnan, values)):
-                found[trial.number] = values, deviations
+                pairs = np.array([(other.intermediate_values[step], other.values[objective]) for other in passed])
+                pairs = pairs.reshape(-1, 2)[np.isfinite(pairs.reshape(-1, 2)).all(axis=1)]
+                if len(pairs) >= _LEAST_PAIRS and known.any():
+                    expected = _extrapolated(pairs, readings[known], slope)
+                    values[known, objective], deviations[known, objective] = expected
+            for trial, row, spread in zip(there, values, deviations, strict=True):
+                if not np.isnan(row).all():
+                    found[trial.number] = row.tolist(), spread.tolist()
         return found
 
     def noise(self, trials: Sequence[FrozenTrial]) -> list[float]:
@@ -79,14 +82,15 @@ class CurveEvidence:
         return result
 
 
-def _extrapolated(pairs: Array, reading: float, expected: float) -> tuple[float, float]:
+def _extrapolated(pairs: Array, readings: Array, expected: float) -> tuple[Array, Array]:
+    """Expected final values of readings (n,) and their standard deviations, from (reading, final value) of other trials."""
     early, final = pairs[:, 0], pairs[:, 1]
     around = early - early.mean()
     spread = max(float(around @ around), 1e-12)
     drawn = _SLOPE_PRIOR * spread / len(pairs)
     slope = (float(around @ (final - final.mean())) + expected * drawn) / (spread + drawn)
     slope = max(0.0, slope) if expected > 0 else slope
-    distance = reading - float(early.mean())
+    distance = readings - float(early.mean())
     residual = final - final.mean() - slope * around
     variance = float(residual @ residual) / (len(pairs) - 2) * (1.0 + 1.0 / len(pairs) + distance**2 / spread)
-    return float(final.mean()) + slope * distance, math.sqrt(max(variance, 1e-12))
+    return float(final.mean()) + slope * distance, np.sqrt(np.maximum(variance, 1e-12))
