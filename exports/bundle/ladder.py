@@ -84,6 +84,12 @@ def with_engine(steps: Sequence[Mapping[str, Any]], step: Mapping[str, Any]) -> 
     return [*kept, dict(step)]
 
 
+def kept_in_fp32(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the ONNX nodes of a bundle that stay in float32 in FP16."""
+    steps = [step for step in manifest.get("ladder", []) if step.get("step") == "onnx fp16"]
+    return tuple(steps[0].get("kept_in_fp32", ())) if steps else ()
+
+
 def engine_steps(steps: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the steps of engines that ran on a device."""
     return [item for item in steps if item.get("step") == ENGINE and item.get("device") is not None]

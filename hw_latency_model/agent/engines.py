@@ -2,6 +2,7 @@
 
 import json
 import re
+import zlib
 from pathlib import Path
 from typing import Iterable, Optional
 
@@ -27,7 +28,8 @@ class Engines:
 
     def plan(self, job: Job, precision: str) -> Path:
         """Return the path of a job's engine."""
-        return self.folder / f"{job.sha256[:24]}-{precision}-trt{self.version}.plan"
+        kept = "-keep{:08x}".format(zlib.crc32(json.dumps(job.keep_fp32).encode())) if job.keep_fp32 else ""
+        return self.folder / f"{job.sha256[:24]}-{precision}{kept}-trt{self.version}.plan"
 
     def kept(self, plan: Path) -> Optional[Json]:
         """Return the stored facts of an engine; None where it is missing or incomplete."""

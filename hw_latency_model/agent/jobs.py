@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, List, NamedTuple, Optional
+from typing import Any, List, NamedTuple, Optional, Tuple
 
 from .backends import BACKENDS
 from .errors import UserMistake
@@ -15,6 +15,7 @@ class Job(NamedTuple):
 
     Attributes:
         kind: ``network`` or ``kernels`` (also profile its layers).
+        keep_fp32: ONNX nodes that stay in float32 in an FP16 engine.
         images: images file to run through the engine, see ``parity``; None: none.
     """
 
@@ -26,6 +27,7 @@ class Job(NamedTuple):
     torchscript: Optional[str]
     input_shape: Optional[List[int]]
     images: Optional[Path] = None
+    keep_fp32: Tuple[str, ...] = ()
 
 
 class JobList:
@@ -83,5 +85,6 @@ class JobList:
             sha = file_sha256(onnx)
         torchscript = str(self.folder / item["torchscript"]) if item.get("torchscript") else None
         kind, subject = str(item.get("kind", "network")), str(item.get("subject", item["id"]))
+        keep = tuple(str(name) for name in item.get("keep_fp32") or ())
         images = self.folder / item["images"] if isinstance(item.get("images"), str) else None
-        return Job(item["id"], subject, onnx, str(sha), kind, torchscript, item.get("input_shape"), images)
+        return Job(item["id"], subject, onnx, str(sha), kind, torchscript, item.get("input_shape"), images, keep)

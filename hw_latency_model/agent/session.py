@@ -264,6 +264,7 @@ class Session:
             "torchscript": job.torchscript,
             "input_shape": job.input_shape,
             "precision": self.jobs.precision,
+            "keep_fp32": list(job.keep_fp32),
             "plan": str(self.engines.plan(job, self.jobs.precision)),
             "cache": str(self.engines.cache),
             "workspace_mb": self.jobs.workspace_mb,

@@ -8,12 +8,13 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hw_latency_model.board.device_config import DeviceConfig
-from hw_latency_model.board.kit import write_kit
+from hw_latency_model.board.kit import write_images, write_kit
 from hw_latency_model.board.networks import BoardMeasured, GivenNetwork, NetworksRun
 from hw_latency_model.board.plan import Suggestion
 from hw_latency_model.board.results import BoardResults, EngineOutputs, KnownJob
@@ -129,9 +130,12 @@ class _EnginesRun(NetworksRun):
             self.source,
             chosen,
             number=self.session.next_number,
-            images=lambda key: self.images[key].file(),
+            extra=self.extra,
             workspace_mb=self.workspace_mb,
         )
+
+    def extra(self, key: str, folder: Path) -> dict[str, Any]:
+        return {**super().extra(key, folder), "images": write_images(folder, self.images[key].file())}
 
     def finished(self, results: BoardResults) -> set[str]:
         """Networks whose present file has an engine that ran the images, failed for good, or was ordered too often."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,7 +48,7 @@ def write_kit(
     chosen: Sequence[Suggestion],
     *,
     number: int,
-    images: Callable[[str], bytes] | None = None,
+    extra: Callable[[str, Path], Mapping[str, Any]] = lambda key, folder: {},
     workspace_mb: int | None = None,
 ) -> tuple[KnownJob, ...]:
     """Write one batch to ``target`` and return its jobs, in order, without networks that the device cannot run.
@@ -59,14 +59,14 @@ def write_kit(
         source: source of the networks.
         chosen: networks to measure.
         number: number of the batch, part of each job's id.
-        images: images file of a network, by its key, to run through its engine; None: none.
+        extra: further fields of a network's job, by its key; it may write files into the kit's folder.
         workspace_mb: memory for building an engine; the agent's default if None.
 
     Raises:
         UserError: the folder cannot be written.
     """
     jobs: list[KnownJob] = []
-    rows: list[dict[str, str]] = []
+    rows: list[dict[str, Any]] = []
     with atomic_folder(target) as folder:
         (folder / "onnx").mkdir()
         for suggestion in chosen:
@@ -80,9 +80,7 @@ def write_kit(
             jobs.append(KnownJob(job_id, suggestion.key, digest, suggestion.kind, kernels, family))
             relative = path.relative_to(folder).as_posix()
             row = {"id": job_id, "subject": suggestion.key, "onnx": relative, "sha256": digest}
-            if images is not None:
-                row["images"] = _write_images(folder, images(suggestion.key))
-            rows.append({**row, "kind": suggestion.kind})
+            rows.append({**row, "kind": suggestion.kind, **extra(suggestion.key, folder)})
         write_reference(folder / "reference.onnx")
         write_agent(folder / AGENT_FILE)
         limits = {} if workspace_mb is None else {"workspace_mb": workspace_mb}
@@ -90,7 +88,7 @@ def write_kit(
     return tuple(jobs)
 
 
-def _write_images(folder: Path, content: bytes) -> str:
+def write_images(folder: Path, content: bytes) -> str:
     """Write an images file among the networks, once for all of the same content; return its path in the kit."""
     name = f"onnx/{hashlib.sha256(content).hexdigest()[:16]}.images"
     (folder / name).write_bytes(content)

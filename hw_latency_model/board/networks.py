@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from exports import DeviceProfile, get_profile, lint_onnx
 from hw_latency_model.board.device_config import DeviceConfig
@@ -34,12 +35,14 @@ class GivenNetwork:
         path: ONNX file.
         family: family of the network, for validation on held-out families.
         label: short description.
+        keep_fp32: ONNX nodes that stay in float32 in an FP16 engine.
     """
 
     subject: str
     path: Path
     family: str
     label: str
+    keep_fp32: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,12 @@ class NetworksRun(BoardRun):
 
     def write_kit(self, kit: Path, chosen: Sequence[Suggestion]) -> tuple[KnownJob, ...]:
         """Write the next batch's kit; return its jobs."""
-        return write_kit(kit, self.config, self.source, chosen, number=self.session.next_number)
+        return write_kit(kit, self.config, self.source, chosen, number=self.session.next_number, extra=self.extra)
+
+    def extra(self, key: str, folder: Path) -> dict[str, Any]:
+        """Further fields of a network's job; ``folder`` is the kit's."""
+        keep = self.networks[key].keep_fp32
+        return {"keep_fp32": list(keep)} if keep else {}
 
     def _ordered(self) -> Counter[str]:
         return Counter(job.subject for job in self.session.jobs().values())

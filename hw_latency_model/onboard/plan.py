@@ -4,7 +4,7 @@ import importlib
 import struct
 import tempfile
 from pathlib import Path
-from typing import Any, List, NamedTuple, Optional, Tuple
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -61,8 +61,13 @@ def check_plan(plan: bytes, version: str, capability: Tuple[int, int]) -> None:
         raise JobError(text.format(*(header.capability + tuple(capability))))
 
 
-def build_plan(onnx: Path, plan: Path, cache: Path, precision: str, workspace_mb: int) -> float:
+def build_plan(
+    onnx: Path, plan: Path, cache: Path, precision: str, workspace_mb: int, keep_fp32: Sequence[str] = ()
+) -> float:
     """Build a plan with the agent's code and this board's TensorRT; return the seconds.
+
+    Args:
+        keep_fp32: ONNX nodes that stay in float32 in FP16.
 
     Raises:
         ImportError: TensorRT is not installed.
@@ -75,6 +80,7 @@ def build_plan(onnx: Path, plan: Path, cache: Path, precision: str, workspace_mb
         "cache": str(cache),
         "precision": precision,
         "workspace_mb": workspace_mb,
+        "keep_fp32": list(keep_fp32),
     }
     return float(TensorRt.build(spec)["build_s"])
 

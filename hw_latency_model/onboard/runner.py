@@ -40,6 +40,12 @@ class Bundle(NamedTuple):
         """Precision on the device: fp32, fp16 or int8."""
         return str(self.manifest.get("precision", {}).get("name", "fp32"))
 
+    @property
+    def keep_fp32(self) -> List[str]:
+        """ONNX nodes that stay in float32 in FP16."""
+        steps = [step for step in self.manifest.get("ladder", []) if step.get("step") == "onnx fp16"]
+        return list(steps[0].get("kept_in_fp32", [])) if steps else []
+
 
 def main(arguments: List[str], folder: str) -> int:
     """Run the network of the bundle ``folder``; return 0, or 2 for input that cannot be used."""
@@ -203,7 +209,7 @@ class _Plan(object):
 def _open_plan(bundle: Bundle, plan: Optional[Path], workspace_mb: int) -> Any:
     """Load the plan of this bundle; build it where there is none, or one that this board's TensorRT does not take."""
     importlib.import_module("tensorrt")  # without it there is nothing to build
-    onnx = bundle.folder / "model.onnx"
+    onnx = _onnx_file(bundle)
     network = hashlib.sha256(onnx.read_bytes()).hexdigest()[:12]
     path = plan or bundle.folder / "network-{}-{}.plan".format(network, bundle.precision)
     shape = tuple(bundle.manifest["output"]["shape"])
@@ -214,11 +220,18 @@ def _open_plan(bundle: Bundle, plan: Optional[Path], workspace_mb: int) -> Any:
             say("{} is built again: {}".format(path.name, error))
     say("building the TensorRT plan {}; this takes minutes, once".format(path))
     try:
-        seconds = build_plan(onnx, path, path.with_suffix(".cache"), bundle.precision, workspace_mb)
+        seconds = build_plan(onnx, path, path.with_suffix(".cache"), bundle.precision, workspace_mb, bundle.keep_fp32)
     except OSError as error:
         raise JobError("cannot write {} ({}); give another place with --plan".format(path, error.strerror))
     say("built in {:.0f} s".format(seconds))
     return _Plan(PlanNetwork(path.read_bytes()), shape)
+
+
+def _onnx_file(bundle: Bundle) -> Path:
+    """Return the file that TensorRT builds from: since 11 it takes the precision from the file."""
+    half, flags = bundle.folder / "model-fp16.onnx", importlib.import_module("tensorrt").BuilderFlag
+    typed = bundle.precision == "fp16" and not hasattr(flags, "FP16")
+    return half if typed and half.exists() else bundle.folder / "model.onnx"
 
 
 def _open_onnxruntime(bundle: Bundle, plan: Optional[Path], workspace_mb: int) -> Any:

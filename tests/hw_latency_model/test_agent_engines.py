@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
+import pytest
 from fake_board.harness import Kit, fake_onnx
 from fake_board.tree import FakeBoard
 
@@ -34,3 +35,14 @@ def test_a_torn_engine_is_built_again_and_the_timing_cache_is_used(board: FakeBo
     assert kit.run(board.environment("8.6.1.6")).returncode == 0
     assert list(kit.measured()) == ["net"]
     assert len(board.builds()) == 3
+
+
+@pytest.mark.parametrize("version", ["7.1.3", "8.2.1.8", "10.3.0"])
+def test_nodes_that_fp16_does_not_suit_stay_in_float32(board: FakeBoard, kit: Kit, version: str) -> None:
+    kit.write({"net": fake_onnx(ms=1.0, nodes=["Conv_0", "Exp_1", "Conv_2"])})
+    (job,) = json.loads((kit.folder / "jobs.json").read_text())["jobs"]
+    kit.edit(jobs=[{**job, "keep_fp32": ["Exp_1", "Gone_9"]}])
+    assert kit.run(board.environment(version)).returncode == 0
+    (plan,) = (kit.work / "engines").glob(f"{job['sha256'][:24]}-fp16-keep*.plan")
+    assert json.loads(plan.read_bytes()[80:])["float32"] == ["Exp_1"]
+    assert list(kit.measured()) == ["net"]

@@ -12,6 +12,7 @@ import optuna
 
 from dashboards.text import interval, milliseconds
 from exports import add_measurement, read_bundle
+from exports.bundle.ladder import kept_in_fp32
 from hw_latency_model import Device, LatencyModel, Measurement, MeasurementStore, get_device, measure_bundle
 from hw_latency_model.board.device_config import DeviceConfig
 from hw_latency_model.board.networks import BoardMeasured, GivenNetwork, measure_networks
@@ -153,8 +154,9 @@ class BoardTrials:
     def given(self, subject: str, record: TrialRecord) -> GivenNetwork:
         """Return the network of a trial as the board's session takes it."""
         assert record.bundle is not None
-        label = f"trial {record.number}, {network_name(record.params)}"
-        return GivenNetwork(subject, Path(record.bundle) / "model.onnx", str(record.params.get("family", "")), label)
+        label, family = f"trial {record.number}, {network_name(record.params)}", str(record.params.get("family", ""))
+        keep = kept_in_fp32(read_bundle(Path(record.bundle)).manifest)
+        return GivenNetwork(subject, Path(record.bundle) / "model.onnx", family, label, keep)
 
 
 def board_trials(config: StudyConfig, records: Iterable[TrialRecord], board: DeviceConfig, say: Say) -> BoardTrials:

@@ -91,6 +91,8 @@ class TensorRt(Backend):
         else:
             config.max_workspace_size = spec["workspace_mb"] << 20
         TensorRt._set_precision(trt, config, network, spec)
+        if spec["precision"] == "fp16" and spec.get("keep_fp32"):
+            TensorRt._keep_float32(trt, config, network, spec["keep_fp32"])
         cache = TensorRt._timing_cache(config, Path(spec["cache"]))
         begin = time.monotonic()
         plan = TensorRt._serialized(builder, network, config)
@@ -130,6 +132,24 @@ class TensorRt(Backend):
                     config.set_flag(getattr(trt.BuilderFlag, flag))
         else:
             raise JobError(f"precision is fp32, fp16 or int8, not {asked!r}")
+
+    @staticmethod
+    def _keep_float32(trt: Any, config: Any, network: Any, names: Iterable[str]) -> None:
+        """Keep the layers of these ONNX nodes in float32; without flags for it the file holds every precision itself."""
+        flags = [name for name in ("OBEY_PRECISION_CONSTRAINTS", "STRICT_TYPES") if hasattr(trt.BuilderFlag, name)]
+        if not flags:
+            return
+        config.set_flag(getattr(trt.BuilderFlag, flags[0]))
+        left = set(names)
+        for layer in [network.get_layer(index) for index in range(network.num_layers)]:
+            if layer.name in left:
+                left.discard(layer.name)
+                layer.precision = trt.DataType.FLOAT
+                for index in range(layer.num_outputs):
+                    if layer.get_output(index).dtype == trt.DataType.FLOAT:
+                        layer.set_output_type(index, trt.DataType.FLOAT)
+        if left:
+            say("no layer is called {}: TensorRT chooses their precision".format(", ".join(sorted(left))), sys.stderr)
 
     @staticmethod
     def _timing_cache(config: Any, path: Path) -> bool:

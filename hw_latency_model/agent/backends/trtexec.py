@@ -101,6 +101,14 @@ class TrtExec(Backend):
             options.append("--memPoolSize=workspace:{}".format(spec["workspace_mb"]))
         if spec["precision"] == "int8":
             raise JobError("int8 is measured with the Python API only, where the Q/DQ nodes can be checked")
+        kept = spec.get("keep_fp32") if spec["precision"] == "fp16" else None
+        if kept and tool.has("--layerPrecisions"):
+            layers = ",".join("{}:fp32".format(name) for name in kept)
+            options += ["--precisionConstraints=obey", "--layerPrecisions=" + layers]
+        elif kept:
+            raise JobError(
+                "this trtexec keeps no layer in float32, which the network needs; install python3-libnvinfer"
+            )
         if tool.has("--fp16"):
             options += ["--fp16"] if spec["precision"] == "fp16" else []
         else:

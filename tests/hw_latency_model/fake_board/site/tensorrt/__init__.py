@@ -91,6 +91,10 @@ class BuilderFlag(enum.IntEnum):
     FP16 = 0
     INT8 = 1
     DEBUG = 2
+    if _V < (10, 0):
+        STRICT_TYPES = 3
+    if _V >= (8, 2):
+        OBEY_PRECISION_CONSTRAINTS = 4
 
 
 class MemoryPoolType(enum.IntEnum):
@@ -142,22 +146,52 @@ if _V < (8, 0):
     del ITimingCache
 
 
-class _Layer:
-    def __init__(self, kind):
+class _Tensor:
+    dtype = DataType.FLOAT
+
+
+class _Layer(_Sealed):
+    _settable = ("type", "precision")
+    num_outputs = 1
+
+    def __init__(self, kind, name=""):
         self.type = kind
+        self._name, self._output = name, None
+
+    name = property(lambda self: self._name)
+
+    def get_output(self, index):
+        return _Tensor()
+
+    def set_output_type(self, index, kind):
+        self._output = DataType(kind)
+
+
+if _V >= (11, 0):
+    _without(_Layer, "set_output_type")
+    _Layer._settable = ("type",)
 
 
 class INetworkDefinition(_Sealed):
     def __init__(self, explicit):
         self._explicit = explicit
         self._model = None
+        self._made = None
+
+    @property
+    def _layers(self):
+        if self._made is None:
+            kinds = (0, 1 if "quantize" in self._model else 0)
+            named = [_Layer(LayerType(0), name) for name in self._model.get("nodes", ())]
+            object.__setattr__(self, "_made", [_Layer(LayerType(kind)) for kind in kinds] + named)
+        return self._made
 
     @property
     def num_layers(self):
-        return 2
+        return len(self._layers)
 
     def get_layer(self, index):
-        return _Layer(LayerType(1 if index and "quantize" in self._model else 0))
+        return self._layers[index]
 
 
 class IBuilderConfig(_Sealed):
@@ -263,7 +297,12 @@ class Builder(_Sealed):
         if config._cache is not None:
             config._cache._content = __version__.encode() + b" timings"
         half = "FP16" in config._flags or model.get("typed") == "fp16"
+        obeyed = config._flags & {"OBEY_PRECISION_CONSTRAINTS", "STRICT_TYPES"}
+        exact = [
+            layer.name for layer in network._layers if getattr(layer, "precision", None) == DataType.FLOAT and obeyed
+        ]
         plan = {"trt": __version__, "half": half, "model": model, "weights": "0" * model.get("plan_bytes", 100)}
+        plan["float32"] = exact
         return IHostMemory(_plan_header() + json.dumps(plan).encode())
 
     def build_engine(self, network, config):
