@@ -21,18 +21,16 @@ from search_spaces._common.errors import UserError
 from search_spaces._common.machine import node_name
 from search_spaces.candidate import Candidate
 from trial_runner.config.study import StudyConfig
-from trial_runner.config.training_search_space import training_of
 from trial_runner.constraints.cost import CostConstraint
 from trial_runner.constraints.latency import LatencyConstraint
 from trial_runner.search.budget import StudyBudget, epochs_seconds
 from trial_runner.search.early_stopping import MultiObjectiveASHA
-from trial_runner.search.final_training import FinalTrainings, best_teacher, next_to_continue, spec_of
+from trial_runner.search.final_training import FinalTrainings, next_to_continue, spec_of
 from trial_runner.search.initial_design import stratified_by_latency
-from trial_runner.search.relatives import best_relative
+from trial_runner.search.proposals import Proposals
 from trial_runner.study.objectives import stored_objectives
 from trial_runner.study.paths import StudyPaths
 from trial_runner.study.patience import DatabaseAwayError, Patience
-from trial_runner.study.stored_space import StoredSpace
 from trial_runner.study.writer import StudyWriter
 from trial_runner.training.checkpoint import checkpoint_sha256
 from trial_runner.training.trial_spec import CHECKPOINT, Progress, TrialSpec
@@ -83,16 +81,14 @@ class StudyDriver:
         on_progress: Callable[[int, Progress], None] = lambda number, progress: None,
         latency_on_targets: Callable[[Candidate], Mapping[str, LatencyEstimate]] = lambda candidate: {},
     ) -> None:
-        self._latency_on_targets = latency_on_targets
         self._on_trial, self._on_progress = on_trial, on_progress
         self._patience = patience or Patience(0.0, str)
         self._backlog: deque[Callable[[], TrialRecord | None]] = deque()
         self._fence = fence
         self._before_trial = before_trial
         self._config, self._study, self._space, self._gate, self._paths = config, study, space, gate, paths
-        self._on_finished, self._plan_of, self._costs = on_finished, plan_of, costs
+        self._on_finished = on_finished
         self._on_start: Callable[[], None] | None = on_start
-        self._stored_space = StoredSpace(space, study.get_trials(deepcopy=False))
         self._objectives = stored_objectives(config, study)
         self._rule = MultiObjectiveASHA(config.search.early_stopping, self._objectives)
         self._budget = StudyBudget(config.search, clock)
@@ -113,7 +109,19 @@ class StudyDriver:
         for record in records:
             if record.paused and record.score is not None:
                 self._rule.pause(record, record.score.epoch)
-        self._known = {r.candidate.id: r for r in records if r.candidate and r.outcome and _is_search_trial(r)}
+        self._proposals = Proposals(
+            config,
+            study,
+            space,
+            gate,
+            paths,
+            self._writer,
+            self._budget,
+            self._records,
+            plan_of,
+            costs,
+            latency_on_targets,
+        )
         if not records:
             self._enqueue_initial_design(initial)
 
@@ -124,7 +132,7 @@ class StudyDriver:
             count = search.startup_trials - len(first)
             first += stratified_by_latency(self._space, self._gate, count, seed=self._config.study.seed)
         for candidate in first:
-            self._study.enqueue_trial(self._stored_space.params(candidate))
+            self._proposals.enqueue(candidate)
 
     # -- proposals
 
@@ -152,36 +160,11 @@ class StudyDriver:
             if proposal == 0:
                 self._before_trial()
             with self._writer.batch():
-                number, ended = self._propose()
+                number, ended = self._proposals.propose()
             if ended is None:
                 return self._spec(number)
             self._announce(ended)
         raise self._nothing_fits()
-
-    def _propose(self) -> tuple[int, TrialRecord | None]:
-        """Start the next trial; return its number, and its record if it has ended without training."""
-        self._stored_space.rename_enqueued(self._study)
-        trial, stored = self._writer.ask()
-        number = trial.number
-        try:
-            candidate = stored.candidate or self._suggest(trial, stored)
-        except ValueError as error:
-            if not self._writer.enqueued(number):
-                raise
-            return number, self._end_off_the_space(number, error)
-        if stored.curve and stored.latency_ms is not None:
-            return number, None
-        self._writer.write(number, tr.CANDIDATE, candidate.to_dict())
-        self._choose_teacher(number, candidate)
-        if stored.parent_trial is not None:
-            self._copy_estimate(number, stored.parent_trial)
-            return number, None
-        ended = self._end_duplicate(number, candidate) or self._refuse(number, candidate)
-        ended = ended or self._end_too_long(number, candidate)
-        if ended is None:
-            self._choose_relative(number, candidate)
-            self._write_plan(number, self._plan_of(candidate))
-        return number, ended
 
     def _promote(self) -> int | None:
         """Resume the stopped trial whose rank warrants it most, if its remaining epochs fit into the time; return its number."""
@@ -203,25 +186,6 @@ class StudyDriver:
     @property
     def _promotes(self) -> bool:
         return self._config.search.early_stopping.promote
-
-    def _suggest(self, trial: optuna.Trial, stored: TrialRecord) -> Candidate:
-        """Suggest a candidate; a final training of a network that is not of the space any more keeps its own.
-
-        Raises:
-            ValueError: the trial was enqueued with values outside the space.
-        """
-        try:
-            return self._stored_space.suggest(trial)
-        except ValueError:
-            base = None if stored.parent_trial is None else self._records()[stored.parent_trial].candidate
-            if base is None:
-                raise
-            return base
-
-    def _end_off_the_space(self, number: int, error: ValueError) -> TrialRecord:
-        self._writer.constrain(number)
-        reason = f"it was enqueued with parameters that are not of the space: {error}"
-        return self._writer.end(number, TrialState.FAIL, Outcome.FAILED, reason)
 
     def _over(self) -> bool:
         self._split_time()
@@ -267,7 +231,7 @@ class StudyDriver:
         if chosen is None or chosen.record.candidate is None:
             return False
         attrs = {tr.PARENT_TRIAL: chosen.record.number, tr.PARENT_EPOCHS: chosen.epochs}
-        self._study.enqueue_trial(self._stored_space.params(chosen.record.candidate), user_attrs=attrs)
+        self._proposals.enqueue(chosen.record.candidate, attrs)
         return True
 
     def _has_weights(self, record: TrialRecord) -> bool:
@@ -281,79 +245,6 @@ class StudyDriver:
                 "trial %d is not trained further: the checkpoint that it was scored with is gone", record.number
             )
         return usable
-
-    def _choose_teacher(self, number: int, candidate: Candidate) -> None:
-        if not training_of(self._config.training, candidate).distillation.study_best:
-            return
-        teacher = best_teacher(self._records())
-        if teacher is not None:
-            self._writer.write(number, tr.TEACHER, teacher.to_dict())
-
-    def _choose_relative(self, number: int, candidate: Candidate) -> None:
-        """Store the trial whose weights a candidate starts from; a requeued trial keeps its own."""
-        if not self._config.training.inherit or self._writer.record(number).relative is not None:
-            return
-        usable = [record for record in self._records() if (self._paths.trial(record.number) / CHECKPOINT).is_file()]
-        relative = best_relative(usable, candidate, self._space.architecture_params)
-        if relative is not None:
-            self._writer.write(number, tr.RELATIVE, relative.to_dict())
-
-    def _write_plan(self, number: int, plan: Mapping[str, int] | None) -> None:
-        if plan:
-            self._writer.write(number, tr.CHANNELS, dict(plan))
-
-    def _copy_estimate(self, number: int, base: int) -> None:
-        attrs = tr.trial_attributes(self._study.get_trials(deepcopy=False)[base])
-        self._write_plan(number, attrs.get(tr.CHANNELS))
-        self._writer.write(number, tr.ESTIMATE, attrs[tr.ESTIMATE])
-        for name in (tr.COSTS, tr.TARGETS):
-            if name in attrs:
-                self._writer.write(number, name, attrs[name])
-        self._writer.constrain(number)
-
-    def _refuse(self, number: int, candidate: Candidate) -> TrialRecord | None:
-        estimate = self._gate.estimate(candidate)
-        self._writer.write(number, tr.ESTIMATE, estimate.to_dict())
-        reason = self._gate.violation_reason(estimate)
-        if reason is None and self._costs is not None:
-            costs = self._costs.costs(candidate)
-            self._writer.write_costs(number, costs)
-            reason = self._costs.violation_reason(costs)
-        self._writer.write_targets(number, self._latency_on_targets(candidate))
-        self._writer.constrain(number)
-        if reason is None:
-            return None
-        return self._writer.end(number, TrialState.PRUNED, Outcome.INFEASIBLE, reason)
-
-    def _end_too_long(self, number: int, candidate: Candidate) -> TrialRecord | None:
-        if self._config.search.time_budget_minutes is None:
-            return None
-        alike = [r for r in self._records() if r.candidate and r.candidate.precision == candidate.precision]
-        latency_ms = self._writer.record(number).latency_ms or 0.0
-        reason = self._budget.too_long(alike, latency_ms, self._config.training.epochs)
-        if reason is None:
-            return None
-        return self._writer.end(number, TrialState.PRUNED, Outcome.INFEASIBLE, reason)
-
-    def _end_duplicate(self, number: int, candidate: Candidate) -> TrialRecord | None:
-        known = self._known.get(candidate.id)
-        # A candidate found infeasible before is checked against the budget of this start.
-        if known is None or known.outcome in (Outcome.FAILED, Outcome.INFEASIBLE):
-            return None
-        self._writer.write(number, tr.DUPLICATE_OF, known.number)
-        if known.estimate is not None:
-            self._writer.write(number, tr.ESTIMATE, known.estimate.to_dict())
-        self._writer.write_targets(number, known.targets)
-        if known.costs:
-            self._writer.write_costs(number, known.costs)
-        if known.score:
-            self._writer.write(number, tr.SCORE, known.score.to_dict())
-        reason = f"the same candidate as trial {known.number}"
-        self._writer.constrain(number)
-        if known.complete:
-            values = self._writer.values(known)
-            return self._writer.end(number, TrialState.COMPLETE, Outcome.DUPLICATE, reason, values)
-        return self._writer.end(number, TrialState.PRUNED, Outcome.DUPLICATE, reason)
 
     # -- progress and end of a trial
 
@@ -506,8 +397,7 @@ class StudyDriver:
 
     def _announce(self, record: TrialRecord) -> None:
         self._rule.finished(record)
-        if record.candidate and _is_search_trial(record):
-            self._known[record.candidate.id] = record
+        self._proposals.note(record)
         self._on_finished(record)
 
     def _nothing_fits(self) -> UserError:
@@ -526,8 +416,3 @@ class StudyDriver:
         spec = replace(spec_of(self._config, self._paths, record, base), fence=self._fence)
         self._on_trial(spec)
         return spec
-
-
-def _is_search_trial(record: TrialRecord) -> bool:
-    """Return True for a trial of the search: neither a duplicate nor a final training."""
-    return record.duplicate_of is None and record.parent_trial is None
