@@ -170,6 +170,10 @@ class LatencyEstimate:
         level: nominal probability of the interval.
         unknown_kinds: kinds of kernel without measurements on this device, sorted.
         extrapolation: e-folds outside the measured range of sizes; 0 inside.
+        width_cause: what makes most of the interval's width: ``model`` (errors on networks like the measured ones and noise),
+            ``distance`` to the measured networks, ``sizes`` outside the measured ones, or ``unknown kernels``; empty if it is
+            not known.
+        too_far: the network is too far from the calibration for an estimate of use.
     """
 
     latency_ms: float
@@ -180,9 +184,11 @@ class LatencyEstimate:
     level: float = 0.9
     unknown_kinds: tuple[str, ...] = ()
     extrapolation: float = 0.0
+    width_cause: str = ""
+    too_far: bool = False
 
     def to_dict(self, *, per_kernel: bool = False) -> dict[str, Any]:
-        """Convert to a JSON-ready dict; the kernels only on request."""
+        """Convert to a JSON-ready dict, without the facts on the interval's width; the kernels only on request."""
         value: dict[str, Any] = {
             "latency_ms": self.latency_ms,
             "low_ms": self.low_ms,
@@ -239,6 +245,7 @@ class TargetEstimate:
         value, low, high: all > 0, ``low <= value <= high``.
         coverage, per_kernel, level, unknown_kinds, extrapolation: as in ``LatencyEstimate``.
         distance: distance to the measured networks; 1 is that of a left-out family in the calibration.
+        width_cause, too_far: as in ``LatencyEstimate``.
     """
 
     target: str
@@ -251,6 +258,8 @@ class TargetEstimate:
     unknown_kinds: tuple[str, ...] = ()
     extrapolation: float = 0.0
     distance: float = 0.0
+    width_cause: str = ""
+    too_far: bool = False
 
     def as_latency(self) -> LatencyEstimate:
         """Convert to a latency.
@@ -269,6 +278,8 @@ class TargetEstimate:
             self.level,
             self.unknown_kinds,
             self.extrapolation,
+            self.width_cause,
+            self.too_far,
         )
 
 

@@ -12,19 +12,20 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.nano_prior.campaigns import Campaigns, LeftOut
 from benchmarks.nano_prior.cells import cell_kernels
-from benchmarks.nano_prior.convnets import read_convnets, read_table
+from benchmarks.nano_prior.convnets import ConvNet, read_convnets, read_table
 from benchmarks.nano_prior.networks import build_network
 from benchmarks.nano_prior.published import KNOWN, PublishedNetworks, PublishedRow, read_published
 from benchmarks.nano_prior.regression import KnownGain, Regression, Source, regress
 from hw_latency_model.kernels.extract import kernels_from_module
-from hw_latency_model.model.conformal import conformal_quantile
+from hw_latency_model.model.conformal import Margins, conformal_quantile
 from hw_latency_model.model.latency_model import LatencyModel
 from hw_latency_model.model.nano_prior import NanoPrior
 from hw_latency_model.model.state import FitQuality
@@ -66,12 +67,14 @@ class TrainingData:
         rows: the published networks that can be predicted.
         networks: kernels of each of them.
         gains: networks of which only the gain in FP16 is known.
+        convnets: all networks of the campaigns, of which ``sources`` has a few.
     """
 
     sources: tuple[Source, ...]
     rows: tuple[PublishedRow, ...]
     networks: tuple[tuple[KernelSpec, ...], ...]
     gains: tuple[KnownGain, ...]
+    convnets: tuple[ConvNet, ...] = ()
 
 
 def read_training_data(folder: Path, *, per_source: int = 150, seed: int = 0) -> TrainingData:
@@ -122,7 +125,8 @@ def read_training_data(folder: Path, *, per_source: int = 150, seed: int = 0) ->
     gains = tuple(
         KnownGain(kernels_from_module(fast, (side, side), runtime="tensorrt"), FAST_SCNN_GAIN) for side in (384, 576)
     )
-    return TrainingData(tuple(sources), tuple(row for row, _ in pairs), tuple(kernels for _, kernels in pairs), gains)
+    rows, networks = tuple(row for row, _ in pairs), tuple(kernels for _, kernels in pairs)
+    return TrainingData(tuple(sources), rows, networks, gains, tuple(convnets))
 
 
 def published_sources(data: TrainingData, keep: NDArray[np.bool_]) -> list[Source]:
@@ -196,8 +200,13 @@ def build(data: TrainingData) -> tuple[dict[str, LatencyModel], dict[str, dict[s
             family_error_rel=float(np.median(np.expm1(far))),
             family_within10=float(np.mean(np.expm1(far) <= 0.1)),
         )
+        prior, margins = NanoPrior(tuple(kinds), precision, full.parameters), Margins(margin, margin)
+        if precision == "fp32":
+            campaigns = Campaigns(data.convnets, fp32_sources(data), full.parameters)
+            prior = replace(campaigns.fit(), kinds=tuple(kinds))
+            margins = campaign_margins(campaigns.left_out(), log_std, margin)
         models[precision] = LatencyModel.from_prior(
-            NanoPrior(tuple(kinds), precision, full.parameters),
+            prior,
             device="jetson-nano",
             precision=precision,
             fingerprint={**FINGERPRINT, "precision": precision},
@@ -205,10 +214,31 @@ def build(data: TrainingData) -> tuple[dict[str, LatencyModel], dict[str, dict[s
             quality=quality,
             provenance=PROVENANCE,
             networks=networks,
-            margin=margin,
+            margin=margins,
             level=LEVEL,
         )
     return models, {key: fit.parameters for key, fit in by_key.items()}, errors
+
+
+def fp32_sources(data: TrainingData) -> list[Source]:
+    """The published networks in FP32, which the campaigns' prior is fitted on, too."""
+    return published_sources(data, np.array([row.precision == "fp32" for row in data.rows], dtype=np.bool_))
+
+
+KNOWN_SHARE, UNLIKE_SHARE = 0.05, 0.5
+"""Share of a network's time in kernels unlike the campaigns' up to which it counts as one of them, and from which it does not."""
+
+
+def campaign_margins(left_out: LeftOut, log_std: float, far: float) -> Margins:
+    """Margins from errors on campaigns left out, for networks of such kernels, to ``far`` for all others.
+
+    Args:
+        left_out: errors on each campaign, of the fit to the others.
+        log_std: unit of the margins, in e-folds.
+        far: margin of networks of other families.
+    """
+    near = left_out.half_width(LEVEL) / log_std
+    return Margins(near, max(near, far), KNOWN_SHARE, UNLIKE_SHARE, 1.0, by="kernels")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

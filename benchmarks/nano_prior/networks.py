@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from benchmarks.nano_prior.detectors import DETECTORS
 from search_spaces.networks.deeplab import DeepLabV3Plus
 from search_spaces.networks.layers import conv_bn_relu, resize_like
 from search_spaces.networks.reference_networks.fast_scnn import fast_scnn
@@ -39,6 +40,8 @@ def _maker(name: str) -> Callable[[], nn.Module] | None:
     key = _ALIASES.get(key, key)
     if key in _OWN:
         return _OWN[key]
+    if (detector := re.sub(r"^tf(?=efficientdet)", "", key)) in DETECTORS:
+        return DETECTORS[detector]
     match = re.fullmatch(r"(fcn|deeplabv3plus|unet|pspnet)(resnet(?:18|34)|resnet(?:50|101)|mobilenetv2)", key)
     if match is not None and not (match[1] == "fcn" and match[2] in ("resnet50", "resnet101")):
         return partial(_HEADS[match[1]], match[2])

@@ -5,7 +5,7 @@ Each source has its own overhead and a factor for its board and clock, so that t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -77,7 +77,9 @@ class KnownGain:
 class _Problem:
     """All sources as one flat list of kernels."""
 
-    def __init__(self, sources: Sequence[Source], gains: Sequence[KnownGain] = ()) -> None:
+    def __init__(
+        self, sources: Sequence[Source], gains: Sequence[KnownGain] = (), center: Mapping[str, float] = DEFAULTS
+    ) -> None:
         self.gains = [
             (nano_terms(columns, "fp32"), nano_terms(columns, "fp16"), item)
             for item in gains
@@ -95,7 +97,11 @@ class _Problem:
         self.has_overhead = np.array([item.overhead_ms > 0 for item in sources], dtype=np.float64)
         self.start = np.log(
             np.concatenate(
-                [list(DEFAULTS.values()), np.ones(len(sources)), [max(item.overhead_ms, 1e-3) for item in sources]]
+                [
+                    [center[name] for name in NAMES],
+                    np.ones(len(sources)),
+                    [max(item.overhead_ms, 1e-3) for item in sources],
+                ]
             )
         )
         self.log_std = np.concatenate(
@@ -137,14 +143,17 @@ def regress(
     gains: Sequence[KnownGain] = (),
     *,
     begin: Regression | None = None,
+    center: Mapping[str, float] = DEFAULTS,
     max_evaluations: int = 25,
 ) -> Regression:
     """Fit the parameters to all sources; outliers count less (soft L1).
 
     Args:
         begin: a fit to nearly the same sources, to start the search from.
+        center: parameters by name before the fit, which those that the sources do not determine keep.
+        max_evaluations: of the residuals' derivatives at most.
     """
-    problem = _Problem(sources, gains)
+    problem = _Problem(sources, gains, center)
     names = [source.name for source in sources]
     start = problem.start.copy()
     if begin is not None:

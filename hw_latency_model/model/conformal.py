@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Indices = NDArray[np.intp]
 
+_NUMBERS = ("near", "far", "near_distance", "far_distance", "end_distance")
 BEYOND = 2.0
 """Limit on the growth of the margin beyond the calibrated distances, in far margins."""
 
 
 @dataclass(frozen=True)
 class Margins:
-    """Half width of the interval in predicted standard deviations, by the distance to the nearest measured network.
+    """Half width of the interval in predicted standard deviations, by the distance to what was measured.
 
     Attributes:
         near: margin up to ``near_distance``: quantile of leave-one-out errors.
@@ -26,6 +28,8 @@ class Margins:
         near_distance: median distance of networks left out alone.
         far_distance, end_distance: 25th and 90th percentile of the distances of networks whose family was left out; 0 for
             a single family.
+        by: meaning of a distance: ``networks`` to the nearest measured network, ``kernels`` the share of the time in kernels unlike
+            all measured ones.
     """
 
     near: float
@@ -33,6 +37,7 @@ class Margins:
     near_distance: float = 0.0
     far_distance: float = 0.0
     end_distance: float = 0.0
+    by: str = "networks"
 
     def at(self, distance: Array) -> Array:
         """Compute margins (n,): linear from near to far, then constant, then proportional to the distance; never decreasing."""
@@ -47,15 +52,18 @@ class Margins:
         """Express distances (n,) in units of a left-out family's; 0 for a single family."""
         return distance / self.far_distance if self.far_distance else np.zeros(len(distance))
 
-    def to_dict(self) -> dict[str, float]:
-        return {name: float(getattr(self, name)) for name in self.__dataclass_fields__}
+    def to_dict(self) -> dict[str, Any]:
+        return {**{name: float(getattr(self, name)) for name in _NUMBERS}, "by": self.by}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Margins:
-        return cls(**{name: float(value[name]) for name in cls.__dataclass_fields__})
+        return cls(**{name: float(value[name]) for name in _NUMBERS}, by=str(value.get("by", "networks")))
 
 
 _ARRAYS = ("near", "near_distance", "far", "far_distance")
+_GROUPS = ("near_group", "far_group")
+MIN_GROUP = 20
+"""Least number of scores of a group for a margin of its own."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,7 @@ class Scores:
             of its network to the others.
         far, far_distance: the same with the whole family left out; empty for a single family.
         families: number of families left out in turn.
+        near_group, far_group: index of the group of each score's network; empty for one group.
     """
 
     near: Array
@@ -74,6 +83,28 @@ class Scores:
     far: Array
     far_distance: Array
     families: int = 0
+    near_group: Indices = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
+    far_group: Indices = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
+
+    def of_group(self, group: int) -> Scores | None:
+        """Select the scores of a group; None with fewer than ``MIN_GROUP``, or none of a family left out."""
+        if len(self.near_group) != len(self.near) or len(self.far_group) != len(self.far):
+            return None  # of an older release
+        near, far = self.near_group == group, self.far_group == group
+        if near.sum() < MIN_GROUP or (len(self.far) and not far.any()):
+            return None
+        return Scores(
+            self.near[near], self.near_distance[near], self.far[far], self.far_distance[far], min(self.families, 1)
+        )
+
+    def group_margins(self, level: float, names: Sequence[str]) -> dict[str, Margins]:
+        """Compute the margins of each group that has scores enough, by its name.
+
+        A group's margins hold ``level`` of its own errors, where the margins of all hold too few of a group that is harder to
+        predict (Mondrian conformal prediction).
+        """
+        parts = {name: self.of_group(index) for index, name in enumerate(names)}
+        return {name: part.margins(level) for name, part in parts.items() if part is not None}
 
     def margins(self, level: float) -> Margins:
         """Compute the conformal quantiles of the scores at ``level``."""
@@ -87,24 +118,25 @@ class Scores:
         begin, end = (float(value) for value in np.quantile(self.far_distance, [0.25, 0.9]))
         return Margins(near, max(near, far), middle, max(middle, begin), max(middle, end, 1e-6))
 
-    def with_near(self, scores: Array, distances: Array) -> Scores:
+    def with_near(self, scores: Array, distances: Array, groups: Indices) -> Scores:
         """Extend by the scores of networks that were predicted before they were measured."""
-        return Scores(
-            np.concatenate([self.near, scores]),
-            np.concatenate([self.near_distance, distances]),
-            self.far,
-            self.far_distance,
-            self.families,
+        grouped = len(self.near_group) == len(self.near)
+        return replace(
+            self,
+            near=np.concatenate([self.near, scores]),
+            near_distance=np.concatenate([self.near_distance, distances]),
+            near_group=np.concatenate([self.near_group, groups]) if grouped else self.near_group,
         )
 
     def to_dict(self) -> dict[str, Any]:
-        arrays = {name: getattr(self, name).tolist() for name in _ARRAYS}
+        arrays = {name: getattr(self, name).tolist() for name in (*_ARRAYS, *_GROUPS)}
         return {**arrays, "families": self.families}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Scores:
         near, near_distance, far, far_distance = (np.array(value[name], dtype=np.float64) for name in _ARRAYS)
-        return cls(near, near_distance, far, far_distance, int(value["families"]))
+        groups = (np.array(value.get(name, ()), dtype=np.intp) for name in _GROUPS)
+        return cls(near, near_distance, far, far_distance, int(value["families"]), *groups)
 
 
 def conformal_quantile(scores: Array, level: float) -> float:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hw_latency_model.kernels.table import KernelTable
-from hw_latency_model.model.network_features import network_features
+from hw_latency_model.model.conformal import Margins
+from hw_latency_model.model.network_features import GROUPS, network_features, network_groups
+from hw_latency_model.model.prior import KnowsNovelty
 from hw_latency_model.model.state import Fit, ModelState
 from hw_latency_model.model.targets import kernels_for
 from hw_latency_model.types import KernelSpec, TargetEstimate
@@ -19,9 +22,11 @@ Array = NDArray[np.float64]
 Network = Sequence[KernelSpec] | KernelTable
 
 EXTRAPOLATION_LOG_STD = 0.25
-"""Added to the log standard deviation per e-fold outside the measured sizes."""
+"""Assumed log standard deviation per e-fold outside the measured sizes."""
 UNKNOWN_LOG_STD = 1.0
-"""Log standard deviation of the time of kernels of unmeasured kinds: a factor of e in both directions."""
+"""Assumed log standard deviation of the time of kernels of unmeasured kinds: a factor of e in both directions."""
+TOO_FAR_LOG = math.log(3.0)
+"""Half width from which an interval says only that the network must be measured: a factor of 3 in both directions."""
 NOT_MEASURED = frozenset({"view", ""})
 """Kinds without cost, which need no data."""
 CHUNK = 1000
@@ -36,10 +41,11 @@ class Predictions:
 
     Attributes:
         features: inputs of the correction.
-        log_value, log_std: of the target.
+        log_value, log_std: of the target; the standard deviation is that of the correction, of measured kinds and sizes.
         unknown: share of the prior's cost in kernels of kinds never measured.
         outside: e-folds outside the measured sizes.
         distance: to the nearest measured network.
+        novelty: share of the time in kernels unlike all measured ones, by the prior; 0 where it does not tell.
     """
 
     features: Array
@@ -48,6 +54,13 @@ class Predictions:
     unknown: Array
     outside: Array
     distance: Array
+    novelty: Array
+
+    @property
+    def spread(self) -> Array:
+        """Log standard deviation (m,) with the assumed ones for unmeasured sizes and kinds."""
+        assumed = (EXTRAPOLATION_LOG_STD * self.outside) ** 2 + (UNKNOWN_LOG_STD * self.unknown) ** 2
+        return np.asarray(np.sqrt(self.log_std**2 + assumed), dtype=np.float64)
 
 
 def predict_log(fit: Fit, table: KernelTable, costs: Array) -> Predictions:
@@ -68,9 +81,9 @@ def predict_log(fit: Fit, table: KernelTable, costs: Array) -> Predictions:
     )
     sizes = features[:, : fit.size_range.shape[1]]
     outside = np.maximum(fit.size_range[0] - sizes, sizes - fit.size_range[1]).max(axis=1, initial=0.0)
-    spread = np.sqrt(std**2 + (EXTRAPOLATION_LOG_STD * outside) ** 2 + (UNKNOWN_LOG_STD * unknown) ** 2)
     logs = np.log(totals) + fit.offset + np.minimum(np.maximum(mean, -limit), limit)
-    return Predictions(features, logs, spread, unknown, outside, distance)
+    novelty = fit.prior.novelty(table, costs) if isinstance(fit.prior, KnowsNovelty) else np.zeros(len(totals))
+    return Predictions(features, logs, std, unknown, outside, distance, novelty)
 
 
 def target_table(network: Network, target: str) -> KernelTable:
@@ -106,10 +119,17 @@ def _of_tables(state: ModelState, tables: Sequence[KernelTable], per_kernel: boo
     costs = state.fit_result.prior.table_ms(table)
     found = predict_log(state.fit_result, table, costs)
     values = np.exp(found.log_value)
-    spread = np.exp(np.minimum(state.margins.at(found.distance) * found.log_std, _WIDEST_LOG))
-    relative = state.margins.relative(found.distance)
-    columns = (values, values / spread, values * spread, 1.0 - found.unknown, found.outside, relative)
+    distance, margins, widths = interval_parts(state, found)
+    half = np.minimum(np.sqrt(sum(part**2 for part in widths.values())), _WIDEST_LOG)
+    low, high = values * np.exp(-half), values * np.exp(half)
+    if state.bounds is not None and state.target == "latency_ms":
+        floor, ceiling = state.bounds.low_high_ms(table)
+        low, high = np.maximum(low, np.minimum(floor, values)), np.minimum(high, np.maximum(ceiling, values))
+    relative = margins.relative(distance)
+    columns = (values, low, high, 1.0 - found.unknown, found.outside, relative)
     rows = zip(*(column.tolist() for column in columns), strict=True)
+    causes = [max(widths, key=lambda name: widths[name][index]) for index in range(len(values))]
+    far = (half > TOO_FAR_LOG).tolist()
     parts = _per_kernel(tables, costs, values) if per_kernel else [()] * len(tables)
     return [
         TargetEstimate(
@@ -123,9 +143,44 @@ def _of_tables(state: ModelState, tables: Sequence[KernelTable], per_kernel: boo
             unknown_kinds=tuple(sorted(set(item.names).difference(state.kinds, NOT_MEASURED))),
             extrapolation=outside,
             distance=distance,
+            width_cause=cause,
+            too_far=beyond,
         )
-        for item, kernels, (value, low, high, coverage, outside, distance) in zip(tables, parts, rows, strict=True)
+        for item, kernels, (value, low, high, coverage, outside, distance), cause, beyond in zip(
+            tables, parts, rows, causes, far, strict=True
+        )
     ]
+
+
+def interval_parts(state: ModelState, found: Predictions) -> tuple[Array, Margins, dict[str, Array]]:
+    """Split the half widths of predictions by cause, which add in quadrature.
+
+    The conformal margin multiplies the standard deviation that it was calibrated with, and no assumed one.
+
+    Returns:
+        The distances (m,) that the margins are given at, the margins of all groups, and half widths (m,) in e-folds by cause:
+        ``model`` for networks like the measured ones, ``distance`` for what unlike ones add, ``sizes`` and ``unknown kernels``.
+    """
+    distance = found.novelty if state.margins.by == "kernels" else found.distance
+    margin, nearest = state.margins.at(distance), state.margins.at(np.zeros(len(distance)))
+    groups = network_groups(found.features)
+    for index, name in enumerate(GROUPS):
+        if name in state.group_margins:
+            own = groups == index
+            margin[own] = state.group_margins[name].at(distance[own])
+            nearest[own] = state.group_margins[name].at(np.zeros(int(own.sum())))
+    nearest = np.minimum(nearest, margin)
+    normal = NormalDist().inv_cdf(0.5 + 0.5 * min(state.level, 0.999))
+    return (
+        distance,
+        state.margins,
+        {
+            "model": nearest * found.log_std,
+            "distance": np.sqrt(margin**2 - nearest**2) * found.log_std,
+            "sizes": normal * EXTRAPOLATION_LOG_STD * found.outside,
+            "unknown kernels": normal * UNKNOWN_LOG_STD * found.unknown,
+        },
+    )
 
 
 def _per_kernel(tables: Sequence[KernelTable], costs: Array, values: Array) -> list[tuple[tuple[str, str, float], ...]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hw_latency_model.model.bounds import PhysicalBounds
 from hw_latency_model.model.conformal import Margins, Scores
 from hw_latency_model.model.gaussian_process import GaussianProcess
 from hw_latency_model.model.prior import prior_from_dict
@@ -52,6 +53,8 @@ def save_state(state: ModelState, path: Path) -> None:
             "size_range": fit.size_range.tolist(),
             "offset": fit.offset,
             "scores": None if state.scores is None else state.scores.to_dict(),
+            "group_margins": {name: margins.to_dict() for name, margins in state.group_margins.items()},
+            "bounds": None if state.bounds is None else state.bounds.to_dict(),
         },
     )
 
@@ -96,7 +99,7 @@ def _from_json(value: Mapping[str, Any]) -> ModelState:
     )
     # Version 1 had one margin, whatever the distance.
     margins = value["margins"] if "margins" in value else {**Margins(0.0, 0.0).to_dict(), "near": value["margin"]}
-    scores = value.get("scores")
+    scores, bounds = value.get("scores"), value.get("bounds")
     return ModelState(
         device=str(value["device"]),
         fingerprint=dict(value["fingerprint"]),
@@ -110,6 +113,8 @@ def _from_json(value: Mapping[str, Any]) -> ModelState:
         calibrated=bool(value.get("calibrated", True)),
         provenance=str(value.get("provenance", "")),
         scores=None if scores is None else Scores.from_dict(scores),
+        group_margins={str(name): Margins.from_dict(item) for name, item in value.get("group_margins", {}).items()},
+        bounds=None if bounds is None else PhysicalBounds.from_dict(bounds),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import product
 from typing import Any, TypeVar
@@ -12,12 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw_latency_model.kernels.table import KernelTable
+from hw_latency_model.model.bounds import PhysicalBounds
 from hw_latency_model.model.conformal import Scores
-from hw_latency_model.model.estimate import predict_log
 from hw_latency_model.model.gaussian_process import GaussianProcess
 from hw_latency_model.model.learned import MIN_SHARE, LearnedPrior
-from hw_latency_model.model.network_features import FEATURES, SIZE_FEATURES, network_features
-from hw_latency_model.model.observations import Observation, noise_factor, observe, speed_factor
+from hw_latency_model.model.network_features import (
+    FEATURES,
+    GROUPS,
+    SIZE_FEATURES,
+    network_features,
+    network_groups,
+)
+from hw_latency_model.model.observations import Observation, observe
 from hw_latency_model.model.prior import KernelPrior
 from hw_latency_model.model.roofline import Roofline, inside_equations, network_terms
 from hw_latency_model.model.state import Fit, FitQuality, ModelState
@@ -49,7 +55,7 @@ def fit_state(
     prior: KernelPrior | None,
 ) -> ModelState:
     """Fit a model's state; see ``LatencyModel.fit``."""
-    _check(measurements, device, fingerprint_id(fingerprint))
+    check_measurements(measurements, device, fingerprint_id(fingerprint))
     observations, base_ms, exponent = _observations(measurements, target, prior)
     if len(observations) < MIN_MEASUREMENTS:
         raise UserError(
@@ -72,6 +78,8 @@ def fit_state(
         precision=measurements[0].precision,
         target=target,
         scores=scores,
+        group_margins=scores.group_margins(level, GROUPS),
+        bounds=fitter.bounds(),
     )
 
 
@@ -85,40 +93,12 @@ def uncalibrated_fit(prior: KernelPrior, log_std: float, networks: Sequence[Sequ
     return Fit(prior, GaussianProcess.none(FEATURES, log_std), size_range)
 
 
-def update_state(state: State, measurements: Sequence[Measurement]) -> State:
-    """Condition the state on further measurements; see ``LatencyModel.update``."""
-    if not measurements:
-        return state
-    _check(measurements, state.device, state.fingerprint_id)
-    observed = [observe([item], state.target)[0][0] for item in measurements]
-    base_ms, exponent = state.quality.reference_ms, state.quality.speed_exponent
-    level = [
-        observation.raw[0] * speed_factor(item, base_ms, exponent)
-        for item, observation in zip(measurements, observed, strict=True)
-    ]
-    table = KernelTable.join([KernelTable.of(item.kernels) for item in observed])
-    costs = state.fit_result.prior.table_ms(table)
-    before = predict_log(state.fit_result, table, costs)
-    residuals = np.log(level) - np.log(table.sums(costs)) - state.fit_result.offset
-    noise = np.array([noise_factor(item) for item in measurements])
-    correction = state.fit_result.correction.extended(before.features, residuals, noise)
-    sizes = before.features[:, : state.fit_result.size_range.shape[1]]
-    bounds = np.vstack([state.fit_result.size_range, sizes])
-    size_range = np.stack([bounds.min(axis=0), bounds.max(axis=0)])
-    fit = replace(state.fit_result, correction=correction, size_range=size_range)
-    scores, margins = state.scores, state.margins
-    if scores is not None:
-        raw = np.log([item.raw[0] for item in observed])
-        errors = np.abs(raw - before.log_value) / before.log_std
-        scores = scores.with_near(errors, before.distance)
-        margins = scores.margins(state.level)
-    quality = replace(state.quality, networks=state.quality.networks + len(observed))
-    return replace(
-        state, fit_result=fit, margins=margins, scores=scores, quality=quality, fitted_at=timestamp(), calibrated=True
-    )
+def check_measurements(measurements: Sequence[Measurement], device: str, wanted: str) -> None:
+    """Check that measurements belong together and to a device with the fingerprint's id ``wanted``.
 
-
-def _check(measurements: Sequence[Measurement], device: str, wanted: str) -> None:
+    Raises:
+        ValueError: a measurement has no kernels, or is of another device, fingerprint or precision.
+    """
     for item in measurements:
         if item.device != device or item.fingerprint_id != wanted:
             raise ValueError(
@@ -183,6 +163,7 @@ class Validation:
         near_log, near_std, far_log, far_std: log predictions and log standard deviations; the far ones are empty for a
             single family.
         near_distance, far_distance: distance to the nearest training network.
+        group: index of each network's group in ``GROUPS``.
     """
 
     near_log: Array
@@ -191,6 +172,7 @@ class Validation:
     far_log: Array
     far_std: Array
     far_distance: Array
+    group: Indices
 
     def scores(self, observations: Sequence[Observation]) -> Scores:
         """Compute the errors against every raw measurement, in standard deviations."""
@@ -198,10 +180,11 @@ class Validation:
         raw = np.log([value for item in observations for value in item.raw])
         near = np.abs(raw - self.near_log[rows]) / self.near_std[rows]
         if not len(self.far_log):
-            return Scores(near, self.near_distance[rows], np.zeros(0), np.zeros(0))
+            return Scores(near, self.near_distance[rows], np.zeros(0), np.zeros(0), near_group=self.group[rows])
         far = np.abs(raw - self.far_log[rows]) / self.far_std[rows]
         families = len({item.family for item in observations})
-        return Scores(near, self.near_distance[rows], far, self.far_distance[rows], families)
+        groups = self.group[rows]
+        return Scores(near, self.near_distance[rows], far, self.far_distance[rows], families, groups, groups)
 
 
 def observe_best(measurements: Sequence[Measurement], target: str) -> tuple[list[Observation], float, float]:
@@ -309,7 +292,11 @@ class Fitter:
         fit = Fit(prior, said, np.stack([sizes.min(axis=0), sizes.max(axis=0)]), offset)
         near = self._left_out(correction, logs, features, self._singles())
         far = self._left_out(correction, *left["far"], self._family_folds()) if "far" in left else (np.zeros(0),) * 3
-        return fit, Validation(*near, *far)
+        return fit, Validation(*near, *far, network_groups(own))
+
+    def bounds(self) -> PhysicalBounds:
+        """Compute the bounds that the measured networks suggest."""
+        return PhysicalBounds.of_networks(KernelTable.join(self.tables), self.values)
 
     def _left_out(
         self, correction: GaussianProcess, logs: Array, features: Array, held_sets: list[Indices]

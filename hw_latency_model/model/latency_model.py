@@ -7,13 +7,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from hw_latency_model.model.bounds import PhysicalBounds
 from hw_latency_model.model.conformal import Margins
 from hw_latency_model.model.estimate import Network, estimates
 from hw_latency_model.model.file import load_state, save_state
-from hw_latency_model.model.fitting import fit_state, timestamp, uncalibrated_fit, update_state
+from hw_latency_model.model.fitting import fit_state, timestamp, uncalibrated_fit
 from hw_latency_model.model.prior import KernelPrior
 from hw_latency_model.model.state import LEVEL, FitQuality, ModelState
 from hw_latency_model.model.suggest import suggest
+from hw_latency_model.model.update import update_state
 from hw_latency_model.types import KernelSpec, LatencyEstimate, Measurement, TargetEstimate
 
 
@@ -40,6 +42,8 @@ class LatencyModel(ModelState):
         calibrated: measured on the user's own device; False for a bundled model.
         provenance: source of an uncalibrated model's numbers; empty for a calibrated one.
         scores: of cross-validation, extended by updates; None in a model of an older release.
+        group_margins: margins of groups of networks that are calibrated apart, by name; ``margins`` for all others.
+        bounds: physical bounds of any network's latency; None in a model of an older release.
     """
 
     @classmethod
@@ -89,9 +93,11 @@ class LatencyModel(ModelState):
         quality: FitQuality,
         provenance: str,
         networks: Sequence[Sequence[KernelSpec]] = (),
-        margin: float = 1.645,
+        margin: float | Margins = 1.645,
         level: float = LEVEL,
         target: str = "latency_ms",
+        group_margins: Mapping[str, Margins] | None = None,
+        bounds: PhysicalBounds | None = None,
     ) -> Self:
         """Create a model of a prior alone, ``calibrated=False``, with wide intervals until the device is measured.
 
@@ -102,13 +108,14 @@ class LatencyModel(ModelState):
             quality: accuracy on them.
             provenance: source of the prior's numbers.
             networks: kernels of the networks the prior was fitted on; outside their sizes the interval widens.
-            margin: half width of the interval in ``log_std``.
+            margin: half width of the interval in ``log_std``, the same for all networks or by their distance.
+            group_margins, bounds: as in ``ModelState``.
         """
         return cls(
             device=device,
             fingerprint=dict(fingerprint),
             fit_result=uncalibrated_fit(prior, log_std, networks),
-            margins=Margins(margin, margin),
+            margins=margin if isinstance(margin, Margins) else Margins(margin, margin),
             quality=quality,
             fitted_at=timestamp(),
             level=level,
@@ -116,6 +123,8 @@ class LatencyModel(ModelState):
             target=target,
             calibrated=False,
             provenance=provenance,
+            group_margins=group_margins or {},
+            bounds=bounds,
         )
 
     def predict(self, kernels: Network) -> LatencyEstimate:

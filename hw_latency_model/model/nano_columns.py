@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw_latency_model.kernels.table import (
+    ACTIVATED,
     ADDED,
     AREA,
     DILATION,
@@ -48,6 +49,7 @@ class KernelColumns:
         height, width: size of the output map; 0 without one.
         read, written, weights: elements moved.
         added: 1 with a fused addition.
+        activated: 1 with a fused sigmoid, SiLU, hard-swish or the like.
         first: 1 for the first kernel of a network.
     """
 
@@ -68,6 +70,7 @@ class KernelColumns:
     written: Array
     weights: Array
     added: Array
+    activated: Array
     first: Array
 
     def __len__(self) -> int:
@@ -109,6 +112,7 @@ def kernel_columns(kernels: Sequence[KernelSpec] | KernelTable) -> KernelColumns
         written=facts[WRITTEN] / element,
         weights=facts[WEIGHTS] / element,
         added=facts[ADDED],
+        activated=facts[ACTIVATED],
         first=first,
     )
 

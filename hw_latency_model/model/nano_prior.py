@@ -13,6 +13,7 @@ public measurements (``benchmarks/nano_prior/fit.py``); this module only evaluat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw_latency_model.kernels.table import ELEMENT_BYTES, KernelTable
+from hw_latency_model.model.kernel_correction import KernelCorrection
 from hw_latency_model.model.nano_columns import KernelColumns, kernel_columns
 from hw_latency_model.types import KernelSpec
 
@@ -70,6 +72,7 @@ CLASSES = (*DENSE_CLASSES, *DEPTHWISE_CLASSES, *MOVING_CLASSES)
 _DENSE = len(DENSE_CLASSES)
 _DEPTHWISE_END = _DENSE + len(DEPTHWISE_CLASSES)
 _WINOGRAD, _DIRECT, _GEMM, _GEMV = (CLASSES.index(name) for name in ("k3", "k5", "gemm", "gemv"))
+_POINTWISE_PASS = CLASSES.index("transcendental")
 _POINTWISE, _SEPARABLE = CLASSES.index("k1"), CLASSES.index("k1s")
 _OF_SIDE = np.array([CLASSES.index(f"k{max(side, 1)}") for side in range(8)], dtype=np.intp)
 _DEPTHWISE_OF_SIDE = np.array([CLASSES.index(f"dw{side}") for side in (2, 2, 2, 3, 4, 5, 7, 7)], dtype=np.intp)
@@ -90,8 +93,11 @@ SHARED = {
     "launch_fp16": 1.0,
     "bandwidth_fp16": 0.9,
     "loss_fp16": 1.1,
+    "activation_rate": 6.0,
+    "activation_launch_ms": 0.01,
 }
-"""Parameters shared by all classes, with their initial values; those ending in ``_fp16`` are factors."""
+"""Parameters shared by all classes, with their initial values; those ending in ``_fp16`` are factors. A SiLU or the like behind a
+convolution is a pass of its own over its output (TensorRT 8.2 fuses only ReLUs): ``activation_rate`` in G elements/s."""
 
 DEFAULTS: dict[str, float] = {
     **{f"rate.{name}": rate for name, (rate, _) in {**DENSE_CLASSES, **DEPTHWISE_CLASSES, **MOVING_CLASSES}.items()},
@@ -99,6 +105,8 @@ DEFAULTS: dict[str, float] = {
     **SHARED,
 }
 NAMES = tuple(DEFAULTS)
+_WITHOUT = {"activation_rate": math.inf, "activation_launch_ms": 0.0}
+"""Values of the parameters that models of earlier releases do not have: without effect."""
 _POSITION = {name: index for index, name in enumerate(NAMES)}
 
 
@@ -114,6 +122,7 @@ class NanoTerms:
         pixels, outer, depth: inputs of the utilisation.
         launched: 1 for a separate launch, 0 for a pointwise operation merged into the preceding pointwise kernel.
         fp16: 1 for a kernel that runs in FP16.
+        activated: million elements that a fused activation reads and writes in a pass of its own.
     """
 
     klass: Indices
@@ -125,6 +134,7 @@ class NanoTerms:
     depth: Array
     launched: Array
     fp16: NDArray[np.bool_]
+    activated: Array
 
 
 def nano_terms(columns: KernelColumns, precision: str | NDArray[np.bool_]) -> NanoTerms:
@@ -143,8 +153,10 @@ def nano_terms(columns: KernelColumns, precision: str | NDArray[np.bool_]) -> Na
     megabytes = (moved + columns.weights) * size / 1e6
     depth = columns.inner * columns.taps
     whole = np.maximum(patches / columns.pixels, 1.0)
+    activated = np.where(dense | depthwise, columns.activated * 2.0 * columns.written / 1e6, 0.0)
+    launched = 1.0 - joined.astype(np.float64)
     return NanoTerms(
-        klass, work / 1e6, megabytes, whole, columns.pixels, columns.outer, depth, 1.0 - joined.astype(np.float64), fp16
+        klass, work / 1e6, megabytes, whole, columns.pixels, columns.outer, depth, launched, fp16, activated
     )
 
 
@@ -228,7 +240,9 @@ def evaluate(terms: NanoTerms, values: Array) -> Array:
     compute = np.where(winograd, best * (1.0 + (best / worse) ** _CHOICE) ** (-1.0 / _CHOICE), direct)
     memory = terms.megabytes / (shared["bandwidth_gbs"] * np.where(terms.fp16, shared["bandwidth_fp16"], 1.0))
     launch = shared["launch_ms"] * np.where(terms.fp16, shared["launch_fp16"], 1.0)
-    total = launch * terms.launched + (compute**OVERLAP + memory**OVERLAP) ** (1.0 / OVERLAP)
+    passed = terms.activated / (shared["activation_rate"] * np.where(terms.fp16, gain[_POINTWISE_PASS], 1.0))
+    passed = np.where(terms.activated > 0.0, passed + shared["activation_launch_ms"], 0.0)
+    total = launch * terms.launched + (compute**OVERLAP + memory**OVERLAP) ** (1.0 / OVERLAP) + passed
     return np.asarray(np.where(view, 0.0, total), dtype=np.float64)
 
 
@@ -240,6 +254,7 @@ class NanoPrior:
         kinds: kinds of kernel in the measurements it was fitted on; others have the physical default of their class.
         precision: ``fp32`` or ``fp16``.
         parameters: value by name; missing ones are taken from ``DEFAULTS``.
+        correction: learned factor on the kernels' times; None without one.
     """
 
     prior_type: ClassVar[str] = "nano"
@@ -247,6 +262,7 @@ class NanoPrior:
     kinds: tuple[str, ...]
     precision: str
     parameters: Mapping[str, float]
+    correction: KernelCorrection | None = None
 
     def kernel_ms(self, kernels: Sequence[KernelSpec]) -> Array:
         """Predict milliseconds of each kernel on the Nano at MAXN, (n,); views cost nothing."""
@@ -259,12 +275,31 @@ class NanoPrior:
     def _columns_ms(self, columns: KernelColumns) -> Array:
         if not len(columns):
             return np.zeros(0)
-        values = np.array([self.parameters.get(name, start) for name, start in DEFAULTS.items()])
-        return evaluate(nano_terms(columns, self.precision), values)
+        terms = nano_terms(columns, self.precision)
+        values = [self.parameters.get(name, _WITHOUT.get(name, start)) for name, start in DEFAULTS.items()]
+        physical_ms = evaluate(terms, np.array(values))
+        if self.correction is None:
+            return physical_ms
+        factor = np.exp(self.correction.log_factor(columns, terms.klass, physical_ms))
+        return np.asarray(physical_ms * factor, dtype=np.float64)
+
+    def novelty(self, table: KernelTable, costs: Array) -> Array:
+        """Share of each network's time, (networks,), in kernels whose shapes no measured network covers; 0 without a correction.
+
+        Args:
+            table: kernels of the networks.
+            costs: (n,) ``table_ms`` of it.
+        """
+        if self.correction is None:
+            return np.zeros(len(table.starts))
+        columns = kernel_columns(table)
+        known = self.correction.known(columns, nano_classes(columns))
+        return np.asarray(1.0 - table.sums(known * costs) / np.maximum(table.sums(costs), 1e-12), dtype=np.float64)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values, without the prior's type."""
-        return {"kinds": list(self.kinds), "precision": self.precision, "parameters": dict(self.parameters)}
+        value = {"kinds": list(self.kinds), "precision": self.precision, "parameters": dict(self.parameters)}
+        return value if self.correction is None else {**value, "correction": self.correction.to_dict()}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> NanoPrior:
@@ -275,4 +310,6 @@ class NanoPrior:
             raise ValueError(f"unknown parameter {unknown[0]}")
         if value["precision"] not in ("fp32", "fp16"):
             raise ValueError(f"precision {value['precision']!r} is neither fp32 nor fp16")
-        return cls(tuple(value["kinds"]), str(value["precision"]), parameters)
+        learned = value.get("correction")
+        correction = None if learned is None else KernelCorrection.from_dict(learned)
+        return cls(tuple(value["kinds"]), str(value["precision"]), parameters, correction)

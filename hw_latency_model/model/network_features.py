@@ -17,9 +17,15 @@ from hw_latency_model.kernels.table import (
 )
 
 Array = NDArray[np.float64]
+Indices = NDArray[np.intp]
 
 SIZE_FEATURES = 5
 FEATURES = 10
+_DEPTHWISE_SHARE = 7
+GROUPS = ("dense", "depthwise")
+"""Groups of networks whose intervals are calibrated apart."""
+MIN_DEPTHWISE_SHARE = 0.05
+"""Share of the prior's time in depthwise kernels from which a network is in the group ``depthwise``."""
 
 
 def network_features(table: KernelTable, costs: Array) -> Array:
@@ -46,3 +52,8 @@ def network_features(table: KernelTable, costs: Array) -> Array:
     features[:, 5] = features[:, 1] - features[:, 2]
     features[:, 6:] = sums[:, 5:] / total[:, None]
     return features
+
+
+def network_groups(features: Array) -> Indices:
+    """Index into ``GROUPS`` of each network, (m,), from its features (m, 10)."""
+    return (features[:, _DEPTHWISE_SHARE] >= MIN_DEPTHWISE_SHARE).astype(np.intp)

@@ -52,6 +52,20 @@ class KernelPrior(Protocol):
         ...
 
 
+@runtime_checkable
+class KnowsNovelty(Protocol):
+    """Prior that tells how unlike a network's kernels are to those it was fitted on."""
+
+    def novelty(self, table: KernelTable, costs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Share of each network's time in kernels unlike all measured ones, (networks,), in 0..1.
+
+        Args:
+            table: kernels of the networks.
+            costs: (n,) ``table_ms`` of it.
+        """
+        ...
+
+
 def prior_from_dict(prior_type: str, value: dict[str, Any]) -> KernelPrior:
     """Read a saved prior.
 

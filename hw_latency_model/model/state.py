@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hw_latency_model.model.bounds import PhysicalBounds
 from hw_latency_model.model.conformal import Margins, Scores
 from hw_latency_model.model.gaussian_process import GaussianProcess
 from hw_latency_model.model.prior import KernelPrior
@@ -82,6 +83,8 @@ class ModelState:
         calibrated: measured on the user's own device; False for a bundled model.
         provenance: source of an uncalibrated model's numbers; empty for a calibrated one.
         scores: of cross-validation, extended by updates; None in a model of an older release.
+        group_margins: margins of groups of networks that are calibrated apart, by name; ``margins`` for all others.
+        bounds: physical bounds of any network's latency; None in a model of an older release.
     """
 
     device: str
@@ -96,6 +99,8 @@ class ModelState:
     calibrated: bool = True
     provenance: str = ""
     scores: Scores | None = None
+    group_margins: Mapping[str, Margins] = field(default_factory=dict)
+    bounds: PhysicalBounds | None = None
 
     @property
     def kinds(self) -> tuple[str, ...]:

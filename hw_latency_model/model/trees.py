@@ -45,9 +45,29 @@ class BoostedTrees:
     values: Array
 
     @classmethod
-    def fit(cls, rows: Array, targets: Array, weights: Array, *, trees: int = TREES, seed: int = 0) -> BoostedTrees:
-        """Fit ``targets`` (n,) by least squares, weighted by ``weights`` (n,), from ``rows`` (n, d)."""
-        edges = [_edges(column) for column in rows.T]
+    def fit(
+        cls,
+        rows: Array,
+        targets: Array,
+        weights: Array,
+        *,
+        trees: int = TREES,
+        seed: int = 0,
+        bins: int = BINS,
+        depth: int = DEPTH,
+        rate: float = RATE,
+    ) -> BoostedTrees:
+        """Fit ``targets`` (n,) by least squares, weighted by ``weights`` (n,), from ``rows`` (n, d).
+
+        Args:
+            rows, targets, weights: of the training set.
+            trees: number of trees.
+            seed: of the columns that each tree may split on.
+            bins: number of intervals of a column between which a tree may split.
+            depth: levels of a tree, at most 8.
+            rate: share of a tree's fit that is kept.
+        """
+        edges = [_edges(column, bins) for column in rows.T]
         codes = np.stack(
             [np.searchsorted(edge, column, side="left") for edge, column in zip(edges, rows.T, strict=True)], axis=1
         )
@@ -57,9 +77,9 @@ class BoostedTrees:
         grown: list[tuple[Codes, Array, Array]] = []
         for _ in range(trees):
             allowed = np.sort(rng.choice(rows.shape[1], max(1, round(COLUMNS * rows.shape[1])), replace=False))
-            columns, cuts, leaf = _grow(codes, allowed, left, weights)
-            sums = np.bincount(leaf, weights=weights * left, minlength=2**DEPTH)
-            values = RATE * sums / (np.bincount(leaf, weights=weights, minlength=2**DEPTH) + PULL)
+            columns, cuts, leaf = _grow(codes, allowed, left, weights, bins, depth)
+            sums = np.bincount(leaf, weights=weights * left, minlength=2**depth)
+            values = rate * sums / (np.bincount(leaf, weights=weights, minlength=2**depth) + PULL)
             left = left - values[leaf]
             # A cut above a column's last edge does not split: all rows are below it.
             thresholds = np.array(
@@ -112,23 +132,25 @@ class BoostedTrees:
         )
 
 
-def _edges(column: Array) -> Array:
-    """Compute up to 31 cuts between distinct values, at the column's quantiles."""
+def _edges(column: Array, bins: int) -> Array:
+    """Compute up to ``bins - 1`` cuts between distinct values, at the column's quantiles."""
     values = np.unique(column)
-    if len(values) > BINS:
-        return np.unique(np.quantile(column, np.linspace(0.0, 1.0, BINS + 1)[1:-1], method="nearest"))
+    if len(values) > bins:
+        return np.unique(np.quantile(column, np.linspace(0.0, 1.0, bins + 1)[1:-1], method="nearest"))
     return np.asarray((values[1:] + values[:-1]) / 2, dtype=np.float64)
 
 
-def _grow(codes: Codes, allowed: Codes, targets: Array, weights: Array) -> tuple[Codes, Array, Codes]:
+def _grow(
+    codes: Codes, allowed: Codes, targets: Array, weights: Array, bins: int, depth: int
+) -> tuple[Codes, Array, Codes]:
     """Grow one tree: its columns and cuts, and the leaf of each row."""
-    width = BINS + 1
+    width = bins + 1
     part = codes[:, allowed]
     offsets = np.arange(len(allowed)) * width
     leaf = np.zeros(len(codes), dtype=np.intp)
     columns, cuts = [], []
     pulled, counted = np.repeat(weights * targets, len(allowed)), np.repeat(weights, len(allowed))
-    for level in range(DEPTH):
+    for level in range(depth):
         cells = 2**level * len(allowed) * width
         place = (leaf[:, None] * (len(allowed) * width) + offsets + part).ravel()
         shape = (2**level, len(allowed), width)

@@ -57,12 +57,12 @@ def left_out(model: LatencyModel, family_of: Callable[[Measurement], str]) -> Le
         _, found = fitter.fit(*fitter.choose())
         scores = found.scores(observations)
         rows = np.array([index for index, item in enumerate(observations) for _ in item.raw])
-        alone = _estimates(model, networks, found.near_log, found.near_std, found.near_distance, scores, rows)
+        near = (found.near_log, found.near_std, found.near_distance)
+        alone = _estimates(model, networks, *near, found.group, scores, rows)
         if not len(found.far_log):
             return LeftOut(alone)
-        return LeftOut(
-            alone, _estimates(model, networks, found.far_log, found.far_std, found.far_distance, scores, rows)
-        )
+        far = (found.far_log, found.far_std, found.far_distance)
+        return LeftOut(alone, _estimates(model, networks, *far, found.group, scores, rows))
 
     return estimate
 
@@ -73,6 +73,7 @@ def _estimates(
     logs: Array,
     stds: Array,
     distances: Array,
+    groups: NDArray[np.intp],
     scores: Scores,
     rows: NDArray[np.intp],
 ) -> list[LatencyEstimate]:
@@ -81,7 +82,8 @@ def _estimates(
     for index, items in enumerate(networks):
         kinds = {kernel.kind for kernel in items[0].kernels}
         others = _without(scores, rows == index)
-        spread = float(np.exp(others.margins(model.level).at(distances[index : index + 1])[0] * stds[index]))
+        group = others.of_group(int(groups[index])) or others
+        spread = float(np.exp(group.margins(model.level).at(distances[index : index + 1])[0] * stds[index]))
         middle = float(np.exp(logs[index]))
         estimates.append(
             LatencyEstimate(
@@ -99,10 +101,15 @@ def _estimates(
 def _without(scores: Scores, own: NDArray[np.bool_]) -> Scores:
     far = scores.far[~own] if len(scores.far) else scores.far
     far_distance = scores.far_distance[~own] if len(scores.far) else scores.far_distance
+    near_group, far_group = (
+        groups[~own] if len(groups) == len(own) else groups for groups in (scores.near_group, scores.far_group)
+    )
     return replace(
         scores,
         near=scores.near[~own],
         near_distance=scores.near_distance[~own],
         far=far,
         far_distance=far_distance,
+        near_group=near_group,
+        far_group=far_group,
     )

@@ -12,9 +12,12 @@ import pytest
 from hw_latency_model import KernelSpec, LatencyModel, Measurement
 from hw_latency_model.kernels.kinds import CLASSES
 from hw_latency_model.kernels.table import KernelTable
-from hw_latency_model.model.conformal import Margins, conformal_quantile
+from hw_latency_model.model.conformal import Margins, Scores, conformal_quantile
+from hw_latency_model.model.estimate import predict_log
 from hw_latency_model.model.gaussian_process import GaussianProcess
+from hw_latency_model.model.network_features import GROUPS
 from hw_latency_model.model.roofline import Roofline
+from hw_latency_model.report.advice import interval_advice
 from search_spaces._common.errors import UserError
 
 DEVICE = "local-cpu"
@@ -539,3 +542,48 @@ def test_a_saved_roofline_has_the_kernel_class_names_of_the_first_release(model:
     stored = prior.to_dict()
     assert set(stored["class_cost_ms"]) == {"dense", "depthwise", "moving"}
     assert set(Roofline.from_dict(stored).class_cost_ms) == set(prior.class_cost_ms) == set(CLASSES)
+
+
+def test_groups_of_networks_have_intervals_of_their_own() -> None:
+    rng = np.random.default_rng(22)
+    easy, hard = np.abs(rng.normal(0, 1.0, 200)), np.abs(rng.normal(0, 3.0, 50))
+    group = np.repeat([0, 1], [200, 50])
+    scores = Scores(np.concatenate([easy, hard]), np.zeros(250), np.zeros(0), np.zeros(0), 0, group)
+    scores = Scores.from_dict(json.loads(json.dumps(scores.to_dict())))
+    margins = scores.group_margins(0.9, GROUPS)
+    assert np.mean(easy <= margins["dense"].near) == pytest.approx(0.9, abs=0.02)
+    assert np.mean(hard <= margins["depthwise"].near) == pytest.approx(0.9, abs=0.04)
+    assert np.mean(hard <= scores.margins(0.9).near) < 0.75
+    few = scores.with_near(np.full(3, 50.0), np.zeros(3), np.ones(3, dtype=int))
+    assert few.group_margins(0.9, GROUPS)["depthwise"].near > margins["depthwise"].near
+    assert few.group_margins(0.9, GROUPS)["dense"] == margins["dense"]
+
+
+def test_assumed_spreads_are_not_multiplied_by_the_margin_of_the_measured_ones(model: LatencyModel) -> None:
+    kernels = [*network(np.random.default_rng(3)), KernelSpec("op:GridSample", "warp", 0, 10**6, 0, 10**6)]
+    wide = replace(model, margins=Margins(9.0, 9.0), group_margins={}, bounds=None)
+    table = KernelTable.of(kernels)
+    found = predict_log(model.fit_result, table, model.fit_result.prior.table_ms(table))
+    half = np.log(wide.predict(kernels).high_ms / wide.predict(kernels).latency_ms)
+    assumed = 1.645 * np.hypot(found.unknown[0], 0.25 * found.outside[0])
+    assert half == pytest.approx(np.hypot(9.0 * found.log_std[0], assumed), rel=1e-3)
+
+
+def test_far_from_the_calibration_physics_bounds_the_interval_and_the_estimate_says_measure(
+    model: LatencyModel,
+) -> None:
+    far = [replace(kernel, kind=f"op:Odd{index}") for index, kernel in enumerate(network(np.random.default_rng(4)))]
+    loose = replace(model, margins=Margins(60.0, 60.0), group_margins={})
+    estimate, unbounded = loose.predict(far), replace(loose, bounds=None).predict(far)
+    assert unbounded.high_ms / unbounded.low_ms > estimate.high_ms / estimate.low_ms
+    assert estimate.low_ms <= law_ms(far) <= estimate.high_ms
+    assert estimate.too_far
+    advice = interval_advice(estimate, "net.onnx", device="local-cpu", precision="fp32", runtime="onnxruntime")
+    assert "measure it" in advice[1]
+    assert "net.onnx" in advice[1]
+    near = model.predict(network(np.random.default_rng(5)))
+    assert not near.too_far
+    odd = model.predict([*network(np.random.default_rng(6)), KernelSpec("op:GridSample", "warp", 0, 10**6, 0, 10**6)])
+    assert odd.width_cause == "unknown kernels"
+    said = interval_advice(odd, "net.onnx", device="nano", precision="fp16", runtime="tensorrt")
+    assert "op:GridSample" in said[0]

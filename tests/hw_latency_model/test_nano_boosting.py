@@ -1,15 +1,20 @@
-"""Learning what the prior misses from whole networks, and intervals that know how far away they are."""
+"""Correction of the Nano's prior learned from whole networks, and intervals that widen for unlike ones."""
 
 from __future__ import annotations
+
+import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from benchmarks.latency_convnets import run
-from benchmarks.nano_prior.boosting import BoostedKernels, NetworkTable
+from benchmarks.nano_prior.boosting import NetworkTable, fit_correction
+from benchmarks.nano_prior.campaigns import LeftOut
 from benchmarks.nano_prior.convnets import ConvNet, ConvNets, convnet_kernels
-from benchmarks.nano_prior.intervals import ConformalInterval, Evidence
-from benchmarks.nano_prior.regression import Source
+from benchmarks.nano_prior.fit import campaign_margins
+from hw_latency_model.kernels.table import KernelTable
+from hw_latency_model.model.conformal import Margins
 from hw_latency_model.model.nano_prior import DEFAULTS, NanoPrior
 from search_spaces._common.errors import UserError
 
@@ -44,47 +49,45 @@ def test_a_step_that_the_prior_does_not_know_is_learned_from_whole_networks():
     nets = campaign("a", 0, 500)
     latency_ms = np.array([net.latency_ms for net in nets])
     networks = [net.kernels for net in nets]
-    source = Source("a", networks[:200], latency_ms[:200], "fp32", overhead_ms=1.0)
-    model = BoostedKernels.fit(NetworkTable.of(networks[:400], "fp32"), [source], latency_ms[:400])
-    fresh = NetworkTable.of(networks[400:], "fp32")
-    error = np.abs(model.predict_ms(fresh) / latency_ms[400:] - 1)
-    plain = fresh.total(NanoPrior((), "fp32", {}).kernel_ms([k for net in networks[400:] for k in net])) + 1.0
+    correction = fit_correction(NetworkTable.of(networks[:400], "fp32"), DEFAULTS, latency_ms[:400])
+    plain = NanoPrior((), "fp32", {})
+    model = NanoPrior.from_dict(json.loads(json.dumps(replace(plain, correction=correction).to_dict())))
+    fresh = KernelTable.join([KernelTable.of(kernels) for kernels in networks[400:]])
+    error = np.abs(fresh.sums(model.table_ms(fresh)) / latency_ms[400:] - 1)
     assert np.mean(error) < 0.05
-    assert np.mean(error) < 0.5 * np.mean(np.abs(plain / latency_ms[400:] - 1))
+    assert np.mean(error) < 0.5 * np.mean(np.abs(fresh.sums(plain.table_ms(fresh)) / latency_ms[400:] - 1))
 
 
-def test_intervals_widen_with_doubt_and_cover_what_they_promise():
-    rng = np.random.default_rng(0)
-    predictive_stds = [rng.uniform(0, 0.5, 400) for _ in range(5)]
-    errors = [rng.normal(0, 0.02 + 0.2 * std) for std in predictive_stds]
-    interval = ConformalInterval.fit(errors[:4], predictive_stds[:4])
-    half = interval.half_width(predictive_stds[4])
-    assert interval.half_width(np.array([0.5])) > 2 * interval.half_width(np.array([0.0]))
-    assert np.mean(np.abs(errors[4]) <= half) == pytest.approx(0.9, abs=0.06)
+def test_the_correction_fades_for_kernels_that_no_measured_network_has():
+    nets = campaign("a", 0, 100)
+    latency_ms = np.array([1.5 * net.latency_ms for net in nets])
+    correction = fit_correction(NetworkTable.of([net.kernels for net in nets], "fp32"), DEFAULTS, latency_ms)
+    plain = NanoPrior((), "fp32", {})
+    model = replace(plain, correction=correction)
+
+    def factor_and_novelty(kernels) -> tuple[float, float]:
+        table = KernelTable.of(kernels[:-1])
+        costs = model.table_ms(table)
+        return float(costs.sum() / plain.table_ms(table).sum()), float(model.novelty(table, costs)[0])
+
+    known, unlike = factor_and_novelty(kernels_of(128, 3, 3, 40)), factor_and_novelty(kernels_of(4096, 3, 3, 4))
+    assert known[0] > 1.4
+    assert unlike[0] < 1.1
+    assert known[1] < 0.2 < 0.9 < unlike[1]
 
 
-def test_the_hardest_group_sets_the_margin_however_few_its_networks():
-    rng = np.random.default_rng(1)
-    hard, easy = rng.normal(0, 0.1, 100), [rng.normal(0, 0.02, 1000) for _ in range(4)]
-    interval = ConformalInterval.fit([hard, *easy], [np.zeros(100), *(np.zeros(1000) for _ in easy)])
-    assert np.mean(np.abs(hard) <= interval.half_width(np.zeros(100))) == pytest.approx(0.9, abs=0.02)
-
-
-def test_kernels_are_in_doubt_as_far_as_no_network_spent_its_time_on_their_like():
-    values = np.array(list(DEFAULTS.values()))
-
-    def std(known, asked) -> float:
-        evidence = Evidence.of(NetworkTable.of(known, "fp32"), values)
-        return float(evidence.predictive_std(NetworkTable.of([asked], "fp32"))[0])
-
-    known = [kernels_of(256, 3, layers, size) for layers in (2, 3, 4) for size in (44, 46)]
-    same, wider, other_side = kernels_of(256, 3, 3, 45), kernels_of(320, 3, 3, 45), kernels_of(256, 5, 3, 45)
-    assert std(known, same) < 0.15
-    assert std(known, same) < std(known, wider) < std(known, other_side) <= 1.0
-    assert std(known, other_side) > 0.5
-    beside = convnet_kernels(depthwise=False, layers=2, features=256, sides=[7, 1], input_side=45, mixed=True)
-    pointwise = kernels_of(256, 1, 3, 45)
-    assert std([*known, beside], pointwise) > 0.8 * std(known, pointwise)
+def test_the_interval_of_campaigns_counts_each_alike_and_is_wider_for_unlike_networks():
+    left_out = LeftOut(
+        np.concatenate([np.linspace(0, 0.1, 100), np.linspace(0, 0.2, 10)]),
+        np.zeros(110),
+        np.repeat([0.01, 0.1], [100, 10]),
+    )
+    assert left_out.half_width(0.9) == pytest.approx(0.16, abs=0.03)
+    margins = campaign_margins(left_out, 0.1, 3.0)
+    at = margins.at(np.array([0.0, 0.05, 0.5, 1.0]))
+    assert at[0] == at[1] == pytest.approx(left_out.half_width(0.9) / 0.1)
+    assert at[2] == at[3] == 3.0
+    assert Margins.from_dict(json.loads(json.dumps(margins.to_dict()))) == margins
 
 
 @pytest.mark.slow

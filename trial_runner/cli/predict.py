@@ -54,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command; return its exit status. Raises UserError for what the user can put right."""
     from hw_latency_model.kernels.extract import network_from_onnx
     from hw_latency_model.kernels.runtimes import runtime_of
+    from hw_latency_model.report.advice import interval_advice
 
     if not arguments.onnx.is_file():
         raise UserError(f"there is no ONNX file at {arguments.onnx}. Give the path of an exported network.")
@@ -79,11 +80,14 @@ def run(arguments: argparse.Namespace) -> int:
     notes = list(network.notes)
     if precision != network.precision and not runtime.startswith("tensorrt"):
         notes.append(f"the file is {network.precision}; the latency is that of the network in {precision}")
+    advice = interval_advice(estimate, arguments.onnx.name, device=device, precision=model.precision, runtime=runtime)
     if arguments.json:
         parts = [{"name": name, "kind": kind, "latency_ms": ms} for name, kind, ms in estimate.per_kernel]
         facts = {"device": device, "precision": model.precision, "calibrated": model.calibrated}
         told = {"notes": notes} if notes else {}
-        say_json({**facts, "provenance": model.provenance, **estimate.to_dict(), "kernels": parts, **told})
+        known = {"provenance": model.provenance, **estimate.to_dict(), "kernels": parts}
+        width = {"width_cause": estimate.width_cause, "too_far": estimate.too_far, "advice": advice}
+        say_json({**facts, **known, **width, **told})
         return 0
     say(
         f"{estimate.latency_ms:.2f} ms, {estimate.level:.0%} interval {estimate.low_ms:.2f} to {estimate.high_ms:.2f} ms, "
@@ -93,6 +97,8 @@ def run(arguments: argparse.Namespace) -> int:
         say(model.provenance)
     if estimate.unknown_kinds:
         say(f"never measured: {', '.join(estimate.unknown_kinds)}")
+    for line in advice:
+        say(line)
     for note in notes:
         say(f"note: {note}")
     return 0
