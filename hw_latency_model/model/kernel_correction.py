@@ -67,7 +67,7 @@ def kernel_cells(columns: KernelColumns, klass: Indices) -> Array:
 
 
 def _spread(cells: Array) -> Array:
-    return cells * np.array([_APART, 1.0, 1.0, 1.0])
+    return np.asarray(cells * np.array([_APART, 1.0, 1.0, 1.0]), dtype=np.float64)
 
 
 def kernel_features(columns: KernelColumns, klass: Indices, prior_ms: Array) -> Array:
