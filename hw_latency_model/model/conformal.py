@@ -53,7 +53,8 @@ class Margins:
         return distance / self.far_distance if self.far_distance else np.zeros(len(distance))
 
     def to_dict(self) -> dict[str, Any]:
-        return {**{name: float(getattr(self, name)) for name in _NUMBERS}, "by": self.by}
+        value = {name: float(getattr(self, name)) for name in _NUMBERS}
+        return value if self.by == "networks" else {**value, "by": self.by}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Margins:
@@ -129,7 +130,8 @@ class Scores:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        arrays = {name: getattr(self, name).tolist() for name in (*_ARRAYS, *_GROUPS)}
+        names = (*_ARRAYS, *_GROUPS) if len(self.near_group) else _ARRAYS
+        arrays = {name: getattr(self, name).tolist() for name in names}
         return {**arrays, "families": self.families}
 
     @classmethod

@@ -53,10 +53,19 @@ def save_state(state: ModelState, path: Path) -> None:
             "size_range": fit.size_range.tolist(),
             "offset": fit.offset,
             "scores": None if state.scores is None else state.scores.to_dict(),
-            "group_margins": {name: margins.to_dict() for name, margins in state.group_margins.items()},
-            "bounds": None if state.bounds is None else state.bounds.to_dict(),
+            **_later_facts(state),
         },
     )
+
+
+def _later_facts(state: ModelState) -> dict[str, Any]:
+    """Facts that models of earlier releases do not have, where there are any."""
+    facts: dict[str, Any] = {}
+    if state.group_margins:
+        facts["group_margins"] = {name: margins.to_dict() for name, margins in state.group_margins.items()}
+    if state.bounds is not None:
+        facts["bounds"] = state.bounds.to_dict()
+    return facts
 
 
 def load_state(path: Path, fingerprint: Mapping[str, Any] | None) -> ModelState:
