@@ -44,7 +44,11 @@ def test_a_fit_on_the_stored_measurements_says_what_the_stored_model_says(tmp_pa
         items = opened.all(model.device, model.fingerprint, precision=model.precision)
     LatencyModel.fit(items, device=model.device, fingerprint=model.fingerprint).save(tmp_path / "latency_model.json")
     written = json.loads((tmp_path / "latency_model.json").read_text())
-    assert written.keys() == json.loads(MODEL.read_text()).keys() | {"bounds"}
+    assert set(written.pop("bounds")) == {"macs_per_ms", "bytes_per_ms", "launch_ms"}  # facts of later releases
+    assert written.pop("group_margins", {}).keys() <= {"dense", "depthwise"}
+    for name in ("near_group", "far_group"):
+        del written["scores"][name]
+    assert written.keys() == json.loads(MODEL.read_text()).keys()
     assert shape(written) == shape(json.loads(MODEL.read_text()))
 
 
