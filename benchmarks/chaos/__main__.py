@@ -32,7 +32,7 @@ _FIXED = ("seed", "backend", "nodes")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a campaign, or continue it; return 1 where a rule was broken."""
+    """Run a campaign, or continue it; return 1 where a rule was broken, 130 after a stop signal."""
     parser = argparse.ArgumentParser(prog="benchmarks.chaos", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seed", type=int, default=1, help="of the kinds and moments of the faults")
     parser.add_argument("--kills", type=int, default=300, help="faults in all")
@@ -54,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with stoppable(), World(options.state / "logs", options.backend, options.nodes, options.seed) as world:
             Runner(campaign, path, world, options.starts).run(options.kills, options.minutes, options.kinds)
+    except KeyboardInterrupt:
+        print("stopped; the same command continues the campaign")
+        return 130
     finally:
         write_json(options.json, {**asdict(campaign), "rows": rows(campaign), "violations": campaign.violations})
         print(text(campaign))

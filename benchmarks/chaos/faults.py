@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from benchmarks.chaos import lease_starts
 from benchmarks.chaos.invariants import Violation
 from benchmarks.chaos.processes import kill
-from benchmarks.chaos.world import OTHER_HOST, PATIENCE_S, Launch, World
+from benchmarks.chaos.world import OTHER_HOST, PATIENCE_S, STACKS, Launch, World
 from trial_runner.study.lease import LEASE_S
 
 _TARGET_S = 20.0
@@ -262,6 +262,8 @@ def _holds(world: World, driver: Launch) -> bool:
 
 def _late(world: World, launch: Launch, cause: str) -> None:
     text = f"{launch.mark} had not ended {_NOTICE_S:.0f} s after {cause}: {launch.text[-300:]}"
+    kill(launch.process.pid, STACKS)
+    world.wait(1.0)
     world.violations.append(Violation("hang", text))
     kill(launch.process.pid)
     launch.explained.add(-signal.SIGKILL)

@@ -47,7 +47,7 @@ def marked(prefix: str) -> dict[int, str]:
     return found
 
 
-def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+def kill(pid: int, number: int = signal.SIGKILL) -> None:
     """Send a signal to a process; nothing where it has ended."""
     try:
         os.kill(pid, number)

@@ -29,6 +29,8 @@ from trial_runner.study.lease import LEASE_KEY
 from trial_runner.study.paths import StudyPaths
 from trial_runner.study.storage import open_study
 
+STACKS = signal.SIGRTMIN + 3
+"""Signal on which a launch writes the stacks of its threads."""
 TRIALS, EPOCHS = 8, 5
 PATIENCE_S = 20.0
 _POLL_S = 0.4
@@ -37,6 +39,11 @@ _END_S = 60.0
 _LINGER_S = 30.0
 _BEGAN = "Ctrl-C stops it"
 
+# The command, which writes the stacks of its threads on a signal: a launch that hangs shows where.
+_PROGRAM = (
+    "import faulthandler, signal, sys; faulthandler.register(signal.SIGRTMIN + 3); "
+    "from trial_runner.cli.main import main; sys.exit(main())"
+)
 _STUDY = """
 study: {{name: {name}, storage: "{url}", output_dir: "{out}", seed: {seed}}}
 data: {{kind: synthetic, train_images: 60, val_images: 8, image_height_px: 32, image_width_px: 64}}
@@ -205,7 +212,7 @@ class World:
         self._launches += 1
         mark = f"{self._folder.name}-{self._round}-{self._launches:02d}"
         path = self._logs / self._round / f"launch-{self._launches:02d}.log"
-        command = [sys.executable, "-m", "trial_runner.cli.main", "launch", str(self._yaml)]
+        command = [sys.executable, "-c", _PROGRAM, "launch", str(self._yaml)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", MARK: mark}
         if self.cluster is not None:
             environment |= self.cluster.environment

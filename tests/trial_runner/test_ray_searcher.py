@@ -11,6 +11,7 @@ pytest.importorskip("ray.tune")
 
 from ray.tune.search import Searcher
 
+from search_spaces._common.errors import UserError
 from trial_runner.backends.gpu_share import share_of
 from trial_runner.backends.ray_tune import _Bridge, _Scheduler, _Searcher
 from trial_runner.config.study import ComputeSection
@@ -161,6 +162,21 @@ def test_a_final_training_that_the_last_running_trial_makes_possible_is_asked_fo
     assert isinstance(searcher.suggest("c"), dict)
     searcher.on_trial_complete("c")
     assert searcher.suggest("d") == Searcher.FINISHED
+
+
+@pytest.mark.parametrize("where", ["ready", "ask"])
+def test_an_error_that_concerns_all_trials_ends_a_search_of_which_none_runs(
+    where: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Tune waits ten minutes for a searcher that has no proposal and no running trial."""
+
+    def fail(*arguments: object) -> None:
+        raise UserError("the database is away")
+
+    searcher = searcher_on(monkeypatch, [{"CPU": 2}])
+    monkeypatch.setattr(Driver, where, fail)
+    assert searcher.suggest("a") == searcher.suggest("b") == Searcher.FINISHED
+    assert str(searcher._bridge.fatal) == "the database is away"
 
 
 def test_what_tune_stores_of_a_run_holds_no_driver():

@@ -128,7 +128,8 @@ class _Searcher(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         bridge = self._bridge
         if bridge.fatal:
-            return None
+            # Where no trial runs, Tune would ask for ten minutes, and `_Watch` end nothing meanwhile.
+            return Searcher.FINISHED
         nodes = node_resources()
         gpus = 1.0 if bridge.again else bridge.share.next(sum(node.get("GPU", 0) for node in nodes))
         taken = [share for _, share in bridge.orders.values()]
@@ -140,7 +141,7 @@ class _Searcher(Searcher):
             spec = bridge.again.pop(0) if bridge.again else bridge.driver.ask()
         except UserError as error:
             bridge.fatal = error
-            return None
+            return Searcher.FINISHED
         if spec is None:
             # A trial that still runs may leave a network to train further: Ray asks again until none does.
             return None if bridge.numbers else Searcher.FINISHED
@@ -328,6 +329,8 @@ class RayTuneBackend:
                 ),
             )
             tuner.fit()
+            if bridge.fatal:
+                raise bridge.fatal
 
 
 def _check_resources(compute: ComputeSection) -> None:
