@@ -69,7 +69,7 @@ def guarded(application: Application, *, host: str, port: int, token: str, read_
             return start_response(status, [*headers, *_HEADERS], *more)
 
         path = environ.get("PATH_INFO", "")
-        if shown and method == "GET" and (path == "/" or path.startswith("/dashboard")):
+        if shown and method == "GET" and (path in ("/", "/paretoseg") or path.startswith("/dashboard")):
             address = quote(path) + (f"?{urlencode(query, doseq=True)}" if query else "")
             kept = f"{cookie}={token}; Path=/; HttpOnly; SameSite=Lax"
             start("303 See Other", [("Location", address), ("Set-Cookie", kept), ("Content-Length", "0")])

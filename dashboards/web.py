@@ -27,6 +27,7 @@ from optuna_dashboard._note import get_note_from_system_attrs, save_note_with_ve
 from dashboards import notes
 from dashboards.access import guarded, new_token
 from dashboards.figures import curves as curve_figures, front as figures, latency as latency_figures
+from dashboards.live import with_live_page
 from dashboards.shown_attributes import with_short_attributes
 from objectives.optuna_private import StudyStorage, storage_of, study_id
 from objectives.optuna_reads import FastReadStorage
@@ -180,7 +181,8 @@ def make_server(
             "Leave it out for a random one."
         )
     opened = _open_storage(storage) if isinstance(storage, str) else storage
-    application = with_short_attributes(wsgi(opened, artifact_store=open_artifact_store(artifact_dir)), opened)
+    pages = with_short_attributes(wsgi(opened, artifact_store=open_artifact_store(artifact_dir)), opened)
+    application = with_live_page(pages, opened)
     try:
         server = DashboardServer((host, port), _QuietHandler)
     except (OSError, OverflowError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Container, Sequence
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -77,8 +78,7 @@ def _frozen_trials(connection: Connection, study_id: int, chosen: Sequence[Any])
     step_of = models.TrialIntermediateValueModel.stored_repr_to_intermediate_value
     made = []
     for row in chosen:
-        at, times = row.trial_id, models.TrialModel()
-        times._datetime_start_utc, times._datetime_complete_utc = row.datetime_start, row.datetime_complete
+        at = row.trial_id
         axes: dict[str, BaseDistribution] = {item[1]: _parsed(item[3]) for item in params[at]}
         made.append(
             FrozenTrial(
@@ -86,8 +86,8 @@ def _frozen_trials(connection: Connection, study_id: int, chosen: Sequence[Any])
                 state=row.state,
                 value=None,
                 values=[value_of(item[1], item[2]) for item in values[at]] or None,
-                datetime_start=times.datetime_start,
-                datetime_complete=times.datetime_complete,
+                datetime_start=_local(row.datetime_start),
+                datetime_complete=_local(row.datetime_complete),
                 params={item[1]: axes[item[1]].to_external_repr(item[2]) for item in params[at]},
                 distributions=axes,
                 user_attrs={item[1]: json.loads(item[2]) for item in user[at]},
@@ -97,3 +97,8 @@ def _frozen_trials(connection: Connection, study_id: int, chosen: Sequence[Any])
             )
         )
     return made
+
+
+def _local(moment: datetime | None) -> datetime | None:
+    """Return a naive local time for a naive one in UTC, as Optuna stores them."""
+    return None if moment is None else moment.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)

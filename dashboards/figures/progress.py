@@ -93,17 +93,24 @@ def hypervolume_figure(
 
 def hypervolume_hours_figure(schedule: Schedule, front: ParetoFront) -> go.Figure | None:
     """Draw the hypervolume over hours of searching; None where no trial has a time."""
-    ended = sorted(schedule.occupations, key=lambda item: item.end_h)
-    order = [replace(item.record, number=at) for at, item in enumerate(ended)]
-    history = hypervolume_history(order, front.reference_point, front.objectives)
-    if not history:
+    hours, values = hours_history(schedule, front)
+    if not hours:
         return None
-    hours, values = _steps([(ended[at].end_h, volume) for at, volume in history] + [(schedule.hours, history[-1][1])])
     figure = go.Figure(_volume(hours, values, "after %{x:.2f} h: %{y:.4g}"))
     style(figure, "hours of searching", escaped([text.volume_name(front.objectives)])[0])
     figure.update_xaxes(range=[0, 1.03 * schedule.hours])
     figure.update_yaxes(rangemode="tozero")
     return figure
+
+
+def hours_history(schedule: Schedule, front: ParetoFront) -> tuple[list[float], list[float]]:
+    """Return hours of searching and the hypervolume reached, where it grew and at the end; empty without a complete trial."""
+    ended = sorted(schedule.occupations, key=lambda item: item.end_h)
+    order = [replace(item.record, number=at) for at, item in enumerate(ended)]
+    history = hypervolume_history(order, front.reference_point, front.objectives)
+    if not history:
+        return [], []
+    return _steps([(ended[at].end_h, volume) for at, volume in history] + [(schedule.hours, history[-1][1])])
 
 
 def schedule_figure(schedule: Schedule) -> go.Figure | None:

@@ -27,16 +27,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; return its exit status. Raises UserError for what the user can put right."""
     from dashboards import serve
-    from trial_runner.front.report import fill_dashboard
+    from dashboards.live import PATH
+    from objectives.optuna_private import storage_of
+    from trial_runner.front.dashboard import fill_dashboard
 
     config = study_config(arguments)
-    paths = fill_dashboard(config)
+    study, paths = fill_dashboard(config)
 
     def ready(address: str) -> None:
         say(f"optuna-dashboard on {address} (Ctrl-C ends it)")
+        say(f"live page: {address.replace('/dashboard?', f'{PATH}?', 1)}")
 
     serve(
-        config.study.storage,
+        storage_of(study),  # its finished trials are in memory already
         paths.artifacts,
         host=arguments.host,
         port=arguments.port,

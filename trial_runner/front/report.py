@@ -1,4 +1,4 @@
-"""Inputs of the report and the dashboard of a study; the package `dashboards` renders them."""
+"""Inputs of the report of a study; the package `dashboards` renders them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from pathlib import Path
 
 import optuna
 
-from dashboards import ReportInputs, update_study_page, upload_bundle, write_report
+from dashboards import ReportInputs, write_report
 from dashboards.study_report.inputs import TargetFront
-from dashboards.web import open_artifact_store
 from hw_latency_model.file_names import REPORT_FILE
 from hw_latency_model.model.custom import CustomLatencyModel
 from objectives.pareto import pareto_front
@@ -22,7 +21,7 @@ from trial_runner.constraints.latency_models import load_latency_model
 from trial_runner.front.kernel_times import winner_kernels
 from trial_runner.front.targets import target_view
 from trial_runner.study.environment import environment_of
-from trial_runner.study.objectives import CLASS_NAMES, open_configured, stored_objectives
+from trial_runner.study.objectives import CLASS_NAMES, stored_objectives
 from trial_runner.study.paths import StudyPaths
 from trial_runner.training.trial import open_split
 
@@ -79,24 +78,3 @@ def _latency_report(config: StudyConfig) -> Path | None:
     """Return the latency report beside the model, or None."""
     page = config.device.latency_model.with_name(REPORT_FILE)
     return page if config.device.predictor is None and page.is_file() else None
-
-
-def fill_dashboard(config: StudyConfig) -> StudyPaths:
-    """Upload figures, notes and bundles for optuna-dashboard; return the study's folders."""
-    paths = StudyPaths(config.study.output_dir)
-    study = open_configured(config)
-    records = read_study(study, config.study.output_dir)
-    budget = config.device.latency_budget_ms
-    update_study_page(
-        study,
-        records,
-        pareto_front(records, objectives=stored_objectives(config, study)),
-        latency_budget_ms=budget,
-        device=config.device.name,
-        rungs=config.search.early_stopping.rungs_epochs,
-    )
-    store = open_artifact_store(paths.artifacts)
-    for record in records:
-        if record.bundle and Path(record.bundle).is_dir():
-            upload_bundle(study, record, Path(record.bundle), store)
-    return paths
