@@ -10,7 +10,7 @@ from typing import Any
 
 from exports.bundle.inputs import BundleInputs
 from exports.bundle.read import SCHEMA_VERSION
-from exports.lint import lint_onnx, lint_summary
+from exports.lint import lint_onnx, lint_summary, peak_memory_mb
 from exports.onnx.export import OnnxFile
 from exports.onnx.graph import count_graph_params
 from exports.onnx.model_file import load_graph
@@ -47,7 +47,11 @@ def bundle_manifest(
             "palette": [list(colour) for colour in inputs.palette],
             "ignore_index": network.ignore_index,
         },
-        "network": {"macs": onnx_file.macs, "params": _params(onnx_file, network.quantized)},
+        "network": {
+            "macs": onnx_file.macs,
+            "params": _params(onnx_file, network.quantized),
+            "peak_memory_mb": _peak_memory_mb(onnx_file) if network.quantized is None else None,
+        },
         "parity": dict(parity),
         "lint": _lint_facts(onnx_file, inputs.profile),
         "facts": dict(inputs.facts),
@@ -85,6 +89,10 @@ def _params(onnx_file: OnnxFile, quantized: QuantizedNet | None) -> int:
     if quantized is not None:
         return sum(parameter.numel() for parameter in quantized.parameters())
     return count_graph_params(load_graph(onnx_file.path))
+
+
+def _peak_memory_mb(onnx_file: OnnxFile) -> float:
+    return round(peak_memory_mb(load_graph(onnx_file.path)), 3)
 
 
 def _input_facts(onnx_file: OnnxFile, mean: Sequence[float], std: Sequence[float]) -> dict[str, Any]:

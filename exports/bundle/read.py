@@ -161,6 +161,9 @@ def _misfit(manifest: Mapping[str, Any]) -> str | None:
     predicted = manifest["facts"].get("latency_ms")
     if predicted is not None and not _is_positive(predicted):
         return "facts"
+    targets = manifest["facts"].get("targets") or {}
+    if not isinstance(targets, dict) or not all(map(_is_estimate, targets.values())):
+        return "facts"
     for entry in manifest["files"].values():
         if not isinstance(entry, dict) or not _is_count(entry.get("bytes")) or not isinstance(entry.get("sha256"), str):
             return "files"
@@ -169,6 +172,11 @@ def _misfit(manifest: Mapping[str, Any]) -> str | None:
     except (KeyError, TypeError, ValueError):
         return "candidate"
     return None
+
+
+def _is_estimate(value: object) -> bool:
+    """True for latencies by key, each a number above 0 or None."""
+    return isinstance(value, dict) and all(item is None or _is_positive(item) for item in value.values())
 
 
 def _is_positive(value: object) -> bool:

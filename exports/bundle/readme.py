@@ -159,7 +159,7 @@ def _shape(shape: list[int]) -> str:
 # Keys of a bundle's facts that `_results` words itself.
 _WORDED = frozenset(
     {
-        "study", "trial", "val_miou", "float_miou", "device", "score", "costs",
+        "study", "targets", "trial", "val_miou", "float_miou", "device", "score", "costs",
         "latency_ms", "latency_low_ms", "latency_high_ms", "latency_coverage",
     }
 )  # fmt: skip
@@ -188,11 +188,16 @@ def _results(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "training", f"{epochs}, {score['train_s']:.0f} s, from {start} weights"
     if facts.get("latency_ms") is not None:
         yield f"predicted latency ({facts.get('device', '–')}, batch 1)", _predicted(facts)
+    for name, target in (facts.get("targets") or {}).items():
+        known = target.get("latency_ms") is not None
+        yield f"predicted latency ({name}, batch 1)", _predicted(target) if known else "not predicted: no latency model"
     yield "measured latency (batch 1)", "; ".join(map(_measured, _latencies(manifest))) or "not measured"
     for name, cost in (facts.get("costs") or {}).items():
         if name not in ("macs", "parameters"):
             yield _named_with_unit(name), _cost_text(cost)
     yield "multiply-accumulates per image", f"{network['macs']:,}"
+    if isinstance(network.get("peak_memory_mb"), int | float):
+        yield "peak memory, predicted (float32 weights and live tensors)", f"{network['peak_memory_mb']:.3g} MB"
     yield "parameters", _parameters(network["params"], score.get("params"))
     for key, value in _flat({key: value for key, value in facts.items() if key not in _WORDED}):
         yield key, value
@@ -235,6 +240,7 @@ def _measured(measurement: Mapping[str, Any]) -> str:
         text += f" ({measurement['latency_ms_p90']:.3g} ms p90)"
     facts = [measurement.get("device"), measurement.get("precision")]
     facts += [f"{measurement['runs']} runs"] if "runs" in measurement else []
+    facts += [f"{measurement['memory_peak_mb']:.3g} MB at most"] if measurement.get("memory_peak_mb") else []
     facts += [str(measurement["started_at"])[:10]] if "started_at" in measurement else []
     return f"{text}: {', '.join(str(fact) for fact in facts if fact)}"
 

@@ -13,6 +13,8 @@ import pytest
 import yaml
 from driving import driver_of, records_of
 
+from exports.bundle.read import read_manifest
+from exports.bundle.readme import bundle_readme
 from hw_latency_model import LatencyEstimate
 from hw_latency_model.bundled import load as bundled
 from objectives.trial_record import hide_objects, read_study
@@ -22,8 +24,10 @@ from trial_runner.cli.main import main
 from trial_runner.config.editors import study_schema
 from trial_runner.config.load import ConfigError, dump_config, load_config
 from trial_runner.config.study import StudyConfig
+from trial_runner.front.exporter import export_order
 from trial_runner.front.table import write_csv
 from trial_runner.study.objectives import note_class_names, open_configured
+from trial_runner.study.paths import StudyPaths
 from trial_runner.training.trial_spec import Progress
 
 HEAD = 'study: {name: s, storage: "sqlite:///study.db", output_dir: out}\ndata: {kind: synthetic}\n'
@@ -133,6 +137,20 @@ def test_stored_latencies_are_columns_and_sections(
     assert main(["report", study]) == 0
     page = (driven.study.output_dir / "report.html").read_text()
     assert "The front on jetson-nano" in page and "No trained trial has a latency on this target" in page
+
+
+def test_a_bundle_names_the_latency_on_every_target(driven: StudyConfig, tmp_path: Path):
+    record = next(record for record in records_of(driven) if record.complete)
+    facts = export_order(driven, StudyPaths(driven.study.output_dir), record).facts["targets"]
+    assert facts["jetson-nano"]["latency_ms"] == record.targets["jetson-nano"].latency_ms
+    shutil.unpack_archive(Path(__file__).parents[1] / "golden" / "fixtures" / "bundle.zip", tmp_path / "bundle")
+    manifest = read_manifest(tmp_path / "bundle")
+    manifest["facts"]["targets"] = facts
+    text = bundle_readme(manifest)
+    assert (
+        f"| predicted latency (jetson-nano, batch 1) | {record.targets['jetson-nano'].latency_ms:.3g} ms, 90 %" in text
+    )
+    assert "| predicted latency (jetson-tx2, batch 1) | not predicted: no latency model |" in text
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import optuna
 
@@ -22,6 +23,7 @@ from search_spaces._common.errors import UserError
 from trial_runner.config.load import dump_config
 from trial_runner.config.study import StudyConfig
 from trial_runner.front.export_job import ExportOrder, export_trial, init_worker
+from trial_runner.front.table import target_facts
 from trial_runner.search.final_training import recorded_checkpoint, spec_of
 from trial_runner.study.objectives import stored_objectives
 from trial_runner.study.paths import StudyPaths
@@ -38,7 +40,7 @@ def export_order(
     """Return the export order of a complete trial. Raises ValueError for an incomplete one."""
     if record.candidate is None or record.score is None:
         raise ValueError(f"trial {record.number} has no candidate or no score")
-    facts = {
+    facts: dict[str, Any] = {
         "study": config.study.name,
         "trial": record.number,
         "val_miou": record.val_miou,
@@ -47,6 +49,8 @@ def export_order(
         "score": record.score.to_dict(),
         "costs": {name: cost.to_dict() for name, cost in record.costs.items()},
     }
+    if config.targets:
+        facts["targets"] = {name: target_facts(record, name) for name in config.target_names[1:]}
     spec = replace(spec_of(config, paths, record), recorded=recorded_checkpoint(record))
     measured = () if record.measurement is None else (record.measurement.to_dict(kernel_shares=True),)
     return ExportOrder(spec, folder or paths.bundle(record.number), facts, dump_config(config), measured)

@@ -47,7 +47,7 @@ def front_rows(records: Sequence[TrialRecord], objectives: Sequence[Objective] =
             "val_miou": record.val_miou,
             "float_miou": record.float_miou,
             **estimate_facts(record),
-            **({"targets": {name: _target_facts(record, name) for name in targets}} if targets else {}),
+            **({"targets": {name: target_facts(record, name) for name in targets}} if targets else {}),
             "measured_ms": record.measured_ms,
             "macs": record.score.macs if record.score else None,
             "parameters": record.score.params if record.score else None,
@@ -65,7 +65,8 @@ def target_names(records: Sequence[TrialRecord]) -> list[str]:
     return list(dict.fromkeys(name for record in records for name in record.targets))
 
 
-def _target_facts(record: TrialRecord, target: str) -> dict[str, float | None]:
+def target_facts(record: TrialRecord, target: str) -> dict[str, float | None]:
+    """Return a trial's predicted latency on a further target in ms, with its interval; None without a prediction."""
     estimate = record.targets.get(target)
     return {
         "latency_ms": estimate.latency_ms if estimate else None,
