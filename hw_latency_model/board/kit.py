@@ -15,15 +15,23 @@ from hw_latency_model.board.plan import Suggestion
 from hw_latency_model.board.results import KnownJob
 from hw_latency_model.local.reference_network import write_reference
 from hw_latency_model.types import KernelSpec
-from search_spaces._common.files import atomic_folder, write_json
+from search_spaces._common.files import atomic_folder, write_error, write_json
 
 JOBS_FORMAT = "paretoseg jobs"
 JOBS_VERSION = 1
 
 
 def agent_path() -> Path:
-    """Build the agent's archive and return its path, in a temporary folder that is deleted when the process ends."""
-    return write_agent(Path(_temporary_folder().name) / AGENT_FILE)
+    """Build the agent's archive and return its path, in a temporary folder that is deleted when the process ends.
+
+    Raises:
+        UserError: the folder for temporary files cannot be written.
+    """
+    try:
+        target = Path(_temporary_folder().name) / AGENT_FILE
+        return write_agent(target)
+    except OSError as error:
+        raise write_error(Path(tempfile.gettempdir()), error) from error
 
 
 @functools.cache

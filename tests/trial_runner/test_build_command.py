@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -18,12 +19,20 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "hw_latency_model"))
 
 from loopback_sshd import LoopbackSshd
 
-from exports import read_bundle
+import trial_runner.front.engines as engines_module
+from exports import TrainedNetwork, read_bundle
+from exports.bundle.ladder import EngineRun
 from objectives.trial_record import read_study
 from trial_runner.cli.main import main
 from trial_runner.config.load import load_config
 from trial_runner.launch import launch
 from trial_runner.study.objectives import open_configured
+
+
+def changed(path: Path, old: str, new: str) -> Path:
+    target = path.with_name("changed.yaml")
+    target.write_text(path.read_text().replace(old, new))
+    return target
 
 
 def engines(study: Path) -> dict[int, dict]:
@@ -32,7 +41,7 @@ def engines(study: Path) -> dict[int, dict]:
 
 
 def test_a_launch_builds_its_front_and_the_command_what_is_left(
-    write_study: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    write_study: Callable[..., Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = write_study(trials=2, measure=True)
     board = board_file(study)
@@ -75,6 +84,73 @@ def test_a_launch_builds_its_front_and_the_command_what_is_left(
     assert engines(study)[number]["device"] == "stick"
     steps = read_bundle(Path(result.front[0].bundle or "")).manifest["ladder"]
     assert [step.get("device") for step in steps if step["step"] == "engine"] == ["beside", "stick"]
+    more_images_decide(study, number, monkeypatch)
+    mistakes_are_told(study, number, kit, capsys, monkeypatch)
+
+
+def more_images_decide(study: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that differs on two images by mIoU alone is run on the whole split, and by those it passes."""
+    compare, seen = engines_module.engine_step, []
+
+    def doubtful(network: TrainedNetwork, run: EngineRun) -> dict:
+        seen.append(len(run.images))
+        return {**compare(network, run), **({"passed": False} if len(run.images) == 2 else {})}
+
+    monkeypatch.setattr(engines_module, "engine_step", doubtful)
+    board = board_file(study)
+    assert main(["build", str(study), "--board", str(board), "--trial", str(number)]) == 0
+    assert seen == [2, 6] and engines(study)[number]["passed"] and engines(study)[number]["images"] == 6
+    monkeypatch.undo()
+
+
+def mistakes_are_told(
+    study: Path, number: int, kit: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = board_file(study)
+    build = ["build", str(study), "--board", str(board)]
+
+    def refused(command: list[str], words: str) -> None:
+        capsys.readouterr()
+        assert main(command) == 2
+        err = capsys.readouterr().err
+        assert words in err and err.count("\n") == 1, err
+
+    before, folder = engines(study), study.with_name("board") / "engines"
+    files = sorted(path.name for path in folder.iterdir())
+    refused(["build", str(study)], "give its --board DEVICE.yaml")
+    refused([*build, "--trial", "99"], "has no trial 99")
+    refused([*build, "--workspace-mb", "0"], "--workspace-mb is at least 1, not 0")
+    refused([*build, "--results", str(study.with_name("nowhere")), "--trial", str(number)], "no results.jsonl at")
+    nano = study.with_name("nano.yaml")
+    nano.write_text(board.read_text().replace("profile: local-cpu", "profile: jetson-nano"))
+    refused(["build", str(study), "--board", str(nano)], "the study is for local-cpu, the board is a jetson-nano")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr("hw_latency_model.board.kit.write_agent", lambda target: (_ for _ in ()).throw(full))
+    refused([*build, "--trial", str(number)], "No space left on device. Free some space")
+    monkeypatch.undo()
+    blocked = study.with_name("file")
+    blocked.write_text("")
+    refused(
+        [*build[:3], str(changed(board, "output_dir: board", "output_dir: file/x")), "--trial", str(number)], "cannot"
+    )
+    assert engines(study) == before and sorted(path.name for path in folder.iterdir()) == files, "nothing half-written"
+
+    # logits that were damaged on the way, and a bundle that was
+    (logits,) = (kit / "outputs").glob("*.f32")
+    logits.write_bytes(logits.read_bytes()[:-4])
+    carried = board_file(study, transport="offline", name="stick")
+    carried.write_text(carried.read_text().replace("output_dir: board", "output_dir: again"))
+    assert main([*build[:3], str(carried), "--trial", str(number)]) == 0
+    jobs = study.with_name("again") / "engines-kit-0001"
+    shutil.copytree(kit / "outputs", jobs / "outputs")
+    shutil.copy(kit / "results.jsonl", jobs / "results.jsonl")
+    capsys.readouterr()
+    assert main([*build[:3], str(carried), "--trial", str(number), "--results", str(jobs)]) == 1
+    assert "the file of its logits is missing or damaged" in capsys.readouterr().out
+    config = load_config(study)
+    weights = Path(read_study(open_configured(config), config.study.output_dir)[number].bundle or "") / "model.pt"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    refused([*build, "--trial", str(number)], "model.pt is not the file that was exported")
 
 
 @pytest.fixture

@@ -14,7 +14,9 @@ import torch
 from dashboards.text import miou
 from exports import add_engine, read_bundle, read_network
 from exports.bundle.checksums import sha256_of
+from exports.bundle.fp16 import FP16_AGREEMENT, MORE_IMAGES
 from exports.bundle.ladder import EngineRun, engine_step
+from exports.onnx.runtime import FloatArray
 from hw_latency_model.board.device_config import DeviceConfig, load_device
 from hw_latency_model.board.engines import BuiltEngine, EnginesBuilt, GivenImages, build_engines
 from objectives.data import load_arrays
@@ -109,32 +111,28 @@ def build_front_engines(
     paths = StudyPaths(config.study.output_dir)
     data = survey_data(config)
     require_same_data(study, paths, data.info, data.surveys)
+    builder = _Builder(config, study, board, say, chosen, results, workspace_mb)
     built: dict[int, Mapping[str, Any]] = {}
     failed: dict[int, str] = {}
     for trials in rounds:
-        images = {subject: _images(config, paths, record) for subject, record in trials.items()}
-        found = build_engines(
-            board,
-            [chosen.given(subject, record) for subject, record in trials.items()],
-            {subject: given.given for subject, given in images.items()},
-            results=results,
-            progress=say,
-            repeat=list(trials) if repeat else (),
-            workspace_mb=workspace_mb,
-        )
-        for subject, record in trials.items():
-            engine = found.engines.get(subject)
-            if engine is None or engine.logits is None:
-                reason = _reason(found, subject, engine)
-                if found.measured.kit is None or engine is not None:
-                    failed[record.number] = reason
-                    say(f"trial {record.number}: no engine: {reason}")
-                continue
-            built[record.number] = _note(config, study, record, images[subject], engine, board, say)
-        taught(config, board, found.measured.model, say)
-        if found.measured.kit is not None:
-            return FrontEngines(built, failed, found.measured.kit)
+        found = builder.build(trials, config.export.parity_images, again=repeat)
+        unsure = {key: record for key, record in trials.items() if _undecided(found.built.get(record.number, {}))}
+        built, failed = {**built, **found.built}, {**failed, **found.failed}
+        if unsure and found.kit is None:
+            say(f"{config.export.parity_images} images are too few to decide on the mIoU of an engine: more are run")
+            found = builder.build(unsure, MORE_IMAGES, again=True)
+            built, failed = {**built, **found.built}, {**failed, **found.failed}
+        if found.kit is not None:
+            return FrontEngines(built, failed, found.kit)
     return FrontEngines(built, failed, None)
+
+
+def _undecided(step: Mapping[str, Any]) -> bool:
+    """True for an engine that exceeds the limit of mIoU alone, on fewer images than could decide."""
+    if step.get("passed") is not False or step["max_rel_error"] is None:
+        return False
+    close = step["max_rel_error"] <= step["tolerance"] and step["argmax_agreement"] >= FP16_AGREEMENT
+    return bool(close and step["images"] < min(MORE_IMAGES, step.get("split_images", 0)))
 
 
 def _rounds(chosen: BoardTrials, device: str, repeat: bool) -> list[dict[str, TrialRecord]]:
@@ -154,78 +152,112 @@ def _has_engine(record: TrialRecord, device: str) -> bool:
     assert record.bundle is not None
     known = record.engine or {}
     path = Path(record.bundle) / "model.onnx"
-    return known.get("device") == device and path.is_file() and known.get("onnx_sha256") == sha256_of(path)
+    same = known.get("device") == device and path.is_file() and known.get("onnx_sha256") == sha256_of(path)
+    return same and not _undecided(known)
 
 
 @dataclass(frozen=True)
 class _Images:
-    """The parity images of a trial, as the board and as torch take them, with their labels."""
+    """The first validation images of a trial, as the board and as torch take them, with their labels.
+
+    Attributes:
+        split_images: number of images of the whole split.
+    """
 
     given: GivenImages
     labels: Sequence[Any]
+    split_images: int
 
 
-def _images(config: StudyConfig, paths: StudyPaths, record: TrialRecord) -> _Images:
-    assert record.bundle is not None
-    bundle = read_bundle(Path(record.bundle))
-    spec = spec_of(config, paths, record)
-    data = open_split(config.data, "val", config.study.seed)
-    val = load_arrays(data, bundle.input_hw, cache_dir=spec.cache_dir)
-    count = min(config.export.parity_images, len(val.images))
-    given = GivenImages(val.images[:count], data.info.mean, data.info.std)
-    return _Images(given, [val.labels[index] for index in range(count)])
+@dataclass(frozen=True)
+class _Builder:
+    """Builds engines on one board; attributes as of `build_front_engines`."""
+
+    config: StudyConfig
+    study: optuna.Study
+    board: DeviceConfig
+    say: Say
+    chosen: BoardTrials
+    results: Path | None
+    workspace_mb: int | None
+
+    def build(self, trials: Mapping[str, TrialRecord], images: int, *, again: bool) -> FrontEngines:
+        """Build the engines of trials, by subject, and run up to so many images through each."""
+        found = build_engines(
+            self.board,
+            [self.chosen.given(subject, record) for subject, record in trials.items()],
+            {subject: self._images(record, images).given for subject, record in trials.items()},
+            results=self.results,
+            progress=self.say,
+            repeat=list(trials) if again else (),
+            workspace_mb=self.workspace_mb,
+        )
+        built: dict[int, Mapping[str, Any]] = {}
+        failed: dict[int, str] = {}
+        for subject, record in trials.items():
+            engine = found.engines.get(subject)
+            if engine is not None and engine.logits is not None:
+                built[record.number] = self._note(record, engine, engine.logits)
+            elif engine is not None or found.measured.kit is None:
+                failed[record.number] = _reason(found, subject, engine)
+                self.say(f"trial {record.number}: no engine: {failed[record.number]}")
+        taught(self.config, self.board, found.measured.model, self.say)
+        return FrontEngines(built, failed, found.measured.kit)
+
+    def _images(self, record: TrialRecord, most: int) -> _Images:
+        assert record.bundle is not None
+        bundle = read_bundle(Path(record.bundle))
+        spec = spec_of(self.config, StudyPaths(self.config.study.output_dir), record)
+        data = open_split(self.config.data, "val", self.config.study.seed)
+        val = load_arrays(data, bundle.input_hw, cache_dir=spec.cache_dir)
+        count = min(most, len(val.images))
+        given = GivenImages(val.images[:count], data.info.mean, data.info.std)
+        return _Images(given, [val.labels[index] for index in range(count)], len(val.images))
+
+    def _note(self, record: TrialRecord, engine: BuiltEngine, logits: FloatArray) -> Mapping[str, Any]:
+        """Compare an engine with torch, store the result with its trial and in its bundle, and print it."""
+        assert record.bundle is not None
+        folder, measurement = Path(record.bundle), engine.outputs.measurement
+        bundle, images = read_bundle(folder), self._images(record, engine.outputs.images)
+        runtime = str(measurement.fingerprint.get("runtime", ""))
+        facts = {
+            "device": self.board.device.name,
+            "precision": self.board.device.precision,
+            "runtime": runtime,
+            "fingerprint": dict(measurement.fingerprint),
+            "onnx_sha256": sha256_of(bundle.onnx_path),
+            "latency_ms": measurement.latency_ms_p50,
+            "build_s": measurement.build_s,
+            "plan_bytes": engine.outputs.plan_bytes,
+            "measured_at": measurement.started_at,
+            "compared_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "split_images": images.split_images,
+        }
+        normalisation = Normalisation(images.given.mean, images.given.std)
+        pixels = normalise(images.given.pixels, torch.device("cpu"), normalisation).numpy()
+        exact = engine.outputs.provider == "CPUExecutionProvider"
+        try:
+            step = engine_step(
+                read_network(bundle.checkpoint_path), EngineRun(pixels, images.labels, logits, exact, facts)
+            )
+        except ValueError as error:
+            raise UserError(
+                f"the engine of trial {record.number} does not fit its network: {error}. Export the trial again, then build again."
+            ) from error
+        if record.measurement is None or record.measurement.started_at != measurement.started_at:
+            note_measurement(self.study, record, measurement, 1.0, self.say)
+        store_later_facts(self.study, record.number, engine=step)
+        add_engine(folder, step)
+        delta = "" if step["miou_delta"] is None else f", {100 * step['miou_delta']:+.2f} points against torch"
+        verdict = "" if step["passed"] else f"; it FAILS its check: {step['reason']}"
+        self.say(
+            f"trial {record.number}: engine by {runtime}: mIoU {miou(step['miou'])} on {step['images']} images{delta}, "
+            f"{step['argmax_agreement']:.3%} of the pixels alike{verdict}"
+        )
+        return step
 
 
 def _reason(found: EnginesBuilt, subject: str, engine: BuiltEngine | None) -> str:
     if engine is not None:
         return engine.reason
     return found.measured.failed.get(subject, "the board gave no result; run the same command again")
-
-
-def _note(
-    config: StudyConfig,
-    study: optuna.Study,
-    record: TrialRecord,
-    images: _Images,
-    engine: BuiltEngine,
-    board: DeviceConfig,
-    say: Say,
-) -> Mapping[str, Any]:
-    """Compare an engine with torch, store the result with its trial and in its bundle, and print it."""
-    assert record.bundle is not None and engine.logits is not None
-    folder, measurement = Path(record.bundle), engine.outputs.measurement
-    bundle = read_bundle(folder)
-    runtime = str(measurement.fingerprint.get("runtime", ""))
-    facts = {
-        "device": board.device.name,
-        "precision": board.device.precision,
-        "runtime": runtime,
-        "fingerprint": dict(measurement.fingerprint),
-        "onnx_sha256": sha256_of(bundle.onnx_path),
-        "latency_ms": measurement.latency_ms_p50,
-        "build_s": measurement.build_s,
-        "plan_bytes": engine.outputs.plan_bytes,
-        "measured_at": measurement.started_at,
-        "compared_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-    normalisation = Normalisation(images.given.mean, images.given.std)
-    pixels = normalise(images.given.pixels, torch.device("cpu"), normalisation).numpy()
-    exact = engine.outputs.provider == "CPUExecutionProvider"
-    try:
-        run = EngineRun(pixels, images.labels, engine.logits, exact, facts)
-        step = engine_step(read_network(bundle.checkpoint_path), run)
-    except ValueError as error:
-        raise UserError(
-            f"the engine of trial {record.number} does not fit its network: {error}. Export the trial again, then build again."
-        ) from error
-    if record.measurement is None or record.measurement.started_at != measurement.started_at:
-        note_measurement(study, record, measurement, 1.0, say)
-    store_later_facts(study, record.number, engine=step)
-    add_engine(folder, step)
-    delta = "" if step["miou_delta"] is None else f", {100 * step['miou_delta']:+.2f} points against torch"
-    verdict = "" if step["passed"] else f"; it FAILS its check: {step['reason']}"
-    say(
-        f"trial {record.number}: engine by {runtime}: mIoU {miou(step['miou'])} on {step['images']} images{delta}, "
-        f"{step['argmax_agreement']:.3%} of the pixels alike{verdict}"
-    )
-    return step
