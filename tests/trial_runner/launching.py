@@ -14,7 +14,7 @@ import optuna
 from child_signals import default_signals
 from optuna.storages import get_storage
 
-from benchmarks.chaos.processes import kill_tree
+from benchmarks.chaos.processes import descendants as descendants, kill as kill, kill_tree
 from objectives.trial_record import TrialRecord, read_study
 from search_spaces._common.errors import UserError
 from trial_runner.config.load import load_config

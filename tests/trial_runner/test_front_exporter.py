@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +12,11 @@ from types import ModuleType
 
 import pytest
 
+from benchmarks.chaos.processes import kill
 from exports import ParityError, read_bundle
 from objectives.pareto import pareto_front
 from objectives.trial_record import read_study, store_later_facts
+from search_spaces._common.machine import start_time
 from trial_runner.config.load import load_config
 from trial_runner.front.choose import choose
 from trial_runner.front.export_job import export_trial
@@ -153,3 +157,26 @@ def test_a_network_that_fails_its_parity_is_no_winner_and_the_next_best_is_expor
     export_now(config, study, failed)
     (again,) = [record for record in read_study(study, paths.root) if record.number == best.number]
     assert not again.unfit and again.bundle
+
+
+KILLED_DRIVER = """
+import os, signal
+from trial_runner.front.exporter import helper_pool
+pool = helper_pool()
+pool.submit(os.getpid)
+print(*pool._processes, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_helper_ends_with_a_driver_that_is_killed_while_it_starts():
+    """It loads torch for seconds before it can ask the system to end it with its parent."""
+    done = subprocess.run([sys.executable, "-c", KILLED_DRIVER], stdout=subprocess.PIPE, text=True, timeout=120)
+    helper = int(done.stdout)
+    try:
+        deadline = time.monotonic() + 100
+        while start_time(helper) is not None:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    finally:
+        kill(helper)

@@ -95,3 +95,30 @@ def test_json_never_holds_nan(
     status, out, error = predict(capsys, model([CONV], [IMAGE], ["a"], [W]), tmp_path, "--json")
     assert (status, out) == (2, "")
     assert "cannot be computed" in error
+
+
+@pytest.mark.parametrize(
+    ("offset", "length", "said"),
+    [
+        (1 << 40, 1728, "ends too early"),
+        (0, (1 << 40) + 1, "ends too early"),
+        (-1, 1728, "ends too early"),
+        (0, 1 << 40, None),  # more than the tensor holds: nothing of it is read
+    ],
+)
+def test_external_data_of_a_terabyte_is_never_read(
+    offset: int, length: int, said: str | None, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    made = model([CONV], [IMAGE], ["a"], [W])
+    stored = made.graph.initializer[0]
+    stored.ClearField("raw_data")
+    stored.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", "w.data"), ("offset", str(offset)), ("length", str(length))):
+        stored.external_data.add(key=key, value=value)
+    with (tmp_path / "w.data").open("wb") as file:
+        file.truncate(1 << 40)  # sparse
+    status, _, error = predict(capsys, made, tmp_path)
+    assert "Traceback" not in error
+    assert (
+        (status, error) == (0, "") if said is None else status == 2 and said in error and len(error.splitlines()) == 1
+    )

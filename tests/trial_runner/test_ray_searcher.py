@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 
 pytest.importorskip("ray.tune")
 
+from ray.exceptions import RayActorError
 from ray.tune.search import Searcher
 
 from search_spaces._common.errors import UserError
@@ -148,6 +151,35 @@ def test_a_trial_that_outgrows_its_measured_share_goes_on_with_a_whole_gpu(monke
     assert driver.failures[-1] == "out of memory", "on a whole GPU it is the trial's own"
 
 
+def test_a_trial_that_was_given_to_a_dead_worker_is_repeated_and_not_charged(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    error = tmp_path / "error.pkl"
+    error.write_bytes(pickle.dumps(RayActorError()))
+    driver = Endless()
+    searcher = searcher_on(monkeypatch, [{"CPU": 1}], driver, max_failures=0)
+    scheduler = _Scheduler(searcher._bridge)
+    resetting: set[Any] = set()
+    controller: Any = SimpleNamespace(_resetting_trials=resetting, _staged_trials=set())
+
+    class GivenTrial:
+        def __init__(self, trial_id: str) -> None:
+            self.trial_id, self.pickled_error_file = trial_id, str(error)
+
+    def die(trial: Any) -> None:
+        scheduler.on_trial_error(controller, trial)
+        searcher.on_trial_complete(trial.trial_id, error=True)
+
+    order = searcher.suggest("first")
+    first = GivenTrial("first")
+    resetting.add(first)  # given to a worker of an earlier trial, which died while it was idle
+    die(first)
+    assert not driver.failures and not resetting
+    assert searcher.suggest("second") == order and driver.asked == 1
+    die(GivenTrial("second"))
+    assert len(driver.failures) == 1 and "the worker process died" in str(driver.failures[0])
+
+
 def test_auto_is_for_trials_of_one_process():
     with pytest.raises(ValueError, match="trials of one process"):
         ComputeSection(gpus_per_trial="auto", workers_per_trial=2)
@@ -180,7 +212,6 @@ def test_an_error_that_concerns_all_trials_ends_a_search_of_which_none_runs(
 
 
 def test_what_tune_stores_of_a_run_holds_no_driver():
-    import pickle
     import threading
     from types import SimpleNamespace
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import ray
 import torch
-from ray import tune
+from ray import cloudpickle, tune
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 from ray.tune.callback import Callback
 from ray.tune.execution.tune_controller import TuneController
@@ -104,7 +104,8 @@ class _Bridge:
         numbers: trial number by Tune's id.
         orders: order and GPUs by Tune's id.
         too_small: Tune's ids of trials that ran out of memory on a share that was measured.
-        again: orders to be repeated on a whole GPU, because their share of one did not suffice.
+        not_begun: Tune's ids of trials that were given to a worker that had died before.
+        again: orders to be repeated, with their GPUs: a whole one, where their share of one did not suffice.
     """
 
     def __init__(self, driver: StudyDriver, compute: ComputeSection) -> None:
@@ -112,9 +113,10 @@ class _Bridge:
         self.share = GpuShare(compute)
         self.numbers: dict[str, int] = {}
         self.orders: dict[str, tuple[TrialSpec, float]] = {}
-        self.again: list[TrialSpec] = []
+        self.again: list[tuple[TrialSpec, float]] = []
         self.failures: dict[str, str] = {}
         self.too_small: set[str] = set()
+        self.not_begun: set[str] = set()
         self.fatal: UserError | None = None
 
 
@@ -131,14 +133,14 @@ class _Searcher(Searcher):
             # Where no trial runs, Tune would ask for ten minutes, and `_Watch` end nothing meanwhile.
             return Searcher.FINISHED
         nodes = node_resources()
-        gpus = 1.0 if bridge.again else bridge.share.next(sum(node.get("GPU", 0) for node in nodes))
+        gpus = bridge.again[0][1] if bridge.again else bridge.share.next(sum(node.get("GPU", 0) for node in nodes))
         taken = [share for _, share in bridge.orders.values()]
         if taken and not has_room(nodes, self._compute, taken, gpus):
             return None
         try:
             if not bridge.driver.ready():
                 return None  # the database is away: Ray asks again
-            spec = bridge.again.pop(0) if bridge.again else bridge.driver.ask()
+            spec = bridge.again.pop(0)[0] if bridge.again else bridge.driver.ask()
         except UserError as error:
             bridge.fatal = error
             return Searcher.FINISHED
@@ -156,7 +158,11 @@ class _Searcher(Searcher):
         if spec is not None and trial_id in self._bridge.too_small and 0 < gpus < 1:
             logger.warning("trial %s needs more than %g of a GPU; it goes on with a whole one", number, gpus)
             self._bridge.failures.pop(trial_id, None)
-            self._bridge.again.append(spec)
+            self._bridge.again.append((spec, 1.0))
+            return
+        if spec is not None and trial_id in self._bridge.not_begun:
+            self._bridge.failures.pop(trial_id, None)
+            self._bridge.again.append((spec, gpus))
             return
         if number is not None and not self._bridge.fatal:
             failure = self._bridge.failures.pop(trial_id, "the worker died without a message" if error else None)
@@ -206,14 +212,26 @@ class _Scheduler(FIFOScheduler):
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
     def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
+        if trial in tune_controller._resetting_trials and isinstance(_error_of(trial), RayActorError):
+            # Its worker died while it was idle. Tune would fail the trial, and keep its place.
+            self._bridge.not_begun.add(trial.trial_id)
+            tune_controller._resetting_trials.discard(trial)
+            if trial in tune_controller._staged_trials:
+                tune_controller._unstage_trial_with_resources(trial)
         self._bridge.failures[trial.trial_id] = _why(trial)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
+def _error_of(trial: Trial) -> Any:
+    """Return the last error of a trial; None where Tune has none. Tune's own reader looks where it is stored only at the end of a run."""
+    path = trial.pickled_error_file
+    return cloudpickle.loads(Path(path).read_bytes()) if path is not None and Path(path).is_file() else None
+
+
 def _why(trial: Trial) -> str:
-    error = trial.get_pickled_error()
+    error = _error_of(trial)
     if isinstance(error, RayTaskError):
         cause = error.cause
         if isinstance(cause, TrialFailed | UserError):
@@ -235,6 +253,9 @@ class _Watch(Callback):
     def __getstate__(self) -> dict[str, Any]:
         """Empty state: Tune writes its callbacks into a file, and the driver holds locks and the storage's password."""
         return {}
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._bridge.not_begun.discard(trial.trial_id)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         number = self._bridge.numbers.get(trial.trial_id)

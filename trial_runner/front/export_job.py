@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -187,9 +188,15 @@ def trained_network(
     )
 
 
-def init_worker() -> None:
-    """Initialise the worker process: ignore stop signals, which the parent handles, and end with the parent."""
+def init_worker(parent: int) -> None:
+    """Initialise the worker process: ignore stop signals, which the parent handles, and end with the parent.
+
+    Args:
+        parent: process id of the parent, which may have died while this process started.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:
+            os._exit(1)

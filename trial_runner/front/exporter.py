@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -185,8 +186,7 @@ class FrontExporter:
             return
         try:
             if self._pool is None:
-                context = multiprocessing.get_context("spawn")
-                self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=init_worker)
+                self._pool = helper_pool()
             with _without_main_module():  # the first order starts the helper process
                 self._open[record.number] = self._pool.submit(export_trial, order)
         except BrokenProcessPool:
@@ -214,6 +214,12 @@ class FrontExporter:
                 store_later_facts(self._study, number, export_error=reason, parity_failed=unfit)
                 self._failed.add(number)
             del self._open[number]
+
+
+def helper_pool() -> ProcessPoolExecutor:
+    """Return a pool of one process, started by its first task, that ends with this one, however this one ends."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(1, mp_context=context, initializer=init_worker, initargs=(os.getpid(),))
 
 
 @contextmanager
