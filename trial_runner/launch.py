@@ -153,7 +153,8 @@ def _launch(
         gate = LatencyConstraint(space, classes, latency_model, budget_ms, plans, others)
         costs = CostConstraint(space, classes, objectives, cost_models, gate, config.device.precision)
         targets = TargetLatencies.load(config, space, classes, plans)
-        for sentence in targets.notes:
+        said = [model.provenance for model in latency_models.values() if not model.calibrated]
+        for sentence in dict.fromkeys(note for note in targets.notes if note not in said):
             say(sentence)
         if config.search.sampler == KNOWN_COST:
             known = CandidateCosts(space, gate, objectives, costs).known()

@@ -190,7 +190,7 @@ def _results(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"predicted latency ({facts.get('device', '–')}, batch 1)", _predicted(facts)
     for name, target in (facts.get("targets") or {}).items():
         known = target.get("latency_ms") is not None
-        yield f"predicted latency ({name}, batch 1)", _predicted(target) if known else "not predicted: no latency model"
+        yield f"predicted latency ({name}, batch 1)", _predicted(target) if known else "not predicted"
     yield "measured latency (batch 1)", "; ".join(map(_measured, _latencies(manifest))) or "not measured"
     for name, cost in (facts.get("costs") or {}).items():
         if name not in ("macs", "parameters"):

@@ -118,6 +118,19 @@ def test_every_trial_stores_its_latency_on_every_target(driven: StudyConfig):
     assert shown["predicted_latency_ms_jetson-nano"] == records[0].targets["jetson-nano"].latency_ms
 
 
+def test_a_trial_that_is_resumed_gets_the_latency_on_targets_added_since(tmp_path: Path):
+    config = config_of(tmp_path, DRIVEN)
+    driver = driver_of(config)
+    spec = driver.ask()
+    assert spec is not None
+    driver.progress(spec.number, Progress(1, 0.1, ((1, 0.1),), TrialScore(0.1, 1, 20, 1000, 100, 1.0, (0.1, None))))
+    driver.requeue_running()
+    assert records_of(config)[0].targets == {}
+    again = driver_of(config, latency_on_targets=predicted).ask()
+    assert again is not None and again.number == spec.number
+    assert records_of(config)[0].targets == predicted(spec.candidate)
+
+
 def test_stored_latencies_are_columns_and_sections(
     driven: StudyConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -150,7 +163,7 @@ def test_a_bundle_names_the_latency_on_every_target(driven: StudyConfig, tmp_pat
     assert (
         f"| predicted latency (jetson-nano, batch 1) | {record.targets['jetson-nano'].latency_ms:.3g} ms, 90 %" in text
     )
-    assert "| predicted latency (jetson-tx2, batch 1) | not predicted: no latency model |" in text
+    assert "| predicted latency (jetson-tx2, batch 1) | not predicted |" in text
 
 
 @pytest.fixture

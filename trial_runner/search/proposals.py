@@ -79,6 +79,7 @@ class Proposals:
                 raise
             return number, self._end_off_the_space(number, error)
         if stored.curve and stored.latency_ms is not None:
+            self._writer.write_targets(number, {**self._latency_on_targets(candidate), **stored.targets})
             return number, None
         self._writer.write(number, tr.CANDIDATE, candidate.to_dict())
         self._choose_teacher(number, candidate)
