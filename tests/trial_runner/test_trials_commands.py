@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -198,3 +199,11 @@ def test_completion_knows_commands_options_choices_and_keys(
     assert completed("measurements", "exp") == {"export"}
     assert "training.epochs=" in completed("launch", "study.yaml", "--set", "training.ep")
     assert shell == "bash" or script.read_text().startswith("#compdef paretoseg")
+
+
+def test_reading_a_study_loads_no_torch():
+    """Its import takes seconds, which `front`, `trials` and `dashboard` would take each time."""
+    modules = "trial_runner.front.table, trial_runner.front.targets, trial_runner.front.dashboard, trial_runner.front.trial_lists"
+    source = f"import sys, {modules}; print([name for name in ('torch', 'timm', 'ray') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

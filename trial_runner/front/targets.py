@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import optuna
 
@@ -14,10 +15,11 @@ from search_spaces import open_space
 from search_spaces._common.errors import UserError
 from search_spaces._common.names import unknown_name
 from search_spaces.candidate import Candidate
-from search_spaces.pruning.prune import Plan
 from trial_runner.config.study import StudyConfig
-from trial_runner.constraints.target_latencies import TargetLatencies
 from trial_runner.study.objectives import CLASS_NAMES, stored_objectives
+
+if TYPE_CHECKING:
+    from search_spaces.pruning.prune import Plan
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,10 @@ def with_target_latency(
     class_names = study.user_attrs.get(CLASS_NAMES, ())
     only = config.model_copy(update={"targets": [item for item in config.targets if item.name == target]})
     space = open_space(config.space)
+    from trial_runner.constraints.target_latencies import (
+        TargetLatencies,  # loads torch, which no study of one target needs here
+    )
+
     latencies = TargetLatencies.load(only, space, len(class_names), trained_shape)
     found = [
         replace(record, targets={**latencies.estimates(record.candidate), **record.targets})
