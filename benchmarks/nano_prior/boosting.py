@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hw_latency_model.model.kernel_correction import KernelCorrection, kernel_cells, kernel_features
 from hw_latency_model.model.nano_columns import KernelColumns, joined_columns
-from hw_latency_model.model.nano_prior import NAMES, NanoTerms, evaluate, nano_terms
+from hw_latency_model.model.nano_prior import CLASSES, NAMES, NanoTerms, evaluate, nano_terms
 from hw_latency_model.model.trees import BoostedTrees
 from hw_latency_model.types import KernelSpec
 
@@ -61,7 +61,12 @@ class NetworkTable:
 
 
 def fit_correction(
-    table: NetworkTable, parameters: Mapping[str, float], latency_ms: Array, seed: int = 0
+    table: NetworkTable,
+    parameters: Mapping[str, float],
+    latency_ms: Array,
+    seed: int = 0,
+    *,
+    overhead_ms: float = 0.0,
 ) -> KernelCorrection:
     """Fit the factor on the prior's kernel times.
 
@@ -70,12 +75,14 @@ def fit_correction(
         parameters: of the prior, by name.
         latency_ms: (networks,) measured.
         seed: of the trees.
+        overhead_ms: time of every network beside its kernels; at first counted with its matrix-vector product, of which each has one.
     """
     prior_ms = evaluate(table.terms, np.array([parameters[name] for name in NAMES]))
     features = kernel_features(table.columns, table.terms.klass, prior_ms)
     unique, place = np.unique(features, axis=0, return_inverse=True)
     place = place.reshape(-1)
-    log_factor = np.zeros(len(prior_ms))
+    ends = table.terms.klass == CLASSES.index("gemv")
+    log_factor = np.where(ends, np.log1p(overhead_ms / np.maximum(prior_ms, 1e-9)), 0.0)
     for _ in range(ROUNDS):
         now = prior_ms * np.exp(log_factor)
         total = table.total(now)

@@ -87,9 +87,13 @@ class Campaigns:
         )
         found = regress([source, *self._beside], max_evaluations=10, center=self._center)
         chosen = np.sort(np.concatenate([self.some(name, per_campaign) for name in names]))
-        # The wall clock includes copies and the call, about 3 ms, which are no part of an engine's time.
-        engine_ms = np.maximum(self.latency_ms[chosen] - found.overhead_ms[source.name], 0.5 * self.latency_ms[chosen])
-        correction = fit_correction(self._table.select(chosen), found.parameters, engine_ms, self._seed)
+        correction = fit_correction(
+            self._table.select(chosen),
+            found.parameters,
+            self.latency_ms[chosen],
+            self._seed,
+            overhead_ms=found.overhead_ms[source.name],
+        )
         return NanoPrior((), "fp32", found.parameters, correction)
 
     def left_out(self, without: frozenset[str] = frozenset()) -> LeftOut:

@@ -12,6 +12,12 @@ from hw_latency_model.kernels.extract import kernels_from_module
 from hw_latency_model.types import KernelSpec
 
 COLUMNS = ("model", "input_hxw", "batch", "precision", "runtime", "ms", "fps", "source")
+WHOLE_COLUMNS = ("device", "precision", "model", "input_hxw", "ms", "source")
+FAMILIES = (
+    *("efficientdet", "efficientformer", "mixnet", "mobilenet", "mobilevit", "mnasnet", "shufflenet", "squeezenet"),
+    *("densenet", "fcnresnet", "resnet", "vgg", "alexnet", "yolo", "vit"),
+)
+"""Families by the letters that a network's key starts with; any other is named by all the letters that its key starts with."""
 
 KNOWN = "ok"
 
@@ -38,11 +44,14 @@ class PublishedRow:
     @property
     def key(self) -> str:
         """The model's name without spelling: rows of one key are one network, at whatever size and precision."""
-        return re.sub(r"[^a-z0-9]", "", self.model.lower())
+        return re.sub(r"[^a-z0-9]|^tf_", "", self.model.lower().rpartition(":")[2])
 
     @property
     def family(self) -> str:
-        """The letters that the key starts with: ``resnet``, ``vgg``, ``fcnresnet``."""
+        """Family: ``resnet``, ``vgg``, ``fcnresnet``."""
+        known = next((name for name in FAMILIES if self.key.startswith(name)), None)
+        if known is not None:
+            return known
         match = re.match(r"[a-z]+", self.key)
         return match.group() if match else self.key
 
@@ -73,6 +82,29 @@ def read_published(path: Path) -> list[PublishedRow]:
     return rows
 
 
+def read_whole_networks(path: Path) -> dict[str, list[PublishedRow]]:
+    """Rows of the table of several Jetsons, by device, in its words.
+
+    Raises:
+        UserError: the file is missing or lacks a column.
+    """
+    found: dict[str, list[PublishedRow]] = {}
+    for row in read_table(path, WHOLE_COLUMNS):
+        height, _, width = row["input_hxw"].partition("x")
+        source = row["source"].partition("@")[0].partition(" ")[0]
+        item = PublishedRow(
+            row["model"],
+            row["input_hxw"],
+            (int(height), int(width)),
+            row["precision"],
+            source,
+            _number(row["ms"]),
+            KNOWN if row["precision"] in ("fp32", "fp16") else "no such precision",
+        )
+        found.setdefault(row["device"], []).append(item)
+    return found
+
+
 def _number(text: str) -> float:
     try:
         return max(float(text), 0.0)
@@ -90,7 +122,7 @@ class PublishedNetworks:
         """Return kernels with TensorRT's fusion; empty for an unknown network or one that does not accept this input."""
         place = (row.key, row.input_hw)
         if place not in self._kernels:
-            net = build_network(row.model)
+            net = build_network(row.model.rpartition(":")[2])
             try:
                 self._kernels[place] = kernels_from_module(net, row.input_hw, runtime="tensorrt") if net else []
             except (

@@ -284,14 +284,14 @@ class NanoPrior:
         return np.asarray(physical_ms * factor, dtype=np.float64)
 
     def novelty(self, table: KernelTable, costs: Array) -> Array:
-        """Share of each network's time, (networks,), in kernels whose shapes no measured network covers; 0 without a correction.
+        """Share of each network's time, (networks,), in kernels whose shapes no measured network covers; 1 without a correction.
 
         Args:
             table: kernels of the networks.
             costs: (n,) ``table_ms`` of it.
         """
         if self.correction is None:
-            return np.zeros(len(table.starts))
+            return np.ones(len(table.starts))
         columns = kernel_columns(table)
         known = self.correction.known(columns, nano_classes(columns))
         return np.asarray(1.0 - table.sums(known * costs) / np.maximum(table.sums(costs), 1e-12), dtype=np.float64)
