@@ -174,6 +174,13 @@ PROFILES: dict[str, DeviceProfile] = {
             dla_cores=2,
         ),
         replace(
+            _JETPACK_5,
+            name="jetson-xavier",
+            description="Jetson AGX Xavier (Volta, JetPack 5.1) through TensorRT 8.5",
+            memory_gb=(16, 32),
+            dla_cores=2,
+        ),
+        replace(
             _JETPACK_6,
             name="jetson-orin-nano",
             description="Jetson Orin Nano (JetPack 6.1 and 6.2) through TensorRT 10",

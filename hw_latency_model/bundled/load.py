@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hw_latency_model.local.device import DEVICES
+from hw_latency_model.model.conformal import Margins
 from hw_latency_model.model.latency_model import LatencyModel
 from hw_latency_model.model.nano_prior import NanoPrior
 from search_spaces._common.errors import UserError
@@ -16,7 +17,15 @@ FOLDER = Path(__file__).parent
 HELD_OUT_SUFFIX = "heldout"
 
 _ALIASES = {"nano": "jetson-nano"}
-_EQUALLY_FAST = {"jetson-nano-4gb": "jetson-nano"}
+_EQUALLY_FAST = {
+    "jetson-nano-4gb": "jetson-nano",
+    "jetson-orin-nano-jp60": "jetson-orin-nano",
+    "jetson-agx-orin-jp60": "jetson-agx-orin",
+}
+_SLOWED = {"jetson-nano-5w": ("jetson-nano", "5W", 614.4 / 921.6)}
+"""Devices that are another one at a lower clock of its GPU: that device, the power mode, and the share of the clock."""
+_SLOWED_WIDTH = 1.25
+"""Factor on the interval of a slowed device, which nobody measured."""
 
 
 def bundled_names() -> list[tuple[str, str]]:
@@ -33,6 +42,8 @@ def load_bundled(device: str, precision: str) -> LatencyModel:
     """
     if device in _EQUALLY_FAST:
         return replace(load_bundled(_EQUALLY_FAST[device], precision), device=device)
+    if device in _SLOWED:
+        return _slowed(device, precision)
     known = bundled_names()
     name = _ALIASES.get(device, device)
     if (name, precision) not in known:
@@ -42,6 +53,26 @@ def load_bundled(device: str, precision: str) -> LatencyModel:
             "paretoseg. Run `paretoseg calibrate` for your device, or correct the name."
         )
     return LatencyModel.load(FOLDER / f"{name}-{precision}.json")
+
+
+def _slowed(device: str, precision: str) -> LatencyModel:
+    name, mode, clock = _SLOWED[device]
+    model = load_bundled(name, precision)
+    prior = model.fit_result.prior
+    assert isinstance(prior, NanoPrior)
+
+    def wider(margins: Margins) -> Margins:
+        return replace(margins, near=_SLOWED_WIDTH * margins.near, far=_SLOWED_WIDTH * margins.far)
+
+    return replace(
+        model,
+        device=device,
+        fingerprint={**model.fingerprint, "power_mode": mode},
+        fit_result=replace(model.fit_result, prior=replace(prior, gpu_clock=clock)),
+        margins=wider(model.margins),
+        group_margins={group: wider(margins) for group, margins in model.group_margins.items()},
+        provenance=f"The model of the {name} with its GPU at {clock:.0%} of the clock ({mode}); nobody measured it. {model.provenance}",
+    )
 
 
 def calibrated_or_bundled(path: Path, device: str, precision: str) -> LatencyModel:

@@ -105,6 +105,10 @@ DEFAULTS: dict[str, float] = {
     **SHARED,
 }
 NAMES = tuple(DEFAULTS)
+_CLOCKED = np.array(
+    [float(name.partition(".")[0] in ("rate", "activation_rate")) - float("launch_ms" in name) for name in NAMES]
+)
+"""Power of the GPU's clock by which each parameter grows: rates do, launches take longer at a lower one, bandwidth does not change."""
 _WITHOUT = {"activation_rate": math.inf, "activation_launch_ms": 0.0}
 """Values of the parameters that models of earlier releases do not have: without effect."""
 _POSITION = {name: index for index, name in enumerate(NAMES)}
@@ -255,6 +259,7 @@ class NanoPrior:
         precision: ``fp32`` or ``fp16``.
         parameters: value by name; missing ones are taken from ``DEFAULTS``.
         correction: learned factor on the kernels' times; None without one.
+        gpu_clock: clock of the GPU over the one of the measurements; memory keeps its own.
     """
 
     prior_type: ClassVar[str] = "nano"
@@ -263,9 +268,10 @@ class NanoPrior:
     precision: str
     parameters: Mapping[str, float]
     correction: KernelCorrection | None = None
+    gpu_clock: float = 1.0
 
     def kernel_ms(self, kernels: Sequence[KernelSpec]) -> Array:
-        """Predict milliseconds of each kernel on the Nano at MAXN, (n,); views cost nothing."""
+        """Predict milliseconds of each kernel, (n,); views cost nothing."""
         return self._columns_ms(kernel_columns(kernels))
 
     def table_ms(self, table: KernelTable) -> Array:
@@ -278,10 +284,12 @@ class NanoPrior:
         terms = nano_terms(columns, self.precision)
         values = [self.parameters.get(name, _WITHOUT.get(name, start)) for name, start in DEFAULTS.items()]
         physical_ms = evaluate(terms, np.array(values))
-        if self.correction is None:
-            return physical_ms
-        factor = np.exp(self.correction.log_factor(columns, terms.klass, physical_ms))
-        return np.asarray(physical_ms * factor, dtype=np.float64)
+        result = physical_ms
+        if self.gpu_clock != 1.0:
+            result = evaluate(terms, np.array(values) * self.gpu_clock**_CLOCKED)
+        if self.correction is not None:
+            result = result * np.exp(self.correction.log_factor(columns, terms.klass, physical_ms))
+        return np.asarray(result, dtype=np.float64)
 
     def novelty(self, table: KernelTable, costs: Array) -> Array:
         """Share of each network's time, (networks,), in kernels whose shapes no measured network covers; 1 without a correction.
@@ -298,8 +306,14 @@ class NanoPrior:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values, without the prior's type."""
-        value = {"kinds": list(self.kinds), "precision": self.precision, "parameters": dict(self.parameters)}
-        return value if self.correction is None else {**value, "correction": self.correction.to_dict()}
+        value: dict[str, Any] = {
+            "kinds": list(self.kinds),
+            "precision": self.precision,
+            "parameters": dict(self.parameters),
+        }
+        if self.correction is not None:
+            value["correction"] = self.correction.to_dict()
+        return value if self.gpu_clock == 1.0 else {**value, "gpu_clock": self.gpu_clock}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> NanoPrior:
@@ -312,4 +326,5 @@ class NanoPrior:
             raise ValueError(f"precision {value['precision']!r} is neither fp32 nor fp16")
         learned = value.get("correction")
         correction = None if learned is None else KernelCorrection.from_dict(learned)
-        return cls(tuple(value["kinds"]), str(value["precision"]), parameters, correction)
+        clock = float(value.get("gpu_clock", 1.0))
+        return cls(tuple(value["kinds"]), str(value["precision"]), parameters, correction, clock)
