@@ -40,6 +40,7 @@ def engines(study: Path) -> dict[int, dict]:
     return {record.number: record.engine for record in read_study(open_configured(config)) if record.engine}
 
 
+@pytest.mark.slow
 def test_a_launch_builds_its_front_and_the_command_what_is_left(
     write_study: Callable[..., Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
