@@ -1,12 +1,14 @@
 """Few-shot latency of NAS-Bench-201 cells on a device with few measurements, with other devices as sources.
 
     python -m benchmarks.latency_nb201 --data FILE.csv.gz --targets COL,... --sources COL,... --samples 10,100,900 \
-        --seeds 5 --json OUT [--selection active|random]
+        --seeds 5 --json OUT [--selection active|random] [--protocol all|help]
 
 FILE has a column arch_str and one of latencies in ms per device (empty: not measured). A target's own column is dropped from
 its sources. By default the networks to measure are chosen by the model from architectures and sources alone, never from
 target latencies, out of a random part that the seed decides; `random` draws them. Every other network with a target latency
 is predicted: Spearman, MAPE, share within 5 % and 10 %, and share inside the 90 % interval, all in per cent but the first.
+`--protocol help` judges as HELP's code does: sources are known of the first 900 rows of the file only, networks are measured among
+those, and rows 900 to 1899 are predicted, without the fastest and the slowest tenth.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ from search_spaces._common.files import write_json
 Array = NDArray[np.float64]
 ARCHITECTURE = "arch_str"
 GZIP_MAGIC = b"\x1f\x8b"
+KNOWN_ROWS, JUDGED_ROWS, TRIMMED = 900, 1000, 0.1
+"""HELP's rule: rows whose sources are known, rows behind them that are judged, and the share of these left out at each end."""
 FIGURES = ("spearman", "mape", "within5", "within10", "coverage90", "seconds")
 
 
@@ -47,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--samples", type=_counts, default="10,100,900", help="numbers of measured networks")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--selection", choices=("active", "random"), default="active")
+    parser.add_argument("--protocol", choices=("all", "help"), default="all", help="networks that are known and judged")
     parser.add_argument("--json", type=Path, required=True, help="file for the rows")
     options = parser.parse_args(arguments)
     try:
@@ -57,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.samples,
             options.seeds,
             options.selection,
+            options.protocol,
         )
     except UserError as error:
         parser.error(str(error))
@@ -64,7 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(
-    data: Path, targets: Sequence[str], sources: Sequence[str], samples: Sequence[int], seeds: int, selection: str
+    data: Path,
+    targets: Sequence[str],
+    sources: Sequence[str],
+    samples: Sequence[int],
+    seeds: int,
+    selection: str,
+    protocol: str = "all",
 ) -> dict[str, Any]:
     """All rows, and their means, printed as they come."""
     architectures, columns = read(data, (*targets, *sources))
@@ -77,29 +89,60 @@ def run(
         others = [name for name in dict.fromkeys(sources) if name != target]
         table = np.stack([columns[name][have] for name in others], axis=1) if others else np.zeros((len(have), 0))
         latency_ms = columns[target][have]
+        known, judged = rows_of(protocol, have, latency_ms)
+        table[~known] = np.nan
         model = FewShotModel(cell_pool(cells, table))
         for count in samples:
-            if count + 2 > len(have):
-                raise UserError(f"{target} has {len(have)} latencies, too few to measure {count}; ask for fewer.")
+            if count + 2 > known.sum():
+                raise UserError(f"{target} has {known.sum()} latencies, too few to measure {count}; ask for fewer.")
             for seed in range(seeds):
                 rows.append({"target": target, "samples": count, "seed": seed})
-                rows[-1] |= evaluate(model, latency_ms, count, seed, selection)
+                rows[-1] |= evaluate(model, latency_ms, count, seed, selection, known, judged)
                 _show(rows[-1])
     means = _means(rows)
     for mean in means:
         _show(mean)
-    options = {"selection": selection, "sources": list(sources), "seeds": seeds}
+    options = {"selection": selection, "protocol": protocol, "sources": list(sources), "seeds": seeds}
     return {"rows": rows, "means": means, **options}
 
 
-def evaluate(model: FewShotModel, latency_ms: Array, count: int, seed: int, selection: str) -> dict[str, float]:
-    """Measure ``count`` networks, predict all others; the seconds are those of choosing, fitting and predicting."""
+def rows_of(protocol: str, row: NDArray[np.intp], latency_ms: Array) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Masks (n,) of the networks whose sources are known and that may be measured, and of those that are judged.
+
+    Args:
+        protocol: ``all`` or ``help``.
+        row: (n,) place of each network in the file.
+        latency_ms: (n,) on the target.
+
+    Raises:
+        UserError: no network would be judged.
+    """
+    if protocol == "all":
+        return np.ones(len(row), dtype=np.bool_), np.ones(len(row), dtype=np.bool_)
+    judged = (row >= KNOWN_ROWS) & (row < KNOWN_ROWS + JUDGED_ROWS)
+    if judged.sum() < 3:
+        raise UserError(f"HELP's rule judges rows {KNOWN_ROWS} to {KNOWN_ROWS + JUDGED_ROWS - 1}; give a longer file.")
+    low, high = np.quantile(latency_ms[judged], [TRIMMED, 1.0 - TRIMMED])
+    return row < KNOWN_ROWS, judged & (latency_ms >= low) & (latency_ms <= high)
+
+
+def evaluate(
+    model: FewShotModel,
+    latency_ms: Array,
+    count: int,
+    seed: int,
+    selection: str,
+    known: NDArray[np.bool_],
+    judged: NDArray[np.bool_],
+) -> dict[str, float]:
+    """Measure ``count`` of the known networks, predict all other judged ones; the seconds are those of choosing, fitting, predicting."""
     begun = time.perf_counter()
+    allowed = np.flatnonzero(known)
     if selection == "active":
-        measured = model.suggest(count, seed=seed)
+        measured = model.suggest(count, seed=seed, allowed=allowed)
     else:
-        measured = np.random.default_rng(seed).permutation(len(latency_ms))[:count]
-    rest = np.setdiff1d(np.arange(len(latency_ms)), measured)
+        measured = np.random.default_rng(seed).permutation(allowed)[:count]
+    rest = np.setdiff1d(np.flatnonzero(judged), measured)
     predicted = model.fit(measured, latency_ms[measured]).predict(rest)
     seconds = time.perf_counter() - begun
     return {**score(predicted, latency_ms[rest]), "seconds": seconds}

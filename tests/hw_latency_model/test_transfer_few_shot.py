@@ -196,6 +196,18 @@ def test_the_benchmark_writes_its_rows(small_table: list[dict[str, str]], tmp_pa
     assert all(0.6 < row["spearman"] <= 1.0 and 0.0 <= row["within5"] <= row["within10"] <= 100.0 for row in rows)
 
 
+def test_helps_rule_knows_the_first_rows_and_judges_the_middle_of_the_next() -> None:
+    latency_ms = np.random.default_rng(0).permutation(np.arange(1.0, 3001.0))
+    known, judged = latency_nb201.rows_of("help", np.arange(3000), latency_ms)
+    assert np.flatnonzero(known).tolist() == list(range(900))
+    assert not judged[:900].any() and not judged[1900:].any()
+    assert judged.sum() == 800
+    query = latency_ms[900:1900]
+    assert latency_ms[judged].min() == np.sort(query)[100] and latency_ms[judged].max() == np.sort(query)[899]
+    with pytest.raises(UserError, match="longer file"):
+        latency_nb201.rows_of("help", np.arange(900), latency_ms[:900])
+
+
 def test_the_benchmark_names_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "table.csv"
     path.write_text("arch_str,fast\n")
