@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import launching
 import pytest
 
+from hw_latency_model.agent.cores import available_cores
 from objectives.trial_record import TrialRecord
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -47,6 +50,46 @@ def test_a_killed_worker_is_replaced_and_its_trial_goes_on_from_its_checkpoint(s
     finally:
         launching.kill_tree(process.pid)
     launching.assert_whole(launching.records(study), TRIALS, EPOCHS)
+
+
+KILLED_WHILE_IDLE = """
+import os, sys, time
+from pathlib import Path
+from benchmarks.chaos.processes import descendants, kill
+from trial_runner.config.load import load_config
+from trial_runner.launch import launch
+from trial_runner.search.driver import StudyDriver
+
+finish = StudyDriver.finish
+
+def finish_and_kill(self, number, failure=None):
+    finish(self, number, failure)
+    workers = [pid for pid, name in descendants(os.getpid()).items() if name.startswith("ray::ImplicitFunc")]
+    for pid in workers:
+        kill(pid)
+    while set(workers) & set(descendants(os.getpid())):
+        time.sleep(0.05)
+    print("killed", len(workers))
+
+StudyDriver.finish = finish_and_kill
+launch(load_config(Path(sys.argv[1])), print)
+"""
+
+
+def test_a_worker_that_dies_between_two_trials_fails_neither(write_study: Callable[..., Path]):
+    """One slot, so that the next trial gets the worker that has just been killed."""
+    study = write_study(trials=TRIALS, epochs=1, backend="ray")
+    compute = f"backend: ray, max_failures: 0, cpus_per_trial: {available_cores()}"
+    study.write_text(study.read_text().replace("backend: ray", compute))
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_WHILE_IDLE, study],
+        capture_output=True,
+        text=True,
+        timeout=400,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 0 and "killed 1" in done.stdout, done.stdout + done.stderr
+    launching.assert_whole(launching.records(study), TRIALS, 1)
 
 
 def test_when_ray_itself_dies_the_launch_does_not_hang_and_the_next_one_goes_on(study: Path):
