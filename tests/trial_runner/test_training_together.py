@@ -13,6 +13,7 @@ import pytest
 import torch
 from launching import assert_whole, finish, records
 
+from objectives.trial_record import Outcome
 from search_spaces import open_space
 from trial_runner.config.load import ConfigError, load_config
 from trial_runner.training.checkpoint import load_checkpoint
@@ -123,6 +124,24 @@ def test_a_study_trains_each_trial_with_two_workers_of_ray_train(write_study: Ca
     finish(study, "--set", "compute.workers_per_trial=2")
     found = records(study)
     assert_whole(found, trials=2, epochs=2)
+
+
+@pytest.mark.slow
+def test_a_batch_that_one_of_two_workers_cannot_train_on_ends_its_trial_with_the_reason(
+    write_study: Callable[..., Path],
+):
+    """Three images for two workers: the second has one, and a map of 1×1 has no variance of its channels."""
+    study = write_study(trials=1, epochs=2, backend="ray")
+    few = [
+        "data.train_images=3",
+        "space.resolutions_px=[[32, 32]]",
+        "space.families=[resnet10t]",
+        "space.decoders=[fpn]",
+    ]
+    settings = ["compute.workers_per_trial=2", "compute.max_failures=0", *few]
+    finish(study, *(word for item in settings for word in ("--set", item)))
+    (record,) = records(study)
+    assert record.outcome == Outcome.FAILED and "two values per channel" in str(record.reason), record.reason
 
 
 def test_several_workers_need_ray(write_study: Callable[..., Path]):
