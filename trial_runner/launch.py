@@ -19,6 +19,7 @@ from exports import get_profile
 from objectives.objective import OBJECTIVES, Objective, extra_objectives
 from objectives.trial_record import CONFIG, Outcome, State, TrialRecord, read_study, study_attributes
 from search_spaces import open_space
+from search_spaces._common.files import remove_left_behind
 from search_spaces.describe import network_words
 from search_spaces.pretrained import check_source
 from trial_runner.backends.base import make_backend
@@ -145,6 +146,7 @@ def _launch(
         check()
         fence = WriteFence(paths.root.resolve(), lease.fence)
         fence.claim(lease.require_held)
+        remove_left_behind(paths.root)
         note_class_names(study, info.class_names)
         note_job(study)
         unchanged = RunningStudyData(config, study, paths).require_unchanged

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from search_spaces._common.errors import UserError
+
+_PARTIAL, _REPLACED = ".partial", ".old"
+_LEFT_BEHIND = re.compile(rf"\.(.+)\.[a-z0-9_]{{8}}{re.escape(_PARTIAL)}({re.escape(_REPLACED)})?")
+_OLD_S = 3600.0
 
 
 @contextmanager
@@ -23,7 +29,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=_PARTIAL, dir=target.parent)
     except OSError as error:
         raise write_error(target, error) from error
     os.close(handle)
@@ -45,13 +51,13 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     """Yield a temporary folder beside ``target`` that replaces ``target`` if the block succeeds."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=_PARTIAL, dir=target.parent))
     except OSError as error:
         raise write_error(target, error) from error
     try:
         yield temporary
         temporary.chmod(0o755)
-        old = temporary.with_name(temporary.name + ".old")
+        old = temporary.with_name(temporary.name + _REPLACED)
         if target.exists():
             target.replace(old)
         temporary.replace(target)
@@ -60,6 +66,26 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         raise write_error(target, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_left_behind(folder: Path, older_than_s: float = _OLD_S) -> None:
+    """Remove what killed processes left of atomic writes anywhere below a folder; one that may still be written to is kept.
+
+    A folder that was killed between its two renames gets its earlier content back.
+    """
+    before = time.time() - older_than_s
+    for path in list(folder.rglob(f".*{_PARTIAL}*")):
+        name = _LEFT_BEHIND.fullmatch(path.name)
+        with suppress(OSError):
+            if name is None or path.stat().st_mtime > before:
+                continue
+            target = path.with_name(name[1])
+            if name[2] and not target.exists():
+                path.replace(target)
+            elif path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def write_json(target: Path, value: Any) -> None:
