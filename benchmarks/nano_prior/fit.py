@@ -155,7 +155,7 @@ def published_sources(data: TrainingData, keep: NDArray[np.bool_]) -> list[Sourc
 
 
 SCALE_LOG_STD = {"Nota-NetsPresso": 0.02, "NVIDIA-AI-IOT": 0.03, "kentaroy47": 0.15}
-"""By how much a source may differ from the prior's scale, in e-folds; 0.05 for others. Two sources agree on the ResNets within 5 %, the
+"""Standard deviation of a source from the prior's scale, in e-folds; 0.05 for others. Two sources agree on the ResNets within 5 %, the
 third is a fifth slower."""
 
 
