@@ -38,6 +38,11 @@ def storage_of(study: optuna.Study) -> BaseStorage:
     return study._storage
 
 
+def close_connections(study: optuna.Study) -> None:
+    """Close the idle connections of a study to its relational database; later accesses open new ones."""
+    _database_of(study).engine.dispose()
+
+
 class StudyStorage:
     """Reads and writes of a study's storage that `optuna.Study` has no public method for. Trials go by their storage id."""
 

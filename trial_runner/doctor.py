@@ -65,6 +65,8 @@ def examine(config: StudyConfig | None) -> list[Finding]:
         findings.append(_checked(subject, check, config))
         if subject == "data" and findings[-1].verdict == "ok":
             findings += _data_warnings(config)
+        if subject == "storage":
+            findings += _storage_warnings(config)
     return findings
 
 
@@ -210,6 +212,13 @@ def _data_warnings(config: StudyConfig) -> list[Finding]:
     from trial_runner.study_data import examine_data
 
     return [Finding("note", "data", warning) for warning in examine_data(config).warnings]  # read from the cache
+
+
+def _storage_warnings(config: StudyConfig) -> list[Finding]:
+    from trial_runner.study.write_ahead_log import no_log_here
+
+    refusal = no_log_here(config.study.storage)
+    return [] if refusal is None else [Finding("note", "storage", refusal)]
 
 
 def _space(config: StudyConfig) -> str:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from dashboards.text import interval, milliseconds
 from exports import get_profile
 from objectives.objective import OBJECTIVES, Objective, extra_objectives
+from objectives.optuna_private import close_connections
 from objectives.trial_record import CONFIG, Outcome, State, TrialRecord, read_study, study_attributes
 from search_spaces import open_space
 from search_spaces._common.files import remove_left_behind
@@ -49,6 +50,7 @@ from trial_runner.study.paths import StudyPaths
 from trial_runner.study.patience import Patience
 from trial_runner.study.storage import StorageError, database_sentence, require_comparable, require_own, store_config
 from trial_runner.study.stored_space import StoredSpace, distributions_of
+from trial_runner.study.write_ahead_log import write_ahead_log
 from trial_runner.study_data import RunningStudyData, judged, note_data, require_same_data, survey_data
 from trial_runner.tracking.sinks import check_tracking, open_sinks
 from trial_runner.training.custom_metrics import load_metrics
@@ -135,6 +137,8 @@ def _launch(
     trials = existing.get_trials(deepcopy=False)
     stored_space = StoredSpace(space, trials)
     stored_space.require_resumable(read_study(existing))
+    for opened in filter(None, (earlier, existing)):
+        close_connections(opened)
     seed = config.study.seed + 1009 * len(trials)
     patience = Patience(config.storage.patience_s, functools.partial(database_sentence, config.study.storage))
     sampler = make_sampler(config.search, seed, space=stored_space)
@@ -142,7 +146,7 @@ def _launch(
     backend = make_backend(config.compute)
     exporter = FrontExporter(config, study, paths, inline=backend.exports_inline)
     sinks = open_sinks(config.study.tracking, config.study.name, paths.root, objectives, say)
-    with DriverLease(study) as lease:
+    with write_ahead_log(config.study.storage, study, say), DriverLease(study) as lease:
         check()
         fence = WriteFence(paths.root.resolve(), lease.fence)
         fence.claim(lease.require_held)
