@@ -13,6 +13,7 @@ import optuna
 import pytest
 
 import trial_runner.study.write_ahead_log as log
+from objectives.optuna_private import close_connections
 from objectives.trial_record import read_study
 from trial_runner.config.load import load_config
 from trial_runner.doctor import examine
@@ -70,7 +71,9 @@ def test_a_database_that_another_process_has_open_keeps_its_log(url: str):
             study.ask()
             reader.execute("SELECT COUNT(*) FROM trials").fetchone()
         assert mode(url) == "wal"
-        assert len(open_study(url, "s", create=False).trials) == 1
+        other = open_study(url, "s", create=False)
+        assert len(other.trials) == 1
+        close_connections(other)
     with write_ahead_log(url, writer(url), print):
         pass
     assert mode(url) == "delete", "the next launch sets it back"
@@ -78,11 +81,11 @@ def test_a_database_that_another_process_has_open_keeps_its_log(url: str):
 
 MOUNTS = r"""
 22 1 254:0 / / rw,relatime - ext4 /dev/vda rw
-30 22 0:50 / /home rw,relatime shared:5 - nfs4 server:/export/home rw,vers=4.2
-31 30 0:51 / /home/user/fast\040disk rw,relatime - xfs /dev/nvme0n1 rw
+30 22 0:50 / /groups rw,relatime shared:5 - nfs4 server:/export/groups rw,vers=4.2
+31 30 0:51 / /groups/fast\040disk rw,relatime - xfs /dev/nvme0n1 rw
 32 22 0:52 / /scratch rw - lustre 10.0.0.1@o2ib:/scratch rw
 33 22 0:53 / /mnt/remote rw - fuse.sshfs user@host:/ rw
-34 22 0:54 / /homework rw - tmpfs tmpfs rw
+34 22 0:54 / /groupsort rw - tmpfs tmpfs rw
 """
 
 
@@ -90,11 +93,11 @@ MOUNTS = r"""
     ("path", "kind"),
     [
         ("/srv/study.db", None),
-        ("/home/user/study.db", "nfs4"),
-        ("/home/user/fast disk/study.db", None),
+        ("/groups/vision/study.db", "nfs4"),
+        ("/groups/fast disk/study.db", None),
         ("/scratch/group/study.db", "lustre"),
         ("/mnt/remote/study.db", "fuse.sshfs"),
-        ("/homework/study.db", None),
+        ("/groupsort/study.db", None),
     ],
 )
 def test_file_systems_that_machines_share_are_known(
