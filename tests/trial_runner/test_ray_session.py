@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,50 @@ def short() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+STUCK = """
+import os, subprocess, sys, time
+import ray
+from trial_runner.backends.ray_session import RaySession
+from trial_runner.config.study import ComputeSection
+from trial_runner.stopping import stoppable
+
+def never_ready(**arguments):
+    started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)", arguments["_temp_dir"]])
+    print(started.pid, flush=True)
+    while True:
+        time.sleep(0.05)
+
+ray.init = never_ready
+try:
+    with stoppable(ends_process=True), RaySession(ComputeSection(backend="ray"), 1, 0):
+        print("started")
+except KeyboardInterrupt:
+    os._exit(130)
+"""
+
+
+def test_a_stop_abandons_a_start_of_ray_with_the_processes_it_has_started(short: Path):
+    environment = {**os.environ, "TMPDIR": str(short), "PYTHONPATH": os.pathsep.join(sys.path)}
+    launch = subprocess.Popen(
+        [sys.executable, "-c", STUCK],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=default_signals,
+    )
+    assert launch.stdout is not None
+    try:
+        helper = int(launch.stdout.readline())
+        launch.send_signal(signal.SIGTERM)
+        assert launch.wait(60) == 130
+        assert not list(short.iterdir())
+        stat = Path(f"/proc/{helper}/stat")
+        assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+    finally:
+        launch.kill()
+        launch.stdout.close()
 
 
 def test_the_folder_lies_in_tmpdir_where_its_path_is_short_enough(short: Path, monkeypatch: pytest.MonkeyPatch):

@@ -197,12 +197,8 @@ def lease_until(study: Path) -> float | None:
     return float(json.loads(rows[0][0])["until"]) if rows else None
 
 
-def stop_at(study: Path, mark: str, number: signal.Signals, *, group: bool = False, pause: str = "") -> str:
-    """Launch, send the signal as soon as the log holds ``mark``, and check that the end was clean; the log.
-
-    Args:
-        pause: part of the command line of a process of the launch that is stopped before by SIGSTOP.
-    """
+def stop_at(study: Path, mark: str, number: signal.Signals, *, group: bool = False) -> str:
+    """Launch, send the signal as soon as the log holds ``mark``, and check that the end was clean; the log."""
     process = launching.start(study)
     log = study.with_name("launch.log")
     below: dict[int, str] = {}
@@ -212,16 +208,11 @@ def stop_at(study: Path, mark: str, number: signal.Signals, *, group: bool = Fal
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.01)
         below = launching.descendants(process.pid)
-        while pause and not (found := [pid for pid, name in below.items() if pause in name]):
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-            below = launching.descendants(process.pid)
-        if pause:
-            os.kill(found[0], signal.SIGSTOP)
         if group:
             os.killpg(process.pid, number)
         else:
             process.send_signal(number)
-        assert process.wait(20 if pause else 90) == 130, log.read_text()
+        assert process.wait(90) == 130, log.read_text()
     finally:
         launching.kill_tree(process.pid)
     text = log.read_text()
@@ -248,18 +239,18 @@ def test_sigterm_ends_a_launch_cleanly_before_its_lease_in_its_exports_and_while
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("mark", "number", "group", "pause"),
+    ("mark", "number", "group"),
     [
-        ("Ctrl-C stops it", signal.SIGTERM, False, "raylet/raylet"),  # while Ray starts
-        ("trial   0 finished", signal.SIGHUP, False, ""),  # while the last trial is exported
-        ("measured", signal.SIGTERM, False, ""),
-        ("the latency model has learnt", signal.SIGTERM, True, ""),
+        ("Ctrl-C stops it", signal.SIGTERM, False),  # while Ray starts
+        ("trial   0 finished", signal.SIGHUP, False),  # while the last trial is exported
+        ("measured", signal.SIGTERM, False),
+        ("the latency model has learnt", signal.SIGTERM, True),
     ],
 )
 def test_a_launch_on_ray_ends_cleanly_too_its_last_trial_behind_it(
-    write_study: Callable[..., Path], scratch: Path, mark: str, number: signal.Signals, group: bool, pause: str
+    write_study: Callable[..., Path], scratch: Path, mark: str, number: signal.Signals, group: bool
 ):
     study = write_study(trials=1, epochs=1, backend="ray", measure=True)
-    stop_at(study, mark, number, group=group, pause=pause)
+    stop_at(study, mark, number, group=group)
     assert not [path for path in scratch.iterdir() if "pseg" in path.name]
     assert not [record for record in launching.records(study) if record.state == "RUNNING"]
