@@ -2,6 +2,8 @@
 
     python -m benchmarks.exports --json OUT [--candidates 120] [--images 4]
 
+Run again with the same OUT, it measures those networks of the sample that OUT lacks.
+
 The networks have random weights and batch norm statistics of synthetic scenes, whose labels the gates compare with. Networks that are not
 trained decide by smaller margins than trained ones: the share of equal pixels is the sharper figure.
 """
@@ -9,11 +11,12 @@ trained decide by smaller margins than trained ones: the share of equal pixels i
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +65,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    rng = np.random.default_rng(options.seed)
-    rows: list[dict[str, Any]] = []
-    for name, share in SHARES.items():
-        space = get_space(name, SPACES[name])
-        for _ in range(round(options.candidates * share)):
-            rows.append(measure(space, space.sample(rng), options.images, len(rows)))
+    rows = json.loads(options.json.read_text())["rows"] if options.json.is_file() else list[dict[str, Any]]()
+    known = {row["number"] for row in rows}
+    for number, (space, candidate) in enumerate(sample(options.candidates, options.seed)):
+        if number not in known:
+            rows.append({"number": number} | measure(space, candidate, options.images, number))
             write_json(options.json, {"rows": rows})
+    table(rows)
+
+
+def sample(count: int, seed: int) -> Iterator[tuple[SearchSpace, Candidate]]:
+    """Candidates of all spaces in their shares, the spaces in turns; the same ones first whatever ``count`` is."""
+    spaces = {name: get_space(name, SPACES[name]) for name in SHARES}
+    rngs = {name: np.random.default_rng([seed, index]) for index, name in enumerate(SHARES)}
+    drawn = dict.fromkeys(SHARES, 0)
+    for number in range(1, count + 1):
+        name = max(SHARES, key=lambda each: SHARES[each] * number - drawn[each])
+        drawn[name] += 1
+        yield spaces[name], spaces[name].sample(rngs[name])
+
+
+def table(rows: Sequence[dict[str, Any]]) -> None:
+    """Print one line for each space, and the failures."""
     print(
         f"{'space':<18}{'networks':>9}{'passed':>8}{'s':>7}{'nodes':>7}{'lint ms':>9}{'FP16 points':>13}{'torch alike':>13}"
     )

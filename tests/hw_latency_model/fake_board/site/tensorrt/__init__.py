@@ -1,9 +1,9 @@
 """A stand-in for TensorRT's Python API that has exactly what the version in FAKE_TRT_VERSION has.
 
-Its names are held to ``tensorrt_api.json``, those of NVIDIA's published bindings (7.1 to those of 7.2, the oldest published).
-What a version lacks raises AttributeError, as there; what it insists on (explicit batch, a parent constructor called,
-every tensor bound to allocated memory) is insisted on. Which version has what: NVIDIA's Python API reference and the table
-in this project's notes on the Jetson Nano. Times are SIMULATED. Importing it also puts a stand-in behind
+Names, arguments, writable properties and enumerations are those of ``tensorrt_api.json``, NVIDIA's published bindings (7.1 has
+those of 7.2, the oldest published). What a version lacks raises AttributeError and a call that its bindings do not
+take TypeError, as there; what it insists on (explicit batch, a parent constructor called, every tensor bound to allocated
+memory) is insisted on. Times are SIMULATED. Importing it also puts a stand-in behind
 ``ctypes.CDLL("libcudart.so...")``. An "ONNX" is a JSON text: {"ms": 5.0, "spread": 0.004, "op": "Conv", ...}.
 """
 
@@ -26,9 +26,15 @@ _V = tuple(int(part) for part in __version__.split(".")[:2])
 _BOARD = Board(os.environ["FAKE_BOARD_ROOT"])
 
 
-def _without(owner, *names):
-    for name in names:
-        delattr(owner, name)
+def _api():
+    """The bindings of this release: those of the newest published one that is not newer."""
+    tables = json.loads((Path(__file__).resolve().parents[3] / "tensorrt_api.json").read_text())
+    releases = sorted(tables, key=lambda text: [int(part) for part in text.split(".")])
+    older = [each for each in releases if tuple(int(part) for part in each.split(".")) <= _V]
+    return tables[(older or releases)[-1 if older else 0]]
+
+
+_API = _api()
 
 
 class _Sealed:
@@ -39,6 +45,8 @@ class _Sealed:
     def __setattr__(self, name, value):
         if not name.startswith("_") and name not in self._settable:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        if not name.startswith("_") and value is not None and not _taken("", name, value):
+            raise TypeError(f"{type(self).__name__}.{name}: incompatible value {value!r}")
         object.__setattr__(self, name, value)
 
 
@@ -47,6 +55,13 @@ class _Enum(enum.IntEnum):
 
     def __str__(self):
         return f"{type(self).__name__}.{self.name}"
+
+
+def _enumeration(name, first=0):
+    """An enumeration with the values of this release; None where it has none of that name."""
+    if name not in _API:
+        return None
+    return _Enum(name, {value: first + index for index, value in enumerate(_API[name]["values"])})
 
 
 class _Severity(_Enum):
@@ -71,11 +86,9 @@ def _log(logger, severity, text):
     logger.log(severity, text)
 
 
-if _V < (11, 0):
-
-    def init_libnvinfer_plugins(logger, namespace):
-        _log(logger, ILogger.VERBOSE, "Registered plugin creator - ::InstanceNormalization_TRT version 1")
-        return True
+def init_libnvinfer_plugins(logger, namespace):
+    _log(logger, ILogger.VERBOSE, "Registered plugin creator - ::InstanceNormalization_TRT version 1")
+    return True
 
 
 class IProfiler:
@@ -83,57 +96,27 @@ class IProfiler:
         self._constructed = True
 
 
-class NetworkDefinitionCreationFlag(enum.IntEnum):
-    EXPLICIT_BATCH = 0
+NetworkDefinitionCreationFlag = _enumeration("NetworkDefinitionCreationFlag", first=1 if _V >= (11, 0) else 0)
+BuilderFlag = _enumeration("BuilderFlag")
+MemoryPoolType = _enumeration("MemoryPoolType")
+TensorIOMode = _enumeration("TensorIOMode")
+LayerType = _enumeration("LayerType")
+DataType = _enumeration("DataType")
 
 
-class BuilderFlag(enum.IntEnum):
-    FP16 = 0
-    INT8 = 1
-    DEBUG = 2
-    if _V < (10, 0):
-        STRICT_TYPES = 3
-    if _V >= (8, 2):
-        OBEY_PRECISION_CONSTRAINTS = 4
+class IHostMemory(_Sealed):
+    """Memory with the buffer protocol, and no sequence: bytes() copies it."""
+
+    def __init__(self, content):
+        self._content = content
+
+    nbytes = property(lambda self: len(self._content))
+
+    def __bytes__(self):
+        return self._content
 
 
-class MemoryPoolType(enum.IntEnum):
-    WORKSPACE = 0
-
-
-class TensorIOMode(enum.IntEnum):
-    NONE = 0
-    INPUT = 1
-    OUTPUT = 2
-
-
-class LayerType(enum.IntEnum):
-    CONVOLUTION = 0
-    if _V >= (8, 0):
-        QUANTIZE = 1
-
-
-class DataType(_Enum):
-    FLOAT = 0
-    HALF = 1
-    INT8 = 2
-    INT32 = 3
-
-
-if _V >= (11, 0):
-    NetworkDefinitionCreationFlag = enum.IntEnum("NetworkDefinitionCreationFlag", {"STRONGLY_TYPED": 1})
-    BuilderFlag = enum.IntEnum("BuilderFlag", {"DEBUG": 2})
-if _V < (8, 4):
-    del MemoryPoolType
-if _V < (8, 5):
-    del TensorIOMode
-
-
-class IHostMemory(bytes):
-    pass
-
-
-class ITimingCache:
+class ITimingCache(_Sealed):
     def __init__(self, content):
         self._content = content
 
@@ -141,35 +124,24 @@ class ITimingCache:
         return IHostMemory(self._content)
 
 
-_TimingCache = ITimingCache
-if _V < (8, 0):
-    del ITimingCache
-
-
-class _Tensor:
+class ITensor(_Sealed):
     dtype = DataType.FLOAT
 
 
-class _Layer(_Sealed):
-    _settable = ("type", "precision")
+class ILayer(_Sealed):
     num_outputs = 1
 
     def __init__(self, kind, name=""):
-        self.type = kind
-        self._name, self._output = name, None
+        self._type, self._output = kind, None
+        self.name = name
 
-    name = property(lambda self: self._name)
+    type = property(lambda self: self._type)
 
     def get_output(self, index):
-        return _Tensor()
+        return ITensor()
 
     def set_output_type(self, index, kind):
-        self._output = DataType(kind)
-
-
-if _V >= (11, 0):
-    _without(_Layer, "set_output_type")
-    _Layer._settable = ("type",)
+        self._output = kind
 
 
 class INetworkDefinition(_Sealed):
@@ -181,9 +153,10 @@ class INetworkDefinition(_Sealed):
     @property
     def _layers(self):
         if self._made is None:
-            kinds = (0, 1 if "quantize" in self._model else 0)
-            named = [_Layer(LayerType(0), name) for name in self._model.get("nodes", ())]
-            object.__setattr__(self, "_made", [_Layer(LayerType(kind)) for kind in kinds] + named)
+            kinds = ("CONVOLUTION", "QUANTIZE" if "quantize" in self._model else "CONVOLUTION")
+            named = [ILayer(LayerType.CONVOLUTION, name) for name in self._model.get("nodes", ())]
+            scale = LayerType.SCALE  # what TensorRT 7 makes of a quantization
+            self._made = [ILayer(getattr(LayerType, kind, scale)) for kind in kinds] + named
         return self._made
 
     @property
@@ -195,21 +168,19 @@ class INetworkDefinition(_Sealed):
 
 
 class IBuilderConfig(_Sealed):
-    _settable = ("max_workspace_size",) if _V < (10, 0) else ()
-
     def __init__(self):
         self._flags = set()
         self._cache = None
         self._workspace = None
 
     def set_flag(self, flag):
-        self._flags.add(BuilderFlag(flag).name)
+        self._flags.add(flag.name)
 
     def set_memory_pool_limit(self, pool, size):
-        self._workspace = (MemoryPoolType(pool), int(size))
+        self._workspace = (pool, size)
 
     def create_timing_cache(self, content):
-        return _TimingCache(bytes(content))
+        return ITimingCache(bytes(content))
 
     def set_timing_cache(self, cache, ignore_mismatch):
         self._cache = cache
@@ -217,12 +188,6 @@ class IBuilderConfig(_Sealed):
 
     def get_timing_cache(self):
         return self._cache
-
-
-if _V < (8, 4):
-    _without(IBuilderConfig, "set_memory_pool_limit")
-if _V < (8, 0):
-    _without(IBuilderConfig, "create_timing_cache", "set_timing_cache", "get_timing_cache")
 
 
 class OnnxParser(_Sealed):
@@ -307,13 +272,7 @@ class Builder(_Sealed):
 
     def build_engine(self, network, config):
         content = self._build(network, config)
-        return None if content is None else ICudaEngine(json.loads(content[80:].decode()))
-
-
-if _V < (8, 0):
-    _without(Builder, "build_serialized_network")
-if _V >= (10, 0):
-    _without(Builder, "build_engine")
+        return None if content is None else ICudaEngine(json.loads(bytes(content)[80:].decode()))
 
 
 def _plan_header():
@@ -387,8 +346,6 @@ class ICudaEngine(_Sealed):
 
 
 class IExecutionContext(_Sealed):
-    _settable = ("profiler",)
-
     def __init__(self, plan):
         self._plan = plan
         self._list = _tensors(plan)
@@ -427,16 +384,120 @@ class IExecutionContext(_Sealed):
         return True
 
 
-if _V >= (10, 0):
-    _without(
-        ICudaEngine, "num_bindings", "get_binding_name", "binding_is_input", "get_binding_shape", "get_binding_dtype"
-    )
-    _without(IExecutionContext, "execute_async_v2")
-if _V < (8, 5):
-    _without(
-        ICudaEngine, "num_io_tensors", "get_tensor_name", "get_tensor_mode", "get_tensor_shape", "get_tensor_dtype"
-    )
-    _without(IExecutionContext, "execute_async_v3", "set_tensor_address")
+def _is_number(value):
+    return isinstance(value, int) and not isinstance(value, (bool, enum.Enum))
+
+
+def _is_text(value):
+    return isinstance(value, str)
+
+
+def _is_buffer(value):
+    return isinstance(value, (bytes, bytearray, memoryview))
+
+
+def _is_true_or_false(value):
+    return isinstance(value, bool)
+
+
+def _are_addresses(value):
+    return isinstance(value, list) and all(_is_number(each) for each in value)
+
+
+# What pybind11 takes for an argument or a property of this name; a kind of object is given by the class's name.
+_TAKES = {
+    "bindings": _are_addresses,
+    "cache": "ITimingCache",
+    "config": "IBuilderConfig",
+    "dtype": "DataType",
+    "flag": "BuilderFlag",
+    "flags": _is_number,
+    "ignore_mismatch": _is_true_or_false,
+    "index": _is_number,
+    "logger": "ILogger",
+    "max_workspace_size": _is_number,
+    "memory": _is_number,
+    "name": _is_text,
+    "namespace": _is_text,
+    "network": "INetworkDefinition",
+    "pool": "MemoryPoolType",
+    "pool_size": _is_number,
+    "precision": "DataType",
+    "profiler": "IProfiler",
+    "serialized_engine": _is_buffer,
+    "serialized_timing_cache": _is_buffer,
+    "stream_handle": _is_number,
+}
+_BY_METHOD = {("parse", "model"): _is_buffer, ("parse_from_file", "model"): _is_text}
+
+
+def _taken(method, argument, value):
+    """Whether an argument or property takes the value; KeyError for one that is used here for the first time."""
+    takes = _BY_METHOD.get((method, argument)) or _TAKES[argument]
+    return isinstance(value, globals()[takes]) if isinstance(takes, str) else takes(value)
+
+
+def _bound(method, overload, given, named):
+    """Values of an overload's arguments in order, or None where the call does not fit it."""
+    names = [each.rstrip("=") for each in overload]
+    needed = {each for each in overload if not each.endswith("=")}
+    values = {name: given[index] for index, name in enumerate(names[: len(given)])}
+    values.update(named)
+    if len(given) > len(names) or set(names[: len(given)]) & set(named) or set(values) - set(names):
+        return None
+    if needed - set(values):
+        return None
+    if not all(_taken(method, name, value) for name, value in values.items()):
+        return None
+    return [values[name] for name in names if name in values]
+
+
+def _checked(owner, name, overloads, function):
+    """The function, which takes the arguments of its published overloads only."""
+
+    def call(self, *given, **named):
+        for overload in overloads:
+            values = _bound(name, overload, given, named)
+            if values is not None:
+                return function(self, *values)
+        raise TypeError(
+            f"{owner}.{name}(): incompatible function arguments. Supported: {overloads}; invoked with: {given!r} {named!r}"
+        )
+
+    return call
+
+
+def _hold_to_bindings(kind):
+    """Take from a class what this release lacks, and check the arguments of the rest."""
+    table = _API[kind.__name__]
+    methods, properties = table.get("methods", {}), table.get("properties", {})
+    kind._settable = [name for name, access in properties.items() if "w" in access]
+    for name in [each for each in vars(kind) if not each.startswith("_") or each == "__init__"]:
+        if name in methods:
+            setattr(kind, name, _checked(kind.__name__, name, methods[name], vars(kind)[name]))
+        elif name not in properties and name != "__init__":
+            delattr(kind, name)
+
+
+for _name in [each for each in list(globals()) if isinstance(globals()[each], type) and not each.startswith("_")]:
+    _kind = globals()[_name]
+    if _kind.__module__ == __name__ and issubclass(_kind, _Sealed):
+        if _name in _API:
+            _hold_to_bindings(_kind)
+        else:
+            del globals()[_name]
+for _name in (
+    "NetworkDefinitionCreationFlag",
+    "BuilderFlag",
+    "MemoryPoolType",
+    "TensorIOMode",
+    "LayerType",
+    "DataType",
+):
+    if globals()[_name] is None:
+        del globals()[_name]
+if "init_libnvinfer_plugins" not in _API["functions"]:
+    del init_libnvinfer_plugins
 
 
 class _Function:
