@@ -8,9 +8,11 @@ the trials. The package `objectives` is the lowest of those that use Optuna, so 
 from __future__ import annotations
 
 import copy
+import json
 import threading
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
@@ -20,6 +22,8 @@ from sqlalchemy import Connection, event, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+CONSTRAINTS = "constraints"
+"""System attribute of a trial with its constraint violations, as samplers and optuna-dashboard read it."""
 _WROTE, _UNGUARDED = "paretoseg_wrote", "paretoseg_unguarded"
 
 
@@ -41,6 +45,22 @@ def storage_of(study: optuna.Study) -> BaseStorage:
 def close_connections(study: optuna.Study) -> None:
     """Close the idle connections of a study to its relational database; later accesses open new ones."""
     _database_of(study).engine.dispose()
+
+
+@dataclass(frozen=True)
+class TrialRewrite:
+    """New facts of one stored trial; all others stay.
+
+    Attributes:
+        trial_id: storage's id of the trial.
+        values: value of an objective by its index.
+        user_attrs, system_attrs: JSON values by key.
+    """
+
+    trial_id: int
+    values: Mapping[int, float] = field(default_factory=dict)
+    user_attrs: Mapping[str, Any] = field(default_factory=dict)
+    system_attrs: Mapping[str, Any] = field(default_factory=dict)
 
 
 class StudyStorage:
@@ -67,7 +87,7 @@ class StudyStorage:
 
     def set_constraints(self, trial_id: int, violations: Sequence[float]) -> None:
         """Set the constraint violations of an unfinished trial, under the key that samplers and optuna-dashboard read."""
-        self._storage.set_trial_system_attr(trial_id, "constraints", [float(value) for value in violations])
+        self._storage.set_trial_system_attr(trial_id, CONSTRAINTS, [float(value) for value in violations])
 
     def set_intermediate_value(self, trial_id: int, step: int, value: float) -> None:
         """Report a value of an unfinished trial at a step."""
@@ -76,6 +96,14 @@ class StudyStorage:
     def set_state(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> None:
         """Set the state of an unfinished trial, with its objective values where the state is COMPLETE."""
         self._storage.set_trial_state_values(trial_id, state, values)
+
+    def rewrite(self, rewrites: Sequence[TrialRewrite]) -> None:
+        """Replace values and attributes of stored trials, finished ones included, in one transaction."""
+        if isinstance(self._storage, RDBStorage):
+            rewrite_trials(self._storage, rewrites)
+        else:
+            rewrite: Callable[[Sequence[TrialRewrite]], None] = self._storage.rewrite  # type: ignore[attr-defined]
+            rewrite(rewrites)
 
     def system_attrs(self) -> dict[str, Any]:
         """Return the study's system attributes."""
@@ -199,6 +227,28 @@ def store_together(storage: RDBStorage, writes: Iterable[Callable[[RDBStorage], 
         finally:
             storage.scoped_session = sessions
     return True
+
+
+def rewrite_trials(storage: RDBStorage, rewrites: Iterable[TrialRewrite]) -> None:
+    """Replace values and attributes of trials in a relational database in one transaction; the state of a trial does not matter."""
+    from optuna.storages._rdb import models
+
+    values, user, system = (
+        model.__table__
+        for model in (models.TrialValueModel, models.TrialUserAttributeModel, models.TrialSystemAttributeModel)
+    )
+    with storage.engine.begin() as connection:
+        for item in rewrites:
+            for index, value in item.values.items():
+                number, kind = models.TrialValueModel.value_to_stored_repr(value)
+                row = (values.c.trial_id == item.trial_id, values.c.objective == index)
+                connection.execute(update(values).where(*row).values(value=number, value_type=kind))
+            for table, attrs in ((user, item.user_attrs), (system, item.system_attrs)):
+                for key, content in attrs.items():
+                    text, row = json.dumps(content), (table.c.trial_id == item.trial_id, table.c.key == key)
+                    if connection.execute(update(table).where(*row).values(value_json=text)).rowcount == 0:
+                        new = {"trial_id": item.trial_id, "key": key, "value_json": text}
+                        connection.execute(insert(table).values(**new))
 
 
 def _database_of(study: optuna.Study) -> RDBStorage:

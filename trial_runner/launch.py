@@ -27,10 +27,11 @@ from trial_runner.backends.base import make_backend
 from trial_runner.config.compatibility import with_stored_sampler
 from trial_runner.config.study import KNOWN_COST, StudyConfig
 from trial_runner.constraints.channel_plans import ChannelPlans
-from trial_runner.constraints.cost import CostConstraint, load_cost_models
+from trial_runner.constraints.cost import CostConstraint
 from trial_runner.constraints.latency import LatencyConstraint
-from trial_runner.constraints.latency_models import load_latency_models
+from trial_runner.constraints.loaded_models import LoadedModels
 from trial_runner.constraints.target_latencies import TargetLatencies
+from trial_runner.front.adoption import ModelAdoption
 from trial_runner.front.engines import measure_after_launch
 from trial_runner.front.exporter import FrontExporter
 from trial_runner.front.report import write_study_report
@@ -122,15 +123,13 @@ def _launch(
     check_target(space, get_profile(config.device.name))
     check_accelerator(config)
     check_teacher(config, len(info.class_names))
-    latency_models = load_latency_models(config)
-    for model in latency_models.values():
+    objectives = objectives_of(config, info.class_names)
+    models = LoadedModels.load(config, objectives)
+    for model in models.latency.values():
         if not model.calibrated:
             say(model.provenance)
-    latency_model, *others = latency_models.values()
-    objectives = objectives_of(config, info.class_names)
     load_metrics(config)
     check_tracking(config.study.tracking)
-    cost_models = load_cost_models(config, objectives)
     earlier_studies = load_earlier_studies(config, space)
     initial = initial_candidates(earlier_studies, config.search.startup_trials)
     existing = open_configured(config, create=True)
@@ -155,19 +154,26 @@ def _launch(
         note_job(study)
         unchanged = RunningStudyData(config, study, paths).require_unchanged
         classes, budget_ms = len(info.class_names), config.device.latency_budget_ms
-        plans = ChannelPlans(space, classes, latency_model, config.training, others)
-        gate = LatencyConstraint(space, classes, latency_model, budget_ms, plans, others)
-        costs = CostConstraint(space, classes, objectives, cost_models, gate, config.device.precision)
-        targets = TargetLatencies.load(config, space, classes, plans)
-        said = [model.provenance for model in latency_models.values() if not model.calibrated]
+        first, *others = models.latency.values()
+        plans = ChannelPlans(space, classes, first, config.training, others)
+        gate = LatencyConstraint(space, classes, first, budget_ms, plans, others)
+        costs = CostConstraint(space, classes, objectives, models.costs, gate, config.device.precision)
+        targets = TargetLatencies(space, classes, models.targets, models.missing, plans)
+        said = [model.provenance for model in models.latency.values() if not model.calibrated]
         for sentence in dict.fromkeys(note for note in targets.notes if note not in said):
             say(sentence)
-        if config.search.sampler == KNOWN_COST:
-            known = CandidateCosts(space, gate, objectives, costs).known()
-            evidence = [item.evidence(objectives) for item in earlier_studies]
-            facts = StudyFacts(distributions_of(space), known, objectives, config.training.epochs, evidence)
-            study.sampler = make_sampler(config.search, seed, facts, stored_space)
+        adoption = ModelAdoption(config, study, space, classes, objectives, models, plans, say)
+        adoption.rescore()
 
+        def know_costs(seed: int) -> None:
+            """Give the sampler that needs them the costs of candidates, as they are predicted now."""
+            if config.search.sampler == KNOWN_COST:
+                known = CandidateCosts(space, gate, objectives, costs).known()
+                evidence = [item.evidence(objectives) for item in earlier_studies]
+                facts = StudyFacts(distributions_of(space), known, objectives, config.training.epochs, evidence)
+                study.sampler = make_sampler(config.search, seed, facts, stored_space)
+
+        know_costs(seed)
         monitor = LaunchMonitor(config, objectives)
 
         def finished(record: TrialRecord) -> None:
@@ -186,6 +192,21 @@ def _launch(
             say(progress_line(config, stored))
             monitor.begin(stored)
 
+        def before_trial() -> None:
+            unchanged()
+            if adoption.reload():
+                first, *others = adoption.models.latency.values()
+                plans.use(first, others)
+                gate.use(first, others)
+                costs.use(adoption.models.costs)
+                targets.use(adoption.models.targets, adoption.models.missing)
+                adoption.rescore()
+                stored = read_study(study, paths.root)
+                know_costs(seed + 1009 * len(stored))
+                driver.restore()
+                monitor.rescored(stored)
+                exporter.consider()
+
         driver = StudyDriver(
             config,
             study,
@@ -197,7 +218,7 @@ def _launch(
             costs,
             started,
             initial,
-            unchanged,
+            before_trial,
             fence=fence,
             patience=patience,
             on_trial=monitor.started,
@@ -220,7 +241,7 @@ def _launch(
         if config.device.measure_front:
             unlimited = [objective.with_budget(None) for objective in objectives]
             members = front_records(read_study(study, config.study.output_dir), math.inf, unlimited)
-            measure_after_launch(config, study, members, latency_models, say)
+            measure_after_launch(config, study, members, adoption.models.latency, say)
         check()
         records = read_study(study, config.study.output_dir)
         front = front_records(records, config.device.latency_budget_ms, objectives)

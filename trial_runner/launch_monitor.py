@@ -141,6 +141,12 @@ class LaunchMonitor:
             self._begun = self._clock()
             self._rank()
 
+    def rescored(self, records: Sequence[TrialRecord]) -> None:
+        """Take the trials as they are predicted anew."""
+        with self._lock:
+            self._records = {record.number: record for record in records}
+            self._rank()
+
     def started(self, spec: TrialSpec) -> None:
         """Note that a trial was given to a worker."""
         with self._lock:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from hw_latency_model.kernels.table import KernelTable
@@ -30,6 +33,9 @@ class PredictsLatency(Protocol):
     @property
     def provenance(self) -> str:
         """A sentence on where the predictions come from."""
+
+    def identity(self) -> str:
+        """Short hash that changes with the predictions."""
 
     def predict(self, kernels: Sequence[KernelSpec] | KernelTable) -> LatencyEstimate:
         """Predict the latency of a network from its kernels."""
@@ -62,6 +68,15 @@ class CustomLatencyModel:
         """
         found = resolve_callable(reference, "device.latency_model")
         return cls(found() if isinstance(found, type) else found, reference, precision, runtime)
+
+    def identity(self) -> str:
+        """Return a short hash of the function's name and of the file that defines it; of the name alone without a file."""
+        text = self._reference.encode()
+        module = sys.modules.get(getattr(self._predictor, "__module__", type(self._predictor).__module__))
+        file = getattr(module, "__file__", None)
+        if file is not None and Path(file).is_file():
+            text += Path(file).read_bytes()
+        return hashlib.sha256(text).hexdigest()[:16]
 
     @property
     def provenance(self) -> str:

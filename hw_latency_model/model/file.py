@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,31 +34,41 @@ def save_state(state: ModelState, path: Path) -> None:
     Raises:
         UserError: the file cannot be written.
     """
+    write_json(path, _to_json(state))
+
+
+def identity(state: ModelState) -> str:
+    """Hash of everything that the predictions follow from, and of the release that makes them."""
+    content = _to_json(state)
+    for name in ("fitted_at", "provenance", "quality"):
+        del content[name]
+    text = json.dumps({**content, "release": version("paretoseg")}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _to_json(state: ModelState) -> dict[str, Any]:
     fit = state.fit_result
-    write_json(
-        path,
-        {
-            "format": FORMAT,
-            "version": VERSION,
-            "device": state.device,
-            "fingerprint": dict(state.fingerprint),
-            "fitted_at": state.fitted_at,
-            "level": state.level,
-            "precision": state.precision,
-            "target": state.target,
-            "calibrated": state.calibrated,
-            "provenance": state.provenance,
-            "margins": state.margins.to_dict(),
-            "quality": asdict(state.quality),
-            "prior_type": fit.prior.prior_type,
-            "prior": fit.prior.to_dict(),
-            "correction": fit.correction.to_dict(),
-            "size_range": fit.size_range.tolist(),
-            "offset": fit.offset,
-            "scores": None if state.scores is None else state.scores.to_dict(),
-            **_later_facts(state),
-        },
-    )
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "device": state.device,
+        "fingerprint": dict(state.fingerprint),
+        "fitted_at": state.fitted_at,
+        "level": state.level,
+        "precision": state.precision,
+        "target": state.target,
+        "calibrated": state.calibrated,
+        "provenance": state.provenance,
+        "margins": state.margins.to_dict(),
+        "quality": asdict(state.quality),
+        "prior_type": fit.prior.prior_type,
+        "prior": fit.prior.to_dict(),
+        "correction": fit.correction.to_dict(),
+        "size_range": fit.size_range.tolist(),
+        "offset": fit.offset,
+        "scores": None if state.scores is None else state.scores.to_dict(),
+        **_later_facts(state),
+    }
 
 
 def _later_facts(state: ModelState) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, Self
 from hw_latency_model.model.bounds import PhysicalBounds
 from hw_latency_model.model.conformal import Margins
 from hw_latency_model.model.estimate import Network, estimates
-from hw_latency_model.model.file import load_state, save_state
+from hw_latency_model.model.file import identity, load_state, save_state
 from hw_latency_model.model.fitting import fit_state, timestamp, uncalibrated_fit
 from hw_latency_model.model.prior import KernelPrior
 from hw_latency_model.model.state import LEVEL, FitQuality, ModelState
@@ -187,6 +187,10 @@ class LatencyModel(ModelState):
             ValueError: a cost is not above 0, or ``cost`` is given for a model of another target than latency.
         """
         return suggest(self, candidates, budget, cost)
+
+    def identity(self) -> str:
+        """Return a short hash of what the predictions follow from; equal for equal predictions of one release."""
+        return identity(self)
 
     def save(self, path: Path) -> None:
         """Write the model as JSON, atomically, with exact numbers.

@@ -41,11 +41,16 @@ class ChannelPlans:
         training: TrainingSection,
         others: Iterable[PredictsLatency] = (),
     ) -> None:
-        self._space, self._num_classes, self._default_precision = space, num_classes, model.precision
+        self._space, self._num_classes = space, num_classes
         self._pruning, self._weights = training.pruning, training.weights
+        self.use(model, others)
+
+    def use(self, model: PredictsLatency, others: Iterable[PredictsLatency] = ()) -> None:
+        """Plan with these models from now on."""
+        self._default_precision = model.precision
         self._models = {item.precision: item for item in (*others, model)}
         self._kernels = {
-            precision: CandidateKernels(space, num_classes, runtime=runtime_of(item.fingerprint))
+            precision: CandidateKernels(self._space, self._num_classes, runtime=runtime_of(item.fingerprint))
             for precision, item in self._models.items()
         }
         self._plans: dict[tuple[str, str], dict[str, int]] = {}

@@ -39,11 +39,15 @@ class CostConstraint:
         precision: str = "fp32",
     ) -> None:
         self._space, self._num_classes, self._precision = space, num_classes, precision
-        self._models = {(model.target, model.precision): model for model in models}
         self._table_of, self._plan_of = latency.table, latency.plan_of
         self._predicted = [
             item for item in objectives if item.available == "pre_training" and item.name != LATENCY.name
         ]
+        self.use(models)
+
+    def use(self, models: Iterable[LatencyModel]) -> None:
+        """Predict with these cost models from now on."""
+        self._models = {(model.target, model.precision): model for model in models}
         self._arithmetic: dict[str, NetworkCost] = {}
 
     def costs(self, candidate: Candidate) -> dict[str, CostEstimate]:

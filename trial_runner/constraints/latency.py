@@ -36,14 +36,21 @@ class LatencyConstraint:
         plan_of: Callable[[Candidate], Plan | None] = lambda candidate: None,
         others: Iterable[PredictsLatency] = (),
     ) -> None:
+        self._space, self._num_classes = space, num_classes
+        self.plan_of = plan_of
+        self.budget_ms = budget_ms
+        self.use(model, others)
+
+    def use(self, model: PredictsLatency, others: Iterable[PredictsLatency] = ()) -> None:
+        """Predict with these models from now on, of the kernels that the channel plans of now give."""
         self._default_precision = model.precision
         self._models = {item.precision: item for item in (*others, model)}
         self._kernels = {
-            precision: CandidateKernels(space, num_classes, runtime=runtime_of(item.fingerprint), plan_of=plan_of)
+            precision: CandidateKernels(
+                self._space, self._num_classes, runtime=runtime_of(item.fingerprint), plan_of=self.plan_of
+            )
             for precision, item in self._models.items()
         }
-        self.plan_of = plan_of
-        self.budget_ms = budget_ms
 
     def table(self, candidate: Candidate) -> KernelTable:
         """Return the kernels of the candidate's final, pruned shape, fused as by its precision's runtime."""

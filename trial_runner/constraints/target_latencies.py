@@ -40,8 +40,13 @@ class TargetLatencies:
         missing: Mapping[str, str],
         plan_of: Callable[[Candidate], Plan | None] = lambda candidate: None,
     ) -> None:
+        self._space, self._num_classes, self._plan_of = space, num_classes, plan_of
+        self.use(models, missing)
+
+    def use(self, models: Mapping[str, list[PredictsLatency]], missing: Mapping[str, str]) -> None:
+        """Predict with these models from now on."""
         self._predictors = {
-            name: LatencyConstraint(space, num_classes, found[0], float("inf"), plan_of, found[1:])
+            name: LatencyConstraint(self._space, self._num_classes, found[0], float("inf"), self._plan_of, found[1:])
             for name, found in models.items()
             if found
         }
@@ -58,20 +63,7 @@ class TargetLatencies:
         plan_of: Callable[[Candidate], Plan | None] = lambda candidate: None,
     ) -> TargetLatencies:
         """Load the models of the configuration's ``targets``; one that is missing or damaged becomes a sentence in ``missing``."""
-        models, missing = dict[str, list[PredictsLatency]](), dict[str, str]()
-        for target in config.targets:
-            alone = config.for_target(target.name)
-            wanted = [alone.device.precision, *(config.space.precisions or ())]
-            runs = get_profile(target.name).precisions
-            models[target.name] = []
-            for precision in dict.fromkeys(item for item in wanted if item in runs):
-                if config.space.precisions and precision not in config.space.precisions:
-                    continue
-                try:
-                    models[target.name].append(load_latency_model(alone, precision))
-                except UserError as error:
-                    missing.setdefault(target.name, str(error))
-        return cls(space, num_classes, models, missing, plan_of)
+        return cls(space, num_classes, *load_target_models(config), plan_of)
 
     def estimates(self, candidate: Candidate) -> dict[str, LatencyEstimate]:
         """Return the estimate of each target that has a model of the candidate's precision, by the target's name."""
@@ -80,3 +72,22 @@ class TargetLatencies:
             for name, predictor in self._predictors.items()
             if predictor.predicts(candidate)
         }
+
+
+def load_target_models(config: StudyConfig) -> tuple[dict[str, list[PredictsLatency]], dict[str, str]]:
+    """Load the latency models of the configuration's ``targets`` by the target's name, that of its own precision first; and a
+    sentence on each target that lacks one."""
+    models, missing = dict[str, list[PredictsLatency]](), dict[str, str]()
+    for target in config.targets:
+        alone = config.for_target(target.name)
+        wanted = [alone.device.precision, *(config.space.precisions or ())]
+        runs = get_profile(target.name).precisions
+        models[target.name] = []
+        for precision in dict.fromkeys(item for item in wanted if item in runs):
+            if config.space.precisions and precision not in config.space.precisions:
+                continue
+            try:
+                models[target.name].append(load_latency_model(alone, precision))
+            except UserError as error:
+                missing.setdefault(target.name, str(error))
+    return models, missing

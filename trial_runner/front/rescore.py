@@ -1,10 +1,11 @@
-"""Front of a study under the latency model of another device, without training."""
+"""Stored trials under other models: predicted again in the shape that was trained, without training."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from hw_latency_model import LatencyEstimate
 from hw_latency_model.model.custom import PredictsLatency
 from objectives.objective import ENERGY, MEMORY, Objective
 from objectives.trial_record import TrialRecord
@@ -39,25 +40,41 @@ def rescored(
     Raises:
         UserError: energy is an objective and there is no model of it for this device.
     """
-    finished = [record for record in records if record.complete and record.candidate is not None]
-    channels = {record.candidate.id: record.channels for record in finished if record.candidate is not None}
-
-    def trained_shape(candidate: Candidate) -> Plan | None:
-        return channels.get(candidate.id)
-
+    finished = [record for record in records if record.complete]
     first, *others = models
-    latency = LatencyConstraint(space, num_classes, first, config.device.latency_budget_ms, trained_shape, others)
+    shapes = trained_shapes(finished)
+    latency = LatencyConstraint(space, num_classes, first, config.device.latency_budget_ms, shapes, others)
     on_device = [item for item in objectives if item.name in (ENERGY, MEMORY)]
     costs = CostConstraint(
         space, num_classes, on_device, load_cost_models(config, on_device), latency, config.device.precision
     )
-    candidates = [record.candidate for record in finished if record.candidate is not None]
+    found = repredicted(finished, latency, costs)
+    return found if keep_measured else [replace(record, measurement=None) for record in found]
+
+
+def trained_shapes(
+    records: Sequence[TrialRecord], otherwise: Callable[[Candidate], Plan | None] = lambda candidate: None
+) -> Callable[[Candidate], Plan | None]:
+    """Return a function of a candidate to the channels that its trial keeps, and to those of ``otherwise`` without a trained one."""
+    channels = {record.candidate.id: record.channels for record in records if record.candidate and record.channels}
+    return lambda candidate: channels.get(candidate.id) or otherwise(candidate)
+
+
+def repredicted(
+    records: Sequence[TrialRecord],
+    latency: LatencyConstraint,
+    costs: CostConstraint,
+    on_targets: Callable[[Candidate], Mapping[str, LatencyEstimate]] = lambda candidate: {},
+) -> list[TrialRecord]:
+    """Return those records that have a candidate with latency, costs, and latency on further targets predicted now."""
+    known = [(record, record.candidate) for record in records if record.candidate is not None]
+    estimates = latency.estimate_many([candidate for _, candidate in known])
     return [
         replace(
             record,
             estimate=estimate,
             costs={**record.costs, **costs.costs(candidate)},
-            measurement=record.measurement if keep_measured else None,
+            targets={**record.targets, **on_targets(candidate)},
         )
-        for record, candidate, estimate in zip(finished, candidates, latency.estimate_many(candidates), strict=True)
+        for (record, candidate), estimate in zip(known, estimates, strict=True)
     ]

@@ -104,11 +104,6 @@ class StudyDriver:
         self._slots = 1
         self.ended: str | None = None
         self._writer.recover_stale_trials(self._may_be_resumed)
-        records = self._records()
-        self._rule.restore(records)
-        for record in records:
-            if record.paused and record.score is not None:
-                self._rule.pause(record, record.score.epoch)
         self._proposals = Proposals(
             config,
             study,
@@ -122,8 +117,20 @@ class StudyDriver:
             costs,
             latency_on_targets,
         )
-        if not records:
+        self.restore()
+        if not self._records():
             self._enqueue_initial_design(initial)
+
+    def restore(self) -> None:
+        """Take rungs and known candidates from the study, as at the start; again after its predictions were replaced."""
+        self._rule = MultiObjectiveASHA(self._config.search.early_stopping, self._objectives)
+        records = self._records()
+        self._rule.restore(records)
+        for record in records:
+            if record.paused and record.score is not None:
+                self._rule.pause(record, record.score.epoch)
+            if record.outcome:
+                self._proposals.note(record)
 
     def _enqueue_initial_design(self, initial: Sequence[Candidate]) -> None:
         search = self._config.search

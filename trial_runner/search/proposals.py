@@ -54,9 +54,6 @@ class Proposals:
         self._plan_of, self._costs, self._latency_on_targets = plan_of, costs, latency_on_targets
         self._stored_space = StoredSpace(space, study.get_trials(deepcopy=False))
         self._known: dict[str, TrialRecord] = {}
-        for record in records():
-            if record.outcome:
-                self.note(record)
 
     def enqueue(self, candidate: Candidate, attrs: Mapping[str, int] | None = None) -> None:
         """Make a candidate one of the next trials, with user attributes."""

@@ -22,7 +22,7 @@ from sqlalchemy.exc import (
     TimeoutError as PoolTimeoutError,
 )
 
-from objectives.optuna_private import store_together, trial_id, trials_after
+from objectives.optuna_private import TrialRewrite, rewrite_trials, store_together, trial_id, trials_after
 from search_spaces._common.errors import UserError
 
 logger = logging.getLogger("paretoseg")
@@ -164,6 +164,10 @@ class PatientStorage(BaseStorage):
         for write in writes:
             with suppress(UpdateFinishedTrialError):
                 write(self)
+
+    def rewrite(self, rewrites: Sequence[TrialRewrite]) -> None:
+        """Replace values and attributes of stored trials in one transaction; a repetition changes nothing."""
+        self.patience.run(lambda: rewrite_trials(self._backend, rewrites))
 
     def trials_after(self, study_id: int, trial_id: int) -> list[FrozenTrial]:
         """Return the trials of a study whose ids are greater than ``trial_id``."""

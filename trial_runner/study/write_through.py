@@ -14,7 +14,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from objectives.optuna_private import trial_id as id_of
+from objectives.optuna_private import TrialRewrite, trial_id as id_of
 from trial_runner.study.patience import PatientStorage
 
 Write = Callable[[BaseStorage], object]
@@ -46,6 +46,12 @@ class WriteThroughStorage(BaseStorage):
         self._studies.clear()
         self._study_of.clear()
         self._distributions.clear()
+
+    def rewrite(self, rewrites: Sequence[TrialRewrite]) -> None:
+        """Replace values and attributes of stored trials in one transaction, and read all trials again at their next use."""
+        self._store()
+        self._backend.rewrite(rewrites)
+        self.refresh()
 
     @contextmanager
     def batch(self) -> Iterator[None]:

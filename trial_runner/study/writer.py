@@ -8,12 +8,12 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from hw_latency_model.types import LatencyEstimate
 from objectives import trial_record as tr
 from objectives.objective import LATENCY, Objective
-from objectives.optuna_private import StudyStorage, trial_id
+from objectives.optuna_private import CONSTRAINTS, StudyStorage, TrialRewrite, trial_id
 from objectives.trial_record import CostEstimate, Outcome, TrialRecord
 
 
@@ -79,7 +79,9 @@ class StudyWriter:
 
     def constrain(self, number: int) -> None:
         """Store the constraint violations known so far: latency first, then each other budget (0 while unknown)."""
-        record = self.record(number)
+        tr.set_constraints(self._study, self._ids[number], self._violations(self.record(number)))
+
+    def _violations(self, record: TrialRecord) -> list[float]:
         violations = [record.latency_ms - self._budget_ms if record.latency_ms is not None else 0.0]
         for objective in self._objectives:
             if objective.budget is None or objective.name == LATENCY.name:
@@ -87,7 +89,36 @@ class StudyWriter:
             known = objective.available == "pre_training" or (record.score is not None and record.score.final)
             value = objective.value(record) if known else math.nan
             violations.append(0.0 if math.isnan(value) else objective.violation(value))
-        tr.set_constraints(self._study, self._ids[number], violations)
+        return violations
+
+    def replace_predictions(self, records: Iterable[TrialRecord]) -> None:
+        """Store other predictions (latency, on further targets, other costs) of trials in whatever state, in one transaction.
+
+        Values of objectives that are predicted, constraint violations and short facts follow; what was trained and measured stays.
+        """
+        trials = {trial.number: trial for trial in self._study.get_trials(deepcopy=False)}
+        self._storage.rewrite([self._with_predictions(trials[record.number], record) for record in records])
+
+    def _with_predictions(self, trial: FrozenTrial, record: TrialRecord) -> TrialRewrite:
+        predictions: dict[str, Any] = {}
+        if record.estimate is not None:
+            predictions[tr.ESTIMATE] = record.estimate.to_dict()
+        if record.targets:
+            predictions[tr.TARGETS] = {name: estimate.to_dict() for name, estimate in record.targets.items()}
+        if record.costs:
+            predictions[tr.COSTS] = {name: cost.to_dict() for name, cost in record.costs.items()}
+        user, system = dict[str, Any](), dict[str, Any]()
+        for name, value in predictions.items():
+            if self._hides_objects:
+                system[tr.system_name(name)] = value
+                user |= tr.short_facts(name, value)
+            else:
+                user[name] = value
+        if CONSTRAINTS in trial.system_attrs:
+            system[CONSTRAINTS] = self._violations(record)
+        predicted = [at for at, item in enumerate(self._objectives) if item.available == "pre_training"]
+        values = {at: self._objectives[at].value(record) for at in predicted} if trial.values else {}
+        return TrialRewrite(trial_id(trial), values, user, system)
 
     def end(
         self,
