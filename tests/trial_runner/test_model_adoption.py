@@ -57,7 +57,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyConfig:
 
 
 def adopted(config: StudyConfig, ms: float, power: float = 1.0) -> list[str]:
-    """What a launch with that model says of the stored trials."""
+    """Lines that a launch with that model says of the stored trials."""
     lines: list[str] = []
     study = open_configured(config, patience=Patience(5.0, str))
     models = LoadedModels({"fp32": ByMacs(ms, power)}, [], {}, {}, {})  # type: ignore[dict-item]
