@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from objectives import trial_record as tr
 from objectives.optuna_private import storage_of, study_id
-from objectives.trial_record import Outcome
+from objectives.trial_record import Outcome, TrialRecord
 from objectives.trial_score import TrialScore
 from search_spaces import open_space
 from search_spaces.candidate import Candidate
@@ -23,6 +23,7 @@ from trial_runner.config.study import StudyConfig
 from trial_runner.study.objectives import note_class_names, open_configured
 from trial_runner.study.paths import StudyPaths
 from trial_runner.study.storage import store_config
+from trial_runner.study.trial_kernels import store_kernels
 
 CLASSES = ("background", "building", "debris", "flood", "person", "road", "vegetation", "vehicle")
 _START = datetime(2026, 11, 1, 8, 0, 0)
@@ -50,6 +51,20 @@ def make_long_study(config: StudyConfig, trials: int) -> optuna.Study:
         made.append(_trial(config, number, candidate, trial.params, trial.distributions, rng, free))
     _insert(study, made)
     return open_configured(config)
+
+
+def store_kernels_of(config: StudyConfig, records: Iterable[TrialRecord]) -> None:
+    """Store the kernels of trials that were not refused in their folders, as a launch does."""
+    from trial_runner.constraints.latency import LatencyConstraint
+    from trial_runner.constraints.latency_models import load_latency_model
+
+    paths, space = StudyPaths(config.study.output_dir), open_space(config.space)
+    gate = LatencyConstraint(space, len(CLASSES), load_latency_model(config), config.device.latency_budget_ms)
+    for record in records:
+        candidate = record.candidate
+        if candidate is not None and record.outcome != Outcome.INFEASIBLE:
+            kernels = gate.table(candidate).kernels
+            store_kernels(paths.trial(record.number), candidate, None, len(CLASSES), gate.runtime(candidate), kernels)
 
 
 def _insert(study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:

@@ -20,7 +20,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks._long_study import make_long_study
+from benchmarks._long_study import make_long_study, store_kernels_of
+from objectives.pareto import pareto_front
+from objectives.trial_record import read_study
 from search_spaces._common.files import write_json
 from trial_runner.config.load import load_config
 
@@ -34,7 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     folder = options.out.resolve()
     places = [f"study.storage=sqlite:///{folder / 'study.db'}", f"study.output_dir={folder}", "study.name=long"]
-    make_long_study(load_config(options.study, places), options.trials)
+    config = load_config(options.study, places)
+    records = read_study(make_long_study(config, options.trials))
+    store_kernels_of(config, [records[options.trials // 2], *pareto_front(records).records])
     study = folder / "study.yaml"
     commands = [["front", study], ["trial", study, options.trials // 2], ["trials", study], ["report", study]]
     rows = [timed(str(words[0]), lambda words=words: run_command(words)) for words in commands]

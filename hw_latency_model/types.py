@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -33,6 +33,7 @@ class KernelSpec:
         nodes: all graph nodes of this kernel, including the anchor and free ones (views).
         precision: ``fp32``, ``fp16`` or ``int8``.
         dilation: dilation of a convolution; 1 along a side of one tap, and for other kernels.
+        layer: name of the torch module that runs it, or that needs the layout of a ``relayout``; empty if unknown.
     """
 
     kind: str
@@ -52,6 +53,14 @@ class KernelSpec:
     nodes: tuple[str, ...] = ()
     precision: str = "fp32"
     dilation: tuple[int, int] = (1, 1)
+    layer: str = field(default="", compare=False)
+
+    @property
+    def label(self) -> str:
+        """Name for people: its layer, such as ``encoder.blocks.3.0.conv_dw``, else the anchor's name."""
+        if not self.layer:
+            return self.name
+        return f"{self.layer} ({self.name})" if self.kind == "relayout" else self.layer
 
     @property
     def activation_bytes(self) -> int:
@@ -59,9 +68,9 @@ class KernelSpec:
         return self.input_bytes + self.output_bytes
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert to a JSON-ready dict, without ``nodes``, which refer to the source graph, and without a dilation of 1."""
+        """Convert to a JSON-ready dict, without ``nodes`` and ``layer``, which refer to the source, and without a dilation of 1."""
         value = asdict(self)
-        del value["nodes"]
+        del value["nodes"], value["layer"]
         if self.dilation == (1, 1):
             del value["dilation"]
         return {key: list(item) if isinstance(item, tuple) else item for key, item in value.items()}
@@ -166,7 +175,7 @@ class LatencyEstimate:
     Attributes:
         latency_ms, low_ms, high_ms: estimate and bounds, all > 0, ``low_ms <= latency_ms <= high_ms``.
         coverage: share (by predicted time) of kernels of measured kinds; 1.0 when all are known.
-        per_kernel: (name, kind, ms) of every kernel, with sum ``latency_ms``.
+        per_kernel: (label, kind, ms) of every kernel, with sum ``latency_ms``.
         level: nominal probability of the interval.
         unknown_kinds: kinds of kernel without measurements on this device, sorted.
         extrapolation: e-folds outside the measured range of sizes; 0 inside.

@@ -386,6 +386,16 @@ def read_study(study: optuna.Study, output_dir: Path | None = None) -> list[Tria
     return [_with_bundle_in(folder, read_record(trial, attrs)) for trial in study.get_trials(deepcopy=False)]
 
 
+def read_trial(study: optuna.Study, number: int, output_dir: Path | None = None) -> TrialRecord | None:
+    """Record of one trial, as in `read_study`, without reading the others; None where the study has no such trial."""
+    storage, attrs = StudyStorage(study), study_attributes(study)
+    try:
+        trial = storage.trial(storage.trial_id(number))
+    except KeyError:
+        return None
+    return _with_bundle_in(output_dir or _launched_in(attrs), read_record(trial, attrs))
+
+
 def _launched_in(attrs: Mapping[str, Any]) -> Path | None:
     section = attrs.get(CONFIG, {}).get("study", {})
     return Path(section["output_dir"]) if "output_dir" in section else None

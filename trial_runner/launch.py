@@ -34,6 +34,7 @@ from trial_runner.constraints.target_latencies import TargetLatencies
 from trial_runner.front.adoption import ModelAdoption
 from trial_runner.front.engines import measure_after_launch
 from trial_runner.front.exporter import FrontExporter
+from trial_runner.front.kernel_times import keep_kernels
 from trial_runner.front.report import write_study_report
 from trial_runner.front.table import front_records, write_csv
 from trial_runner.launch_checks import check_accelerator, check_room, check_target, check_teacher
@@ -55,6 +56,7 @@ from trial_runner.study.write_ahead_log import write_ahead_log
 from trial_runner.study_data import RunningStudyData, judged, note_data, require_same_data, survey_data
 from trial_runner.tracking.sinks import check_tracking, open_sinks
 from trial_runner.training.custom_metrics import load_metrics
+from trial_runner.training.trial_spec import TrialSpec
 from trial_runner.training.write_fence import WriteFence
 
 
@@ -207,6 +209,10 @@ def _launch(
                 monitor.rescored(stored)
                 exporter.consider()
 
+        def ordered(spec: TrialSpec) -> None:
+            monitor.started(spec)
+            keep_kernels(spec, gate)
+
         driver = StudyDriver(
             config,
             study,
@@ -221,7 +227,7 @@ def _launch(
             before_trial,
             fence=fence,
             patience=patience,
-            on_trial=monitor.started,
+            on_trial=ordered,
             on_progress=monitor.progressed,
             latency_on_targets=targets.estimates,
         )

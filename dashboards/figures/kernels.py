@@ -14,7 +14,7 @@ _ROW_PX, _HEAD_PX = 24, 90
 _PALETTE = ("#2457d6", "#e4690b", "#14804a", "#8e44ad", "#b8860b", "#0e7c86", "#c02c3a", "#6b7280")
 
 Kernels = Sequence[tuple[str, str, float]]
-"""(name, kind, ms) of every kernel."""
+"""(layer, kind, ms) of every kernel."""
 
 
 def kinds_figure(kernels: Kernels) -> go.Figure:
@@ -31,16 +31,22 @@ def kinds_figure(kernels: Kernels) -> go.Figure:
 
 
 def layers_figure(kernels: Kernels) -> go.Figure:
-    """Draw the predicted time of the slowest layers, in the colours of their kinds, and the sum of the others."""
+    """Draw the predicted time of the slowest layers, in the colours of their kinds, and the sum of the others.
+
+    Kernels of one kind in one layer are one bar.
+    """
     colours = _colours(_by_kind(kernels))
-    slowest = sorted(kernels, key=lambda kernel: -kernel[2])
+    times: dict[tuple[str, str], float] = {}
+    for name, kind, ms in kernels:
+        times[name, kind] = times.get((name, kind), 0.0) + ms
+    slowest = sorted(((name, kind, ms) for (name, kind), ms in times.items()), key=lambda kernel: -kernel[2])
     shown, rest = slowest[:_MOST_LAYERS], slowest[_MOST_LAYERS:]
     names = [_unique(at, name) for at, (name, _, _) in enumerate(shown)]
     values, hues = [ms for _, _, ms in shown], [colours[kind] for _, kind, _ in shown]
     hovers = [f"{name}: {kind.replace('_', ' ')}" for name, kind, _ in shown]
     if rest:
-        names, values = [*names, f"{len(rest)} other kernels"], [*values, sum(ms for _, _, ms in rest)]
-        hues, hovers = [*hues, GREY], [*hovers, f"{len(rest)} kernels, each faster than those above"]
+        names, values = [*names, f"{len(rest)} other layers"], [*values, sum(ms for _, _, ms in rest)]
+        hues, hovers = [*hues, GREY], [*hovers, f"{len(rest)} layers, each faster than those above"]
     return _bars(names, values, hues, hovers)
 
 

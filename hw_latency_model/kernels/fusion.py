@@ -150,17 +150,28 @@ def fuse(graph: OpGraph, rules: FusionRules) -> list[KernelSpec]:
     specs = [_spec(kernel, graph, rules) for kernel in kernels]
     copies = relayouts([(item.anchor, item.input_values, item.output) for item in kernels], graph, rules.block)
     for copy in reversed(copies):
-        specs.insert(copy.before, _relayout(copy, graph))
+        needed_by = kernels[min(copy.before, len(kernels) - 1)].anchor
+        specs.insert(copy.before, _relayout(copy, graph, needed_by.layer))
     return specs
 
 
-def _relayout(copy: Relayout, graph: OpGraph) -> KernelSpec:
+def _relayout(copy: Relayout, graph: OpGraph, layer: str) -> KernelSpec:
     shape = graph.shapes[copy.value]
     size = graph.bytes_of(copy.value)
     channels = shape[1] if len(shape) > 1 else 1
     hw = (shape[2], shape[3]) if len(shape) == 4 else (0, 0)
     return KernelSpec(
-        "relayout", copy.direction, 0, size, 0, size, in_channels=channels, out_channels=channels, in_hw=hw, out_hw=hw
+        kind="relayout",
+        name=copy.direction,
+        macs=0,
+        input_bytes=size,
+        weight_bytes=0,
+        output_bytes=size,
+        in_channels=channels,
+        out_channels=channels,
+        in_hw=hw,
+        out_hw=hw,
+        layer=layer,
     )
 
 
@@ -216,6 +227,7 @@ def _spec(kernel: _Kernel, graph: OpGraph, rules: FusionRules) -> KernelSpec:
         fused=tuple(kernel.fused),
         nodes=tuple(kernel.nodes),
         dilation=_dilation(op),
+        layer=op.layer,
     )
 
 

@@ -29,6 +29,7 @@ class Op:
         kernel, stride, groups, dilation: parameters of a convolution or pooling.
         macs: multiply-accumulates counted by the reader; None: computed from the shapes.
         module: name of the module whose weights a convolution reads, for graphs of torch modules.
+        layer: name of the innermost module that runs it, for display; empty for graphs of files.
     """
 
     op: str
@@ -42,6 +43,7 @@ class Op:
     dilation: tuple[int, int] = (1, 1)
     macs: int | None = None
     module: str = ""
+    layer: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def without_compounds(graph: OpGraph) -> OpGraph:
             gate = gates.get(gate_value)
             if gate is not None and gate.inputs == (other,) and graph.uses[gate_value] == 1:
                 swish = "hard_swish" if gate.op == "hard_sigmoid" else "silu"
-                merged[op.name] = Op(swish, f"{op.name}+{gate.name}", (other,), op.outputs)
+                merged[op.name] = Op(swish, f"{op.name}+{gate.name}", (other,), op.outputs, layer=op.layer)
                 dropped.add(gate.name)
                 break
     if not merged:

@@ -6,7 +6,8 @@ import copy
 import itertools
 import math
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, cast
 
@@ -102,6 +103,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, weights: dict[int, str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.weights = weights
+        self.running: list[str] = []
         self.ops: list[Op] = []
         self.shapes: dict[str, Shape] = {}
         self.ids: dict[int, str] = {}
@@ -135,6 +137,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         op, details = _describe(base, args, self.shapes[inputs[0]], outputs[0])
         if op in ("batchnorm", "max_pool", "layernorm", "groupnorm"):
             outputs = outputs[:1]
+        if self.running:
+            details["layer"] = self.running[-1]
         if base == "convolution":
             details["module"] = self.weights.get(id(args[1]), "")
         self.ops.append(
@@ -164,12 +168,31 @@ def graph_from_module(
     image = torch.empty(1, in_channels, *input_hw, device="meta")
     recorder = _Recorder({id(item): name.rpartition(".")[0] for name, item in clone.named_parameters()})
     start = recorder.value(image)
-    with torch.no_grad(), recorder:
+    with torch.no_grad(), recorder, _running_layers(clone, recorder.running):
         result = clone(image)
     results = tuple(recorder.ids.get(id(tensor), start) for tensor in _tensors([result]))
     if not results:
         raise ValueError(f"a network must return tensors, this one returned {type(result).__name__}")
     return OpGraph(tuple(_without_zero_pads(_needed(recorder.ops, results), results)), recorder.shapes, results)
+
+
+@contextmanager
+def _running_layers(net: nn.Module, running: list[str]) -> Iterator[None]:
+    """Context in which ``running`` has the names of the modules that run, the innermost last."""
+
+    def leave(*_: object) -> None:
+        running.pop()
+
+    handles = []
+    for name, module in net.named_modules():
+        if name:
+            handles.append(module.register_forward_pre_hook(lambda *_, name=name: running.append(name)))
+            handles.append(module.register_forward_hook(leave))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _without_zero_pads(ops: list[Op], results: Sequence[str]) -> list[Op]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
 
 Array = NDArray[np.float64]
 
@@ -27,6 +26,8 @@ def mean_squared_distances(left: Array, right: Array, squares_of_right: Array | 
 
 def log_likelihood(covariance: Array, targets: Array) -> float:
     """Compute the log marginal likelihood of targets (n,) of mean 0, up to a constant; -inf for a singular covariance (n, n)."""
+    from scipy.linalg import solve_triangular
+
     try:
         factor = np.linalg.cholesky(covariance)
     except np.linalg.LinAlgError:
@@ -42,4 +43,6 @@ def explained_variance(factor: Array, cross: Array) -> Array:
         factor: (n, n) lower Cholesky factor of the covariance of the data.
         cross: (n, m) covariance of the data with the new points.
     """
+    from scipy.linalg import solve_triangular
+
     return np.asarray((solve_triangular(factor, cross, lower=True) ** 2).sum(axis=0), dtype=np.float64)

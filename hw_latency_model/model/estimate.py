@@ -190,7 +190,7 @@ def _per_kernel(tables: Sequence[KernelTable], costs: Array, values: Array) -> l
         own = costs[start : start + len(table)]
         shares = (own * (value / own.sum())).tolist()
         result.append(
-            tuple((kernel.name, kernel.kind, part) for kernel, part in zip(table.kernels, shares, strict=True))
+            tuple((kernel.label, kernel.kind, part) for kernel, part in zip(table.kernels, shares, strict=True))
         )
         start += len(table)
     return result

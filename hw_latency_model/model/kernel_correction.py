@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from hw_latency_model.model.nano_columns import KernelColumns
 from hw_latency_model.model.trees import BoostedTrees
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -49,6 +51,8 @@ class KernelCorrection:
 
     @cached_property
     def _tree(self) -> cKDTree:
+        from scipy.spatial import cKDTree
+
         return cKDTree(_spread(self.cells))
 
     def to_dict(self) -> dict[str, Any]:

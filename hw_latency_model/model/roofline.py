@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from hw_latency_model.kernels.kinds import class_of
 from hw_latency_model.kernels.table import LAUNCHES, KernelTable
@@ -113,6 +112,8 @@ class Roofline:
             inside: (n, kinds, 5, 5) ``inside_equations`` of each network's kernel profile; zeros without one.
             strength: strength of the shrinkage towards the class's costs.
         """
+        from scipy.optimize import nnls
+
         kind_count = len(kinds)
         allowed = np.array([_TERMS_OF[class_of(kind)] for kind in kinds])
         design, target = _equations(terms, latency_ms, weights, inside)
@@ -224,6 +225,8 @@ def _equations(terms: Array, latency_ms: Array, weights: Array, inside: Array) -
 
 def _faintly_pulled(design: Array, target: Array, networks: int) -> Array:
     """Solve non-negative least squares with a slight ridge towards equal shares, which splits the cost of collinear terms."""
+    from scipy.optimize import nnls
+
     faint = 0.05 * np.sqrt(networks)
     share = design[:networks].mean(axis=0)
     share = np.where(share > 1e-12, share, 1.0)

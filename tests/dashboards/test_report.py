@@ -415,7 +415,7 @@ def test_the_winners_time_is_told_by_kind_and_layer(tmp_path, make_study):
     drawn = json.loads(next(script for script in page.scripts if script.startswith("{")))
     (kinds,), (layers,) = drawn["kinds"]["data"], drawn["layers"]["data"]
     assert kinds["y"] == ["conv", "depthwise"]
-    assert layers["y"][0] == "1. stage29/conv" and layers["y"][-1] == "6 other kernels"
+    assert layers["y"][0] == "1. stage29/conv" and layers["y"][-1] == "6 other layers"
     for bars in (kinds, layers):
         assert sum(bars["x"]) == pytest.approx(estimate.latency_ms, rel=1e-2)
 

@@ -84,6 +84,8 @@ def test_launch_prints_the_front_and_where_things_lie_and_links_the_report_last(
     assert last.startswith("report:") and report.is_file() and report.parent == study.parent / "out"
     assert "<html" in report.read_text()[:1000].lower()
     assert (study.parent / "out" / "front.csv").read_text().startswith("trial,")
+    kept = [record.number for record in launching.records(study) if record.outcome in ("finished", "stopped")]
+    assert kept and all((study.parent / f"out/trials/{number:05d}/kernels.json").is_file() for number in kept)
 
 
 def test_front_as_json_has_what_scripts_read(finished: tuple[Path, str], tmp_path: Path):

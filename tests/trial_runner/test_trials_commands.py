@@ -12,11 +12,19 @@ from pathlib import Path
 import pytest
 from launching import records
 
+from hw_latency_model.types import KernelSpec
+from search_spaces import open_space
 from trial_runner.cli.main import build_parser, main
 from trial_runner.config.load import load_config
+from trial_runner.constraints.latency import LatencyConstraint
+from trial_runner.constraints.latency_models import load_latency_model
+from trial_runner.front.kernel_times import keep_kernels
 from trial_runner.front.trial_details import sparkline
 from trial_runner.study.lease import DriverLease
 from trial_runner.study.objectives import open_configured
+from trial_runner.study.paths import StudyPaths
+from trial_runner.study.trial_kernels import store_kernels, stored_kernels
+from trial_runner.training.trial_spec import TrialSpec
 
 FIXTURES = Path(__file__).resolve().parents[1] / "golden" / "fixtures"
 
@@ -201,9 +209,57 @@ def test_completion_knows_commands_options_choices_and_keys(
     assert shell == "bash" or script.read_text().startswith("#compdef paretoseg")
 
 
-def test_reading_a_study_loads_no_torch():
-    """Its import takes seconds, which `front`, `trials` and `dashboard` would take each time."""
-    modules = "trial_runner.front.table, trial_runner.front.targets, trial_runner.front.dashboard, trial_runner.front.trial_lists"
-    source = f"import sys, {modules}; print([name for name in ('torch', 'timm', 'ray') if name in sys.modules])"
+READING = """
+import contextlib, io, sys
+from trial_runner.cli.main import main
+import trial_runner.front.dashboard
+for words in {commands!r}:
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        try:
+            status = main(words)
+        except SystemExit as exit_:
+            status = exit_.code
+    assert status == 0 and said.getvalue(), words
+    print(words[0], [name for name in ("torch", "timm", "ray") if name in sys.modules])
+"""
+
+
+def test_commands_that_read_a_study_load_no_torch_and_know_the_latency_by_layer(
+    study: Path, capsys: pytest.CaptureFixture[str]
+):
+    """The import of torch takes seconds, which each of them would take each time."""
+    nano = ["--set", "device.name=jetson-nano", "--set", "device.latency_model=none/latency_model.json"]
+    config = load_config(study, nano[1::2])
+    complete, paths = [record for record in records(study) if record.complete], StudyPaths(config.study.output_dir)
+    words = ["trial", str(study), str(complete[0].number), *nano, "--json"]
+    built = json.loads(said(capsys, *words))
+    gate = LatencyConstraint(open_space(config.space), len(built["class_iou"]), load_latency_model(config), 1.0)
+    for record in complete:
+        keep_kernels(TrialSpec(record.number, record.candidate, config, paths.trial(record.number), study), gate)
+    commands = [
+        *(["--version"], ["rescore", "--help"], ["completion", "bash"], words),
+        *([name, str(study)] for name in ("front", "trials", "status")),
+        ["compare", str(study), str(study)],
+        ["choose", str(study), *nano, "--budget-ms", "1000"],
+    ]
+    source = READING.format(commands=commands)
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+    assert done.stdout.splitlines() == [f"{command[0]} []" for command in commands]
+    assert json.loads(said(capsys, *words)) == built
+    assert {"encoder.conv_stem", "decoder.fine_classifier"} <= {layer["layer"] for layer in built["layers"]}
+
+
+@pytest.mark.parametrize("change", [{"classes": 99}, {"candidate": "another"}, {"kernels": [{}]}, None], ids=str)
+def test_kernels_of_another_network_or_a_damaged_file_are_not_a_trials_own(
+    change: dict[str, object] | None, study: Path, tmp_path: Path
+):
+    """A folder may be left from a study that was deleted."""
+    candidate = records(study)[0].candidate
+    kernels = (KernelSpec("conv", "stem", 5, 1, 2, 3, fused=("relu",), layer="encoder.stem"),)
+    store_kernels(tmp_path, candidate, {"a": 8}, 3, "onnxruntime", kernels)
+    found = stored_kernels(tmp_path, candidate, {"a": 8}, 3, "onnxruntime")
+    assert found == kernels and found[0].label == "encoder.stem"
+    assert stored_kernels(tmp_path, candidate, None, 3, "onnxruntime") is None
+    file = tmp_path / "kernels.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}) if change else "[")
+    assert stored_kernels(tmp_path, candidate, {"a": 8}, 3, "onnxruntime") is None

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from trial_runner.cli.console import say, say_json
 from trial_runner.cli.options import add_study, study_config
-
-if TYPE_CHECKING:
-    pass
 
 HELP = "Show everything about one trial: parameters, curve, latency by kind of kernel, why it ended, files."
 
@@ -26,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; return its exit status. Raises UserError for what the user can put right."""
-    from objectives.trial_record import read_study
+    from objectives.trial_record import read_trial
     from search_spaces._common.errors import UserError
     from trial_runner.front.trial_details import TrialDetails, details_json, details_lines
     from trial_runner.study.objectives import CLASS_NAMES, open_configured, stored_objectives
@@ -34,10 +30,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     config = study_config(arguments)
     study = open_configured(config)
-    records = read_study(study, config.study.output_dir)
-    record = next((item for item in records if item.number == arguments.number), None)
+    record = read_trial(study, arguments.number, config.study.output_dir)
     if record is None:
-        has = f"it has {records[0].number} to {records[-1].number}" if records else "it has none yet"
+        trials = len(study.get_trials(deepcopy=False))
+        has = f"it has 0 to {trials - 1}" if trials else "it has none yet"
         raise UserError(f"the study {config.study.name} has no trial {arguments.number}; {has}.")
     class_names = tuple(study.user_attrs.get(CLASS_NAMES, ()))
     estimate, missing = None, ""
@@ -53,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         record=record,
         objectives=stored_objectives(config, study),
         class_names=class_names,
-        started=study.get_trials(deepcopy=False)[record.number].datetime_start,
+        started=record.started_at,
         estimate_today=estimate,
         kernels_missing=missing,
         checkpoint=next((path for path in sorted(folder.glob("*.pt"))), None) if folder.is_dir() else None,

@@ -36,7 +36,7 @@ class LatencyConstraint:
         plan_of: Callable[[Candidate], Plan | None] = lambda candidate: None,
         others: Iterable[PredictsLatency] = (),
     ) -> None:
-        self._space, self._num_classes = space, num_classes
+        self._space, self.num_classes = space, num_classes
         self.plan_of = plan_of
         self.budget_ms = budget_ms
         self.use(model, others)
@@ -47,7 +47,7 @@ class LatencyConstraint:
         self._models = {item.precision: item for item in (*others, model)}
         self._kernels = {
             precision: CandidateKernels(
-                self._space, self._num_classes, runtime=runtime_of(item.fingerprint), plan_of=self.plan_of
+                self._space, self.num_classes, runtime=runtime_of(item.fingerprint), plan_of=self.plan_of
             )
             for precision, item in self._models.items()
         }
@@ -55,6 +55,14 @@ class LatencyConstraint:
     def table(self, candidate: Candidate) -> KernelTable:
         """Return the kernels of the candidate's final, pruned shape, fused as by its precision's runtime."""
         return self._kernels[candidate.precision or self._default_precision].table(candidate)
+
+    def planned(self, candidate: Candidate, plan: Plan | None) -> KernelTable:
+        """Return ``table`` under other channels of the groups than ``plan_of`` would choose now; None for a uniform prune ratio."""
+        return self._kernels[candidate.precision or self._default_precision].planned(candidate, plan)
+
+    def runtime(self, candidate: Candidate) -> str:
+        """Return the runtime whose fusion rules the candidate's kernels follow."""
+        return runtime_of(self._models[candidate.precision or self._default_precision].fingerprint)
 
     def predicts(self, candidate: Candidate) -> bool:
         """Return True if there is a model of the candidate's precision."""

@@ -23,7 +23,6 @@ from trial_runner.front.targets import target_view
 from trial_runner.study.environment import environment_of
 from trial_runner.study.objectives import CLASS_NAMES, stored_objectives
 from trial_runner.study.paths import StudyPaths
-from trial_runner.training.trial import open_split
 
 
 def write_study_report(config: StudyConfig, study: optuna.Study, paths: StudyPaths, page: Path | None = None) -> Path:
@@ -60,7 +59,11 @@ def _target_front(config: StudyConfig, study: optuna.Study, target: str) -> Targ
 def class_names_of(config: StudyConfig, study: optuna.Study) -> tuple[str, ...]:
     """Return the classes in the order of the trials' scores; the data's own for a study that stored none."""
     stored = study.user_attrs.get(CLASS_NAMES)
-    return tuple(stored) if stored else open_split(config.data, "val", config.study.seed).info.class_names
+    if stored:
+        return tuple(stored)
+    from trial_runner.training.trial import open_split
+
+    return open_split(config.data, "val", config.study.seed).info.class_names
 
 
 def _calibration(config: StudyConfig) -> dict[str, object] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from trial_runner.front.trial_lists import state_word
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _WIDEST_CURVE = 60
+_LAYERS_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,10 @@ class TrialDetails:
 
 
 @dataclass(frozen=True)
-class KernelKind:
-    """Kernels of one kind in a network: how many, and their predicted time in ms."""
+class KernelGroup:
+    """Kernels of one kind, or of one layer, in a network: how many, and their predicted time in ms."""
 
-    kind: str
+    name: str
     kernels: int
     latency_ms: float
 
@@ -64,13 +65,23 @@ def sparkline(values: Sequence[float], width: int = _WIDEST_CURVE, top: float | 
     return "".join(_BLOCKS[min(max(int(value / highest * len(_BLOCKS)), 0), len(_BLOCKS) - 1)] for value in shown)
 
 
-def by_kind(estimate: LatencyEstimate) -> list[KernelKind]:
+def by_kind(estimate: LatencyEstimate) -> list[KernelGroup]:
     """Return the estimate's kernels by kind, the slowest kind first."""
-    times: dict[str, list[float]] = {}
-    for _, kind, ms in estimate.per_kernel:
-        times.setdefault(kind, []).append(ms)
-    kinds = [KernelKind(kind, len(found), sum(found)) for kind, found in times.items()]
-    return sorted(kinds, key=lambda item: -item.latency_ms)
+    return _grouped((kind, ms) for _, kind, ms in estimate.per_kernel)
+
+
+def by_layer(estimate: LatencyEstimate) -> list[KernelGroup]:
+    """Return the estimate's kernels by layer, the slowest layer first."""
+    return _grouped((layer, ms) for layer, _, ms in estimate.per_kernel)
+
+
+def _grouped(times: Iterable[tuple[str, float]]) -> list[KernelGroup]:
+    groups: dict[str, list[float]] = {}
+    for name, ms in times:
+        groups.setdefault(name, []).append(ms)
+    return sorted(
+        (KernelGroup(name, len(found), sum(found)) for name, found in groups.items()), key=lambda item: -item.latency_ms
+    )
 
 
 def details_lines(details: TrialDetails) -> list[str]:
@@ -111,7 +122,12 @@ def details_json(details: TrialDetails) -> dict[str, Any]:
         "estimate_today": today.to_dict() if today else None,
         **({"targets": {name: item.to_dict() for name, item in record.targets.items()}} if record.targets else {}),
         "kernels": [
-            {"kind": item.kind, "kernels": item.kernels, "latency_ms": item.latency_ms} for item in by_kind(today)
+            {"kind": item.name, "kernels": item.kernels, "latency_ms": item.latency_ms} for item in by_kind(today)
+        ]
+        if today
+        else [],
+        "layers": [
+            {"layer": item.name, "kernels": item.kernels, "latency_ms": item.latency_ms} for item in by_layer(today)
         ]
         if today
         else [],
@@ -172,13 +188,12 @@ def _latency_lines(details: TrialDetails) -> list[str]:
         lines.append(f"  measured    {milliseconds(record.measured_ms)} ms{held}")
     if today is not None:
         lines.append(f"  today       {milliseconds(today.latency_ms)} ms by the latency model as it is now, of which")
-        kinds = by_kind(today)
-        width = max((len(item.kind) for item in kinds), default=0)
-        lines += [
-            f"    {item.kind:<{width}}  {item.kernels:>3} {'kernels' if item.kernels > 1 else 'kernel '}  "
-            f"{milliseconds(item.latency_ms):>6} ms  {item.latency_ms / today.latency_ms:>5.1%}"
-            for item in kinds
-        ]
+        lines += _group_lines(by_kind(today), today.latency_ms)
+        layers = by_layer(today)
+        shown = layers[:_LAYERS_SHOWN]
+        if len(layers) > len(shown):
+            lines.append(f"  slowest     {len(shown)} of {len(layers)} layers, with copies between memory layouts")
+            lines += _group_lines(shown, today.latency_ms)
     elif details.kernels_missing:
         lines.append(f"  by kernel   not known: {details.kernels_missing}")
     lines += [
@@ -186,6 +201,15 @@ def _latency_lines(details: TrialDetails) -> list[str]:
         for name, cost in record.costs.items()
     ]
     return ["latency", *lines] if lines else []
+
+
+def _group_lines(groups: Sequence[KernelGroup], total_ms: float) -> list[str]:
+    width = max((len(item.name) for item in groups), default=0)
+    return [
+        f"    {_printable(item.name):<{width}}  {item.kernels:>3} {'kernels' if item.kernels > 1 else 'kernel '}  "
+        f"{milliseconds(item.latency_ms):>6} ms  {item.latency_ms / total_ms:>5.1%}"
+        for item in groups
+    ]
 
 
 def _file_lines(details: TrialDetails) -> list[str]:
