@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from torch import nn
 
-from exports.bundle.inputs import BundleInputs, ImagePart
+from exports.bundle.inputs import BundleInputs, CheckImages, ImagePart
 from exports.errors import ExportError, ParityError
 from exports.onnx.export import cpu_copy
 from exports.onnx.graph import node_name
@@ -77,8 +77,8 @@ def fails_by_miou_alone(report: ParityReport) -> bool:
     return not report.passed and close
 
 
-def half_step(onnx_path: Path, inputs: BundleInputs) -> Half | str:
-    """Convert an exported network to FP16 and check it on the bundle's images.
+def half_step(onnx_path: Path, inputs: BundleInputs | CheckImages) -> Half | str:
+    """Convert an exported network to FP16 and check it on the images of ``inputs``.
 
     Every weight and activation is rounded to float16, in torch: ONNX Runtime computes FP16 graphs in float32 on a CPU. Where only
     the limit of mIoU is exceeded, on few images, up to `MORE_IMAGES` of the validation split decide. Where they fail, too, or another
@@ -161,7 +161,7 @@ class _Images:
 class _Gate:
     """The bundle's images, and more of the validation split where those are too few to decide."""
 
-    def __init__(self, inputs: BundleInputs) -> None:
+    def __init__(self, inputs: BundleInputs | CheckImages) -> None:
         self._net, self._ignore = cpu_copy(inputs.network.net), inputs.network.ignore_index
         own = ImagePart(inputs.images, inputs.labels)
         self._few = _Images(lambda: (own,), self._net, self._ignore)

@@ -23,6 +23,16 @@ class ImagePart(NamedTuple):
 
 
 @dataclass(frozen=True)
+class CheckImages:
+    """A trained network and the images that decide whether a form of it is the same network; attributes as of `BundleInputs`."""
+
+    network: TrainedNetwork
+    images: FloatArray
+    labels: Sequence[LabelArray] | None
+    more_images: Callable[[int], Iterable[ImagePart]] | None = None
+
+
+@dataclass(frozen=True)
 class BundleInputs:
     """Everything that `write_bundle` needs.
 

@@ -27,7 +27,7 @@ class PlainNetwork:
     """A network as plain data.
 
     Attributes:
-        graph: content of ``graph.json``: steps in order of execution with attributes and shapes, names of input and output.
+        graph: content of ``graph.json``: steps in order of execution with names, attributes and shapes, names of input and output.
         arrays: weights and settings by name.
     """
 
@@ -59,6 +59,7 @@ def plain_network(model: onnx.ModelProto) -> PlainNetwork:
         "steps": [
             {
                 "op": step.op,
+                "name": step.name,
                 "inputs": list(step.inputs),
                 "outputs": list(step.outputs),
                 "attributes": dict(step.attributes),

@@ -9,6 +9,8 @@ from pathlib import Path
 import onnx
 
 from exports import TrainedNetwork, export_quantized
+from exports.bundle.fp16 import Half, half_step
+from exports.bundle.inputs import CheckImages
 from exports.bundle.plain_network import plain_network
 from exports.onnx.export import onnx_model
 from exports.onnx.graph import tensor_shape
@@ -37,7 +39,14 @@ if __name__ == "__main__":
 """
 
 
-def write_solution(target: Path, network: TrainedNetwork, *, batch: int = 1, least_region_pixels: int = 0) -> Path:
+def write_solution(
+    target: Path,
+    network: TrainedNetwork,
+    *,
+    batch: int = 1,
+    least_region_pixels: int = 0,
+    checked_on: CheckImages | None = None,
+) -> Path:
     """Write a network as an archive that the referee runs; return ``target``.
 
     The archive holds the network for TensorRT, whose plan it builds and packs on the board (``solution.pyz --build``), and as plain
@@ -48,9 +57,12 @@ def write_solution(target: Path, network: TrainedNetwork, *, batch: int = 1, lea
         network: a network with the 14 classes of the competition.
         batch: images per run.
         least_region_pixels: predicted regions with fewer pixels are removed; 0: none.
+        checked_on: the network and images on which one in FP16 is held to a bundle's limits of FP16; nodes that break them stay in float32.
+            None: all nodes are in FP16.
 
     Raises:
         UserError: another number of classes, a batch below 1, or the file cannot be written.
+        ParityError: no choice of nodes in float32 meets the limits.
         ExportError: the network cannot be exported.
     """
     if len(network.class_names) != LPCVC_CLASSES:
@@ -62,11 +74,14 @@ def write_solution(target: Path, network: TrainedNetwork, *, batch: int = 1, lea
         raise UserError(
             f"a batch is at least 1 image and a region at least 0 pixels, not {batch} and {least_region_pixels}."
         )
-    data = {}
+    data: dict[str, bytes] = {}
+    keep: tuple[str, ...] = ()
     if network.quantized is None:
         model = onnx_model(network.net, network.input_hw, opset=_OPSET)
         built = model if batch == 1 else onnx_model(network.net, network.input_hw, opset=_OPSET, batch=batch)
         data["network.onnx"] = built.SerializeToString(deterministic=True)
+        if network.precision == "fp16" and checked_on is not None:
+            keep = _kept_in_fp32(model, checked_on)
     else:
         with tempfile.TemporaryDirectory() as folder:
             model = onnx.load(str(export_quantized(network.quantized, Path(folder) / "network.onnx").path))
@@ -80,6 +95,7 @@ def write_solution(target: Path, network: TrainedNetwork, *, batch: int = 1, lea
         "batch": batch,
         "least_region_pixels": least_region_pixels,
         "precision": network.precision,
+        "keep_fp32": list(keep),
     }
     data |= {
         "graph.json": plain.graph_json(),
@@ -90,3 +106,12 @@ def write_solution(target: Path, network: TrainedNetwork, *, batch: int = 1, lea
         temporary.write_bytes(runner_archive(_MAIN, data, "/usr/bin/env python3.6"))
     target.chmod(0o755)
     return target
+
+
+def _kept_in_fp32(model: onnx.ModelProto, checked_on: CheckImages) -> tuple[str, ...]:
+    """Nodes that stay in float32, by the FP16 step of bundles; none where torch cannot round the network."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        path.write_bytes(model.SerializeToString())
+        half = half_step(path, checked_on)
+    return half.kept if isinstance(half, Half) else ()

@@ -18,9 +18,10 @@ Read = Callable[[str], bytes]
 
 
 class Step(NamedTuple):
-    """One node of the graph; see ``exports.quantization.ops.Step``."""
+    """One node of the graph; see ``exports.quantization.ops.Step``. Files of earlier releases have no names: they are empty."""
 
     op: str
+    name: str
     inputs: Tuple[str, ...]
     outputs: Tuple[str, ...]
     attributes: Dict[str, Any]
@@ -59,6 +60,7 @@ def read_network_data(read: Read) -> Network:
         steps = [
             Step(
                 item["op"],
+                item.get("name", ""),
                 tuple(item["inputs"]),
                 tuple(item["outputs"]),
                 item["attributes"],

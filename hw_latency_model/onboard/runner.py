@@ -237,7 +237,7 @@ def _open_torch(bundle: Bundle, plan: Optional[Path], workspace_mb: int) -> Any:
     if not (bundle.folder / GRAPH).exists():
         raise JobError("the bundle holds no {}: torch does not know one of the network's operators".format(GRAPH))
     read = lambda name: (bundle.folder / name).read_bytes()  # noqa: E731
-    return TorchNetwork(read_network_data(read), half=bundle.precision == "fp16")
+    return TorchNetwork(read_network_data(read), half=bundle.precision == "fp16", keep_fp32=bundle.keep_fp32)
 
 
 _OPENERS = {"tensorrt": _open_plan, "onnxruntime": _open_onnxruntime, "torch": _open_torch}

@@ -42,6 +42,7 @@ class Settings(NamedTuple):
         batch: images per run.
         least_region_pixels: smaller predicted regions are removed; 0: none.
         precision: fp32, fp16 or int8.
+        keep_fp32: ONNX nodes that stay in float32 in FP16.
     """
 
     input_hw: Tuple[int, int]
@@ -51,6 +52,7 @@ class Settings(NamedTuple):
     batch: int
     least_region_pixels: int
     precision: str
+    keep_fp32: List[str]
 
 
 def main(arguments: List[str], read: Read, archive: str) -> int:
@@ -136,7 +138,8 @@ def _open(settings: Settings, read: Read, first: Any) -> Run:
         from .torch_network import TorchNetwork
     except ImportError as error:
         raise JobError("neither TensorRT nor torch can run the network ({})".format(error))
-    network = TorchNetwork(read_network_data(read), half=settings.precision == "fp16")
+    half = settings.precision == "fp16"
+    network = TorchNetwork(read_network_data(read), half=half, keep_fp32=settings.keep_fp32)
     network.run(first)
     return network.run
 
@@ -149,7 +152,8 @@ def _pack_plan(read: Read, archive: Path, settings: Settings, workspace_mb: int)
         onnx, plan = Path(folder) / ONNX, Path(folder) / PLAN
         onnx.write_bytes(read(ONNX))
         try:
-            seconds = build_plan(onnx, plan, archive.with_suffix(".timing"), settings.precision, workspace_mb)
+            cache, keep = archive.with_suffix(".timing"), settings.keep_fp32
+            seconds = build_plan(onnx, plan, cache, settings.precision, workspace_mb, keep)
         except ImportError as error:
             raise JobError("a plan is built on the board, with its TensorRT ({})".format(error))
         _replace_entry(archive, PLAN, plan.read_bytes())

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from fake_board.tree import HERE, FakeBoard
@@ -19,7 +20,9 @@ from PIL import Image
 from referee_python import need_referee_python
 
 from exports import TrainedNetwork, quantize
+from exports.bundle.inputs import CheckImages
 from exports.onnx.parity import upsampled_classes
+from exports.quantization.net import HalfNet
 from hw_latency_model.agent.errors import JobError
 from hw_latency_model.board.solution import write_solution
 from hw_latency_model.onboard.images import class_map, resize_bicubic, resize_without_pillow
@@ -134,6 +137,39 @@ def test_bad_input_is_one_sentence_and_no_number(tmp_path: Path):
     assert "test_0001.png cannot be read as an image" in done.stderr.splitlines()[-1]
     done = referee(sys.executable, archive, tmp_path / "nowhere", tmp_path / "maps")
     assert (done.returncode, done.stdout) == (2, "") and "there is no folder" in done.stderr
+
+
+class Beyond(torch.nn.Module):
+    """A network with values beyond FP16's range."""
+
+    def __init__(self, net: torch.nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.clamp(self.net(image) * 1e9, -1e12, 1e12) / 1e9
+
+
+def test_layers_that_fp16_does_not_suit_stay_in_float32(tmp_path: Path, board: FakeBoard):
+    network = trained()
+    network = replace(network, net=Beyond(network.net).eval())
+    pixels = torch.randn(2, 3, *HW, generator=torch.Generator().manual_seed(1)).numpy()
+    checked_on = CheckImages(network, pixels, None)
+    archive = write_solution(tmp_path / "solution.pyz", network, checked_on=checked_on)
+    with zipfile.ZipFile(archive) as opened:
+        kept = json.loads(opened.read("data/settings.json"))["keep_fp32"]
+        model = onnx.load_from_string(opened.read("data/network.onnx"))
+    nodes = {node.name: node.op_type for node in model.graph.node}
+    assert kept and {nodes[name] for name in kept} <= {"Mul", "Clip", "Div"}
+    images = write_images(tmp_path / "images", 2)
+    done = referee(sys.executable, archive, images, tmp_path / "maps")
+    assert done.returncode == 0, done.stderr
+    rounded = replace(network, net=HalfNet(model, kept).eval(), precision="fp32")
+    assert agreement(rounded, images, tmp_path / "maps") >= 0.999
+    stand_ins = with_stand_in_network(archive, nodes=[*kept, "Conv_0"])
+    assert build(stand_ins, **stand_in(board.root, "8.2.1.9")).returncode == 0
+    with zipfile.ZipFile(stand_ins) as opened:
+        assert json.loads(opened.read("data/network.plan")[80:])["float32"] == kept
 
 
 # --- TensorRT's stand-ins

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from exports import BundleInputs, TrainedNetwork, get_profile, write_bundle, write_network
-from exports.bundle.inputs import ImagePart
+from exports.bundle.inputs import CheckImages, ImagePart
 from exports.quantization.quantize import QuantizedNet, unpack_quantized
 from hw_latency_model.board.runner_archive import runner_archive
 from objectives.data import ArraySplit, DatasetInfo
@@ -124,7 +124,8 @@ def export_trial(order: ExportOrder) -> Path:
     space = open_space(spec.config.space)
     hw = space.input_hw(spec.candidate)
     info, train, val = load_splits(spec, hw)
-    count = min(spec.config.export.parity_images, len(val.images))
+    checked_on = check_images(spec, info, val, hw)
+    count = len(checked_on.images)
     others = range(count, len(val.images))
     further = list(others[:: max(1, len(others) // FURTHER_IMAGES)])[:FURTHER_IMAGES]
     calibration = None
@@ -132,16 +133,16 @@ def export_trial(order: ExportOrder) -> Path:
         spread = np.linspace(0, len(train.images) - 1, min(_CALIBRATION_IMAGES, len(train.images))).astype(int)
         calibration = normalise(train.images[spread], torch.device("cpu"), info.normalisation).numpy()
     inputs = BundleInputs(
-        network=trained_network(spec, info, hw),
+        network=checked_on.network,
         palette=info.palette,
-        images=normalise(val.images[:count], torch.device("cpu"), info.normalisation).numpy(),
+        images=checked_on.images,
         calibration=calibration,
-        labels=[val.labels[index] for index in range(count)],
+        labels=checked_on.labels,
         profile=get_profile(spec.config.device.name),
         facts=order.facts,
         config_yaml=order.config_yaml,
         measurements=order.measurements,
-        more_images=lambda most: _parts(val, info, most),
+        more_images=checked_on.more_images,
         runner=runner_archive(),
         further_images=normalise(val.images[further], torch.device("cpu"), info.normalisation).numpy()
         if further
@@ -149,6 +150,21 @@ def export_trial(order: ExportOrder) -> Path:
         further_labels=[val.labels[index] for index in further],
     )
     return write_bundle(order.folder, inputs).dir
+
+
+def check_images(spec: TrialSpec, info: DatasetInfo, val: ArraySplit, input_hw: tuple[int, int]) -> CheckImages:
+    """Return a finished trial's network with the validation images that its forms are compared on.
+
+    Raises:
+        UserError: as `trained_net`.
+    """
+    count = min(spec.config.export.parity_images, len(val.images))
+    return CheckImages(
+        trained_network(spec, info, input_hw),
+        normalise(val.images[:count], torch.device("cpu"), info.normalisation).numpy(),
+        [val.labels[index] for index in range(count)],
+        lambda most: _parts(val, info, most),
+    )
 
 
 def _parts(split: ArraySplit, info: DatasetInfo, most: int) -> Iterator[ImagePart]:

@@ -17,7 +17,7 @@ from objectives.data.base import Normalisation
 from objectives.dice import MeanImageDice
 from search_spaces import open_space
 from search_spaces._common.references import add_import_folder
-from trial_runner.front.export_job import trained_network
+from trial_runner.front.export_job import check_images
 from trial_runner.training.evaluator import predictions
 from trial_runner.training.trial import load_splits
 from trial_runner.training.trial_spec import TrialSpec
@@ -55,17 +55,19 @@ def solution_of_trial(
             images.
 
     Raises:
-        UserError: no usable checkpoint, another number of classes than 14, or the file cannot be written.
+        UserError: no usable checkpoint, another number of classes than 14, FP16 does not suit the network, or the file cannot be
+            written.
     """
     add_import_folder(spec.config.study.python_path)
     hw = open_space(spec.config.space).input_hw(spec.candidate)
     info, _, val = load_splits(spec, hw)
-    network = trained_network(spec, info, hw)
+    checked_on = check_images(spec, info, val, hw)
+    network = checked_on.network
     dice: dict[int, float] = {}
     if least_region_pixels is None:
         dice = region_dice(network, val, REGION_PIXELS)
         least_region_pixels = max(dice, key=lambda pixels: (dice[pixels], -pixels))
-    write_solution(path, network, batch=batch, least_region_pixels=least_region_pixels)
+    write_solution(path, network, batch=batch, least_region_pixels=least_region_pixels, checked_on=checked_on)
     return Solution(path, least_region_pixels, dice)
 
 
