@@ -22,6 +22,7 @@ from dashboards.figures.comparison import fronts_figure, growth_figure
 from dashboards.shown_attributes import Application, stored_objectives
 from objectives.objective import Objective
 from objectives.pareto import pareto_front, reference_point
+from objectives.rung_reliability import Rung
 from objectives.schedule import schedule
 from objectives.trial_record import CONFIG, Outcome, State, TrialRecord, read_study, study_attributes
 
@@ -39,7 +40,7 @@ class _Study:
     records: Sequence[TrialRecord]
     objectives: tuple[Objective, ...]
     budget_ms: float | None
-    rungs: tuple[int, ...]
+    rungs: tuple[Rung, ...]
 
 
 def with_live_page(application: Application, storage: BaseStorage) -> Application:
@@ -115,7 +116,7 @@ def _read(storage: BaseStorage, number: int, name: str) -> _Study:
     budget = config.get("device", {}).get("latency_budget_ms")
     objectives = stored_objectives(attributes)
     rungs = config.get("search", {}).get("early_stopping", {}).get("rungs_epochs") or ()
-    return _Study(number, name, read_study(study), objectives, budget, tuple(rungs))
+    return _Study(number, name, read_study(study), objectives, budget, tuple(Rung(epoch) for epoch in rungs))
 
 
 def _one(study: _Study) -> dict[str, Any]:

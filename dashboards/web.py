@@ -32,6 +32,7 @@ from dashboards.shown_attributes import with_short_attributes
 from objectives.optuna_private import StudyStorage, storage_of, study_id
 from objectives.optuna_reads import FastReadStorage
 from objectives.pareto import ParetoFront
+from objectives.rung_reliability import Rung
 from objectives.trial_record import TrialRecord
 from search_spaces._common.errors import UserError
 from search_spaces._common.files import write_error
@@ -98,7 +99,7 @@ def update_study_page(
     *,
     latency_budget_ms: float | None = None,
     device: str | None = None,
-    rungs: Sequence[int] = (),
+    rungs: Sequence[Rung] = (),
 ) -> None:
     """Add a summary and figures to the study's page; repeated calls replace them.
 

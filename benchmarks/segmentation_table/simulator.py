@@ -12,7 +12,6 @@ import numpy as np
 import optuna
 
 from benchmarks.segmentation_table.curves import Answer, TableCurves, Work
-from hw_latency_model.kernels.table import WEIGHTS
 from objectives.hypervolume import hypervolume_2d
 from objectives.trial_score import TrialScore
 from search_spaces import SearchSpace
@@ -21,10 +20,12 @@ from trial_runner.config.study import KNOWN_COST, StudyConfig
 from trial_runner.constraints.latency import LatencyConstraint
 from trial_runner.search.candidate_costs import CandidateCosts
 from trial_runner.search.driver import StudyDriver
+from trial_runner.search.early_stopping import MultiObjectiveASHA
 from trial_runner.search.samplers import StudyFacts, make_sampler
 from trial_runner.study.objectives import objectives_of
 from trial_runner.study.paths import StudyPaths
 from trial_runner.study.stored_space import StoredSpace, distributions_of
+from trial_runner.training.stage_cache import shared_stages
 from trial_runner.training.trial_spec import Progress, TrialSpec
 
 BYTES_PER_WEIGHT = 4
@@ -47,6 +48,7 @@ class Job:
     spec: TrialSpec
     answer: Answer
     epoch: int = 0
+    cached_epochs: int = 0
     trained_s: float = 0.0
 
 
@@ -57,10 +59,9 @@ class Landscape:
         self.space, self.gate, self.curves = space, gate, curves
 
     def work(self, candidate: Candidate) -> Work:
-        table = self.gate.table(candidate)
         return {
             "macs": self.gate.macs(candidate),
-            "parameters": float(table.facts[:, WEIGHTS].sum()) / BYTES_PER_WEIGHT,
+            "parameters": self.gate.weight_bytes(candidate) / BYTES_PER_WEIGHT,
         }
 
     def train(self, candidate: Candidate, seed: int) -> Answer:
@@ -72,12 +73,14 @@ class SimulatedBackend:
 
     Args:
         seed: of the trainings.
+        stage_cache: a training takes over the epochs that it shares with an earlier one.
     """
 
     exports_inline = True
 
-    def __init__(self, landscape: Landscape, workers: int, seed: int) -> None:
+    def __init__(self, landscape: Landscape, workers: int, seed: int, *, stage_cache: bool = False) -> None:
         self._landscape, self._workers, self._seed = landscape, workers, seed
+        self._stages: set[str] | None = set() if stage_cache else None
         self._order = itertools.count()
         self._finals: dict[int, tuple[float, float]] = {}
         self._jobs: dict[int, Job] = {}
@@ -90,13 +93,18 @@ class SimulatedBackend:
         """Seconds since the start."""
         return self.now_s
 
+    @property
+    def trainings(self) -> int:
+        """Trainings begun, final ones included."""
+        return len(self._jobs)
+
     def run(self, driver: StudyDriver) -> None:
         """Run trials until the driver has no more and none is running."""
         events: list[tuple[float, int, Job]] = []
         while True:
             while len(events) < self._workers and (spec := driver.ask()) is not None:
                 if spec.number not in self._jobs:  # else it was stopped, and is resumed
-                    self._jobs[spec.number] = Job(spec, self._answer(spec))
+                    self._jobs[spec.number] = Job(spec, self._answer(spec), *self._shared_epochs(spec))
                 self._schedule(events, self._jobs[spec.number])
             if not events:
                 return
@@ -113,6 +121,12 @@ class SimulatedBackend:
         key = [self._seed, dict(spec.candidate.params)]
         return self._landscape.curves.continue_training(final, epoch_s, spec.continues.epochs, key)
 
+    def _shared_epochs(self, spec: TrialSpec) -> tuple[int, int]:
+        """Epochs that the training takes over, twice: where it starts, and what its score says."""
+        stages = () if self._stages is None else shared_stages(spec)
+        shared = max((stage.epoch for stage in stages if stage.key in (self._stages or ())), default=0)
+        return shared, shared
+
     def _schedule(self, events: list[tuple[float, int, Job]], job: Job) -> None:
         cost_s = float(job.answer.seconds[job.epoch])
         self.busy_s += cost_s
@@ -125,7 +139,18 @@ class SimulatedBackend:
         self.epochs += 1
         miou, total = float(job.answer.miou[job.epoch - 1]), len(job.answer.miou)
         work = self._landscape.work(job.spec.candidate)
-        score = TrialScore(miou, job.epoch, total, int(work["macs"]), int(work["parameters"]), job.trained_s, ())
+        score = TrialScore(
+            miou,
+            job.epoch,
+            total,
+            int(work["macs"]),
+            int(work["parameters"]),
+            job.trained_s,
+            (),
+            cached_epochs=job.cached_epochs,
+        )
+        if self._stages is not None:
+            self._stages |= {stage.key for stage in shared_stages(job.spec) if stage.epoch == job.epoch}
         curve = tuple((at + 1, float(value)) for at, value in enumerate(job.answer.miou[: job.epoch]))
         return driver.progress(job.spec.number, Progress(job.epoch, miou, curve, score)) or score.final
 
@@ -133,16 +158,20 @@ class SimulatedBackend:
         miou = float(job.answer.miou[job.epoch - 1])
         latency_ms = self._landscape.gate.estimate_many([job.spec.candidate])[0].latency_ms
         self._finals[job.spec.number] = (miou, job.trained_s / job.epoch)
-        self.points.append(Point(self.now_s, miou, latency_ms, job.spec.continues is not None))
+        if job.epoch == len(job.answer.miou):  # a stopped training is not on the front
+            self.points.append(Point(self.now_s, miou, latency_ms, job.spec.continues is not None))
         driver.finish(job.spec.number)
 
 
-def replay(config: StudyConfig, landscape: Landscape, workers: int, seed: int) -> SimulatedBackend:
+def replay(
+    config: StudyConfig, landscape: Landscape, workers: int, seed: int, rule: MultiObjectiveASHA | None = None
+) -> SimulatedBackend:
     """Run a study on simulated workers until its budget is spent; return the backend with what it found.
 
     Args:
-        config: with a time budget; its storage should be in memory.
+        config: with a time budget; its storage should be in memory. Stages are shared unless its cache is switched off.
         seed: of the search and of its trainings.
+        rule: of early stopping, instead of the product's.
     """
     changed = config.model_copy(update={"study": config.study.model_copy(update={"seed": seed})})
     objectives, stored = objectives_of(changed), StoredSpace(landscape.space, [])
@@ -152,9 +181,15 @@ def replay(config: StudyConfig, landscape: Landscape, workers: int, seed: int) -
         facts = StudyFacts(distributions_of(landscape.space), known, objectives, changed.training.epochs)
     sampler = make_sampler(changed.search, seed, facts, stored)
     study = optuna.create_study(directions=[item.direction for item in objectives], sampler=sampler)
-    backend = SimulatedBackend(landscape, workers, seed)
+    backend = SimulatedBackend(landscape, workers, seed, stage_cache=changed.compute.stage_cache_gb > 0)
     driver = StudyDriver(
-        changed, study, landscape.space, landscape.gate, StudyPaths(Path("/nonexistent")), clock=backend.clock
+        changed,
+        study,
+        landscape.space,
+        landscape.gate,
+        StudyPaths(Path("/nonexistent")),
+        clock=backend.clock,
+        rule=rule,
     )
     backend.run(driver)
     return backend

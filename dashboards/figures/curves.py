@@ -18,6 +18,7 @@ from dashboards.figures.parts import (
     wrapped,
 )
 from objectives.pareto import ParetoFront
+from objectives.rung_reliability import Rung
 from objectives.trial_record import Outcome, State, TrialRecord
 
 Curve = tuple[tuple[int, float], ...]
@@ -26,7 +27,7 @@ MOST_CURVES, MOST_MEMBERS = 150, 12
 
 
 def learning_curves_figure(
-    records: Sequence[TrialRecord], front: ParetoFront, *, rungs: Sequence[int] = ()
+    records: Sequence[TrialRecord], front: ParetoFront, *, rungs: Sequence[Rung] = ()
 ) -> go.Figure | None:
     """Draw mIoU by epoch: the front's members in colour, the others thin and grey, a cross at an early stop. Of many curves of a
     kind the median and the middle 50 % and 80 % are drawn. The curve of a final training continues that of its parent trial."""
@@ -87,7 +88,7 @@ def learning_curves_figure(
             )
         )
     last = max(curve[-1][0] for curve in curves.values())
-    for rung in sorted(set(rungs)):
+    for rung in sorted({rung.epoch for rung in rungs if rung.epoch}):
         if rung < last:
             figure.add_vline(x=rung, line={"color": GREY, "width": 1, "dash": "dot"})
             figure.add_annotation(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hw_latency_model.types import LatencyEstimate
 from objectives.pareto import ParetoFront
+from objectives.rung_reliability import Rung
 from objectives.trial_record import TrialRecord
 
 
@@ -51,7 +52,7 @@ class ReportInputs:
         latency_budget_ms: latency budget in ms; None without one.
         calibration: facts of the latency model by name, for display; the value of ``summary`` is shown as a sentence.
         latency_report: report of the latency model, to link to.
-        rungs: epochs at which early stopping compares trials.
+        rungs: at which early stopping compares trials.
         data_name: name of the data set.
         written_at: time stamp; None for the current time.
         target_fronts: fronts on the study's further targets.
@@ -69,7 +70,7 @@ class ReportInputs:
     latency_budget_ms: float | None = None
     calibration: Mapping[str, object] | None = None
     latency_report: Path | None = None
-    rungs: Sequence[int] = ()
+    rungs: Sequence[Rung] = ()
     data_name: str | None = None
     written_at: datetime | None = None
     target_fronts: Sequence[TargetFront] = ()

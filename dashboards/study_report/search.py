@@ -15,11 +15,11 @@ from dashboards.study_report.inputs import ReportInputs
 from dashboards.study_report.model_facts import model_facts
 from dashboards.study_report.understanding import Drawn
 from objectives.pareto import ParetoFront
-from objectives.rung_reliability import rung_reliability
+from objectives.rung_reliability import Rung, rung_reliability
 from objectives.trial_record import Outcome, TrialRecord
 
 
-def learning_section(records: Sequence[TrialRecord], front: ParetoFront, rungs: Sequence[int], drawn: Drawn) -> str:
+def learning_section(records: Sequence[TrialRecord], front: ParetoFront, rungs: Sequence[Rung], drawn: Drawn) -> str:
     """Section with learning curves, and what early stopping saved."""
     parts = [
         "<section><h2>Training</h2>",
@@ -59,11 +59,11 @@ def saving_words(records: Sequence[TrialRecord]) -> str:
     )
 
 
-def rung_words(records: Sequence[TrialRecord], rungs: Sequence[int]) -> str:
+def rung_words(records: Sequence[TrialRecord], rungs: Sequence[Rung]) -> str:
     """Sentences on the rungs' agreement with the end of training, each with a leading space; empty with too few finished trials."""
     sentences = []
-    for epoch in sorted(set(rungs)):
-        found = rung_reliability(records, epoch)
+    for rung in sorted(set(rungs)):
+        found = rung_reliability(records, rung)
         if found is None:
             continue
         meaning = (
@@ -72,7 +72,7 @@ def rung_words(records: Sequence[TrialRecord], rungs: Sequence[int]) -> str:
             else "the rung cannot be trusted, and fewer trials are stopped at it"
         )
         sentences.append(
-            f" The order at epoch {epoch} agrees with that at the end by a rank correlation of {found.correlation:.2f} "
+            f" The order {rung} agrees with that at the end by a rank correlation of {found.correlation:.2f} "
             f"({found.low:.2f} to {found.high:.2f}, over {found.trials} finished trials): {meaning}."
         )
     return "".join(sentences)

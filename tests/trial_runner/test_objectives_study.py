@@ -16,6 +16,7 @@ from rich.console import Console
 
 from objectives.objective import get_objective
 from objectives.pareto import pareto_front
+from objectives.rung_reliability import Rung
 from objectives.trial_record import CostEstimate
 from objectives.trial_score import TrialScore
 from search_spaces import open_space
@@ -128,8 +129,8 @@ def test_rungs_compare_all_objectives_and_a_new_start_remembers_them(config: Stu
     again = start(config, seed=5)
     assert again._rule._seen[2, None] == {good: (0.6, 0.5, 100.0 * width)}
     # As good in mIoU and larger, but better in the class: it goes on.
-    assert again._rule.stop(90, 2, (0.6, 0.6, 100.0)) is None
-    assert again._rule.stop(91, 2, (0.1, 0.1, 100.0)) is not None
+    assert again._rule.stop(90, Rung(2), (0.6, 0.6, 100.0)) is None
+    assert again._rule.stop(91, Rung(2), (0.1, 0.1, 100.0)) is not None
 
 
 def test_a_trial_without_a_value_for_an_objective_fails_with_the_reason(config: StudyConfig):

@@ -70,6 +70,22 @@ def test_a_missing_section_is_named(study_file):
         load_config(study_file(MINIMAL.split("device:")[0]))
 
 
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        ("{early_stopping: {rungs_time_shares: [0.1]}}", "shares of time_budget_minutes, which is not set"),
+        (
+            "{time_budget_minutes: 9, early_stopping: {rungs_epochs: [2], rungs_time_shares: [0.1]}}",
+            "rungs_epochs .* and rungs_time_shares .* exclude each other",
+        ),
+        ("{time_budget_minutes: 9, early_stopping: {rungs_time_shares: [1.5]}}", "rungs_time_shares"),
+    ],
+)
+def test_rungs_in_time_need_a_time_budget_and_no_other_rungs(study_file, search: str, message: str):
+    with pytest.raises(ConfigError, match=message):
+        load_config(study_file(MINIMAL + f"training: {{epochs: 4}}\nsearch: {search}\n"))
+
+
 def test_a_rung_at_or_after_the_last_epoch_is_refused(study_file):
     text = MINIMAL + "training: {epochs: 4}\nsearch: {early_stopping: {rungs_epochs: [2, 4]}}\n"
     with pytest.raises(ConfigError, match=r"rungs_epochs \[4\] must lie below training.epochs \(4\)"):

@@ -234,14 +234,24 @@ class RobustnessSection(Section):
 class EarlyStoppingSection(Section):
     """Multi-objective ASHA: a trial continues at a rung (in epochs) if it is among the best ``1 / reduction_factor`` of those that
     reached it, by non-dominated rank of (current mIoU, latency). No trial is stopped at a rung before ``min_trials`` reached it.
+    ``rungs_time_shares``, instead of ``rungs_epochs``: a trial reaches a rung once its training has taken this share of the time budget.
     ``promote``: a stopped trial is resumed once the rule would let it continue."""
 
     rungs_epochs: list[Positive] = Field(default_factory=list)
+    rungs_time_shares: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=list)
     reduction_factor: float = Field(default=3.0, gt=1)
     min_trials: Positive = 4
     promote: bool = False
 
-    omitted_at_default = frozenset({"promote"})
+    omitted_at_default = frozenset({"promote", "rungs_time_shares"})
+
+    @model_validator(mode="after")
+    def _rungs_of_one_kind(self) -> EarlyStoppingSection:
+        if self.rungs_epochs and self.rungs_time_shares:
+            raise ValueError(
+                f"rungs_epochs {self.rungs_epochs} and rungs_time_shares {self.rungs_time_shares} exclude each other: give one of them"
+            )
+        return self
 
 
 class FinalTrainingSection(Section):
@@ -297,6 +307,14 @@ class SearchSection(Section):
         """Names and files of ``warm_start``, each once."""
         given = [self.warm_start] if isinstance(self.warm_start, str) else self.warm_start or []
         return tuple(dict.fromkeys(given))
+
+    @model_validator(mode="after")
+    def _time_shares_of_a_budget(self) -> SearchSection:
+        if self.early_stopping.rungs_time_shares and self.time_budget_minutes is None:
+            raise ValueError(
+                "early_stopping.rungs_time_shares are shares of time_budget_minutes, which is not set: set it, or give rungs_epochs"
+            )
+        return self
 
     @model_validator(mode="after")
     def _known_sampler(self) -> SearchSection:

@@ -9,7 +9,7 @@ from dashboards.text import milliseconds
 from hw_latency_model import LatencyEstimate, LatencyModel
 from hw_latency_model.kernels.candidate_kernels import CandidateKernels
 from hw_latency_model.kernels.runtimes import runtime_of
-from hw_latency_model.kernels.table import MACS, KernelTable
+from hw_latency_model.kernels.table import MACS, WEIGHTS, KernelTable
 from hw_latency_model.model.custom import PredictsLatency
 from search_spaces import SearchSpace
 from search_spaces.candidate import Candidate
@@ -89,6 +89,10 @@ class LatencyConstraint:
     def macs(self, candidate: Candidate) -> float:
         """Multiply-accumulates of one image through the candidate's final, pruned shape."""
         return float(self.table(candidate).facts[:, MACS].sum())
+
+    def weight_bytes(self, candidate: Candidate) -> float:
+        """Bytes of the weights of the candidate's final, pruned shape."""
+        return float(self.table(candidate).facts[:, WEIGHTS].sum())
 
     def violation_reason(self, estimate: LatencyEstimate) -> str | None:
         """Return the reason for rejecting the candidate, or None. Only one whose whole interval lies above the budget is rejected."""

@@ -11,6 +11,7 @@ from dashboards.web import open_artifact_store
 from objectives.pareto import pareto_front
 from objectives.trial_record import read_study
 from trial_runner.config.study import StudyConfig
+from trial_runner.search.early_stopping import rungs_of
 from trial_runner.study.objectives import open_configured, stored_objectives
 from trial_runner.study.paths import StudyPaths
 
@@ -27,7 +28,7 @@ def fill_dashboard(config: StudyConfig) -> tuple[optuna.Study, StudyPaths]:
         pareto_front(records, objectives=stored_objectives(config, study)),
         latency_budget_ms=budget,
         device=config.device.name,
-        rungs=config.search.early_stopping.rungs_epochs,
+        rungs=rungs_of(config.search),
     )
     store = open_artifact_store(paths.artifacts)
     for record in records:

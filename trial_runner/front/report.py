@@ -20,6 +20,7 @@ from trial_runner.config.study import StudyConfig
 from trial_runner.constraints.latency_models import load_latency_model
 from trial_runner.front.kernel_times import winner_kernels
 from trial_runner.front.targets import target_view
+from trial_runner.search.early_stopping import rungs_of
 from trial_runner.study.environment import environment_of
 from trial_runner.study.objectives import CLASS_NAMES, stored_objectives
 from trial_runner.study.paths import StudyPaths
@@ -40,7 +41,7 @@ def write_study_report(config: StudyConfig, study: optuna.Study, paths: StudyPat
         latency_report=_latency_report(config),
         device=config.device.name,
         latency_budget_ms=config.device.latency_budget_ms,
-        rungs=config.search.early_stopping.rungs_epochs,
+        rungs=rungs_of(config.search),
         data_name=config.data.kind,
         target_fronts=[_target_front(config, study, name) for name in config.target_names[1:]],
         startup_trials=config.search.startup_trials,

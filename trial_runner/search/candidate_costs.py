@@ -11,7 +11,6 @@ from optuna.trial import FrozenTrial, TrialState
 from scipy.special import ndtri
 
 from hw_latency_model import LatencyEstimate
-from hw_latency_model.kernels.table import MACS as MACS_FACT, WEIGHTS
 from objectives.objective import LATENCY, Objective
 from objectives.trial_record import read_record
 from search_spaces import SearchSpace
@@ -84,11 +83,10 @@ class CandidateCosts:
         )
 
     def _arithmetic(self, candidate: Candidate) -> list[float]:
-        facts = self._gate.table(candidate).facts
         others = self._costs.costs(candidate) if self._costs is not None and self._others else {}
         return [
-            float(facts[:, MACS_FACT].sum()),
-            float(facts[:, WEIGHTS].sum()),
+            self._gate.macs(candidate),
+            self._gate.weight_bytes(candidate),
             *(others[name].value for name in self._others),
         ]
 

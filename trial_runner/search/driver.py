@@ -15,6 +15,7 @@ from hw_latency_model import LatencyEstimate
 from objectives import trial_record as tr
 from objectives.objective import LATENCY, budget_texts, intermediate_values
 from objectives.record_cache import RecordCache
+from objectives.rung_reliability import Rung
 from objectives.trial_record import Outcome, State, TrialRecord
 from search_spaces import SearchSpace
 from search_spaces._common.errors import UserError
@@ -59,6 +60,7 @@ class StudyDriver:
         on_trial: called with each order that is given to a worker.
         on_progress: called with each report of a worker.
         latency_on_targets: returns a candidate's latency on the further targets, by their name.
+        rule: early-stopping rule; by default multi-objective ASHA as configured.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class StudyDriver:
         on_trial: Callable[[TrialSpec], None] = lambda spec: None,
         on_progress: Callable[[int, Progress], None] = lambda number, progress: None,
         latency_on_targets: Callable[[Candidate], Mapping[str, LatencyEstimate]] = lambda candidate: {},
+        rule: MultiObjectiveASHA | None = None,
     ) -> None:
         self._on_trial, self._on_progress = on_trial, on_progress
         self._patience = patience or Patience(0.0, str)
@@ -90,7 +93,7 @@ class StudyDriver:
         self._on_finished = on_finished
         self._on_start: Callable[[], None] | None = on_start
         self._objectives = stored_objectives(config, study)
-        self._rule = MultiObjectiveASHA(config.search.early_stopping, self._objectives)
+        self._rule = rule or MultiObjectiveASHA(config.search, self._objectives)
         self._budget = StudyBudget(config.search, clock)
         self._writer = StudyWriter(study, self._objectives, gate.budget_ms)
         self._records = RecordCache(study).read
@@ -188,7 +191,7 @@ class StudyDriver:
 
     def _may_be_resumed(self, record: TrialRecord) -> bool:
         """Return True for a trial that was stopped at a rung, in a study that promotes."""
-        return self._promotes and record.score is not None and self._rule.is_rung(record.score.epoch)
+        return self._promotes and record.score is not None and record.score.epoch in dict(record.rung_scores)
 
     @property
     def _promotes(self) -> bool:
@@ -280,8 +283,10 @@ class StudyDriver:
             self._rule.restore([record])  # the rungs of the epochs that it took over
         if progress.score.final:
             return
-        at_rung = self._rule.is_rung(progress.epoch) and progress.epoch > (record.resumed_at or 0)
-        reason = self._stop_reason_at_rung(number, progress) if at_rung else None
+        rung = self._rule.rung_at(number, progress.epoch, progress.score.train_s / progress.epoch)
+        if progress.epoch <= (record.resumed_at or 0):
+            rung = None
+        reason = self._stop_reason_at_rung(number, progress, rung) if rung is not None else None
         if reason is not None and self._promotes:
             self._stopped_at[number] = progress.epoch
         if reason is None and self._budget.search_left_s < 0:
@@ -295,14 +300,14 @@ class StudyDriver:
             self._writer.write(number, tr.NODE, node)
         self._nodes[number] = node
 
-    def _stop_reason_at_rung(self, number: int, progress: Progress) -> str | None:
+    def _stop_reason_at_rung(self, number: int, progress: Progress, rung: Rung) -> str | None:
         """Store the score at a rung, for later launches, and apply the early-stopping rule."""
         record = self._writer.record(number)
         rung_scores = dict(record.rung_scores) | {progress.epoch: progress.score}
         self._writer.write(number, tr.RUNG_SCORES, [score.to_dict() for _, score in sorted(rung_scores.items())])
         values = intermediate_values(self._objectives, replace(record, score=progress.score))
         precision = record.candidate.precision if record.candidate else None
-        return self._rule.stop(number, progress.epoch, values, precision)
+        return self._rule.stop(number, rung, values, precision)
 
     def finish(self, number: int, failure: str | None = None) -> None:
         """Record the end of a trial: COMPLETE when trained to the end, PRUNED when stopped, FAIL with the reason."""

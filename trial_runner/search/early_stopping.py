@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from objectives.objective import OBJECTIVES, Objective, intermediate_values
 from objectives.pareto import non_dominated_rank
-from objectives.rung_reliability import RungReliability, rung_reliability
+from objectives.rung_reliability import Rung, RungReliability, rung_reliability
 from objectives.trial_record import TrialRecord
-from trial_runner.config.study import EarlyStoppingSection
+from trial_runner.config.study import SearchSection
 
-Group = tuple[int, str | None]
+Group = tuple[Rung, str | None]
 """Rung and precision of trials that are compared with each other."""
 
 
@@ -39,6 +39,14 @@ def widened_factor(reduction_factor: float, reliability: RungReliability | None)
     return reduction_factor if reliability is None else 1.0 + (reduction_factor - 1.0) * reliability.trust
 
 
+def rungs_of(search: SearchSection) -> tuple[Rung, ...]:
+    """Return the rungs of a search, ascending; shares of the time budget in seconds."""
+    stopping = search.early_stopping
+    budget_s = 60.0 * (search.time_budget_minutes or 0.0)
+    shares = [Rung(seconds=share * budget_s) for share in stopping.rungs_time_shares]
+    return tuple(sorted({*(Rung(epoch) for epoch in stopping.rungs_epochs), *shares}))
+
+
 class MultiObjectiveASHA:
     """Asynchronous successive halving (ASHA, Li et al. 2020) by non-dominated rank (MO-ASHA, Schmucker et al. 2021).
 
@@ -47,22 +55,34 @@ class MultiObjectiveASHA:
     ``1 / reduction_factor``; ties within a rank count as equally good. Trials are ranked within their precision, because
     intermediate mIoU is measured before quantization. Asynchronous: no trial waits for a rung to fill. A stopped trial is
     promotable once the same rule would let it continue, as the number of trials at the rung grows. Where the finished trials show
-    that a rung does not predict the end, the rule stops fewer.
+    that a rung does not predict the end, the rule stops fewer. A rung in seconds compares trials of equal cost instead of equal
+    epochs: a trial is ranked there with its first evaluation after so many seconds of training.
     """
 
-    def __init__(self, config: EarlyStoppingSection, objectives: Sequence[Objective] = OBJECTIVES) -> None:
-        self._rungs = sorted(set(config.rungs_epochs))
-        self._factor = config.reduction_factor
-        self._min_trials = config.min_trials
+    def __init__(self, search: SearchSection, objectives: Sequence[Objective] = OBJECTIVES) -> None:
+        self._rungs = rungs_of(search)
+        self._factor = search.early_stopping.reduction_factor
+        self._min_trials = search.early_stopping.min_trials
         self._objectives = tuple(objectives)
         self._seen: dict[Group, dict[int, tuple[float, ...]]] = {}
-        self._paused: dict[int, Group] = {}
+        self._paused: dict[int, tuple[Group, int]] = {}
         self._finished: dict[int, TrialRecord] = {}
-        self._reliability: dict[int, tuple[int, RungReliability | None]] = {}
+        self._reliability: dict[Rung, tuple[int, RungReliability | None]] = {}
 
-    def is_rung(self, epoch: int) -> bool:
-        """Return True if trials are compared after this epoch."""
-        return epoch in self._rungs
+    def rung_at(self, number: int, epoch: int, epoch_s: float) -> Rung | None:
+        """Return the rung that a trial reaches with an evaluation, the last one if several; None for none.
+
+        Args:
+            epoch: of the evaluation.
+            epoch_s: seconds of one epoch of the trial.
+        """
+        entered = {rung for (rung, _), entries in self._seen.items() if number in entries}
+        reached = [
+            rung
+            for rung in self._rungs
+            if (rung.reached_by(epoch, epoch_s) and rung not in entered if rung.seconds else rung.epoch == epoch)
+        ]
+        return reached[-1] if reached else None
 
     def restore(self, records: Iterable[TrialRecord]) -> None:
         """Restore the rungs from the records of earlier launches, or those that a trial has passed."""
@@ -71,7 +91,8 @@ class MultiObjectiveASHA:
                 continue
             self.finished(record)
             for rung in self._rungs:
-                then = record.at(rung)
+                epoch = rung.epoch_of(record)
+                then = record.at(epoch) if epoch is not None else None
                 if then is not None:
                     self._enter(record.number, rung, intermediate_values(self._objectives, then), _precision(record))
 
@@ -80,16 +101,20 @@ class MultiObjectiveASHA:
         if record.complete and record.parent_trial is None:
             self._finished[record.number] = record
 
-    def stop(self, number: int, epoch: int, values: Sequence[float], precision: str | None = None) -> str | None:
+    def stop(self, number: int, rung: Rung, values: Sequence[float], precision: str | None = None) -> str | None:
         """Enter a trial's values at a rung; return the reason to stop it, or None to continue. Entering twice is the same as once.
 
         Args:
+            rung: of ``rung_at``.
             values: one an objective, in its own unit; with a NaN among them nothing is entered, and the trial goes on.
             precision: of the candidate; None where the study offers one only.
         """
-        if not self._enter(number, epoch, values, precision):
+        if not self._enter(number, rung, values, precision):
             return None
-        numbers, ranks, continues = self._decisions((epoch, precision))
+        for lower in self._rungs:  # rungs in seconds that one evaluation passes together
+            if lower.seconds and lower < rung and number not in self._seen.get((lower, precision), {}):
+                self._enter(number, lower, values, precision)
+        numbers, ranks, continues = self._decisions((rung, precision))
         at = numbers.index(number)
         if continues[at]:
             return None
@@ -97,28 +122,33 @@ class MultiObjectiveASHA:
         named = zip(self._objectives, values, strict=True)
         trials = "trials" if precision is None else f"trials in {precision}"
         return (
-            f"at epoch {epoch} {better_than(ranks)[at]} of {len(numbers)} {trials} were better in "
+            f"{rung} {better_than(ranks)[at]} of {len(numbers)} {trials} were better in "
             f"{', '.join(labels[:-1])} and {labels[-1]} "
             f"({', '.join(f'{item.label} {item.text(value)}' for item, value in named)}, rank {ranks[at]})"
         )
 
     def pause(self, record: TrialRecord, epoch: int) -> None:
-        """Keep a trial that was stopped at a rung for promotion."""
-        self._paused[record.number] = epoch, _precision(record)
+        """Keep a trial that was stopped at a rung, after ``epoch`` epochs, for promotion."""
+        precision = _precision(record)
+        entered = [group for group, entries in self._seen.items() if record.number in entries and group[1] == precision]
+        if entered:
+            last = max(entered, key=lambda group: (group[0].epoch == epoch, group[0]))
+            self._paused[record.number] = last, epoch
 
     def resume(self, number: int) -> int:
-        """Take a promoted trial from those that are kept; return the epoch of its rung."""
-        return self._paused.pop(number)[0]
+        """Take a promoted trial from those that are kept; return the epoch after which it was stopped."""
+        return self._paused.pop(number)[1]
 
     def promotable(self) -> list[int]:
         """Return the kept trials that would not be stopped any more: those of the highest rung first, then by rank and number."""
         found = []
-        for group in set(self._paused.values()):
+        groups = {number: group for number, (group, _) in self._paused.items()}
+        for group in set(groups.values()):
             numbers, ranks, continues = self._decisions(group)
             found += [
-                (-group[0], int(rank), number)
+                (-self._rungs.index(group[0]), int(rank), number)
                 for number, rank, goes_on in zip(numbers, ranks, continues, strict=True)
-                if goes_on and self._paused.get(number) == group
+                if goes_on and groups.get(number) == group
             ]
         return [number for _, _, number in sorted(found)]
 
@@ -133,17 +163,17 @@ class MultiObjectiveASHA:
             return numbers, ranks, np.ones(len(numbers), dtype=np.bool_)
         return numbers, ranks, continuing(ranks, widened_factor(self._factor, self._reliability_of(group[0])))
 
-    def _reliability_of(self, rung: int) -> RungReliability | None:
+    def _reliability_of(self, rung: Rung) -> RungReliability | None:
         counted, found = self._reliability.get(rung, (-1, None))
         if counted != len(self._finished):
             found = rung_reliability(self._finished.values(), rung)
             self._reliability[rung] = len(self._finished), found
         return found
 
-    def _enter(self, number: int, epoch: int, values: Sequence[float], precision: str | None) -> bool:
-        if epoch not in self._rungs or any(map(math.isnan, values)):
+    def _enter(self, number: int, rung: Rung, values: Sequence[float], precision: str | None) -> bool:
+        if rung not in self._rungs or any(map(math.isnan, values)):
             return False
-        self._seen.setdefault((epoch, precision), {})[number] = tuple(values)
+        self._seen.setdefault((rung, precision), {})[number] = tuple(values)
         return True
 
 
