@@ -189,7 +189,7 @@ def replay(
         landscape.gate,
         StudyPaths(Path("/nonexistent")),
         clock=backend.clock,
-        rule=rule,
+        make_rule=MultiObjectiveASHA if rule is None else lambda search, objectives: rule,
     )
     backend.run(driver)
     return backend

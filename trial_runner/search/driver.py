@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from hw_latency_model import LatencyEstimate
 from objectives import trial_record as tr
-from objectives.objective import LATENCY, budget_texts, intermediate_values
+from objectives.objective import LATENCY, Objective, budget_texts, intermediate_values
 from objectives.record_cache import RecordCache
 from objectives.rung_reliability import Rung
 from objectives.trial_record import Outcome, State, TrialRecord
@@ -21,7 +21,7 @@ from search_spaces import SearchSpace
 from search_spaces._common.errors import UserError
 from search_spaces._common.machine import node_name
 from search_spaces.candidate import Candidate
-from trial_runner.config.study import StudyConfig
+from trial_runner.config.study import SearchSection, StudyConfig
 from trial_runner.constraints.cost import CostConstraint
 from trial_runner.constraints.latency import LatencyConstraint
 from trial_runner.search.budget import StudyBudget, epochs_seconds
@@ -60,7 +60,7 @@ class StudyDriver:
         on_trial: called with each order that is given to a worker.
         on_progress: called with each report of a worker.
         latency_on_targets: returns a candidate's latency on the further targets, by their name.
-        rule: early-stopping rule; by default multi-objective ASHA as configured.
+        make_rule: makes the early-stopping rule; by default multi-objective ASHA as configured.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class StudyDriver:
         on_trial: Callable[[TrialSpec], None] = lambda spec: None,
         on_progress: Callable[[int, Progress], None] = lambda number, progress: None,
         latency_on_targets: Callable[[Candidate], Mapping[str, LatencyEstimate]] = lambda candidate: {},
-        rule: MultiObjectiveASHA | None = None,
+        make_rule: Callable[[SearchSection, Sequence[Objective]], MultiObjectiveASHA] = MultiObjectiveASHA,
     ) -> None:
         self._on_trial, self._on_progress = on_trial, on_progress
         self._patience = patience or Patience(0.0, str)
@@ -93,7 +93,7 @@ class StudyDriver:
         self._on_finished = on_finished
         self._on_start: Callable[[], None] | None = on_start
         self._objectives = stored_objectives(config, study)
-        self._rule = rule or MultiObjectiveASHA(config.search, self._objectives)
+        self._make_rule = make_rule
         self._budget = StudyBudget(config.search, clock)
         self._writer = StudyWriter(study, self._objectives, gate.budget_ms)
         self._records = RecordCache(study).read
@@ -126,7 +126,7 @@ class StudyDriver:
 
     def restore(self) -> None:
         """Take rungs and known candidates from the study, as at the start; again after its predictions were replaced."""
-        self._rule = MultiObjectiveASHA(self._config.search.early_stopping, self._objectives)
+        self._rule = self._make_rule(self._config.search, self._objectives)
         records = self._records()
         self._rule.restore(records)
         for record in records:
