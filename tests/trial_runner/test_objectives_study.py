@@ -127,7 +127,7 @@ def test_rungs_compare_all_objectives_and_a_new_start_remembers_them(config: Stu
     assert [(epoch, reading.class_iou) for epoch, reading in found.rung_scores] == [(2, (0.6, 0.5))]
     width = float(found.params["width"])
     again = start(config, seed=5)
-    assert again._rule._seen[2, None] == {good: (0.6, 0.5, 100.0 * width)}
+    assert again._rule._seen[Rung(2), None] == {good: (0.6, 0.5, 100.0 * width)}
     # As good in mIoU and larger, but better in the class: it goes on.
     assert again._rule.stop(90, Rung(2), (0.6, 0.6, 100.0)) is None
     assert again._rule.stop(91, Rung(2), (0.1, 0.1, 100.0)) is not None
