@@ -207,7 +207,7 @@ def leave_families_out(
                 found[name] += _quadruples(ms, wide, raw[rest], level[rest])
         row["seconds"] = time.perf_counter() - started
         per_family.append(row)
-        print(f"{family}: median error {row['median_error']:.1%}", flush=True)
+        print(f"{family}: median error {row['median']:.1%}", flush=True)
     return [{"method": name, **_figures(values)} for name, values in found.items()], per_family
 
 
@@ -245,7 +245,7 @@ def _figures(values: Sequence[tuple[float, float, float, float]]) -> dict[str, A
     errors = np.abs(predicted / level - 1)
     return {
         "networks": len(values),
-        "median_error": float(np.median(errors)),
+        "median": float(np.median(errors)),
         "mape": float(np.mean(errors)),
         "within10": float(np.mean(errors <= 0.1)),
         "spearman": float(spearmanr(predicted, raw)[0]),
@@ -290,7 +290,7 @@ def _print(
         print(f"\n{title:<28}{head}")
         for row in table:
             print(
-                f"{row[key]:<28}{row['networks']:>9}{row['median_error']:>13.1%} {row['within10']:>12.0%} "
+                f"{row[key]:<28}{row['networks']:>9}{row['median']:>13.1%} {row['within10']:>12.0%} "
                 f"{row['spearman']:>9.4f} {row['coverage90']:>10.0%} {row['half_width']:>11.0%}"
             )
     print(f"\ndevice time {device_s / 60:.1f} minutes")

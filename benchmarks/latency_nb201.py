@@ -6,7 +6,8 @@
 FILE has a column arch_str and one of latencies in ms per device (empty: not measured). A target's own column is dropped from
 its sources. By default the networks to measure are chosen by the model from architectures and sources alone, never from
 target latencies, out of a random part that the seed decides; `random` draws them. Every other network with a target latency
-is predicted: Spearman, MAPE, share within 5 % and 10 %, and share inside the 90 % interval, all in per cent but the first.
+is predicted: Spearman, mean and median error, shares within 5, 10 and 25 % and inside the 90 % interval, its half width; shares are from
+0 to 1 in the JSON file and in per cent on the screen. `paretoseg fit-latency` does the same with one table and one target.
 `--protocol help` judges as HELP's code does: sources are known of the first 900 rows of the file only, networks are measured among
 those, and rows 900 to 1899 are predicted, without the fastest and the slowest tenth.
 """
@@ -14,12 +15,8 @@ those, and rows 900 to 1899 are predicted, without the fastest and the slowest t
 from __future__ import annotations
 
 import argparse
-import csv
-import gzip
-import io
 import os
 import time
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,19 +25,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
-from hw_latency_model.few_shot.cell_networks import CellNetwork, cell_pool
-from hw_latency_model.few_shot.transfer import FewShotModel, FewShotPrediction
+from hw_latency_model.few_shot.evaluation import FIGURES as ACCURACY, SELECTIONS, fit_and_judge
+from hw_latency_model.few_shot.latency_table import LatencyTable
+from hw_latency_model.few_shot.transfer import FewShotModel
 from search_spaces._common.errors import UserError
 from search_spaces._common.files import write_json
 
 Array = NDArray[np.float64]
-ARCHITECTURE = "arch_str"
-GZIP_MAGIC = b"\x1f\x8b"
 KNOWN_ROWS, JUDGED_ROWS, TRIMMED = 900, 1000, 0.1
 """HELP's rule: rows whose sources are known, rows behind them that are judged, and the share of these left out at each end."""
-FIGURES = ("spearman", "mape", "within5", "within10", "coverage90", "seconds")
+FIGURES = (*ACCURACY, "seconds")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -50,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sources", default="", help="columns known of all networks; empty for none")
     parser.add_argument("--samples", type=_counts, default="10,100,900", help="numbers of measured networks")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--selection", choices=("active", "random"), default="active")
+    parser.add_argument("--selection", choices=SELECTIONS, default="active")
     parser.add_argument("--protocol", choices=("all", "help"), default="all", help="networks that are known and judged")
     parser.add_argument("--json", type=Path, required=True, help="file for the rows")
     options = parser.parse_args(arguments)
@@ -79,19 +74,19 @@ def run(
     protocol: str = "all",
 ) -> dict[str, Any]:
     """All rows, and their means, printed as they come."""
-    architectures, columns = read(data, (*targets, *sources))
+    cells = LatencyTable.read(data)
+    columns = {name: cells.latencies(name) for name in dict.fromkeys((*targets, *sources))}
     rows: list[dict[str, Any]] = []
     print(f"samples are {'chosen by the model from inputs alone' if selection == 'active' else 'random'}")
     print(f"{'target':<28}{'samples':>8}{'seed':>6}" + "".join(f"{name:>11}" for name in FIGURES))
     for target in targets:
-        have = np.flatnonzero(np.isfinite(columns[target]) & (columns[target] > 0.0))
-        cells = [CellNetwork.parse(architectures[index]) for index in have]
+        have = np.flatnonzero(np.isfinite(columns[target]))
         others = [name for name in dict.fromkeys(sources) if name != target]
         table = np.stack([columns[name][have] for name in others], axis=1) if others else np.zeros((len(have), 0))
         latency_ms = columns[target][have]
         known, judged = rows_of(protocol, have, latency_ms)
         table[~known] = np.nan
-        model = FewShotModel(cell_pool(cells, table))
+        model = FewShotModel(cells.pool(table, have))
         for count in samples:
             if count + 2 > known.sum():
                 raise UserError(f"{target} has {known.sum()} latencies, too few to measure {count}; ask for fewer.")
@@ -135,69 +130,24 @@ def evaluate(
     known: NDArray[np.bool_],
     judged: NDArray[np.bool_],
 ) -> dict[str, float]:
-    """Measure ``count`` of the known networks, predict all other judged ones; the seconds are those of choosing, fitting, predicting."""
+    """Measure ``count`` of the known networks, predict all other judged ones; the seconds are those of choosing, fitting, predicting.
+
+    Raises:
+        UserError: fewer than three networks are left to judge.
+    """
     begun = time.perf_counter()
-    allowed = np.flatnonzero(known)
-    if selection == "active":
-        measured = model.suggest(count, seed=seed, allowed=allowed)
-    else:
-        measured = np.random.default_rng(seed).permutation(allowed)[:count]
-    rest = np.setdiff1d(np.flatnonzero(judged), measured)
-    predicted = model.fit(measured, latency_ms[measured]).predict(rest)
-    seconds = time.perf_counter() - begun
-    return {**score(predicted, latency_ms[rest]), "seconds": seconds}
-
-
-def score(predicted: FewShotPrediction, latency_ms: Array) -> dict[str, float]:
-    """Against latencies (m,) in ms."""
-    error = np.abs(predicted.latency_ms / latency_ms - 1.0)
-    inside = (predicted.low_ms <= latency_ms) & (latency_ms <= predicted.high_ms)
-    return {
-        "spearman": float(spearmanr(predicted.latency_ms, latency_ms).statistic),
-        "mape": 100.0 * float(error.mean()),
-        "within5": 100.0 * float((error <= 0.05).mean()),
-        "within10": 100.0 * float((error <= 0.10).mean()),
-        "coverage90": 100.0 * float(inside.mean()),
-    }
-
-
-def read(data: Path, names: Sequence[str]) -> tuple[list[str], dict[str, Array]]:
-    """Architecture strings, and latencies (n,) by column, NaN where the field is empty.
-
-    Raises:
-        UserError: the file or a column is missing, or a field is no number.
-    """
-    lines = _lines(data)
-    known = list(lines[0]) if lines else []
-    missing = [name for name in (ARCHITECTURE, *names) if name not in known]
-    if missing:
-        raise UserError(f"{data} has no column {', '.join(missing)}; it has {', '.join(known) or 'no rows'}.")
-    columns = {}
-    for name in dict.fromkeys(names):
-        try:
-            columns[name] = np.array([float(line[name]) if (line[name] or "").strip() else np.nan for line in lines])
-        except ValueError as error:
-            raise UserError(f"column {name} of {data} holds something that is no number: {error}.") from error
-    return [line[ARCHITECTURE] for line in lines], columns
-
-
-def read_columns(data: Path) -> list[str]:
-    """Names of the columns, none of a file without rows.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
-    lines = _lines(data)
-    return list(lines[0]) if lines else []
-
-
-def _lines(data: Path) -> list[dict[str, str]]:
-    try:
-        raw = data.read_bytes()
-        text = (gzip.decompress(raw) if raw[:2] == GZIP_MAGIC else raw).decode()
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise UserError(f"{data} cannot be read as CSV ({error}); give a CSV file, gzipped or not.") from error
-    return list(csv.DictReader(io.StringIO(text, newline="")))
+    trial = fit_and_judge(
+        model,
+        latency_ms,
+        count,
+        seed=seed,
+        selection=selection,
+        allowed=np.flatnonzero(known),
+        judged=np.flatnonzero(judged),
+    )
+    if trial.figures is None:
+        raise UserError(f"fewer than three networks are left to judge after {count} measurements; ask for fewer.")
+    return {**trial.figures, "seconds": time.perf_counter() - begun}
 
 
 def _names(text: str) -> list[str]:
@@ -221,8 +171,8 @@ def _means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _show(row: dict[str, Any]) -> None:
-    digits = {"spearman": 3}
-    figures = "".join(f"{row[name]:>11.{digits.get(name, 1)}f}" for name in FIGURES)
+    plain = {"spearman": f"{row['spearman']:.3f}", "seconds": f"{row['seconds']:.1f}"}
+    figures = "".join(f"{plain.get(name, f'{row[name]:.1%}'):>11}" for name in FIGURES)
     print(f"{row['target']:<28}{row['samples']:>8}{row['seed']:>6}{figures}", flush=True)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.latency_nb201 import ARCHITECTURE, read, read_columns
 from hw_latency_model.few_shot.cell_networks import CONV1, CONV3, EDGES, NONE, OPS, CellNetwork
+from hw_latency_model.few_shot.latency_table import ARCHITECTURE, LatencyTable
 from objectives.pareto import hypervolume_2d
 from search_spaces._common.errors import UserError
 
@@ -84,7 +84,7 @@ def accuracy_column(data: Path, wanted: str | None) -> str:
     Raises:
         UserError: there is none, or there are several.
     """
-    columns = read_columns(data)
+    columns = LatencyTable.read(data).columns
     named = [name for name in columns if "acc" in name.lower() and name != ARCHITECTURE]
     if wanted is not None or USUAL_ACCURACY in named:
         return wanted or USUAL_ACCURACY
@@ -101,8 +101,9 @@ def read_tables(data: Path, targets: Sequence[str], accuracy: str) -> dict[str, 
     Raises:
         UserError: the file cannot be read, lacks a column or an accuracy, or does not hold each cell once.
     """
-    architectures, columns = read(data, (accuracy, *targets))
-    cells = [CellNetwork.parse(text) for text in architectures]
+    table = LatencyTable.read(data)
+    columns = {name: table.numbers(name) for name in (accuracy, *targets)}
+    cells = [CellNetwork.parse(text) for text in table.networks]
     index = {cell.ops: row for row, cell in enumerate(cells)}
     if len(index) != len(cells) or len(cells) != len(OPS) ** len(EDGES):
         raise UserError(f"{data} must hold each of the {len(OPS) ** len(EDGES)} cells once; it has {len(cells)} rows.")

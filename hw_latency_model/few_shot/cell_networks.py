@@ -105,7 +105,8 @@ def cell_pool(cells: Sequence[CellNetwork], sources_ms: Array | None = None) -> 
     into_output = pruned[:, -3 * len(OPS[1:]) :]
     views = (edge_features(cells), graph_features(cells), edge_features(used), pruned, into_output)
     groups = np.array([0 if cell.connected else 1 for cell in cells], dtype=np.intp)
-    return NetworkPool.of(views, prior_terms(cells), sources_ms, groups)
+    work = np.array([9.0 * cell.ops.count(CONV3) + cell.ops.count(CONV1) for cell in cells])
+    return NetworkPool.of(views, prior_terms(cells), sources_ms, groups, work)
 
 
 def prior_terms(cells: Sequence[CellNetwork]) -> Array:

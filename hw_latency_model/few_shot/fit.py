@@ -74,6 +74,7 @@ class DeviceFit:
     Attributes:
         costs, fastest_ms: parameters of the look-up; strength: its (k + m,) regularisation.
         scores: (n,) leave-out |error| of each measured network in standard deviations; empty if not computed.
+        left_out: (n,) log latency of each measured network as predicted without it; empty if not computed.
     """
 
     costs: Array
@@ -81,6 +82,7 @@ class DeviceFit:
     fastest_ms: float
     process: Conditioned
     scores: Array
+    left_out: Array
 
     def predict_log(self, pool: PreparedPool, rows: Rows) -> tuple[Array, Array]:
         """Predict mean and standard deviation of the log latency, both (m,)."""
@@ -119,8 +121,11 @@ def fit_device(
     part = slice(-_THETA_ROWS, None)
     theta = fit_theta(blocks, rows[part], targets[part] - centre, prior) if optimise else prior.mean
     process = Conditioned.on(blocks, theta, rows, targets, centre)
-    fit = DeviceFit(costs, strength, fastest_ms, process, np.zeros(0))
-    return replace(fit, scores=_left_out(terms[rows], latency_ms, fit)) if scores else fit
+    fit = DeviceFit(costs, strength, fastest_ms, process, np.zeros(0), np.zeros(0))
+    if not scores:
+        return fit
+    errors, stds = _left_out(terms[rows], latency_ms, fit)
+    return replace(fit, scores=np.abs(errors) / stds, left_out=np.log(latency_ms) - errors)
 
 
 def strength_vector(pool: PreparedPool, strengths: tuple[float, float]) -> Array:
@@ -148,11 +153,11 @@ def _choose_strengths(pool: PreparedPool, terms: Array, latency_ms: Array, setti
     return best[1]
 
 
-def _left_out(terms: Array, latency_ms: Array, fit: DeviceFit) -> Array:
-    """Cross-validated |log error| of each network in standard deviations, (n,)."""
+def _left_out(terms: Array, latency_ms: Array, fit: DeviceFit) -> tuple[Array, Array]:
+    """Cross-validated log error of each network, (n,), and the standard deviation predicted for it, (n,)."""
     logs = np.log(latency_ms)
     fold = folds(len(logs))
-    result = np.zeros(len(logs))
+    errors, stds = np.zeros(len(logs)), np.ones(len(logs))
     process = fit.process
     for held in np.unique(fold):
         out = fold == held
@@ -160,6 +165,6 @@ def _left_out(terms: Array, latency_ms: Array, fit: DeviceFit) -> Array:
         rest = logs - log_lookup(terms, costs, float(latency_ms[~out].min()))
         centre = float(np.median(rest[~out]))
         part = Conditioned.on(process.blocks, process.theta, process.rows[~out], rest[~out], centre)
-        mean, std = part.predict(process.rows[out])
-        result[out] = np.abs(rest[out] - mean) / std
-    return result
+        mean, stds[out] = part.predict(process.rows[out])
+        errors[out] = rest[out] - mean
+    return errors, stds

@@ -31,12 +31,14 @@ class NetworkPool:
         sources_ms: (n, m) latencies on other devices in ms, NaN where unknown.
         groups: (n,) 0 for ordinary networks; other numbers for networks that a device may treat differently, e.g. because
             the output does not depend on the input.
+        work: (n,) multiply-accumulates or what grows with them, the simplest predictor; None where it is not known.
     """
 
     views: tuple[Array, ...]
     prior_terms: Array
     sources_ms: Array
     groups: NDArray[np.intp]
+    work: Array | None = None
 
     @classmethod
     def of(
@@ -45,6 +47,7 @@ class NetworkPool:
         prior_terms: Array,
         sources_ms: Array | None = None,
         groups: NDArray[np.intp] | None = None,
+        work: Array | None = None,
     ) -> NetworkPool:
         """Check shapes and values.
 
@@ -55,7 +58,7 @@ class NetworkPool:
         count = len(prior_terms)
         sources = np.full((count, 0), np.nan) if sources_ms is None else np.asarray(sources_ms, dtype=np.float64)
         labels = np.zeros(count, dtype=np.intp) if groups is None else np.asarray(groups, dtype=np.intp)
-        lengths = {len(array) for array in (*views, sources, labels, prior_terms)}
+        lengths = {len(array) for array in (*views, sources, labels, prior_terms, *(() if work is None else (work,)))}
         if lengths != {count} or not count:
             raise UserError(
                 f"features, prior terms, sources and groups need one row per network; found {sorted(lengths)} rows."
@@ -64,7 +67,7 @@ class NetworkPool:
             raise UserError("prior terms must be finite and ≥ 0, because costs add up; leave out or shift the others.")
         if not all(np.isfinite(view).all() for view in views):
             raise UserError("features must be finite; replace missing ones by a value and a feature that says so.")
-        return cls(tuple(np.asarray(view, dtype=np.float64) for view in views), prior_terms, sources, labels)
+        return cls(tuple(np.asarray(view, dtype=np.float64) for view in views), prior_terms, sources, labels, work)
 
     def __len__(self) -> int:
         return len(self.prior_terms)
@@ -84,6 +87,7 @@ class PreparedPool:
         rest: (n, m) residuals of the logs after the source's own look-up.
         source_rest: (n, m) residuals, scaled like the views.
         groups: as in the pool.
+        work: as in the pool, divided by its mean; None where it is not known or does not vary.
     """
 
     views: tuple[Array, ...]
@@ -95,6 +99,7 @@ class PreparedPool:
     rest: Array
     source_rest: Array
     groups: NDArray[np.intp]
+    work: Array | None = None
 
     @classmethod
     def of(cls, pool: NetworkPool) -> PreparedPool:
@@ -124,6 +129,7 @@ class PreparedPool:
             rest,
             scaled(rest + 1e-6 * logs, ordinary),
             pool.groups,
+            None if pool.work is None or np.ptp(pool.work) == 0.0 else pool.work / pool.work.mean(),
         )
 
     @property
@@ -136,7 +142,13 @@ class PreparedPool:
 
     def without_source(self, column: int) -> PreparedPool:
         """Copy without that source."""
-        keep = np.arange(self.sources) != column
+        return self._with_sources(np.arange(self.sources) != column)
+
+    def without_sources(self) -> PreparedPool:
+        """Copy without any source."""
+        return self._with_sources(np.zeros(self.sources, dtype=np.bool_))
+
+    def _with_sources(self, keep: NDArray[np.bool_]) -> PreparedPool:
         names = ("logs", "known", "source_terms", "source_logs", "rest", "source_rest")
         return replace(self, **{name: getattr(self, name)[:, keep] for name in names})
 
@@ -144,7 +156,8 @@ class PreparedPool:
         """Subset of the networks, with the scaling of the whole pool."""
         names = ("terms", "logs", "known", "source_terms", "source_logs", "rest", "source_rest", "groups")
         part = {name: getattr(self, name)[rows] for name in names}
-        return replace(self, views=tuple(view[rows] for view in self.views), **part)
+        work = None if self.work is None else self.work[rows]
+        return replace(self, views=tuple(view[rows] for view in self.views), work=work, **part)
 
     @property
     def lookup_terms(self) -> Array:

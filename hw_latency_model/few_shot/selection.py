@@ -16,7 +16,9 @@ _TARGETS = 800
 _ACTIVE = 200
 
 
-def select(blocks: Sequence[Block], theta: Array, rows: Rows, count: int, rng: np.random.Generator) -> Rows:
+def select(
+    blocks: Sequence[Block], theta: Array, rows: Rows, count: int, rng: np.random.Generator, predicted: Rows
+) -> Rows:
     """Greedily select the candidate that reduces the summed variance of a random sample of all networks most.
 
     This is the criterion of Cohn (1996) for a Gaussian process; the candidates are a random sample, too. From the 201st
@@ -25,10 +27,11 @@ def select(blocks: Sequence[Block], theta: Array, rows: Rows, count: int, rng: n
     Args:
         rows: (n,) networks that may be measured.
         count: number of networks, at most n.
+        predicted: (m,) networks whose summed variance counts.
     """
     order = rng.permutation(rows)
     candidates, active = order[: max(_CANDIDATES, count)], min(count, _ACTIVE)
-    targets = rng.permutation(rows)[:_TARGETS]
+    targets = rng.permutation(predicted)[:_TARGETS]
     cross = covariance(blocks, [block.gram(candidates, targets) for block in blocks], theta)[0] + BIAS_VAR
     inner_grams = [block.gram(candidates, candidates) for block in blocks]
     inner = covariance(blocks, inner_grams, theta)[0] + BIAS_VAR

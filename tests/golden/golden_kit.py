@@ -31,6 +31,7 @@ PARSERS: tuple[tuple[str, ...], ...] = (
     ("dashboard",),
     ("predict",),
     ("latency-report",),
+    ("fit-latency",),
     ("measurements",),
     ("measurements", "list"),
     ("measurements", "export"),

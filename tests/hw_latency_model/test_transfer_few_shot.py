@@ -14,6 +14,7 @@ from scipy.stats import spearmanr
 
 from benchmarks import latency_nb201
 from hw_latency_model.few_shot.cell_networks import OPS, CellNetwork, cell_pool
+from hw_latency_model.few_shot.evaluation import FIGURES
 from hw_latency_model.few_shot.fit import Settings
 from hw_latency_model.few_shot.kernels import Block, Conditioned
 from hw_latency_model.few_shot.meta import pooled_margin, tasks
@@ -191,9 +192,10 @@ def test_the_benchmark_writes_its_rows(small_table: list[dict[str, str]], tmp_pa
         ("left out", 10, 0),
         ("left out", 30, 0),
     ]
-    wanted = {"target", "samples", "seed", "spearman", "mape", "within5", "within10", "coverage90", "seconds"}
+    wanted = {"target", "samples", "seed", "seconds", *FIGURES}
     assert all(set(row) == wanted and np.isfinite(list(row.values())[1:]).all() for row in rows)
-    assert all(0.6 < row["spearman"] <= 1.0 and 0.0 <= row["within5"] <= row["within10"] <= 100.0 for row in rows)
+    assert all(0.6 < row["spearman"] <= 1.0 and 0.0 <= row["within5"] <= row["within10"] <= 1.0 for row in rows)
+    assert all(0.0 < row["mape"] < 0.5 and 0.3 < row["coverage90"] <= 1.0 for row in rows)  # shares, not per cent
 
 
 def test_helps_rule_knows_the_first_rows_and_judges_the_middle_of_the_next() -> None:
