@@ -38,7 +38,7 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# What tests use beside `.[dev]`: MLflow and W&B; an sshd, PostgreSQL, Slurm, Chromium, a C++ compiler (Debian and Ubuntu; root or sudo).
+# What tests use beside `.[dev]`: MLflow and W&B; an sshd, PostgreSQL, Slurm, Chromium, tmux, a C++ compiler (Debian and Ubuntu; root or sudo).
 # Without, they are skipped.
 test-deps: $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[mlflow,wandb]'
@@ -47,6 +47,7 @@ test-deps: $(STAMP)
 	command -v ssh >/dev/null || missing="$$missing openssh-client"; \
 	command -v g++ >/dev/null || missing="$$missing g++"; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
+	command -v tmux >/dev/null || missing="$$missing tmux"; \
 	command -v chromium >/dev/null || missing="$$missing chromium"; \
 	test -x /usr/sbin/slurmctld || missing="$$missing slurmctld slurmd slurm-client slurm-wlm-torque munge"; \
 	if [ -z "$$missing" ]; then exit 0; fi; \

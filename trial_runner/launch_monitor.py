@@ -6,16 +6,18 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dashboards.text import milliseconds, miou, seconds
 from objectives.objective import OBJECTIVES, Objective
 from objectives.pareto import pareto_front
 from objectives.trial_record import Outcome, TrialRecord
+from search_spaces._common.machine import node_name
 from search_spaces.describe import network_words
 from trial_runner.config.study import StudyConfig
 from trial_runner.front.table import front_records
+from trial_runner.machine_use import MachineMeter, MachineUse
 from trial_runner.training.trial_spec import Progress, TrialSpec
 
 _COUNTED = (Outcome.FINISHED, Outcome.STOPPED, Outcome.FAILED)
@@ -58,6 +60,7 @@ class LaunchSnapshot:
         trials_per_hour: that ended in this launch; None before the first one.
         left_s: seconds that the search will take at this pace; None while it is not known.
         left_by: what ``left_s`` is concluded from.
+        machine: use of the driver's machine.
     """
 
     done: int
@@ -69,6 +72,7 @@ class LaunchSnapshot:
     trials_per_hour: float | None
     left_s: float | None
     left_by: str
+    machine: MachineUse = field(default_factory=MachineUse)
 
     def line(self) -> str:
         """Return the snapshot in one line."""
@@ -80,10 +84,11 @@ class LaunchSnapshot:
             parts.append(f"running: trial {', '.join(shown)}{more}")
         return "; ".join([*parts, *self._facts()])
 
-    def block(self) -> list[str]:
-        """Return the snapshot as lines for a terminal, a line for each running trial."""
+    def block(self, width: int = 200) -> list[str]:
+        """Return the snapshot as lines for a terminal, a line for each running trial; facts are not cut at its width."""
         counts = " · ".join(f"{count} {name}" for name, count in self.outcomes.items())
-        lines = [f"{self.done} of {self.trials} trials done{f'  {counts}' if counts else ''}", "  ".join(self._facts())]
+        lines = [f"{self.done} of {self.trials} trials done{f'  {counts}' if counts else ''}"]
+        lines += _in_lines(self._facts(), width)
         for item in self.running[:_SHOWN_RUNNING]:
             filled = round(10 * item.epoch / max(item.epochs, 1))
             score = f" mIoU {miou(item.val_miou)}" if item.val_miou is not None else ""
@@ -106,7 +111,22 @@ class LaunchSnapshot:
             facts.append(f"{self.trials_per_hour:.3g} trials an hour")
         if self.left_s is not None:
             facts.append(f"about {seconds(self.left_s)} left ({self.left_by})")
-        return facts
+        return facts + self.machine.words()
+
+
+def _in_lines(facts: Sequence[str], width: int) -> list[str]:
+    """Join facts to as few lines of this width as hold them in order."""
+    lines: list[str] = []
+    for fact in facts:
+        if lines and len(lines[-1]) + 2 + len(fact) <= width:
+            lines[-1] += f"  {fact}"
+        else:
+            lines.append(fact)
+    return lines
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 class LaunchMonitor:
@@ -116,6 +136,7 @@ class LaunchMonitor:
         config: of the study.
         objectives: of the study, with budgets.
         clock: seconds.
+        machine: use of this machine; by default measured.
     """
 
     def __init__(
@@ -123,7 +144,9 @@ class LaunchMonitor:
         config: StudyConfig,
         objectives: Sequence[Objective] = OBJECTIVES,
         clock: Callable[[], float] = time.monotonic,
+        machine: Callable[[], MachineUse] | None = None,
     ) -> None:
+        self._machine = machine or MachineMeter()
         self._config, self._objectives, self._clock = config, tuple(objectives), clock
         self._lock = threading.Lock()
         self._records: dict[int, TrialRecord] = {}
@@ -193,6 +216,7 @@ class LaunchMonitor:
                 3600 * self._ended_here / elapsed if self._ended_here else None,
                 left_s,
                 left_by,
+                self._machine(),
             )
 
     def _running_trial(self, number: int, now: float) -> RunningTrial:
@@ -204,7 +228,7 @@ class LaunchMonitor:
             progress.epoch if progress else 0,
             progress.score.epochs_total if progress else self._config.training.epochs,
             progress.val_miou if progress else None,
-            progress.node if progress else "",
+            progress.node if progress and progress.node != node_name() else "",
             now - since,
         )
 
@@ -214,13 +238,13 @@ class LaunchMonitor:
         if self._ended_here:
             found: tuple[float | None, str] = (
                 missing * elapsed / self._ended_here,
-                f"by {self._ended_here} trials of this launch",
+                f"by {_counted(self._ended_here, 'trial')} of this launch",
             )
         elif self._epochs_here:
             epochs = missing * self._config.training.epochs - sum(item.epoch for item in running)
             found = (
                 max(epochs, 0) * elapsed / self._epochs_here,
-                f"at most, by {self._epochs_here} epochs of this launch",
+                f"at most, by {_counted(self._epochs_here, 'epoch')} of this launch",
             )
         else:
             found = (None, "")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import time
+import types
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +17,12 @@ from test_front_table import record
 import trial_runner.cli.launch_output as launch_output
 from objectives.trial_record import Outcome, State
 from objectives.trial_score import TrialScore
+from search_spaces._common.machine import node_name
 from trial_runner.cli.launch_output import LaunchOutput
 from trial_runner.cli.main import main
 from trial_runner.config.load import load_config
 from trial_runner.launch_monitor import LaunchMonitor
+from trial_runner.machine_use import GpuUse, MachineMeter, MachineUse, gpu_use
 from trial_runner.search.final_training import spec_of
 from trial_runner.study.objectives import objectives_of
 from trial_runner.study.paths import StudyPaths
@@ -88,7 +92,65 @@ def test_the_state_counts_trials_and_tells_what_runs_and_what_is_left():
     state = monitor.snapshot()
     assert state is not None and state.done == 2 and [item.number for item in state.running] == [3]
     assert state.trials_per_hour == pytest.approx(30) and state.left_s == pytest.approx(8 * 120)
-    assert "about 16 min 00 s left (by 1 trials of this launch)" in state.line() and "trial 2" in state.best
+    assert "about 16 min 00 s left (by 1 trial of this launch)" in state.line() and "trial 2" in state.best
+
+
+def test_the_block_cuts_no_fact_and_names_no_machine_of_its_own_at_80_columns():
+    monitor, clock, start = monitored()
+    monitor.begin([record(0, "lcnet")])
+    start(2)
+    clock.now += 60
+    monitor.progressed(2, replace(progress(1), node=node_name()))
+    state = monitor.snapshot()
+    assert state is not None
+    state = replace(state, machine=MachineUse(0.98, 2, 0.41, (GpuUse(0, 0.87, 0.4),)))
+    block = state.block(77)
+    facts = block[1:-1]
+    assert len(facts) > 1 and all(len(line) <= 77 for line in facts) and " on " not in block[-1]
+    assert "CPU 98% of 2 cores  memory 41%  GPU 0 87%, its memory 40%" in "  ".join(facts)
+    assert "at most, by 1 epoch of this launch" in "  ".join(facts)
+    assert len(state.block(200)) == 3 and state.to_dict()["machine"]["cpu"] == 0.98
+    monitor.progressed(2, replace(progress(2), node="another"))
+    assert "on another" in monitor.snapshot().block()[-1]
+
+
+STAT = "cpu  {busy} 0 0 {idle} 0 0 0 0 0 0\ncpu0 1 0 0 1 0 0 0 0 0 0\ncpu1 1 0 0 1 0 0 0 0 0 0\nbtime 5\n"
+
+
+def test_the_use_of_a_machine_is_what_was_busy_since_the_last_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    clock = Clock()
+    (tmp_path / "stat").write_text(STAT.format(busy=1000, idle=1000))
+    (tmp_path / "meminfo").write_text("MemTotal: 1000 kB\nMemFree: 1 kB\nMemAvailable: 250 kB\n")
+    meter = MachineMeter(tmp_path, clock)
+    (tmp_path / "stat").write_text(STAT.format(busy=1150, idle=1050))
+    assert meter() == MachineUse() and meter().words() == []
+    clock.now += 2
+    assert meter() == MachineUse(0.75, 2, 0.75) and meter().words() == ["CPU 75% of 2 cores", "memory 75%"]
+    clock.now += 2
+    assert meter().cpu is None
+    assert MachineMeter(tmp_path / "none", clock)().words() == []
+
+
+def test_gpus_are_named_where_nvml_answers(monkeypatch: pytest.MonkeyPatch):
+    class NVMLError(Exception):
+        pass
+
+    def refuse() -> None:
+        raise NVMLError("no driver")
+
+    nvml = types.SimpleNamespace(
+        NVMLError=NVMLError,
+        nvmlInit=lambda: None,
+        nvmlDeviceGetCount=lambda: 2,
+        nvmlDeviceGetHandleByIndex=lambda number: number,
+        nvmlDeviceGetMemoryInfo=lambda handle: types.SimpleNamespace(used=handle, total=4),
+        nvmlDeviceGetUtilizationRates=lambda handle: types.SimpleNamespace(gpu=50),
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    assert gpu_use() == (GpuUse(0, 0.5, 0.0), GpuUse(1, 0.5, 0.25))
+    nvml.nvmlInit = refuse
+    assert gpu_use() == ()
 
 
 def test_the_time_budget_ends_the_search_where_it_comes_first():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 _QUIET_S = 60.0
 _REFRESHES = 2.0
+_ECHO = 3  # columns; a terminal that echoes ^C there would else begin a new line, and the block's first one would stay
 
 
 class LaunchOutput:
@@ -37,7 +40,7 @@ class LaunchOutput:
     def say(self, line: str) -> None:
         """Print a line, and append it to the log file."""
         with self._lock:
-            say(_json(message=line) if self._as_json else line)
+            say(_json(message=line) if self._as_json else _folded(line))
             self._append(line)
 
     def status(self, snapshot: LaunchSnapshot) -> None:
@@ -53,9 +56,10 @@ class LaunchOutput:
             from rich.console import Console
             from rich.live import Live
 
+            console = Console(highlight=False)
             live = Live(
-                get_renderable=lambda: _block(monitor.snapshot()),
-                console=Console(highlight=False),
+                get_renderable=lambda: _block(monitor.snapshot(), console.width - _ECHO),
+                console=console,
                 refresh_per_second=_REFRESHES,
                 transient=True,
                 vertical_overflow="crop",
@@ -105,11 +109,20 @@ def _each(interval_s: float, act: Callable[[], None]) -> Iterator[None]:
         thread.join()
 
 
-def _block(snapshot: LaunchSnapshot | None) -> RenderableType:
+def _block(snapshot: LaunchSnapshot | None, width: int) -> RenderableType:
+    from rich.constrain import Constrain
     from rich.text import Text
 
-    lines = snapshot.block() if snapshot is not None else []
-    return Text("\n".join(lines), style="dim" if lines else "", no_wrap=True, overflow="ellipsis")
+    lines = snapshot.block(width) if snapshot is not None else []
+    return Constrain(Text("\n".join(lines), style="dim" if lines else "", no_wrap=True, overflow="ellipsis"), width)
+
+
+def _folded(line: str) -> str:
+    """Break a line between words where a terminal would break it within one."""
+    width = shutil.get_terminal_size().columns
+    if not sys.stdout.isatty() or len(line) <= width:
+        return line
+    return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
 
 
 def _json(**values: Any) -> str:
