@@ -85,38 +85,34 @@ def test_a_device_is_predicted_from_ten_of_its_latencies_and_another_device(
     assert all(row["low_ms"] <= row["latency_ms"] <= row["high_ms"] for row in answer["predictions"])
 
 
-def test_a_source_that_is_unlike_the_target_is_discounted(
+def test_a_source_that_is_unlike_the_target_is_not_worse_than_none(
     table: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ):
-    def rank(*options: object) -> tuple[float, dict[str, float]]:
+    def rank(*options: object) -> float:
         answer = json.loads(run(capsys, table(), "--target", "one", "--samples", 10, "--json", *options)[1])
-        return answer["judged"]["spearman"], answer["weights"]
+        return float(answer["judged"]["spearman"])
 
-    none, _ = rank()
-    unlike, weights = rank("--sources", "unlike")
-    alike, trusted = rank("--sources", "two")
-    assert unlike >= none - 0.005 and weights["sources"] < 0.6
-    assert alike >= none and trusted["sources"] > 0.9
+    none = rank()
+    assert rank("--sources", "unlike") >= none - 0.005
+    assert rank("--sources", "two") >= none
 
 
-def test_weights_follow_the_errors_on_the_target_and_arithmetic_counts_only_where_it_is_better():
-    logs = np.linspace(0.0, 2.0, 10)
-    noise = np.random.default_rng(0).normal(size=(3, 10))
-
-    def weights(with_sources: float, without: float, work: float) -> list[float]:
+def test_weights_follow_the_errors_on_the_target_and_arithmetic_counts_only_where_it_is_far_better():
+    def weights(with_sources: float, without: float, work: float, count: int = 10) -> list[float]:
+        noise, logs = np.random.default_rng(0).normal(size=(3, count)), np.linspace(0.0, 2.0, count)
         fits = [
-            DeviceFit(np.zeros(1), np.zeros(1), 1.0, None, np.ones(10), logs + error * row)  # type: ignore[arg-type]
+            DeviceFit(np.zeros(1), np.zeros(1), 1.0, None, np.ones(count), logs + error * row)  # type: ignore[arg-type]
             for error, row in zip((with_sources, without), noise, strict=False)
         ]
-        line = WorkLine(np.zeros((10, 2)), np.zeros(2), 1.0, 0.1, logs + work * noise[2])
+        line = WorkLine(np.zeros((count, 2)), np.zeros(2), 1.0, 0.1, logs + work * noise[2])
         experts = [*(Expert(None, fit, 1.0) for fit in fits), line]  # type: ignore[arg-type]
         found = weights_of(experts, logs)
         assert found.sum() == pytest.approx(1.0) and found.min() >= 0.0
         return found.tolist()
 
-    assert weights(0.05, 0.3, 0.3)[0] > 0.9  # sources like the target
-    assert weights(0.3, 0.05, 0.3)[1] > 0.7  # unlike it: discounted
-    assert weights(0.05, 0.05, 0.06)[2] == 0.0 and weights(0.3, 0.3, 0.02)[2] > 0.8
+    alike, unlike, unlike_of_many = weights(0.05, 0.3, 0.3), weights(0.3, 0.05, 0.3), weights(0.3, 0.05, 0.3, 100)
+    assert alike[0] > 0.7 > 0.5 > unlike[0] > unlike_of_many[0]
+    assert weights(0.05, 0.05, 0.04)[2] == 0.0 and weights(0.3, 0.3, 0.02)[2] > 0.8
 
 
 def test_rows_without_a_latency_of_the_target_are_predicted_and_too_few_latencies_name_rows_to_measure(
