@@ -60,6 +60,11 @@ class DeviceProfile:
     container: str | None = None
 
     @property
+    def float_precision(self) -> str:
+        """Best precision that is no INT8."""
+        return next(precision for precision in self.precisions if precision != "int8")
+
+    @property
     def resize_modes(self) -> tuple[str, ...] | None:
         """Supported ``mode`` values of Resize; None: all."""
         return None if self.importer is None else self.importer.resize.modes

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from objectives.trial_record import TrialRecord
 from search_spaces.candidate import PRECISION
@@ -33,6 +34,37 @@ class SlowInt8:
             f"INT8 is not faster: trial {self.int8.number} takes {self.int8_ms:.3g} ms, trial {self.other.number}, the same network in "
             f"{self.other.precision}, {self.other_ms:.3g} ms ({'measured' if self.measured else 'predicted'}): deploy the latter."
         )
+
+
+@dataclass(frozen=True)
+class SlowInt8Engine:
+    """The engine of an INT8 variant that is not faster than the trial's own engine on the same device."""
+
+    record: TrialRecord
+    step: Mapping[str, Any]
+
+    def sentence(self) -> str:
+        """Return a sentence on both, with the next step."""
+        return (
+            f"INT8 is not faster: the INT8 engine of trial {self.record.number} takes {self.step['latency_ms']:.3g} ms on "
+            f"{self.step['device']}, that in {self.step['float_precision']} {self.step['float_ms']:.3g} ms: deploy the latter."
+        )
+
+
+def slow_int8_engines(records: Sequence[TrialRecord]) -> list[SlowInt8Engine]:
+    """Return the trials whose INT8 engine takes at least as long as the one in their own precision."""
+    built = [(record, record.engine_int8) for record in records if record.engine_int8 is not None]
+    return [
+        SlowInt8Engine(record, step)
+        for record, step in built
+        if step.get("float_ms") is not None and step["latency_ms"] >= step["float_ms"]
+    ]
+
+
+def int8_sentences(records: Sequence[TrialRecord]) -> list[str]:
+    """Return a sentence on each network, and on each engine of an INT8 variant, that INT8 does not make faster."""
+    pairs = [pair.sentence() for pair in slow_in_int8(records)]
+    return pairs + [engine.sentence() for engine in slow_int8_engines(records)]
 
 
 def slow_in_int8(records: Sequence[TrialRecord]) -> list[SlowInt8]:

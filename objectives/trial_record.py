@@ -129,6 +129,7 @@ class TrialRecord:
         bundle: folder of the export; None where not exported.
         export_error: reason why the export failed.
         engine: the parity ladder's step of the network's engine on the device, as in its bundle's manifest; None where none was built.
+        engine_int8: the ladder's step of the engine of its INT8 variant; None where none was built.
         parity_failed: the export failed because a form of the network is not the network that was trained.
         chosen: ``budget_ms`` and ``probability`` of the network chosen for deployment, and ``target`` where that is not the study's
             first one; None for all others.
@@ -177,6 +178,7 @@ class TrialRecord:
     checkpoint_sha256: str | None = None
     resumed_at: int | None = None
     engine: Mapping[str, Any] | None = None
+    engine_int8: Mapping[str, Any] | None = None
     started_at: datetime | None = None
     parity_failed: bool = False
 
@@ -300,6 +302,7 @@ def read_record(trial: FrozenTrial, study_attrs: Mapping[str, Any]) -> TrialReco
         checkpoint_sha256=attrs.get(CHECKPOINT_SHA256),
         resumed_at=attrs.get(RESUMED_AT),
         engine=later.get("engine"),
+        engine_int8=later.get("engine_int8"),
         started_at=trial.datetime_start,
         parity_failed=bool(later.get("parity_failed") and later.get("export_error")),
     )
@@ -420,6 +423,7 @@ class LaterFacts(TypedDict, total=False):
     parity_failed: bool
     measurement: Measurement
     engine: Mapping[str, Any]
+    engine_int8: Mapping[str, Any]
     chosen: Mapping[str, float | str] | None
     superseded: bool | None
 

@@ -16,7 +16,7 @@ from dashboards.study_report.inputs import ReportInputs
 from dashboards.study_report.understanding import Drawn
 from objectives.objective import budget_texts
 from objectives.pareto import MEASURED_LATENCY, MIOU, ParetoFront, pareto_front
-from objectives.precision_pairs import slow_in_int8
+from objectives.precision_pairs import int8_sentences
 from objectives.trial_record import Outcome, TrialRecord
 
 _PREVIEW = "preview.png"
@@ -59,7 +59,7 @@ def front_section(path: Path, inputs: ReportInputs, drawn: Drawn) -> str:
         for record in records
         if record.chosen is not None
     ]
-    parts += [tables.note(pair.sentence()) for pair in slow_in_int8(records)]
+    parts += [tables.note(sentence) for sentence in int8_sentences(records)]
     left = [record.number for record in records if record.superseded]
     if left:
         parts.append(tables.note(f"Superseded, because they left the front; their bundles are kept: {_trials(left)}."))

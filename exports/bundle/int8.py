@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from exports.bundle.inputs import BundleInputs
 from exports.errors import ExportError
 from exports.lint import lint_onnx
 from exports.onnx.export import cpu_copy
-from exports.onnx.parity import ParityReport, compare_logits, run_torch
+from exports.onnx.parity import LabelArray, ParityReport, compare_logits, run_torch
 from exports.onnx.runtime import FloatArray, OnnxSession
 
 INT8_FILE = "model-int8.onnx"
@@ -75,19 +75,31 @@ def int8_step(onnx_path: Path, inputs: BundleInputs) -> Int8 | str | None:
         path = Path(folder) / INT8_FILE
         path.write_bytes(model.SerializeToString(deterministic=True))
         theirs = OnnxSession(path).run(inputs.images)
-    parity = compare_logits(
+    parity = int8_report(ours, theirs, inputs.images.shape[2:], inputs.labels, inputs.network.ignore_index)
+    return Int8(model, parity, len(images))
+
+
+def int8_report(
+    ours: FloatArray,
+    theirs: FloatArray,
+    input_hw: tuple[int, ...],
+    labels: Sequence[LabelArray] | None,
+    ignore_index: int,
+    name: str = "INT8",
+) -> ParityReport:
+    """Compare logits with those of an INT8 form of the network by the gates of INT8; arguments as of `compare_logits`."""
+    return compare_logits(
         ours,
         theirs,
-        inputs.images.shape[2:],
-        inputs.labels,
-        inputs.network.ignore_index,
+        input_hw,
+        labels,
+        ignore_index,
         tolerance=_TOLERANCE,
         min_agreement=INT8_AGREEMENT,
         miou_tolerance=INT8_MIOU,
         chance=INT8_CHANCE,
-        name="INT8",
+        name=name,
     )
-    return Int8(model, parity, len(images))
 
 
 def quantized_model(onnx_path: Path, images: FloatArray) -> onnx.ModelProto:

@@ -8,7 +8,7 @@ from typing import Any
 
 from exports.bundle.fp16 import Half, half_report
 from exports.bundle.inputs import BundleInputs
-from exports.bundle.int8 import Int8
+from exports.bundle.int8 import Int8, int8_report
 from exports.errors import ParityError
 from exports.network_file import TrainedNetwork
 from exports.onnx.export import cpu_copy
@@ -25,6 +25,8 @@ from exports.onnx.runtime import FloatArray
 
 ENGINE = "engine"
 """Name of the step of an engine on a device."""
+INT8_ENGINE = "engine int8"
+"""Name of the step of the INT8 variant's engine on a device."""
 _ENGINE = "the engine"
 _NO_DEVICE = "not measured: no device"
 
@@ -39,6 +41,7 @@ class EngineRun:
         logits: float32, flat: those of the first images.
         exact: the runtime computes in float32, and the limits are those of ``model.onnx``; else those of FP16.
         facts: plain JSON on the device and the engine.
+        int8: the engine is that of the INT8 variant, and the limits are those of INT8.
     """
 
     images: FloatArray
@@ -46,6 +49,7 @@ class EngineRun:
     logits: FloatArray
     exact: bool
     facts: Mapping[str, Any]
+    int8: bool = False
 
 
 def engine_step(network: TrainedNetwork, run: EngineRun) -> dict[str, Any]:
@@ -59,7 +63,9 @@ def engine_step(network: TrainedNetwork, run: EngineRun) -> dict[str, Any]:
     if run.logits.size != ours.size:
         raise ValueError(f"torch gives {ours.size} logits, the engine {run.logits.size}: it is another network's")
     theirs, hw = run.logits.reshape(ours.shape), run.images.shape[2:]
-    if run.exact and network.quantized is None:
+    if run.int8:
+        report = int8_report(ours, theirs, hw, run.labels, network.ignore_index, "the INT8 engine")
+    elif run.exact and network.quantized is None:
         report = compare_logits(
             ours,
             theirs,
@@ -73,14 +79,13 @@ def engine_step(network: TrainedNetwork, run: EngineRun) -> dict[str, Any]:
         )
     else:
         report = half_report(ours, theirs, hw, run.labels, network.ignore_index, _ENGINE)
-    return {**_step(ENGINE, report), **run.facts}
+    return {**_step(INT8_ENGINE if run.int8 else ENGINE, report), **run.facts}
 
 
 def with_engine(steps: Sequence[Mapping[str, Any]], step: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the ladder with the step of an engine, in place of an earlier one of its device and of the one that tells there is none."""
-    kept = [
-        item for item in steps if item.get("step") != ENGINE or item.get("device", step["device"]) != step["device"]
-    ]
+    name, device = step["step"], step["device"]
+    kept = [item for item in steps if item.get("step") != name or item.get("device", device) != device]
     return [*kept, dict(step)]
 
 
@@ -92,7 +97,7 @@ def kept_in_fp32(manifest: Mapping[str, Any]) -> tuple[str, ...]:
 
 def engine_steps(steps: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the steps of engines that ran on a device."""
-    return [item for item in steps if item.get("step") == ENGINE and item.get("device") is not None]
+    return [item for item in steps if item.get("step") in (ENGINE, INT8_ENGINE) and item.get("device")]
 
 
 def ladder(

@@ -216,6 +216,9 @@ def _ladder_text(step: Mapping[str, Any]) -> str:
     text = str(step["reason"])
     if step.get("miou_delta") is not None:
         text += f"; mIoU {step['miou_delta'] * 100:+.2f} points"
+    if step.get("float_ms") is not None:
+        text += f"; {step['latency_ms']:.3g} ms, in {step['float_precision']} {step['float_ms']:.3g} ms"
+        text += "" if step["latency_ms"] < step["float_ms"] else ": INT8 is not faster"
     if step.get("kept_in_fp32"):
         text += f"; in float32: {', '.join(step['kept_in_fp32'])}"
     return text

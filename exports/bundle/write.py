@@ -15,7 +15,7 @@ from exports.bundle.checksums import sha256_of, write_checksums
 from exports.bundle.fp16 import Half, half_step
 from exports.bundle.inputs import BundleInputs
 from exports.bundle.int8 import INT8_FILE, Int8, int8_step
-from exports.bundle.ladder import engine_steps, ladder, with_engine
+from exports.bundle.ladder import ENGINE, INT8_ENGINE, engine_steps, ladder, with_engine
 from exports.bundle.lock import locked_parent, replaced_folder
 from exports.bundle.manifest import bundle_manifest
 from exports.bundle.preview import write_preview
@@ -169,8 +169,9 @@ def _earlier_engines(folder: Path, manifest: Mapping[str, Any]) -> list[Mapping[
         earlier = read_manifest(folder)
     except UserError:
         return []
-    same = earlier["files"].get("model.onnx") == manifest["files"]["model.onnx"]
-    return engine_steps(earlier.get("ladder", [])) if same else []
+    kept = {ENGINE: "model.onnx", INT8_ENGINE: INT8_FILE}
+    same = {step for step, file in kept.items() if earlier["files"].get(file) == manifest["files"].get(file)}
+    return [step for step in engine_steps(earlier.get("ladder", [])) if step["step"] in same]
 
 
 def _export(inputs: BundleInputs, path: Path, subject: str) -> tuple[OnnxFile, ParityReport]:

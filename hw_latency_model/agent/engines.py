@@ -26,10 +26,10 @@ class Engines:
         self.version = re.sub(r"[^\w.]", "_", backend_version)
         self.cache = work / f"timing-{self.version}.cache"
 
-    def plan(self, job: Job, precision: str) -> Path:
+    def plan(self, job: Job) -> Path:
         """Return the path of a job's engine."""
         kept = "-keep{:08x}".format(zlib.crc32(json.dumps(job.keep_fp32).encode())) if job.keep_fp32 else ""
-        return self.folder / f"{job.sha256[:24]}-{precision}{kept}-trt{self.version}.plan"
+        return self.folder / f"{job.sha256[:24]}-{job.precision}{kept}-trt{self.version}.plan"
 
     def kept(self, plan: Path) -> Optional[Json]:
         """Return the stored facts of an engine; None where it is missing or incomplete."""

@@ -17,6 +17,7 @@ class Job(NamedTuple):
         kind: ``network`` or ``kernels`` (also profile its layers).
         keep_fp32: ONNX nodes that stay in float32 in an FP16 engine.
         images: images file to run through the engine, see ``parity``; None: none.
+        precision: of its engine.
     """
 
     id: str
@@ -28,6 +29,7 @@ class Job(NamedTuple):
     input_shape: Optional[List[int]]
     images: Optional[Path] = None
     keep_fp32: Tuple[str, ...] = ()
+    precision: str = "fp32"
 
 
 class JobList:
@@ -87,4 +89,5 @@ class JobList:
         kind, subject = str(item.get("kind", "network")), str(item.get("subject", item["id"]))
         keep = tuple(str(name) for name in item.get("keep_fp32") or ())
         images = self.folder / item["images"] if isinstance(item.get("images"), str) else None
-        return Job(item["id"], subject, onnx, str(sha), kind, torchscript, item.get("input_shape"), images, keep)
+        shape, precision = item.get("input_shape"), str(item.get("precision") or self.precision)
+        return Job(item["id"], subject, onnx, str(sha), kind, torchscript, shape, images, keep, precision)

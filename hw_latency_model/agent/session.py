@@ -221,7 +221,7 @@ class Session:
             if answer.value and answer.value.get("kind") == "stale" and attempt == 1:
                 for each in (job, self.jobs.reference):
                     if each is not None:
-                        self.engines.forget(self.engines.plan(each, self.jobs.precision))
+                        self.engines.forget(self.engines.plan(each))
                 continue
             break
         value = self._checked(answer, "measure")
@@ -229,7 +229,7 @@ class Session:
         value["build_s"] = engine["build_s"]
         if job.images is not None:
             value["outputs"] = self._outputs(job, job.images)
-            plan = self.engines.plan(job, self.jobs.precision)
+            plan = self.engines.plan(job)
             value["plan_bytes"] = plan.stat().st_size if plan.exists() else None
         return value
 
@@ -255,7 +255,7 @@ class Session:
                 f"the reference network cannot be built: {failure.reason}\n{failure.log_tail}"
             ) from failure
         spec = self._spec(reference)
-        return {name: spec[name] for name in ("onnx", "plan", "torchscript", "input_shape")}
+        return {name: spec[name] for name in ("onnx", "plan", "precision", "torchscript", "input_shape")}
 
     def _spec(self, job: Job) -> Json:
         return {
@@ -263,9 +263,9 @@ class Session:
             "onnx": str(job.onnx),
             "torchscript": job.torchscript,
             "input_shape": job.input_shape,
-            "precision": self.jobs.precision,
+            "precision": job.precision,
             "keep_fp32": list(job.keep_fp32),
-            "plan": str(self.engines.plan(job, self.jobs.precision)),
+            "plan": str(self.engines.plan(job)),
             "cache": str(self.engines.cache),
             "workspace_mb": self.jobs.workspace_mb,
             "threads": self.jobs.threads,
@@ -277,7 +277,7 @@ class Session:
         """Return the facts of the job's engine, cached or newly built; ``build_s`` is None without a build step."""
         if not BACKENDS[self.backend].needs_build:
             return {"build_s": None}
-        plan = self.engines.plan(job, self.jobs.precision)
+        plan = self.engines.plan(job)
         kept = self.engines.kept(plan)
         if kept is not None:
             return kept
@@ -294,7 +294,7 @@ class Session:
 
     def _finished_plans(self) -> List[Path]:
         finished = self.results.finished(False)
-        return [self.engines.plan(job, self.jobs.precision) for job in self.jobs.jobs if self._key(job) in finished]
+        return [self.engines.plan(job) for job in self.jobs.jobs if self._key(job) in finished]
 
     def _child(self, task: str, spec: Json, timeout_s: float) -> Answer:
         return run_child(task, spec, timeout_s, self.stop)

@@ -20,6 +20,7 @@ from search_spaces.spaces.config import Section, SpaceSection
 Seconds = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+INT8 = "int8"
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _NOT_AN_ID = "; the number of a mode differs from board to board"
 
@@ -186,6 +187,10 @@ class DeviceConfig(Section):
         if self.transport != "ssh" and self.ssh is not None:
             raise ValueError(f"the section ssh is for transport ssh, not for {self.transport}: leave it out")
         return self
+
+    def in_int8(self) -> DeviceConfig:
+        """Return the configuration for engines of INT8 variants, which a DEVICE.yaml does not name as its precision."""
+        return self.model_copy(update={"device": self.device.model_copy(update={"precision": INT8})})
 
     @property
     def model_path(self) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw_latency_model.board.device_config import DeviceConfig
+from hw_latency_model.board.device_config import INT8, DeviceConfig
 from hw_latency_model.board.kit import write_images, write_kit
 from hw_latency_model.board.networks import BoardMeasured, GivenNetwork, NetworksRun
 from hw_latency_model.board.plan import Suggestion
@@ -21,7 +21,9 @@ from hw_latency_model.board.results import BoardResults, EngineOutputs, KnownJob
 from hw_latency_model.board.run import MOST_ORDERS, Progress
 from hw_latency_model.board.session import Batch
 from hw_latency_model.board.transport import find_results
+from hw_latency_model.model.latency_model import LatencyModel
 from hw_latency_model.store.measurement_store import MeasurementStore
+from hw_latency_model.types import Measurement
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ def build_engines(
     session of ONNX Runtime is the engine.
 
     Args:
-        config, networks, results, progress: as of `measure_networks`.
+        config, networks, results, progress: as of `measure_networks`. In INT8 (`DeviceConfig.in_int8`) the networks hold Q/DQ pairs, and
+            no latency model learns from them.
         images: of each network, by subject.
         repeat: subjects to measure and run once more.
         workspace_mb: memory for building an engine; 512 if None.
@@ -118,7 +121,8 @@ class _EnginesRun(NetworksRun):
         progress: Progress,
         repeat: Collection[str],
     ) -> None:
-        super().__init__(config, networks, store, progress, repeat, "engines")
+        folder = "engines-int8" if config.device.precision == INT8 else "engines"
+        super().__init__(config, networks, store, progress, repeat, folder)
         self.images: Mapping[str, GivenImages] = {}
         self.workspace_mb: int | None = None
         self._digests: dict[str, str] = {}
@@ -136,6 +140,10 @@ class _EnginesRun(NetworksRun):
 
     def extra(self, key: str, folder: Path) -> dict[str, Any]:
         return {**super().extra(key, folder), "images": write_images(folder, self.images[key].file())}
+
+    def _learn(self, measured: Sequence[Measurement]) -> LatencyModel | None:
+        """Refit the board's model, to which INT8 engines do not belong."""
+        return None if self.config.device.precision == INT8 else super()._learn(measured)
 
     def finished(self, results: BoardResults) -> set[str]:
         """Networks whose present file has an engine that ran the images, failed for good, or was ordered too often."""

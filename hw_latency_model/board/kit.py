@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from exports import get_profile
 from hw_latency_model.board.agent_archive import AGENT_FILE, write_agent
-from hw_latency_model.board.device_config import DeviceConfig
+from hw_latency_model.board.device_config import INT8, DeviceConfig
 from hw_latency_model.board.plan import Suggestion
 from hw_latency_model.board.results import KnownJob
 from hw_latency_model.local.reference_network import write_reference
@@ -105,6 +106,9 @@ def write_images(folder: Path, content: bytes) -> str:
 
 def _header(config: DeviceConfig) -> dict[str, Any]:
     device = config.device
+    reference = {"onnx": "reference.onnx"}
+    if device.precision == INT8:  # the reference network has no quantized form
+        reference["precision"] = get_profile(device.profile_name).float_precision
     return {
         "format": JOBS_FORMAT,
         "version": JOBS_VERSION,
@@ -114,5 +118,5 @@ def _header(config: DeviceConfig) -> dict[str, Any]:
         "lock_clocks": device.lock_clocks,
         "backend": device.backend,
         "protocol": config.protocol_settings(),
-        "reference": {"onnx": "reference.onnx"},
+        "reference": reference,
     }

@@ -1,4 +1,4 @@
-"""Writes ``tensorrt_api.json`` from a clone of github.com/NVIDIA/TensorRT: the signatures of its published Python bindings.
+"""Write ``tensorrt_api.json`` from a clone of github.com/NVIDIA/TensorRT: the signatures of its published Python bindings.
 
     python tests/hw_latency_model/make_tensorrt_api.py CLONE
 

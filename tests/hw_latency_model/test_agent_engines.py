@@ -46,3 +46,12 @@ def test_nodes_that_fp16_does_not_suit_stay_in_float32(board: FakeBoard, kit: Ki
     (plan,) = (kit.work / "engines").glob(f"{job['sha256'][:24]}-fp16-keep*.plan")
     assert json.loads(plan.read_bytes()[80:])["float32"] == ["Exp_1"]
     assert list(kit.measured()) == ["net"]
+
+
+def test_an_int8_engine_is_measured_beside_a_reference_in_float(board: FakeBoard, kit: Kit) -> None:
+    kit.write({"net": fake_onnx(ms=4.0, quantize=1)}, precision="int8")
+    kit.edit(reference={"onnx": "reference.onnx", "precision": "fp16"})
+    assert kit.run(board.environment("10.3.0")).returncode == 0
+    assert kit.measured()["net"]["precision"] == "int8" and kit.measured()["net"]["reference_ms"] > 0
+    names = sorted(plan.name.split("-")[1] for plan in (kit.work / "engines").glob("*.plan"))
+    assert names == ["fp16", "int8"]

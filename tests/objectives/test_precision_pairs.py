@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sample_measurement import sample_measurement
 
 from hw_latency_model import LatencyEstimate
-from objectives.precision_pairs import slow_in_int8
+from objectives.precision_pairs import int8_sentences, slow_in_int8
 from objectives.trial_record import Outcome, State, TrialRecord
 from objectives.trial_score import TrialScore
 from search_spaces.candidate import Candidate
@@ -43,3 +45,11 @@ def test_measured_latencies_decide_where_both_have_one():
     assert slow_in_int8(fast) == [], "one is measured, so the predictions are compared"
     (pair,) = slow_in_int8([fast[0], trial(1, "fp16", 3.0, measured_ms=4.0)])
     assert (pair.int8_ms, pair.other_ms, pair.measured) == (5.0, 4.0, True)
+
+
+def test_an_int8_engine_that_is_not_faster_is_told():
+    step = {"device": "orin", "latency_ms": 5.0, "float_ms": 5.0, "float_precision": "fp16"}
+    slow, fast = (replace(trial(0, "fp16", 1.0), engine_int8={**step, "latency_ms": ms}) for ms in (5.0, 4.0))
+    unknown = replace(fast, engine_int8={"device": "orin", "latency_ms": 5.0})
+    (told,) = int8_sentences([slow, fast, unknown, trial(1, "fp16", 1.0, width=0.25)])
+    assert told.startswith("INT8 is not faster: the INT8 engine of trial 0 takes 5 ms on orin, that in fp16 5 ms")

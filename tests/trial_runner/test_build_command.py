@@ -89,6 +89,40 @@ def test_a_launch_builds_its_front_and_the_command_what_is_left(
     mistakes_are_told(study, number, kit, capsys, monkeypatch)
 
 
+@pytest.mark.slow
+def test_the_int8_variant_is_built_after_the_engine_and_compared_with_it(
+    write_study: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = write_study(trials=1)
+    (record,) = launch(load_config(study, ["export.quantized_variant=true"]), lambda line: None).front
+    board = board_file(study, transport="offline", name="stick")
+    build, folder = ["build", str(study), "--board", str(board)], study.with_name("board")
+
+    def carried(kit: Path) -> str:
+        environment = {**os.environ, "PYTHON": sys.executable}
+        subprocess.run(["sh", str(kit / "run.sh")], env=environment, check=True, capture_output=True)
+        assert main([*build, "--results", str(kit)]) == 0
+        return capsys.readouterr().out
+
+    assert main(build) == 0
+    out = carried(folder / "engines-kit-0001")
+    assert "engine by onnxruntime" in out and f"kit: {folder / 'engines-int8-kit-0001'}" in out
+    out = carried(folder / "engines-int8-kit-0001")
+    config = load_config(study)
+    (after,) = (r for r in read_study(open_configured(config)) if r.number == record.number)
+    step = after.engine_int8
+    assert step["step"] == "engine int8" and step["precision"] == "int8" and step["images"] == 2 and step["passed"]
+    assert step["float_ms"] == after.engine["latency_ms"] == after.measured_ms and step["float_precision"] == "fp32"
+    assert ("INT8 is not faster" in out) == (step["latency_ms"] >= step["float_ms"])
+    ladder = read_bundle(Path(record.bundle)).manifest["ladder"]
+    assert [item["step"] for item in ladder[-2:]] == ["engine", "engine int8"]
+    assert "engine int8 (stick, onnxruntime" in (Path(record.bundle) / "README.md").read_text()
+    assert main(build) == 0
+    assert "no engine is left to build" in capsys.readouterr().out
+    assert main(["export", str(study), "--set", "export.quantized_variant=true", "--trial", str(record.number)]) == 0
+    assert read_bundle(Path(record.bundle)).manifest["ladder"][-1] == step, "the same network keeps its engines"
+
+
 def more_images_decide(study: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine that differs on two images by mIoU alone is run on the whole split, and by those it passes."""
     compare, seen = engines_module.engine_step, []

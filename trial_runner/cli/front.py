@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; return its exit status. Raises UserError for what the user can put right."""
-    from objectives.precision_pairs import slow_in_int8
+    from objectives.precision_pairs import int8_sentences
     from trial_runner.front.table import front_records, front_rows, print_front
     from trial_runner.front.targets import target_view
     from trial_runner.study.objectives import open_configured
@@ -31,8 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
         say_json(front_rows(members, view.objectives))
     else:
         print_front(members, view.budget_ms, console(), view.objectives, target=view.target)
-        for pair in slow_in_int8(view.records):
-            say(pair.sentence())
+        for sentence in int8_sentences(view.records):
+            say(sentence)
         left = [str(record.number) for record in view.records if record.superseded]
         if left:
             say(f"superseded bundles, of networks that left the front: trial {', '.join(left)}")

@@ -432,7 +432,7 @@ _BY_METHOD = {("parse", "model"): _is_buffer, ("parse_from_file", "model"): _is_
 
 
 def _taken(method, argument, value):
-    """Whether an argument or property takes the value; KeyError for one that is used here for the first time."""
+    """True where an argument or property takes the value; KeyError for one that is used here for the first time."""
     takes = _BY_METHOD.get((method, argument)) or _TAKES[argument]
     return isinstance(value, globals()[takes]) if isinstance(takes, str) else takes(value)
 
