@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from dashboards import text
+from dashboards.reading import READING
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,17 @@ def soft(sentence: str) -> str:
 
 
 def question(sentence: str) -> str:
-    """Heading of a figure: the question that it answers."""
-    return f'<h3 class="question">{escape(sentence)}</h3>'
+    """Heading of a figure: the question that it answers, with how to read it folded below."""
+    heading, reading = f'<h3 class="question">{escape(sentence)}</h3>', READING.get(sentence)
+    if reading is None:
+        return heading
+    words = f"<p>{escape(reading.how)}</p><p>{_with_code(reading.act)}</p>"
+    return f'{heading}<details class="reading"><summary>How to read this, and what to do</summary>{words}</details>'
+
+
+def _with_code(sentence: str) -> str:
+    """Escape a sentence; what is between backticks is code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(sentence))
 
 
 def tiles(pairs: Iterable[tuple[str, str]]) -> str:

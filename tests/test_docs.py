@@ -14,6 +14,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
+from dashboards.reading import READING
 from hw_latency_model.board.device_config import is_device_file, load_device
 from trial_runner.cli.main import build_parser
 from trial_runner.config.load import load_config
@@ -39,7 +40,8 @@ def committed_files() -> Iterator[Path]:
 
 DOCUMENTS = [path for path in committed_files() if path.suffix == ".md"]
 README = (ROOT / "README.md").read_text()
-TASKS = README + "\n" + (ROOT / "docs" / "tasks.md").read_text()
+REPORT_PAGE = (ROOT / "docs" / "reading-the-report.md").read_text()
+TASKS = "\n".join([README, (ROOT / "docs" / "tasks.md").read_text(), REPORT_PAGE])
 PACKAGES = ("paretoseg", "search_spaces", "exports", "hw_latency_model", "objectives", "dashboards", "trial_runner")
 
 
@@ -116,6 +118,16 @@ def test_every_command_of_the_readme_and_the_tasks_is_one(monkeypatch: pytest.Mo
     assert {words[0] for words in found} >= {"launch", "dashboard", "calibrate", "export"}
     assert {words[0] for words in commands(README, "paretoseg")} >= {"launch", "dashboard", "calibrate", "export"}
     assert "`make test`" in README  # what CI calls
+
+
+def test_the_page_on_the_report_has_each_figure_with_the_words_of_the_report():
+    asked = set()
+    for path in (ROOT / "dashboards" / "study_report").glob("*.py"):
+        asked |= set(re.findall(r"question\([\"'](.+?\?)[\"']\)", path.read_text()))
+    sections = re.findall(r"^### (.+?)\n(.+?)(?=^#|\Z)", REPORT_PAGE, re.MULTILINE | re.DOTALL)
+    assert len(asked) > 10 and asked == set(READING) == {question for question, _ in sections}
+    for question, words in sections:
+        assert " ".join(words.split()) == f"{READING[question].how} **Then:** {READING[question].act}"
 
 
 def source_files() -> list[str]:

@@ -181,6 +181,7 @@ def _footer(front: ParetoFront) -> str:
         "from labels and predictions are left out. Latency: one image, predicted before training by a model that was "
         "fitted to measurements of the device; measured values are medians. Only networks trained to the end stand on "
         "the front. "
-        f"Hypervolume: the {between} between the front and the reference point ({escape(corner)}), in {escape(unit)}.</p>"
+        f"Hypervolume: the {between} between the front and the reference point ({escape(corner)}), in {escape(unit)}. "
+        "Each figure with what to do about it: docs/reading-the-report.md of the project.</p>"
         "</footer>"
     )

@@ -20,6 +20,7 @@ from dashboards.figures.choices import choices_figure
 from dashboards.figures.curves import learning_curves_figure
 from dashboards.figures.parallel import parallel_data
 from dashboards.figures.progress import random_baseline
+from dashboards.reading import READING
 from dashboards.study_report import report as report_module
 from dashboards.study_report.inputs import ReportInputs, WinnerKernels
 from dashboards.study_report.report import write_report
@@ -415,6 +416,7 @@ def test_the_winners_time_is_told_by_kind_and_layer(tmp_path, make_study):
     drawn = json.loads(next(script for script in page.scripts if script.startswith("{")))
     (kinds,), (layers,) = drawn["kinds"]["data"], drawn["layers"]["data"]
     assert kinds["y"] == ["conv", "depthwise"]
+    assert READING["Which layers?"].how in page.text
     assert layers["y"][0] == "1. stage29/conv" and layers["y"][-1] == "6 other layers"
     for bars in (kinds, layers):
         assert sum(bars["x"]) == pytest.approx(estimate.latency_ms, rel=1e-2)
