@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from launching import records
 
 from hw_latency_model.types import KernelSpec
@@ -127,6 +128,28 @@ def test_studies_are_compared_by_one_reference_point(study: Path, tmp_path: Path
     text = said(capsys, "compare", study, other)
     assert str(other)[-10:] in text.replace("\n", "") and "Front of all studies together" in text
     assert "two studies at least" in said(capsys, "compare", study, status=2)
+
+
+def test_repetitions_of_a_study_are_compared_by_what_a_share_of_them_reaches(
+    study: Path, capsys: pytest.CaptureFixture[str]
+):
+    def repetition(seed: int, epochs: int | None = None) -> Path:
+        values = yaml.safe_load(study.read_text())
+        values["study"]["seed"] = seed
+        values["training"]["epochs"] = epochs or values["training"]["epochs"]
+        written = study.with_name(f"seed-{seed}.yaml")
+        written.write_text(yaml.safe_dump(values))
+        return written
+
+    studies = [repetition(seed) for seed in (11, 12, 13)]
+    (spread,) = json.loads(said(capsys, "compare", *studies, repetition(14, epochs=99), "--json"))["repetitions"]
+    assert spread["studies"] == 3 and spread["first"] == str(studies[0])
+    assert spread["reached_by"].keys() == {"0.25", "0.5", "0.75"} and len(spread["latency_ms"]) > 0
+    best = max(record.val_miou for record in records(study) if record.complete)
+    assert all(values[-1] == pytest.approx(best) for values in spread["reached_by"].values())
+    text = said(capsys, "compare", *studies).replace("\n", " ")
+    assert "by the 3 repetitions of" in text and "three quarters" in text
+    assert json.loads(said(capsys, "compare", *studies[:2], "--json"))["repetitions"] == []
 
 
 def test_a_copy_is_a_study_of_its_own_and_deleting_it_leaves_the_first(study: Path, capsys: pytest.CaptureFixture[str]):

@@ -22,7 +22,13 @@ def run(arguments: argparse.Namespace) -> int:
     from objectives.trial_record import read_study
     from search_spaces._common.errors import UserError
     from trial_runner.config.load import load_config
-    from trial_runner.front.comparison import ComparedStudy, compare_studies, comparison_json, print_comparison
+    from trial_runner.front.comparison import (
+        ComparedStudy,
+        compare_studies,
+        comparison_json,
+        print_comparison,
+        settings_of,
+    )
     from trial_runner.study.objectives import open_configured, stored_objectives
 
     if len(arguments.studies) < 2:
@@ -41,7 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
         }
         name = config.study.name if names[config.study.name] == 1 else str(path)
         records = read_study(study, config.study.output_dir)
-        studies.append(ComparedStudy(name, records, spans, stored_objectives(config, study)))
+        objectives = stored_objectives(config, study)
+        studies.append(ComparedStudy(name, records, spans, objectives, settings_of(config), config.study.seed))
     comparison = compare_studies(studies)
     if arguments.json:
         say_json(comparison_json(comparison))

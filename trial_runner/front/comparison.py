@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from rich.console import Console
 
 from dashboards.text import corner, milliseconds, miou, volume_name
+from objectives.attainment import Attainment, attainment
 from objectives.objective import Objective
 from objectives.pareto import ParetoFront, hypervolume_history, pareto_front, reference_point
 from objectives.schedule import SearchClock
 from objectives.trial_record import TrialRecord
 from search_spaces._common.errors import UserError
 from search_spaces.describe import network_words
+from trial_runner.config.load import public_values
+from trial_runner.config.study import StudyConfig
 from trial_runner.front.columns import Column, print_columns
 from trial_runner.front.table import known_latency_ms
 from trial_runner.front.trial_details import sparkline
 
 _TIMES = 40
+_SHOWN_LIMITS = 6
+_NO_SETTINGS = frozenset({"study", "compute", "cluster", "storage"})
 
 
 @dataclass(frozen=True)
@@ -33,12 +39,17 @@ class ComparedStudy:
         records: its trials by number.
         spans: start and end of each trial that ended, by its number.
         objectives: its objectives with budgets.
+        settings: everything of its configuration but its name, places and seed, as text: studies of the same settings and other seeds
+            are repetitions of one; empty where it is not known.
+        seed: its seed.
     """
 
     name: str
     records: Sequence[TrialRecord]
     spans: dict[int, tuple[datetime, datetime]]
     objectives: tuple[Objective, ...]
+    settings: str = ""
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,11 +83,19 @@ class Comparison:
         fronts: of each study, in order.
         objectives: of all.
         reference_point: in the objectives' units and order.
+        repetitions: attainment of studies that differ by their seeds alone, by the name of the first of them.
     """
 
     fronts: tuple[ComparedFront, ...]
     objectives: tuple[Objective, ...]
     reference_point: tuple[float, ...]
+    repetitions: dict[str, Attainment] = field(default_factory=dict)
+
+
+def settings_of(config: StudyConfig) -> str:
+    """Return everything of a configuration that decides its results, but its seed, as text."""
+    values = public_values(config)
+    return json.dumps({name: value for name, value in values.items() if name not in _NO_SETTINGS}, sort_keys=True)
 
 
 def compare_studies(studies: Sequence[ComparedStudy]) -> Comparison:
@@ -113,7 +132,22 @@ def compare_studies(studies: Sequence[ComparedStudy]) -> Comparison:
         common = tuple(number for at, (owner, number) in enumerate(owners) if owner == index and at in members)
         front = pareto_front(study.records, reference=worst, objectives=objectives)
         fronts.append(ComparedFront(study, front, grown, clock.total_hours, common))
-    return Comparison(tuple(fronts), objectives, worst)
+    return Comparison(tuple(fronts), objectives, worst, _repetitions(fronts))
+
+
+def _repetitions(fronts: Sequence[ComparedFront]) -> dict[str, Attainment]:
+    """Attainment of the studies that differ by their seeds alone, by the name of the first of them."""
+    groups: dict[str, dict[int, ComparedFront]] = {}
+    for item in fronts:
+        if item.study.settings:
+            groups.setdefault(item.study.settings, {}).setdefault(item.study.seed, item)
+    found = {}
+    for group in groups.values():
+        first = next(iter(group.values()))
+        spread = attainment([item.front for item in group.values()])
+        if spread is not None:
+            found[first.study.name] = spread
+    return found
 
 
 def _all(studies: Sequence[ComparedStudy]) -> list[tuple[int, TrialRecord]]:
@@ -147,6 +181,17 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
             }
             for item in comparison.fronts
         ],
+        "repetitions": [
+            {
+                "first": name,
+                "studies": spread.studies,
+                comparison.objectives[-1].name: list(spread.at),
+                "reached_by": {
+                    f"{share:g}": [_finite(value) for value in values] for share, values in spread.surfaces.items()
+                },
+            }
+            for name, spread in comparison.repetitions.items()
+        ],
     }
 
 
@@ -176,6 +221,8 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         reached = [item.volume_at(hours) for hours in times if hours <= item.hours + longest / _TIMES]
         line = f"  {item.study.name:<{width}}  {sparkline(reached, _TIMES, highest)}"
         console.print(line, markup=False, no_wrap=True, overflow="ignore", crop=False)
+    for name, spread in comparison.repetitions.items():
+        _print_repetitions(name, spread, comparison.objectives, console)
     members = [
         (item.study.name, record)
         for item in fronts
@@ -201,6 +248,24 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
             ),
         ],
         "Front of all studies together",
+        console,
+        elsewhere="--json has all values",
+    )
+
+
+def _print_repetitions(name: str, spread: Attainment, objectives: Sequence[Objective], console: Console) -> None:
+    """Print what a quarter, half and three quarters of repeated studies reach, at a few values of the last objective."""
+    first, last = objectives
+    steps = min(_SHOWN_LIMITS, len(spread.at))
+    places = sorted({round((at + 1) * len(spread.at) / steps) - 1 for at in range(steps)})
+    words = {0.25: "best quarter", 0.5: "half", 0.75: "three quarters"}
+    reached = [
+        Column(f"{words[share]} reach", 0, [first.text(values[at]) for at in places])
+        for share, values in spread.surfaces.items()
+    ]
+    print_columns(
+        [Column(f"within {last.label}", 0, [last.text(spread.at[at]) for at in places]), *reached],
+        f"{first.label} reached by the {spread.studies} repetitions of {name}, which differ by their seeds",
         console,
         elsewhere="--json has all values",
     )
