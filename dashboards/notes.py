@@ -41,8 +41,7 @@ def trial_note(record: TrialRecord, bundle_name: str, links: Mapping[str, str]) 
         origin = "" if record.parent_trial is None else f", from trial {record.parent_trial} on"
         rows.append(("trained", f"{record.score.epoch} epochs in {text.seconds(record.score.train_s)}{origin}"))
     rows.append(("bundle", bundle_name + (", superseded: it left the front" if record.superseded else "")))
-    if record.chosen is not None:
-        rows.append(("chosen to deploy", text.chosen(record.chosen)))
+    rows += [("chosen to deploy", text.chosen(choice)) for choice in record.choices]
     lines += _table(("", ""), rows)
     lines += [f"\n![preview]({link})" for name, link in links.items() if name.endswith(".png")]
     return "\n".join(lines)

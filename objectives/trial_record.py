@@ -131,8 +131,8 @@ class TrialRecord:
         engine: the parity ladder's step of the network's engine on the device, as in its bundle's manifest; None where none was built.
         engine_int8: the ladder's step of the engine of its INT8 variant; None where none was built.
         parity_failed: the export failed because a form of the network is not the network that was trained.
-        chosen: ``budget_ms`` and ``probability`` of the network chosen for deployment, and ``target`` where that is not the study's
-            first one; None for all others.
+        choices: ``budget_ms`` and ``probability`` of each choice of the network for deployment, and ``target`` where that is not the
+            study's first one; one for each target at most.
         duplicate_of: number of the earlier trial with the same candidate, whose result this one repeats.
         parent_trial: number of the finished trial whose weights this final training starts from.
         parent_epochs: epochs of the final training.
@@ -166,7 +166,7 @@ class TrialRecord:
     parent_trial: int | None
     parent_epochs: int | None
     duration_s: float | None
-    chosen: Mapping[str, float | str] | None = None
+    choices: tuple[Mapping[str, float | str], ...] = ()
     teacher: EarlierTrial | None = None
     relative: EarlierTrial | None = None
     channels: Mapping[str, int] | None = None
@@ -181,6 +181,11 @@ class TrialRecord:
     engine_int8: Mapping[str, Any] | None = None
     started_at: datetime | None = None
     parity_failed: bool = False
+
+    @property
+    def chosen(self) -> Mapping[str, float | str] | None:
+        """The first of ``choices``; None for a trial that is not chosen."""
+        return self.choices[0] if self.choices else None
 
     @property
     def latency_ms(self) -> float | None:
@@ -286,7 +291,7 @@ def read_record(trial: FrozenTrial, study_attrs: Mapping[str, Any]) -> TrialReco
         measurement=Measurement.from_dict(later["measurement"]) if later.get("measurement") else None,
         bundle=later.get("bundle"),
         export_error=later.get("export_error"),
-        chosen=later.get("chosen"),
+        choices=_choices(later),
         superseded=later.get("superseded"),
         duplicate_of=attrs.get(DUPLICATE_OF),
         parent_trial=attrs.get(PARENT_TRIAL),
@@ -306,6 +311,12 @@ def read_record(trial: FrozenTrial, study_attrs: Mapping[str, Any]) -> TrialReco
         started_at=trial.datetime_start,
         parity_failed=bool(later.get("parity_failed") and later.get("export_error")),
     )
+
+
+def _choices(later: Mapping[str, Any]) -> tuple[Mapping[str, float | str], ...]:
+    """Choices for deployment: that for the first target, then those for others. Earlier releases stored one of any target."""
+    first = later.get("chosen")
+    return (*([first] if first else []), *(later.get("chosen_targets") or {}).values())
 
 
 def trial_attributes(trial: FrozenTrial) -> dict[str, Any]:
@@ -425,6 +436,7 @@ class LaterFacts(TypedDict, total=False):
     engine: Mapping[str, Any]
     engine_int8: Mapping[str, Any]
     chosen: Mapping[str, float | str] | None
+    chosen_targets: Mapping[str, Mapping[str, float | str]]
     superseded: bool | None
 
 

@@ -55,9 +55,9 @@ def front_section(path: Path, inputs: ReportInputs, drawn: Drawn) -> str:
     parts.append(f"<h3>The front</h3>{tables.soft(f'{members}.')}")
     parts.append(trial_tables.front_table(front.records, path, front.objectives))
     parts += [
-        tables.note(f"Trial {record.number} is chosen to deploy {text.chosen(record.chosen)}.")
+        tables.note(f"Trial {record.number} is chosen to deploy {text.chosen(choice)}.")
         for record in records
-        if record.chosen is not None
+        for choice in record.choices
     ]
     parts += [tables.note(sentence) for sentence in int8_sentences(records)]
     left = [record.number for record in records if record.superseded]

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from hw_latency_model import LatencyEstimate
-from objectives.trial_record import TrialRecord, read_study
+from objectives.trial_record import TrialRecord, read_study, store_later_facts
 from trial_runner.cli.main import main
 from trial_runner.config.load import load_config
-from trial_runner.front.choose import budget_probability, choose
+from trial_runner.front.choose import Choice, budget_probability, choose, mark_chosen
 from trial_runner.study.objectives import open_configured
 
 
@@ -79,3 +79,24 @@ def test_a_budget_that_nothing_keeps_is_told(study: Path, capsys: pytest.Capture
     assert "no network keeps 1e-06 ms with a probability of 0.9" in capsys.readouterr().err
     assert main(["choose", str(study), "--budget-ms", "0"]) == 2
     assert not any(record.chosen for record in records_of(study))
+
+
+def test_each_target_keeps_a_choice_of_its_own(study: Path):
+    config = load_config(study)
+    opened = open_configured(config)
+
+    def choices() -> dict[int, list[tuple[Any, Any]]]:
+        return {
+            r.number: [(c.get("target"), c["budget_ms"]) for c in r.choices] for r in records_of(study) if r.choices
+        }
+
+    one, other = [record for record in records_of(study) if record.complete][:2]
+    mark_chosen(opened, records_of(study), Choice(one, 1.0), 10.0)
+    mark_chosen(opened, records_of(study), Choice(one, 0.9), 20.0, "jetson-orin-nano")
+    mark_chosen(opened, records_of(study), Choice(other, 0.9), 30.0, "jetson-tx2")
+    assert choices() == {one.number: [(None, 10.0), ("jetson-orin-nano", 20.0)], other.number: [("jetson-tx2", 30.0)]}
+    mark_chosen(opened, records_of(study), Choice(other, 1.0), 40.0, "jetson-orin-nano")
+    assert choices()[one.number] == [(None, 10.0)] and ("jetson-orin-nano", 40.0) in choices()[other.number]
+    store_later_facts(opened, one.number, chosen={"budget_ms": 5.0, "probability": 1.0, "target": "jetson-tx2"})
+    mark_chosen(opened, records_of(study), Choice(one, 1.0), 50.0)
+    assert choices()[one.number] == [(None, 50.0), ("jetson-tx2", 5.0)], "a mark of an earlier release is kept"

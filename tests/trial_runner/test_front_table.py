@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -13,7 +14,7 @@ from objectives.objective import OBJECTIVES, get_objective
 from objectives.trial_record import CostEstimate, Outcome, State, TrialRecord
 from objectives.trial_score import TrialScore
 from search_spaces.candidate import Candidate
-from trial_runner.front.table import print_front
+from trial_runner.front.table import front_rows, print_front
 
 
 def record(number: int, family: str, precision: str = "fp32") -> TrialRecord:
@@ -81,3 +82,12 @@ def test_further_objectives_are_kept_and_a_narrow_terminal_gets_long_lines_inste
     (cells,), _ = table([record(7, "mobilenetv2")], 40, objectives)
     assert cells["mIoU"] == "0.407" and len(cells) == 7
     assert all(cell and "…" not in cell for cell in cells.values()), cells
+
+
+def test_the_miou_of_engines_has_a_column_once_one_is_built():
+    bare = [record(number, "lcnet") for number in (7, 8)]
+    rows, _ = table(bare, 200)
+    assert "engine mIoU" not in rows[0] and "engine_miou" not in front_rows(bare)[0]
+    built = [replace(bare[0], engine={"miou": 0.3987, "device": "nano"}), bare[1]]
+    assert [row["engine mIoU"] for row in table(built, 200)[0]] == ["0.399", "–"]
+    assert [row["engine_miou"] for row in front_rows(built)] == [0.3987, None]

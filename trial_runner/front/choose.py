@@ -68,14 +68,17 @@ def choose(
 def mark_chosen(
     study: optuna.Study, records: Sequence[TrialRecord], choice: Choice, budget_ms: float, target: str | None = None
 ) -> None:
-    """Store the choice with its trial, for report and dashboard, in place of an earlier one.
+    """Store the choice with its trial, for report and dashboard, in place of an earlier one for the same target.
 
     Args:
         target: name of the target that it is for; None for the study's first one.
     """
-    for record in records:
-        if record.chosen is not None and record.number != choice.record.number:
-            store_later_facts(study, record.number, chosen=None)
     facts: dict[str, float | str] = {"budget_ms": budget_ms, "probability": choice.probability}
     facts |= {"target": target} if target else {}
-    store_later_facts(study, choice.record.number, chosen=facts)
+    for record in records:
+        kept = [item for item in record.choices if item.get("target") != target]
+        kept += [facts] if record.number == choice.record.number else []
+        if kept != list(record.choices):
+            first = next((item for item in kept if "target" not in item), None)
+            others = {str(item["target"]): item for item in kept if "target" in item}
+            store_later_facts(study, record.number, chosen=first, chosen_targets=others)

@@ -37,8 +37,9 @@ def known_latency_ms(record: TrialRecord) -> float:
 
 
 def front_rows(records: Sequence[TrialRecord], objectives: Sequence[Objective] = OBJECTIVES) -> list[dict[str, Any]]:
-    """One object per member; None where not measured or not exported. Only studies of several targets have a key ``targets``."""
-    targets = target_names(records)
+    """One object per member; None where not measured or not exported. Only studies of several targets have a key ``targets``, and
+    only those with an engine built on a board ``engine_miou``."""
+    targets, engines = target_names(records), any(record.engine for record in records)
     return [
         {
             "trial": record.number,
@@ -49,6 +50,7 @@ def front_rows(records: Sequence[TrialRecord], objectives: Sequence[Objective] =
             **estimate_facts(record),
             **({"targets": {name: target_facts(record, name) for name in targets}} if targets else {}),
             "measured_ms": record.measured_ms,
+            **({"engine_miou": engine_miou(record)} if engines else {}),
             "macs": record.score.macs if record.score else None,
             "parameters": record.score.params if record.score else None,
             "bundle": record.bundle,
@@ -58,6 +60,12 @@ def front_rows(records: Sequence[TrialRecord], objectives: Sequence[Objective] =
         }
         for record in records
     ]
+
+
+def engine_miou(record: TrialRecord) -> float | None:
+    """Return the mIoU that the trial's engine reached on the board's images; None without an engine or labels."""
+    value = (record.engine or {}).get("miou")
+    return None if value is None else float(value)
 
 
 def target_names(records: Sequence[TrialRecord]) -> list[str]:
@@ -139,6 +147,7 @@ def _columns(
     def column(name: str, rank: int, cell: Callable[[TrialRecord], str], *, left: bool = False) -> Column:
         return Column(name, rank, [cell(record) for record in records], left=left, shrinks=name == _NETWORK)
 
+    engines = any(record.engine for record in records)
     precision = [
         column("precision", 3, lambda record: record.precision or "–"),
         column("float mIoU", 5, lambda record: miou(record.float_miou)),
@@ -154,6 +163,7 @@ def _columns(
         column("predicted ms", 0, lambda record: milliseconds(record.latency_ms)),
         column("90 % interval", 2, _interval),
         column("measured ms", 0, lambda record: milliseconds(record.measured_ms)),
+        *([column("engine mIoU", 3, lambda record: miou(engine_miou(record)))] if engines else []),
         *(column(f"{name} ms", 2, lambda record, name=name: target_ms(record, name)) for name in targets),  # type: ignore[misc]
         column("inside", 7, lambda record: {None: "–", True: "yes", False: "no"}[inside_interval(record)]),
     ]

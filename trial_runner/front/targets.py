@@ -68,7 +68,7 @@ def target_view(
 
 def on_target(record: TrialRecord, target: str) -> TrialRecord:
     """Return the record with its latency on a further target in place of the first one's."""
-    return replace(record, estimate=record.targets.get(target), measurement=None)
+    return replace(record, estimate=record.targets.get(target), measurement=None, engine=None, engine_int8=None)
 
 
 def with_target_latency(
