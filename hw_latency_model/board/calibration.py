@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from exports import get_profile
@@ -46,6 +47,7 @@ def calibrate_board(
     hours: float | None = None,
     results: Path | None = None,
     progress: Progress | None = None,
+    others: Mapping[str, LatencyModel] | None = None,
 ) -> BoardCalibrationReport:
     """Measure the device that ``config`` describes and fit its latency model; calling it again resumes.
 
@@ -54,6 +56,7 @@ def calibrate_board(
         hours: time budget of this call; default: that of the configuration.
         results: import these results, transferred offline, instead of measuring.
         progress: called with single lines.
+        others: models of other devices by name, from whose priors the model may start.
 
     Returns:
         A summary. With transport ``offline`` and no results, its ``kit`` is the folder to transfer to the board.
@@ -67,7 +70,7 @@ def calibrate_board(
     if not spent_s > 0:
         raise UserError(f"a calibration needs hours above 0, not {hours}. Give for example --hours 2.")
     with contextlib.closing(MeasurementStore(config.store_location)) as store:
-        calibration = _Calibration(config, spent_s, store, report)
+        calibration = _Calibration(config, spent_s, store, report, others or {})
         if results is not None:
             return calibration.read_offline(results)
         if config.transport == "offline":
@@ -76,8 +79,16 @@ def calibrate_board(
 
 
 class _Calibration(BoardRun):
-    def __init__(self, config: DeviceConfig, budget_s: float, store: MeasurementStore, progress: Progress) -> None:
+    def __init__(
+        self,
+        config: DeviceConfig,
+        budget_s: float,
+        store: MeasurementStore,
+        progress: Progress,
+        others: Mapping[str, LatencyModel],
+    ) -> None:
         super().__init__(config, store, progress, "session")
+        self._others = others
         self.budget_s = budget_s
         self.bundled = bundled_model(config)
         self.model: LatencyModel | None = None
@@ -225,7 +236,7 @@ class _Calibration(BoardRun):
         if not self._has_model():
             return
         fingerprint = results.measurements[-1].fingerprint
-        self.model = fit_board_model(self.config, self.store, fingerprint)
+        self.model = fit_board_model(self.config, self.store, fingerprint, self._others, self.progress)
         networks = [item.kernels for item in self.pool.networks()[:ACCURACY_NETWORKS]]
         self.accuracy = accuracy_of(self.model, networks)
         self.progress(

@@ -18,6 +18,7 @@ from hw_latency_model.board.session import Batch, BoardSession
 from hw_latency_model.board.transport import AgentLink, RetryPolicy, find_results, open_link, write_offline_kit
 from hw_latency_model.bundled.load import load_bundled
 from hw_latency_model.model.latency_model import LatencyModel
+from hw_latency_model.model.start import fit_from_others
 from hw_latency_model.store.measurement_store import MeasurementStore
 from search_spaces._common.errors import UserError
 
@@ -132,8 +133,18 @@ class BoardRun(ABC):
         return write_offline_kit(kit, target, device=self.config.device.name, hours=hours, command=command)
 
 
-def fit_board_model(config: DeviceConfig, store: MeasurementStore, fingerprint: Mapping[str, Any]) -> LatencyModel:
+def fit_board_model(
+    config: DeviceConfig,
+    store: MeasurementStore,
+    fingerprint: Mapping[str, Any],
+    others: Mapping[str, LatencyModel] | None = None,
+    progress: Progress | None = None,
+) -> LatencyModel:
     """Fit all measurements of the device under one fingerprint, and write the model to ``config.model_path``.
+
+    Args:
+        others: models of other devices by name, of which the most alike one's prior may replace that of the bundled model.
+        progress: called with a line on which it was.
 
     Raises:
         UserError: the store holds too little, or the model cannot be written.
@@ -142,7 +153,13 @@ def fit_board_model(config: DeviceConfig, store: MeasurementStore, fingerprint: 
     bundled = bundled_model(config)
     prior = bundled.fit_result.prior if bundled is not None else None
     everything = store.all(device.name, fingerprint, precision=device.precision)
-    model = LatencyModel.fit(everything, device=device.name, fingerprint=fingerprint, prior=prior)
+    if others:
+        start = {device.profile_name: bundled, **others} if bundled is not None else others
+        model, source = fit_from_others(everything, start, device=device.name, fingerprint=fingerprint)
+        if progress is not None:
+            progress(f"the model starts from {f'that of {source}' if source else 'this device alone'}")
+    else:
+        model = LatencyModel.fit(everything, device=device.name, fingerprint=fingerprint, prior=prior)
     model.save(config.model_path)
     return model
 

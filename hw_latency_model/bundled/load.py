@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from hw_latency_model.file_names import MODEL_FILE
 from hw_latency_model.local.device import DEVICES
 from hw_latency_model.model.conformal import Margins
 from hw_latency_model.model.latency_model import LatencyModel
@@ -15,6 +16,8 @@ from search_spaces._common.errors import UserError
 
 FOLDER = Path(__file__).parent
 HELD_OUT_SUFFIX = "heldout"
+AUTO = "auto"
+"""Name that stands for every model that a calibration may start from."""
 
 _ALIASES = {"nano": "jetson-nano"}
 _EQUALLY_FAST = {
@@ -84,6 +87,48 @@ def calibrated_or_bundled(path: Path, device: str, precision: str) -> LatencyMod
     if path.is_file() or device in DEVICES:
         return LatencyModel.load(path)
     return load_bundled(device, precision)
+
+
+def models_to_start_from(names: Sequence[str], precision: str, folder: Path) -> dict[str, LatencyModel]:
+    """Load the models of other devices that a calibration in ``folder`` may start from, by name.
+
+    Args:
+        names: bundled devices, folders beside ``folder`` or paths of models; ``auto`` for all bundled ones and all beside it.
+        precision: of the measured networks; models of another precision are refused, and left out by ``auto``.
+
+    Raises:
+        UserError: there is no model of a name, it is damaged, or it is of another precision or no model of latencies.
+    """
+    found: dict[str, LatencyModel] = {}
+    for name in names:
+        if name == AUTO:
+            found |= {device: load_bundled(device, kind) for device, kind in bundled_names() if kind == precision}
+            found |= _models_beside(folder, precision)
+            continue
+        paths = (Path(name), Path(name) / MODEL_FILE, folder.parent / f"{name}-{precision}" / MODEL_FILE)
+        path = next((item for item in (*paths, folder.parent / name / MODEL_FILE) if item.is_file()), None)
+        model = LatencyModel.load(path) if path is not None else load_bundled(name, precision)
+        if model.precision != precision or model.target != "latency_ms":
+            raise UserError(
+                f"the model {name} is of {model.target} in {model.precision}; a calibration in {precision} starts from models of latency "
+                f"in {precision} only. Name another one, or {AUTO}."
+            )
+        found[name] = model
+    return found
+
+
+def _models_beside(folder: Path, precision: str) -> dict[str, LatencyModel]:
+    found = {}
+    for path in sorted(folder.parent.glob(f"*/{MODEL_FILE}")):
+        if path.parent.resolve() == folder.resolve():
+            continue
+        try:
+            model = LatencyModel.load(path)
+        except UserError:
+            continue  # damaged or of another release: it is not needed
+        if model.precision == precision and model.target == "latency_ms":
+            found[path.parent.name] = model
+    return found
 
 
 def held_out_models(device: str, precision: str) -> Mapping[str, LatencyModel]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from hw_latency_model.local.sampling import covering_order
 from hw_latency_model.model.calibration_summary import CalibrationSummary
 from hw_latency_model.model.fitting import MIN_MEASUREMENTS
 from hw_latency_model.model.latency_model import LatencyModel
+from hw_latency_model.model.start import fit_from_others
 from hw_latency_model.store.measurement_store import MeasurementStore
 from hw_latency_model.types import Measurement
 from search_spaces import Candidate, SearchSpace, SegmentationNet
@@ -74,6 +75,7 @@ def calibrate(
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
     settings: ProtocolSettings | None = None,
+    others: Mapping[str, LatencyModel] | None = None,
 ) -> CalibrationReport:
     """Measure a covering sample of ``space`` on ``device``, append it to the store in ``out_dir``, and fit the model.
 
@@ -89,6 +91,7 @@ def calibrate(
         seed: seed of the sample.
         progress: called with one line after each network.
         settings: settings of the timing protocol; default: those of the device.
+        others: models of other devices by name, from whose priors the model may start.
 
     Raises:
         UserError: unknown device, the folder cannot be written, or it holds a model of another precision.
@@ -126,7 +129,9 @@ def calibrate(
         everything = store.all(target.name, fingerprint)
     finally:
         store.close()
-    model = LatencyModel.fit(everything, device=target.name, fingerprint=fingerprint)
+    model, source = fit_from_others(everything, others or {}, device=target.name, fingerprint=fingerprint)
+    if others and progress is not None:
+        progress(f"the model starts from {f'that of {source}' if source else 'this device alone'}")
     model_path = out_dir / MODEL_FILE
     model.save(model_path)
     recent = fresh or everything

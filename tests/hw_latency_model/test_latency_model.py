@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from hw_latency_model import KernelSpec, LatencyModel, Measurement
+from hw_latency_model.bundled.load import models_to_start_from
 from hw_latency_model.kernels.kinds import CLASSES
 from hw_latency_model.kernels.table import KernelTable
 from hw_latency_model.model.conformal import Margins, Scores, conformal_quantile
@@ -17,6 +19,7 @@ from hw_latency_model.model.estimate import predict_log
 from hw_latency_model.model.gaussian_process import GaussianProcess
 from hw_latency_model.model.network_features import GROUPS
 from hw_latency_model.model.roofline import Roofline
+from hw_latency_model.model.start import fit_from_others
 from hw_latency_model.report.advice import interval_advice
 from search_spaces._common.errors import UserError
 
@@ -364,6 +367,69 @@ def test_another_devices_prior_is_scaled_and_corrected_by_a_few_measurements(mod
     fresh = [network(rng) for _ in range(30)]
     errors = [abs(moved.predict(kernels).latency_ms / (2.0 * law_ms(kernels)) - 1) for kernels in fresh]
     assert np.median(errors) < 0.06
+
+
+class Tactics:
+    """A prior that knows which shapes a device is slow at, which no sum over kinds of kernel can say."""
+
+    prior_type = "tactics"
+    kinds = tuple(LAW)
+
+    def __init__(self, slow: int) -> None:
+        self.slow = slow
+
+    def kernel_ms(self, kernels: Sequence[KernelSpec]) -> np.ndarray:
+        return np.array(
+            [kernel_cost_ms(kernel) * (4.0 if kernel.out_channels // 8 % 3 == self.slow else 1.0) for kernel in kernels]
+        )
+
+    def table_ms(self, table: KernelTable) -> np.ndarray:
+        return self.kernel_ms(table.kernels)
+
+
+def test_a_calibration_starts_from_the_device_that_is_like_it_and_from_none_that_is_not(model: LatencyModel) -> None:
+    """Ten networks of a device that is twice as slow as another one, at the same shapes, and a third that is slow at others."""
+    rng, there = np.random.default_rng(23), Tactics(1)
+
+    def measured_ms(kernels: list[KernelSpec]) -> float:
+        return 2.0 * float(there.kernel_ms(kernels).sum())
+
+    networks = [network(rng) for _ in range(10)]
+    values = [replace(measurement(item, rng, noise=0.0), latency_ms_p50=measured_ms(item)) for item in networks]
+    alike, unlike = (
+        replace(model, fit_result=replace(model.fit_result, prior=prior))  # type: ignore[arg-type]
+        for prior in (there, Tactics(2))
+    )
+
+    def fit(others: dict[str, LatencyModel]) -> tuple[LatencyModel, str]:
+        return fit_from_others(values, others, device=DEVICE, fingerprint=FINGERPRINT)
+
+    fresh = [network(rng) for _ in range(30)]
+
+    def error(found: LatencyModel) -> float:
+        return float(np.median([abs(found.predict(item).latency_ms / measured_ms(item) - 1) for item in fresh]))
+
+    (own, no_source), (started, source) = fit({}), fit({"unlike": unlike, "alike": alike})
+    assert (no_source, source) == ("", "alike") and started.fit_result.prior is there
+    assert fit({"unlike": unlike})[1] == ""
+    assert error(started) < 0.5 * error(own)
+
+
+def test_models_to_start_from_are_bundled_named_or_beside_the_calibration(model: LatencyModel, tmp_path: Path) -> None:
+    for name in ("own", "other"):
+        (tmp_path / name).mkdir()
+        model.save(tmp_path / name / "latency_model.json")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "latency_model.json").write_text("{")
+    own = tmp_path / "own"
+    assert set(models_to_start_from(["auto"], "fp32", own)) == {"jetson-nano", "other"}
+    assert set(models_to_start_from(["other", "nano"], "fp32", own)) == {"other", "nano"}
+    assert models_to_start_from([], "fp32", own) == {}
+    for name, words in (("nowhere", "no latency model of nowhere"), ("damaged", "damaged")):
+        with pytest.raises(UserError, match=words):
+            models_to_start_from([name], "fp32", own)
+    with pytest.raises(UserError, match="starts from models of latency in fp16 only"):
+        models_to_start_from(["other"], "fp16", own)
 
 
 def bundled(model: LatencyModel) -> LatencyModel:

@@ -32,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, help="folder for the model (default: the study's, else runs/DEVICE)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--from",
+        dest="start_from",
+        action="append",
+        metavar="DEVICE,…",
+        help="start from other devices' models: bundled ones, folders beside the model's, or files; auto: from the most alike of all",
+    )
     parser.add_argument("--if-missing", action="store_true", help="do nothing where the model is there already")
     add_study(parser, optional=True)
 
@@ -108,6 +115,7 @@ def _calibrate(
     say: Callable[[str], None],
 ) -> None:
     from hw_latency_model import MeasurementStore, calibrate, get_device
+    from hw_latency_model.bundled.load import models_to_start_from
     from trial_runner.latency_report import report_calibration
     from trial_runner.launch_checks import check_room
 
@@ -118,11 +126,24 @@ def _calibrate(
         device = get_device(name, precision)
         check_room(out)
         report = calibrate(
-            device, space, num_classes, out, budget_s=60 * arguments.minutes, seed=arguments.seed, progress=say
+            device,
+            space,
+            num_classes,
+            out,
+            budget_s=60 * arguments.minutes,
+            seed=arguments.seed,
+            progress=say,
+            others=models_to_start_from(_start_from(arguments), precision, out),
         )
         say(f"latency model: {report.model_path}")
         with MeasurementStore(report.store_path) as store:
             report_calibration(report.model_path, store, say, space=space, num_classes=num_classes)
+
+
+def _start_from(arguments: argparse.Namespace) -> list[str]:
+    """Return the names given with ``--from``, which other commands that calibrate do not have."""
+    given = getattr(arguments, "start_from", None) or ()
+    return [name.strip() for text in given for name in text.split(",") if name.strip()]
 
 
 def calibrate_device(arguments: argparse.Namespace, say: Callable[[str], None]) -> int:
@@ -147,11 +168,13 @@ def calibrate_device(arguments: argparse.Namespace, say: Callable[[str], None]) 
         say(f"the latency model {config.model_path} is there already")
         return 0
     from hw_latency_model.board.calibration import calibrate_board
+    from hw_latency_model.bundled.load import models_to_start_from
     from hw_latency_model.store.measurement_store import MeasurementStore
     from search_spaces import open_space
     from trial_runner.latency_report import report_calibration
 
-    report = calibrate_board(config, hours=arguments.hours, results=arguments.results, progress=say)
+    others = models_to_start_from(_start_from(arguments), config.device.precision, config.model_path.parent)
+    report = calibrate_board(config, hours=arguments.hours, results=arguments.results, progress=say, others=others)
     say(report.summary)
     if report.model_path is not None:
         space = open_space(config.space)
