@@ -28,6 +28,10 @@ Work = Mapping[str, float]
 """MACs and parameters of a candidate's pruned network, by ``macs`` and ``parameters``."""
 
 _FOLDS = 10
+_CEILING = 1.5
+"""mIoU that further training approaches, as a multiple of the table's best."""
+_DOUBLING = (0.15, 0.1)
+"""Mean and deviation of the share of the way to it that a doubling of the epochs takes, where the table does not say."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +88,13 @@ class TableCurves:
         self._rest = np.cov(rest.T)
         seconds = np.log(np.array([np.mean(np.diff([0.0, *row["seconds"]])) for row in good]))
         self._seconds = _process(inputs, seconds, 0.05)
-        gained = [
-            (row["miou"][-1], row["continued"]["miou"][-1] - row["miou"][-1]) for row in good if "continued" in row
+        self._ceiling = _CEILING * float(miou[:, -1].max())
+        shares = [
+            (row["continued"]["miou"][-1] - row["miou"][-1]) / (self._ceiling - row["miou"][-1])
+            for row in good
+            if "continued" in row
         ]
-        self._gain = np.polyfit(*np.array(gained).T, 1) if len(gained) > 2 else np.array([0.0, 0.02])
-        self.gain_error = (
-            float(np.std([gain - np.polyval(self._gain, miou) for miou, gain in gained])) if gained else 0.0
-        )
+        self.doubling = (float(np.mean(shares)), float(np.std(shares))) if len(shares) > 2 else _DOUBLING
         self.errors = self._cross_validate(inputs, miou[:, -1], seconds, groups)
         self._spread = max(self.errors.final_rmse**2 - self._noise**2, 0.0) ** 0.5
 
@@ -119,11 +123,14 @@ class TableCurves:
         return Answer(curve, np.full(EPOCHS, float(np.exp(self._seconds.predict(inputs)[0]))))
 
     def continue_training(self, final: float, seconds: float, epochs: int, key: Any) -> Answer:
-        """Simulate a final training of a network that had reached ``final``: the table's gain for as many epochs again, in proportion
-        to the square root of the epochs, at most twice of it."""
-        gain = float(np.polyval(self._gain, final)) + self.gain_error * _draws(["continued", key]).normal()
-        steps = np.sqrt(np.arange(1, epochs + 1) / EPOCHS)
-        return Answer(np.clip(final + gain * np.minimum(steps, 2.0), 0.01, 0.95), np.full(epochs, seconds))
+        """Simulate a final training of a network that had reached ``final``.
+
+        Each doubling of its epochs takes it a share of the way to a ceiling, as the table's continued trainings were; the share is the
+        network's own.
+        """
+        share = float(np.clip(_draws(["continued", key]).normal(*self.doubling), 0.0, 0.9))
+        left = (1.0 - share) ** np.log2(1.0 + np.arange(1, epochs + 1) / EPOCHS)
+        return Answer(np.clip(self._ceiling - (self._ceiling - final) * left, 0.01, 0.95), np.full(epochs, seconds))
 
     def _cross_validate(self, inputs: Array, final: Array, seconds: Array, groups: Array) -> Errors:
         guessed, timed = np.zeros(len(final)), np.zeros(len(final))

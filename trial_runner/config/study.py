@@ -257,7 +257,7 @@ class EarlyStoppingSection(Section):
 class FinalTrainingSection(Section):
     """Fine-tuning of the front: after the search its best ``members`` are trained further, each for ``epochs`` or what the time
     allows. They are separate trials, not counted in ``search.trials``. ``time_share`` of a time budget is reserved for them;
-    ``auto`` ends the search once the final trainings need the time more, within 0.2 to 0.7 of it."""
+    ``auto`` begins them where they gain more per second than the search, and ends it within 0.2 to 0.7 of the time."""
 
     members: int = Field(default=0, ge=0, le=2**31 - 1)
     epochs: Positive = 60

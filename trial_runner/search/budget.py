@@ -25,13 +25,16 @@ class StudyBudget:
 
     Args:
         clock: seconds; a simulation passes its own.
+
+    Attributes:
+        splits: the share of the final trainings adapts.
     """
 
     def __init__(self, search: SearchSection, clock: Callable[[], float] = time.monotonic) -> None:
         self._search, self._clock = search, clock
         budget_s = 60 * search.time_budget_minutes if search.time_budget_minutes else math.inf
         share = search.final_training.time_share if search.final_training.members else 0.0
-        self._splits = share == "auto" and search.time_budget_minutes is not None
+        self.splits = share == "auto" and search.time_budget_minutes is not None
         kept = _AUTO_SHARES[0] if share == "auto" else share
         now = clock()
         self._deadline = now + budget_s
@@ -52,7 +55,7 @@ class StudyBudget:
     @property
     def may_end_search(self) -> bool:
         """True where the search may end now so that final trainings get the rest: with ``time_share: auto``, in its range."""
-        return self._splits and self._split_from <= self._clock() < self._search_deadline
+        return self.splits and self._split_from <= self._clock() < self._search_deadline
 
     def end_search(self) -> None:
         """Give the rest of the time to final trainings."""

@@ -21,7 +21,7 @@ from search_spaces import SearchSpace
 from search_spaces._common.errors import UserError
 from search_spaces._common.machine import node_name
 from search_spaces.candidate import Candidate
-from trial_runner.config.study import SearchSection, StudyConfig
+from trial_runner.config.study import FinalTrainingSection, SearchSection, StudyConfig
 from trial_runner.constraints.cost import CostConstraint
 from trial_runner.constraints.latency import LatencyConstraint
 from trial_runner.search.budget import StudyBudget, epochs_seconds
@@ -41,6 +41,8 @@ logger = logging.getLogger("paretoseg")
 
 _FREE_PROPOSALS = 300
 _FAILURES_IN_A_ROW = 5
+_MOST_TRAININGS_LONG = 4
+"""Longest final training before the search is over, in trainings of the search."""
 _AWAY_S = 0.5
 
 
@@ -165,8 +167,11 @@ class StudyDriver:
             self._before_trial()
             return self._spec(promoted)
         for proposal in range(_FREE_PROPOSALS):
-            if self._over() and not self._enqueue_final():
+            over = self._over()
+            if over and not self._enqueue_final(self._config.search.final_training):
                 return None
+            if not over and proposal == 0 and self._final_gains_more():
+                self._enqueue_final(self._final_during_search())
             if proposal == 0:
                 self._before_trial()
             with self._writer.batch():
@@ -215,24 +220,40 @@ class StudyDriver:
         """End the search early if the final trainings are expected to gain more from the time."""
         if not self._budget.may_end_search:
             return
-        records = self._records()
-        trained = [
-            record.score for record in records if record.complete and record.parent_trial is None and record.score
-        ]
-        if not trained:
-            return
-        trial_s = sum(epochs_seconds(score, score.epoch) for score in trained) / len(trained)
-        final = self._config.search.final_training
-        trainings = FinalTrainings(records, self._gate.budget_ms, final, self._objectives)
-        if trainings.worth_more_than_search(self._budget.left_s, trial_s, self._slots):
+        trial_s = self._trial_seconds()
+        final = self._final_trainings(self._config.search.final_training)
+        if trial_s is not None and final.worth_more_than_search(self._budget.left_s, trial_s, self._slots):
             self._budget.end_search()
 
-    def _enqueue_final(self) -> bool:
+    def _final_gains_more(self) -> bool:
+        """Return True if, with an adaptive split, a final training gains more per second now than a search trial."""
+        trial_s = self._trial_seconds() if self._budget.splits else None
+        return trial_s is not None and self._final_trainings(self._final_during_search()).gain_more_per_second(
+            self._budget.left_s, trial_s, self._slots
+        )
+
+    def _final_during_search(self) -> FinalTrainingSection:
+        """Return the settings of a final training before the search is over, whose network may still be superseded: a short one."""
+        final = self._config.search.final_training
+        most = _MOST_TRAININGS_LONG * self._config.training.epochs
+        return final.model_copy(update={"epochs": min(final.epochs, most)})
+
+    def _final_trainings(self, final: FinalTrainingSection) -> FinalTrainings:
+        return FinalTrainings(self._records(), self._gate.budget_ms, final, self._objectives)
+
+    def _trial_seconds(self) -> float | None:
+        """Return the mean seconds of a search trial, or None before the first one has finished."""
+        trained = [item.score for item in self._records() if item.complete and item.parent_trial is None and item.score]
+        if not trained:
+            return None
+        return sum(epochs_seconds(score, score.epoch) for score in trained) / len(trained)
+
+    def _enqueue_final(self, final: FinalTrainingSection) -> bool:
         """Enqueue the next final training; False when there is none, or no time for it."""
         chosen = next_to_continue(
             self._records(),
             self._gate.budget_ms,
-            self._config.search.final_training,
+            final,
             self._objectives,
             self._has_weights,
             seconds=self._budget.left_s,

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from objectives.hypervolume import exclusive_hypervolume
 from objectives.objective import Objective
+from trial_runner.search.known_cost.acquisition import boxes, expected_hypervolume_improvement
 
 LEAST_EPOCHS = 3
 """Fewer epochs do not make up for restarting the learning rate."""
@@ -155,33 +155,39 @@ class FinalPlanner:
             offered = (
                 [option for option in left if option.number == first] if not chosen and first is not None else left
             )
-            planned = [
-                PlannedTraining(option.number, epochs, self._gain(option, epochs, points))
+            fitting = [
+                (option, epochs)
                 for option in offered
                 if (epochs := option.epochs_within(seconds, most_epochs)) >= LEAST_EPOCHS
             ]
-            if not planned:
+            if not fitting:
                 return chosen
+            planned = [
+                PlannedTraining(option.number, epochs, gain)
+                for (option, epochs), gain in zip(fitting, self._gains(fitting, points), strict=True)
+            ]
             training = max(planned, key=lambda item: (item.gain, -item.number))
             option = next(option for option in left if option.number == training.number)
-            points = np.vstack([points, self._after(option, training.epochs, self._effect.mean)])
+            points = np.vstack([points, self._after([(option, training.epochs)], np.array([self._effect.mean]))[0]])
             left.remove(option)
             chosen.append(training)
         return chosen
 
-    def _gain(self, option: FinalOption, epochs: int, points: FloatArray) -> float:
-        shifts = self._effect.mean + self._effect.deviation * _NODES
-        gains = [exclusive_hypervolume(self._after(option, epochs, shift), points, self._corner) for shift in shifts]
-        return float(_SHARES @ np.array(gains))
+    def _gains(self, trainings: Sequence[tuple[FinalOption, int]], points: FloatArray) -> list[float]:
+        """Return the expected gain of hypervolume of each training, by the options and their further epochs."""
+        after = self._after(trainings, self._effect.mean + self._effect.deviation * _NODES)
+        lows, highs = boxes(points, self._corner)
+        flat = after.reshape(-1, after.shape[-1])
+        gains = expected_hypervolume_improvement(lows, highs, flat, np.zeros_like(flat)).reshape(after.shape[:2])
+        return [float(gain) for gain in gains @ _SHARES]
 
-    def _after(self, option: FinalOption, epochs: int, per_doubling: float) -> FloatArray:
-        """Return the signed values after further epochs."""
-        shift = per_doubling * doublings(option.epochs, epochs)
-        values = [
-            min(value + shift * value * (1.0 - value), 1.0) if grows and 0.0 < value < 1.0 else value
-            for value, grows in zip(option.values, self._grows, strict=True)
-        ]
-        return np.asarray(self._signs * np.array(values), dtype=np.float64)
+    def _after(self, trainings: Sequence[tuple[FinalOption, int]], per_doubling: FloatArray) -> FloatArray:
+        """Return the signed values (n, k, m) after each training, for k effects of a doubling."""
+        values = np.array([option.values for option, _ in trainings])[:, None, :]
+        doubled = np.array([doublings(option.epochs, epochs) for option, epochs in trainings])
+        shift = (doubled[:, None] * per_doubling[None, :])[:, :, None]
+        grown = np.minimum(values + shift * values * (1.0 - values), 1.0)
+        return np.asarray(self._signs * np.where(self._grows & (values > 0.0) & (values < 1.0), grown, values))
 
 
 def total_gain(trainings: Iterable[PlannedTraining]) -> float:

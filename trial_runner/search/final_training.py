@@ -102,7 +102,11 @@ class FinalTrainings:
             record for record in searched if record.number not in continued and failures[record.number] < _MOST_FAILURES
         ]
         self._options = [option for record in left if (option := _option(record, sized)) is not None]
-        self._members = config.members - len(continued)
+        counted = list(continued.values())
+        if config.time_share == "auto":  # during the search, networks that are superseded later are trained, too
+            still = {record.number for record in pareto_front(present, reference=reference, objectives=sized).records}
+            counted = [record for record in counted if not record.complete or record.number in still]
+        self._members = config.members - len(counted)
         self._first = best.number if best is not None and best in left else None
         self._history = [volume for _, volume in hypervolume_history(searched, reference, sized)]
 
@@ -122,14 +126,26 @@ class FinalTrainings:
     def worth_more_than_search(self, seconds: float, trial_s: float, slots: int) -> bool:
         """Return True if a search trial of ``trial_s`` seconds gains less hypervolume than it takes from the final trainings.
 
-        The gain of a trial is the mean over the last third of the trials, at least three; the loss is that of the plan's expected gain.
+        The loss is that of the plan's expected gain.
         """
-        count = max(_LEAST_HISTORY, len(self._history) // 3)
-        if len(self._history) <= count:
+        gain = self._gain_of_a_trial()
+        if gain is None:
             return False
-        gain = (self._history[-1] - self._history[-1 - count]) / count
         now, later = (total_gain(self.plan(left_s, slots)) for left_s in (seconds, seconds - trial_s / slots))
         return now - later > gain
+
+    def gain_more_per_second(self, seconds: float, trial_s: float, slots: int) -> bool:
+        """Return True if the next final training is expected to gain more hypervolume per second than a search trial."""
+        gain, plan = self._gain_of_a_trial(), self.plan(seconds, slots)
+        if gain is None or not plan:
+            return False
+        epoch_s = next(option.epoch_s for option in self._options if option.number == plan[0].number)
+        return plan[0].gain * trial_s > gain * plan[0].epochs * epoch_s
+
+    def _gain_of_a_trial(self) -> float | None:
+        """Return the mean gain of hypervolume over the last third of the trials, at least three; None with too few."""
+        count = max(_LEAST_HISTORY, len(self._history) // 3)
+        return (self._history[-1] - self._history[-1 - count]) / count if len(self._history) > count else None
 
 
 def _option(record: TrialRecord, objectives: Sequence[Objective]) -> FinalOption | None:
