@@ -1,4 +1,4 @@
-"""How to read each figure of a study's report, by the question that it answers; docs/reading-the-report.md has the same words."""
+"""Explanations of the figures of a study's report, by the question that each answers; docs/reading-the-report.md has the same words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Reading:
-    """How a figure is read, and what to do about what it shows."""
+    """Explanation of a figure, and what to do about what it shows."""
 
     how: str
     act: str

@@ -61,7 +61,7 @@ class MultiMetricPruner(MultiObjectiveASHA):
     """OptunaHub's multi_metric_pruner over a median pruner, as in its own example: by Pareto rank at each epoch.
 
     Args:
-        registry: local copy of OptunaHub's registry; None to load it from GitHub.
+        registry: folder `package` of a copy of OptunaHub's registry; None to load it from GitHub.
 
     Raises:
         Unavailable: optunahub is not installed, or the registry cannot be reached.
