@@ -101,7 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=1000)
     parser.add_argument("--workers", default="2,8")
-    parser.add_argument("--registry", help="folder `package` of a copy of OptunaHub's registry, for its multi_metric_pruner")
+    parser.add_argument(
+        "--registry", help="folder `package` of a copy of OptunaHub's registry, for its multi_metric_pruner"
+    )
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args(arguments)
     if not read_table(options.table):
