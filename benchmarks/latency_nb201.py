@@ -75,7 +75,8 @@ def run(
 ) -> dict[str, Any]:
     """All rows, and their means, printed as they come."""
     cells = LatencyTable.read(data)
-    columns = {name: cells.latencies(name) for name in dict.fromkeys((*targets, *sources))}
+    columns = {name: cells.numbers(name) for name in dict.fromkeys((*targets, *sources))}
+    columns = {name: np.where(values > 0.0, values, np.nan) for name, values in columns.items()}  # 0: not measured
     rows: list[dict[str, Any]] = []
     print(f"samples are {'chosen by the model from inputs alone' if selection == 'active' else 'random'}")
     print(f"{'target':<28}{'samples':>8}{'seed':>6}" + "".join(f"{name:>11}" for name in FIGURES))
