@@ -27,6 +27,12 @@ READING = {
         "axes trade one objective for the other.",
         "Drop an objective on which all lines meet in one point: it decides nothing here.",
     ),
+    "How much of a difference is luck?": Reading(
+        "A row is a network that was trained again from the start under other seeds; the number after ± is the "
+        "standard deviation of one training.",
+        "Two members that differ by less than two such standard deviations are equal as far as one training can tell: "
+        "take the faster. `paretoseg refit` adds rows; three seeds are the least.",
+    ),
     "Where do they go wrong?": Reading(
         "Rows are images of the validation split: the image, the prediction, its labels and the wrong pixels; the "
         "worst images by IoU are among them.",

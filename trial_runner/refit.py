@@ -14,6 +14,7 @@ from trial_runner.config.study import StudyConfig
 from trial_runner.front.export_job import write_trained
 from trial_runner.search.final_training import spec_of
 from trial_runner.study.paths import StudyPaths
+from trial_runner.study.refits import refit_folder, store_refit
 from trial_runner.training.trial import run_trial
 from trial_runner.training.trial_spec import Progress, TrialFailed, TrialSpec
 
@@ -95,10 +96,11 @@ def refit(
     first = config.study.seed
     mious, networks = [], []
     for seed in range(first, first + seeds):
-        folder = paths.root / "refits" / f"trial-{record.number:05d}" / f"{epochs}-epochs-seed-{seed}"
+        folder = refit_folder(paths, record.number) / f"{epochs}-epochs-seed-{seed}"
         order = replace(spec_of(changed, paths, record), folder=folder, continues=None, seed=seed)
         mious.append(_train(order))
         networks.append(write_trained(order, order.folder / "network.pt"))
+        store_refit(paths, record.number, epochs, {seed: mious[-1]})
         say(f"seed {seed}: mIoU {mious[-1]:.3f} after {epochs} epochs")
     return Refit(record.number, epochs, tuple(mious), record.val_miou, tuple(networks))
 

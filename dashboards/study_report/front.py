@@ -95,6 +95,41 @@ def target_sections(path: Path, inputs: ReportInputs, drawn: Drawn) -> str:
     return "".join(parts)
 
 
+def refit_section(inputs: ReportInputs) -> str:
+    """Section with the spread of repeated trainings; empty without any of a trained trial."""
+    records = {record.number: record for record in inputs.records}
+    rows: list[list[tables.Cell]] = []
+    for item in inputs.refits:
+        record = records.get(item.trial)
+        if record is None or not item.miou_by_seed:
+            continue
+        values = item.miou_by_seed.values()
+        spread = "" if item.sd is None else f" ± {item.sd:.3f}"
+        rows.append(
+            [
+                tables.number(str(item.trial), item.trial),
+                text.network(record),
+                tables.number(str(item.epochs), item.epochs),
+                tables.number(str(len(values)), len(values)),
+                tables.number(text.miou(record.val_miou), record.val_miou),
+                tables.number(f"{item.mean:.3f}{spread}", item.mean),
+                tables.number(f"{min(values):.3f} to {max(values):.3f}", min(values)),
+            ]
+        )
+    if not rows:
+        return ""
+    columns = [
+        *(tables.Column("trial", "number"), tables.Column("network", "name"), tables.Column("epochs", "number")),
+        *(tables.Column("seeds", "number"), tables.Column("mIoU in the search", "number")),
+        *(tables.Column("mIoU again", "number"), tables.Column("least to most", "number")),
+    ]
+    words = "Networks trained again from the start under other seeds: mean and standard deviation of one training."
+    return (
+        f"<section><h2>Trained again</h2>{tables.question('How much of a difference is luck?')}{tables.soft(words)}"
+        f"{tables.table(columns, rows)}</section>"
+    )
+
+
 def preview_section(front: ParetoFront) -> str:
     """Section with previews from the bundles of a few members, the most accurate one expanded; empty without exports."""
     shown = [(record, Path(record.bundle) / _PREVIEW) for record in front.records if record.bundle is not None]

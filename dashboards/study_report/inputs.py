@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -39,6 +40,32 @@ class WinnerKernels:
 
 
 @dataclass(frozen=True)
+class RefitSpread:
+    """Repeated trainings of a trial's candidate.
+
+    Attributes:
+        trial: its number.
+        epochs: of each training.
+        miou_by_seed: validation mIoU at the end of each training, by its seed.
+    """
+
+    trial: int
+    epochs: int
+    miou_by_seed: Mapping[int, float]
+
+    @property
+    def mean(self) -> float:
+        """Mean mIoU over the seeds."""
+        return statistics.fmean(self.miou_by_seed.values())
+
+    @property
+    def sd(self) -> float | None:
+        """Sample standard deviation (n - 1) of one training; None with one seed."""
+        values = list(self.miou_by_seed.values())
+        return statistics.stdev(values) if len(values) > 1 else None
+
+
+@dataclass(frozen=True)
 class ReportInputs:
     """Study, trials and front that a report shows.
 
@@ -59,6 +86,7 @@ class ReportInputs:
         startup_trials: number of first trained trials whose networks were drawn without a model; 0: not known.
         winner: kernels of the most accurate network within the budget; None where they are not known.
         environment: versions and machine of the study, by name.
+        refits: repeated trainings of trials.
     """
 
     study_name: str
@@ -77,3 +105,4 @@ class ReportInputs:
     startup_trials: int = 0
     winner: WinnerKernels | None = None
     environment: Mapping[str, object] = field(default_factory=dict)
+    refits: Sequence[RefitSpread] = ()

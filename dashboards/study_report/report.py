@@ -10,7 +10,13 @@ from pathlib import Path
 from dashboards import tables, text
 from dashboards.page import whole_page
 from dashboards.study_report import trial_tables
-from dashboards.study_report.front import class_section, front_section, preview_section, target_sections
+from dashboards.study_report.front import (
+    class_section,
+    front_section,
+    preview_section,
+    refit_section,
+    target_sections,
+)
 from dashboards.study_report.inputs import ReportInputs
 from dashboards.study_report.progress import progress_section
 from dashboards.study_report.search import latency_section, learning_section
@@ -43,6 +49,7 @@ def write_report(path: Path, inputs: ReportInputs) -> Path:
         "<main>",
         front_section(path, inputs, drawn),
         target_sections(path, inputs, drawn),
+        refit_section(inputs),
         preview_section(inputs.front),
         class_section(inputs.front, inputs.class_names, drawn),
         winner_section(inputs, drawn),

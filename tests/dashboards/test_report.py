@@ -22,7 +22,7 @@ from dashboards.figures.parallel import parallel_data
 from dashboards.figures.progress import random_baseline
 from dashboards.reading import READING
 from dashboards.study_report import report as report_module
-from dashboards.study_report.inputs import ReportInputs, WinnerKernels
+from dashboards.study_report.inputs import RefitSpread, ReportInputs, WinnerKernels
 from dashboards.study_report.report import write_report
 from hw_latency_model.types import LatencyEstimate
 from objectives import trial_record as tr
@@ -407,6 +407,15 @@ def test_the_random_start_is_the_baseline(tmp_path, make_study):
     _, page = report(tmp_path / "r.html", study, startup_trials=10)
     assert "the 10 networks of the start" in page.text
     assert "There is no baseline" in report(tmp_path / "s.html", study)[1].text
+
+
+def test_networks_trained_again_are_shown_with_their_spread(tmp_path, make_study):
+    study = make_study(trials=20)
+    refits = [RefitSpread(3, 8, {1: 0.4, 2: 0.5, 3: 0.6}), RefitSpread(5, 8, {1: 0.25}), RefitSpread(999, 8, {1: 0.9})]
+    _, page = report(tmp_path / "r.html", study, refits=refits)
+    assert "How much of a difference is luck?" in page.text and "0.500 ± 0.100" in page.text
+    assert "0.400 to 0.600" in page.text and "0.250 to 0.250" in page.text and "0.900 to 0.900" not in page.text
+    assert "Trained again" not in report(tmp_path / "s.html", study)[1].text
 
 
 def test_the_winners_time_is_told_by_kind_and_layer(tmp_path, make_study):

@@ -13,6 +13,9 @@ import torch
 
 from exports import read_network
 from trial_runner.cli.main import main
+from trial_runner.config.load import load_config
+from trial_runner.study.paths import StudyPaths
+from trial_runner.study.refits import stored_refits
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +69,8 @@ def test_refit_trains_each_seed_once_and_tells_mean_and_spread(finished: Path, c
     assert found["mean"] == pytest.approx(statistics.fmean(found["val_miou"]))
     assert found["sd"] == pytest.approx(statistics.stdev(found["val_miou"]))
     assert found["search_miou"] == record.val_miou and err.count("after 3 epochs") == 2
+    (kept,) = stored_refits(StudyPaths(load_config(finished).study.output_dir))
+    assert (kept.trial, kept.epochs) == (record.number, 3) and list(kept.miou_by_seed.values()) == found["val_miou"]
     before = [Path(path).parent.joinpath("last.pt").stat().st_mtime_ns for path in found["networks"]]
     assert main(arguments) == 0
     assert json.loads(capsys.readouterr().out)["val_miou"] == found["val_miou"]

@@ -24,6 +24,7 @@ from trial_runner.search.early_stopping import rungs_of
 from trial_runner.study.environment import environment_of
 from trial_runner.study.objectives import CLASS_NAMES, stored_objectives
 from trial_runner.study.paths import StudyPaths
+from trial_runner.study.refits import stored_refits
 
 
 def write_study_report(config: StudyConfig, study: optuna.Study, paths: StudyPaths, page: Path | None = None) -> Path:
@@ -47,6 +48,7 @@ def write_study_report(config: StudyConfig, study: optuna.Study, paths: StudyPat
         startup_trials=config.search.startup_trials,
         winner=winner_kernels(config, front, class_names),
         environment=environment_of(study),
+        refits=stored_refits(paths),
     )
     return write_report(page or paths.report, inputs)
 
