@@ -17,10 +17,10 @@ READING = {
     "Which networks are worth deploying?": Reading(
         "A point is a network trained to the end: further up is more accurate, further left is faster. Points on the "
         "line are the front: no other network is better in both. A horizontal bar is the interval of the predicted "
-        "latency; a measured latency takes its place. The vertical line is the budget.",
-        "Take the highest point whose whole bar is left of the budget; `paretoseg choose` does that. Where the front "
-        "is still steep at the budget, a little more latency gains much accuracy. Where bars cross the budget, "
-        "measure: `paretoseg measure`.",
+        "latency; a diamond is a measured latency. The vertical line is the budget.",
+        "Take the highest point whose whole bar is left of the budget; `paretoseg choose` does that by the "
+        "probability to keep it. Where the front is still steep at the budget, a little more latency gains much "
+        "accuracy. Where bars cross the budget, measure: `paretoseg measure`.",
     ),
     "What does each member trade?": Reading(
         "A line is a member of the front, an axis an objective, its better end on top. Lines that cross between two "
