@@ -18,7 +18,7 @@ from search_spaces import SegmentationNet, get_space
 from search_spaces._common.errors import UserError
 from search_spaces._common.files import atomic_path
 from search_spaces._common.references import is_reference
-from search_spaces._common.untrusted import check_archive
+from search_spaces._common.untrusted import load_torch
 from search_spaces.candidate import Candidate
 from search_spaces.pruning.prune import fit_shape
 
@@ -126,9 +126,8 @@ def read_network(path: Path) -> TrainedNetwork:
     """
     if not path.is_file():
         raise UserError(f"there is no network file at {path}; give a bundle's folder or its model.pt.")
-    check_archive(path)
     try:
-        content = torch.load(path, weights_only=True, map_location="cpu")
+        content = load_torch(path)
     except pickle.UnpicklingError as error:  # torch's message suggests unsafe loading
         raise UserError(
             f"{path} cannot be read as a network: it is none, or is damaged. Give a bundle's folder or its model.pt."

@@ -182,7 +182,10 @@ class StudyAttribute:
                 check(connection.execute(guarded).scalar_one_or_none())
 
         def on_rollback(connection: Connection) -> None:
-            connection.info.pop(_WROTE, None)
+            if (
+                not connection.invalidated
+            ):  # a lost one has no facts any more, and asking for them would fail the rollback
+                connection.info.pop(_WROTE, None)
 
         listeners: dict[str, Callable[..., None]] = {
             "after_cursor_execute": after_execute,

@@ -12,7 +12,7 @@ import torch_pruning
 from torch import Tensor, nn
 
 from search_spaces._common.errors import UserError
-from search_spaces._common.untrusted import check_archive
+from search_spaces._common.untrusted import MOST_WEIGHTS_MB, check_size, load_torch
 from search_spaces.networks.backbones import FAMILIES, FamilySpec
 from search_spaces.networks.encoders import build_encoder
 from search_spaces.networks.segmentation_net import SegmentationNet
@@ -104,9 +104,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
+            check_size(path, "a file of weights", MOST_WEIGHTS_MB)
             return dict(load_file(path))
-        check_archive(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_torch(path)
     except (
         OSError,
         RuntimeError,

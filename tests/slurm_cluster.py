@@ -10,13 +10,16 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from benchmarks.chaos.processes import kill, kill_tree
+
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol")
 _UP_S = 60.0
+NODES = ("n1", "n2")
 
 _CONFIGURATION = """
 ClusterName=test
@@ -54,9 +57,50 @@ PartitionName=work Nodes=n[1-2] Default=YES MaxTime=INFINITE State=UP
 """
 
 
+class SlurmCluster:
+    """Slurm of two nodes, whose nodes a test may fail.
+
+    Args:
+        folder: its files.
+        start: starts a daemon, to be ended with the others.
+    """
+
+    def __init__(self, folder: Path, start: Callable[..., None]) -> None:
+        self._folder, self._start = folder, start
+
+    def fail(self, node: str) -> None:
+        """End a node without a word, as a power cut does: its slurmd and every process of the jobs on it, by number.
+
+        Slurm is told that the node is down; by itself it would notice after ``SlurmdTimeout``.
+        """
+        kill(int((self._folder / f"slurmd.{node}.pid").read_text()))
+        while steps := self._steps(node):
+            for pid in steps:
+                kill_tree(pid)
+        subprocess.run(["scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=power"], check=True)
+
+    def repair(self, node: str) -> None:
+        """Start a node that failed anew, as after a reboot."""
+        self._start("slurmd", "-D", "-N", node)
+        subprocess.run(["scontrol", "update", f"NodeName={node}", "State=RESUME"], check=True)
+        _wait(lambda: not {"down", "drained"} & set(_states(node)), self._folder)
+
+    def _steps(self, node: str) -> set[int]:
+        """Slurm's processes that hold the steps of jobs on a node: parents of those whose environment names it."""
+        wanted = {f"SLURMD_NODENAME={node}".encode(), f"SLURM_CONF={self._folder}/slurm.conf".encode()}
+        found = set()
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if wanted <= set((entry / "environ").read_bytes().split(b"\0")):
+                    found.add(int((entry / "stat").read_text().rpartition(")")[2].split()[1]))
+            except OSError:
+                continue  # ended meanwhile
+        return {pid for pid in found if pid > 1 and Path(f"/proc/{pid}/comm").read_text().strip() == "slurmstepd"}
+
+
 @pytest.fixture(scope="session")
-def slurm() -> Iterator[Path]:
-    """Start Slurm with the nodes n1 and n2, one GPU (/dev/null) each; ``SLURM_CONF`` names it. Gives its folder."""
+def slurm() -> Iterator[SlurmCluster]:
+    """Start Slurm with the nodes n1 and n2, one GPU (/dev/null) each; ``SLURM_CONF`` names it."""
     path = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/usr/local/sbin"])
     missing = [name for name in _PROGRAMS if shutil.which(name, path=path) is None]
     if missing:
@@ -92,10 +136,10 @@ def slurm() -> Iterator[Path]:
         )
         _wait(lambda: (folder / "munge.sock").exists(), folder)
         start("slurmctld", "-D", "-c")
-        for node in ("n1", "n2"):
+        for node in NODES:
             start("slurmd", "-D", "-N", node)
-        _wait(lambda: _idle() == {"n1", "n2"}, folder)
-        yield folder
+        _wait(lambda: _idle() == set(NODES), folder)
+        yield SlurmCluster(folder, start)
     finally:
         _end_jobs()
         for process in reversed(processes):
@@ -141,6 +185,11 @@ def _free_ports(count: int) -> list[int]:
 def _idle() -> set[str]:
     found = subprocess.run(["sinfo", "-h", "-N", "-t", "idle", "-o", "%N"], capture_output=True, text=True, check=False)
     return set(found.stdout.split())
+
+
+def _states(node: str) -> list[str]:
+    found = subprocess.run(["sinfo", "-h", "-N", "-n", node, "-o", "%T"], capture_output=True, text=True, check=False)
+    return [word.strip("*~#") for word in found.stdout.split()]
 
 
 def _wait(condition: object, folder: Path) -> None:

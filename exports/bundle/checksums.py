@@ -6,8 +6,10 @@ import hashlib
 from pathlib import Path
 
 from search_spaces._common.files import atomic_path
+from search_spaces._common.untrusted import read_bounded
 
 CHECKSUMS = "SHA256SUMS"
+_MOST_MB = 1
 
 # files that a board or a file manager may add to a bundle
 TOLERATED = (".plan", ".engine", ".cache")
@@ -28,7 +30,7 @@ def write_checksums(folder: Path) -> None:
 def changed_checksums(folder: Path) -> bool:
     """True if a file differs from its checksum, or the list from the files; False for a bundle without such a list."""
     path = folder / CHECKSUMS
-    return path.exists() and path.read_bytes() != _checksums(folder).encode()
+    return path.exists() and read_bounded(path, "a list of checksums", _MOST_MB) != _checksums(folder).encode()
 
 
 def _checksums(folder: Path) -> str:

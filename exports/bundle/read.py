@@ -20,6 +20,7 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 _MOST_MB = 64
 _MOST_SIDE = 65536
+_MOST_FILE_BYTES = 16_000_000_000
 
 _KEYS = ("candidate", "profile", "input", "output", "classes", "parity", "lint", "facts", "files", "measurements")
 
@@ -165,7 +166,11 @@ def _misfit(manifest: Mapping[str, Any]) -> str | None:
     if not isinstance(targets, dict) or not all(map(_is_estimate, targets.values())):
         return "facts"
     for entry in manifest["files"].values():
-        if not isinstance(entry, dict) or not _is_count(entry.get("bytes")) or not isinstance(entry.get("sha256"), str):
+        if (
+            not isinstance(entry, dict)
+            or not _is_count(entry.get("bytes"), _MOST_FILE_BYTES)
+            or not isinstance(entry.get("sha256"), str)
+        ):
             return "files"
     try:
         Candidate.from_dict(manifest["candidate"])

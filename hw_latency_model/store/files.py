@@ -24,11 +24,15 @@ from hw_latency_model.store.rows import content_hash
 from hw_latency_model.types import KernelSpec, Measurement
 from search_spaces._common.errors import UserError
 from search_spaces._common.files import atomic_path
+from search_spaces._common.untrusted import check_size
 
 VERSION = 2
 CSV, PARQUET = ".csv", ".parquet"
 _ROWS_AT_ONCE = 500
 _LONGEST_CELL = 2**31 - 1
+_MOST_MB = 512
+_MOST_ROWS = 1_000_000
+_MOST_UNPACKED_MB = 4096
 _Rows = Iterator[tuple[str, dict[str, Any]]]
 
 
@@ -73,6 +77,7 @@ def import_measurements(store: MeasurementStore, path: Path) -> ImportResult:
     suffix = _suffix(path)
     if not path.is_file():
         raise UserError(f"there is no file {path} to import; name a .csv or .parquet that was exported.")
+    check_size(path, "an export of measurements", _MOST_MB)
     columns = file_columns()
     rows = _read_csv(path, columns) if suffix == CSV else _read_parquet(path, columns)
     pairs = [_pair(path, where, row, columns) for where, row in rows]
@@ -162,18 +167,26 @@ def _read_parquet(path: Path, columns: Sequence[FileColumn]) -> _Rows:
     import pyarrow.parquet as pq
 
     known = {column.name: column for column in columns}
+    number = 0
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            _check_header(path, file.schema_arrow.names, columns)
+            facts = file.metadata
+            unpacked = sum(facts.row_group(group).total_byte_size for group in range(facts.num_row_groups))
+            if facts.num_rows > _MOST_ROWS or unpacked > _MOST_UNPACKED_MB * 1_000_000:
+                why = f"it unpacks to {facts.num_rows:,} rows of {unpacked / 1e6:,.0f} MB, more than measurements ever are"
+                raise _refused(path, "the file", None, why)
+            for batch in file.iter_batches(_ROWS_AT_ONCE):
+                for row in batch.to_pylist():
+                    number += 1
+                    where = f"row {number}"
+                    for column in (known[name] for name in row if known[name].kind == "json"):
+                        if isinstance(row[column.name], str):
+                            row[column.name] = _cell(path, where, column, row[column.name], from_text)
+                    yield where, row
     except (pa.ArrowException, OSError) as error:
         cause = str(error).partition("\n")[0]
         raise _refused(path, "the file", None, f"it is not readable as Parquet ({cause})") from error
-    _check_header(path, table.column_names, columns)
-    for number, row in enumerate(table.to_pylist(), start=1):
-        where = f"row {number}"
-        for column in (known[name] for name in row if known[name].kind == "json"):
-            if isinstance(row[column.name], str):
-                row[column.name] = _cell(path, where, column, row[column.name], from_text)
-        yield where, row
 
 
 def _check_header(path: Path, header: Sequence[str], columns: Sequence[FileColumn]) -> None:

@@ -15,6 +15,7 @@ from objectives.data.file_index import (
     require_folder,
     require_root,
 )
+from objectives.data.text_file import read_lines
 from search_spaces._common.palette import spread_palette
 
 CLASSES = 150
@@ -43,7 +44,7 @@ def _names(path: Path) -> tuple[str, ...]:
     """Return the first name of each class, numbered where two classes share it; ``class_N`` without the file."""
     if not path.is_file():
         return tuple(f"class_{number}" for number in range(1, CLASSES + 1))
-    rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[1:] if line.strip()]
+    rows = [line.split("\t") for line in read_lines(path)[1:]]
     names = {int(row[0]): row[-1].split(",")[0].strip().replace(" ", "_") for row in rows if row[0].strip().isdigit()}
     if sorted(names) != list(range(1, CLASSES + 1)):
         raise DatasetError(

@@ -30,6 +30,7 @@ _TURNED = (5, 6, 7, 8)  # orientations that exchange height and width
 _LOSSY = ("JPEG", "MPO")
 _GREY_STEPS = {"L;2": 85, "L;4": 17}  # Pillow spreads the values of 2 and 4 bits over 0 to 255
 _BAD_EXIF = (OSError, ValueError, SyntaxError, KeyError, TypeError, OverflowError, struct.error)
+_MOST_BYTES = 2_000_000_000
 _UNDECODABLE = (
     OSError,
     ValueError,
@@ -182,16 +183,21 @@ def unreadable(path: Path, what: str, error: BaseException) -> DatasetError:
 
 
 def require_regular(path: Path, what: str) -> None:
-    """Refuse pipes, devices and sockets, which a reader may wait for forever.
+    """Refuse pipes, devices and sockets, which a reader may wait for forever, and files that would fill the memory.
 
     Raises:
-        DatasetError: ``path`` is no regular file, or is missing.
+        DatasetError: ``path`` is no regular file, is missing, or has more than 2 GB.
     """
     try:
-        mode = path.stat().st_mode
+        facts = path.stat()
     except OSError as error:
         raise unreadable(path, what, error) from error
-    if not stat.S_ISREG(mode):
+    if facts.st_size > _MOST_BYTES:
+        raise DatasetError(
+            f"every {what} must have {_MOST_BYTES / 1e9:.0f} GB at most, but {path} has {facts.st_size / 1e9:,.0f}: it is damaged, or "
+            "was made to fill the memory; restore it from its source."
+        )
+    if not stat.S_ISREG(facts.st_mode):
         raise DatasetError(
             f"every {what} must be a regular file, but {path} is a folder, pipe or device; remove it from the folder."
         )

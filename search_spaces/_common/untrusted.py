@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from search_spaces._common.errors import UserError
 
 _INT_LIMIT = 2**63
+MOST_WEIGHTS_MB = 16_000
 
 
 def read_bounded(path: Path, what: str, most_mb: int) -> bytes:
@@ -29,13 +30,28 @@ def read_bounded(path: Path, what: str, most_mb: int) -> bytes:
             raise UserError(
                 f"{what} must be a regular file, but {path} is a folder, pipe or device. Give another file."
             )
+        check_size(path, what, most_mb, facts.st_size)
         content = file.read(most_mb * 1_000_000 + 1)
-    if len(content) > most_mb * 1_000_000:
+    check_size(path, what, most_mb, len(content))  # of a file that grows
+    return content
+
+
+def check_size(path: Path, what: str, most_mb: int, size: int | None = None) -> None:
+    """Refuse a file of more than ``most_mb`` megabytes before it is read.
+
+    Args:
+        size: its bytes, where they are known.
+
+    Raises:
+        UserError: it is larger.
+        OSError: there is no such file.
+    """
+    found = path.stat().st_size if size is None else size
+    if found > most_mb * 1_000_000:
         raise UserError(
-            f"{path} has {facts.st_size / 1e6:.0f} MB, more than {what} ever has ({most_mb} MB at most): it is damaged, or was made to "
+            f"{path} has {found / 1e6:.0f} MB, more than {what} ever has ({most_mb} MB at most): it is damaged, or was made to "
             "fill the memory. Get it again from its source."
         )
-    return content
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -52,6 +68,39 @@ def parse_json(text: str | bytes) -> Any:
     except UnicodeEncodeError:
         raise ValueError("a text in it is no Unicode") from None
     return value
+
+
+def load_torch(path: Path) -> Any:
+    """Load a file of torch on the CPU: plain values and tensors, none of which stands for more bytes than the file has.
+
+    Raises:
+        UserError: the file is larger than weights ever are, or was made to unpack to more than it holds.
+        OSError, RuntimeError, ValueError, …: torch cannot read it.
+    """
+    import torch
+
+    check_size(path, "a file of weights", MOST_WEIGHTS_MB)
+    check_archive(path)
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    most = path.stat().st_size
+    seen: set[int] = set()
+    left = [content]
+    while left:
+        value = left.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        size = value.numel() * value.element_size() if isinstance(value, torch.Tensor) else 0
+        if size > most:
+            raise UserError(
+                f"{path} has {most / 1e6:.3g} MB, but a tensor in it repeats its values to {size / 1e6:.3g} MB, which could fill the "
+                "memory. Get the file again from its source, or save its tensors with .contiguous()."
+            )
+        if isinstance(value, dict):
+            left += value.values()
+        elif isinstance(value, list | tuple):
+            left += value
+    return content
 
 
 def check_archive(path: Path) -> None:

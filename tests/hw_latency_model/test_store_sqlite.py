@@ -338,6 +338,22 @@ def test_a_damaged_or_foreign_parquet_is_refused(store: MeasurementStore, tmp_pa
         import_measurements(store, path)
 
 
+def test_an_export_that_would_fill_the_memory_is_refused_unread(store: MeasurementStore, tmp_path: Path) -> None:
+    for name in ("m.csv", "m.parquet"):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(10**12)
+        with pytest.raises(UserError, match="1000000 MB, more than an export of measurements ever has"):
+            import_measurements(store, tmp_path / name)
+    path = tmp_path / "m.parquet"
+    export_measurements(filled(store), path)
+    row = pq.read_table(path).slice(0, 1)
+    with pq.ParquetWriter(path, row.schema, compression="zstd") as writer:
+        writer.write_table(row.take([0] * 1_000_001))  # the same row a million times: a few kB
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(UserError, match="unpacks to 1,000,001 rows"):
+        import_measurements(store, path)
+
+
 def test_only_csv_and_parquet_are_known_and_a_missing_file_is_named(store: MeasurementStore, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"as \.csv or \.parquet"):
         export_measurements(store, tmp_path / "m.xlsx")

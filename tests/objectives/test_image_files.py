@@ -197,6 +197,27 @@ def test_pipes_folders_and_dangling_links_are_named(tmp_path: Path) -> None:
         refusal(tmp_path / "loop.png", what)
 
 
+def test_files_that_would_fill_the_memory_are_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        file.truncate(10**12)
+    for what in ("image", "label"):
+        assert "2 GB at most" in refusal(tmp_path / "huge.png", what)
+    with pytest.raises(DatasetError, match="2 GB at most"):
+        read_lines(tmp_path / "huge.png")
+
+
+def test_a_header_of_giant_sizes_is_refused_without_decoding(tmp_path: Path) -> None:
+    size = struct.pack(">II", 60_000, 60_000) + b"\x08\x02\0\0\0"
+    header = struct.pack(">I", 13) + b"IHDR" + size + struct.pack(">I", zlib.crc32(b"IHDR" + size))
+    packed = zlib.compress(bytes(10_000_000))
+    data = struct.pack(">I", len(packed)) + b"IDAT" + packed + struct.pack(">I", zlib.crc32(b"IDAT" + packed))
+    end = struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + data + end)
+    for what in ("image", "label"):
+        assert "pixels, too many to decode at once" in refusal(tmp_path / "a.png", what)
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 def test_text_files_of_every_editor(encoding: str, tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_bytes("road\r\n\r\n  wässer ☃ \r\nhouse".encode(encoding))

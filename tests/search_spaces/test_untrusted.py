@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from search_spaces._common.errors import UserError
-from search_spaces._common.untrusted import check_archive, parse_json, read_bounded
+from search_spaces._common.untrusted import check_archive, load_torch, parse_json, read_bounded
 from search_spaces.pretrained import read_state_dict
 
 
@@ -66,3 +66,25 @@ def test_weights_that_unpack_to_more_than_their_file_are_refused(tmp_path: Path)
             packed.writestr(name, plain.read(name))
     with pytest.raises(UserError, match="unpacks to 16 MB"):
         read_state_dict(tmp_path / "bomb.pt")
+
+
+def test_tensors_that_stand_for_more_than_their_file_are_refused(tmp_path: Path) -> None:
+    tied = torch.zeros(1_000_000)
+    torch.save(
+        {"state_dict": {"weight": tied, "again": tied.view(1000, 1000), "row": tied[:1000]}}, tmp_path / "net.pt"
+    )
+    assert set(load_torch(tmp_path / "net.pt")["state_dict"]) == {"weight", "again", "row"}
+    wide: object = torch.zeros(1).expand(10**12)
+    for _ in range(60):  # references to references: few bytes, and 2^60 ways to the tensor
+        wide = [wide, wide]
+    torch.save({"weight": wide}, tmp_path / "net.pt")
+    with pytest.raises(UserError, match=r"repeats its values to 4e\+06 MB"):
+        load_torch(tmp_path / "net.pt")
+
+
+def test_weights_larger_than_weights_are_refused_unread(tmp_path: Path) -> None:
+    for name in ("net.pt", "net.safetensors"):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(10**12)
+        with pytest.raises(UserError, match="1000000 MB, more than a file of weights ever has"):
+            read_state_dict(tmp_path / name)

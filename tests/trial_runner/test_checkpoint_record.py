@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from driving import driver_of, records_of
 
 from objectives.trial_record import TrialRecord, read_study
@@ -70,6 +71,11 @@ def test_a_final_training_does_not_start_from_weights_that_were_not_scored(finis
     for each in (record, replace(record, checkpoint_sha256=None)):
         with pytest.raises(TrialFailed, match=r"it was to go on from trial 0, but .* weights of epoch 1"):
             finished_checkpoint(replace(base, recorded=recorded_checkpoint(each)))
+
+
+def test_a_checkpoint_that_would_fill_the_memory_is_none(tmp_path: Path):
+    torch.save({"fingerprint": "f", "model": {"weight": torch.zeros(1).expand(10**12)}}, tmp_path / "last.pt")
+    assert load_checkpoint(tmp_path / "last.pt") is None
 
 
 @pytest.fixture

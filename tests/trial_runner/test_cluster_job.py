@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from trial_runner.cluster import batch_systems
 from trial_runner.cluster.batch_systems import Allocation, Pbs, Slurm, qstat_facts
 from trial_runner.cluster.choice import cluster_overrides
 from trial_runner.cluster.job_script import job_script
+from trial_runner.cluster.node import HeadWatch
 from trial_runner.config.load import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -204,6 +206,38 @@ def test_the_queue_state_of_slurm_is_read(line: str, phase: str, word: str, monk
     answering(monkeypatch, lambda command: line + "\n")
     state = Slurm().state("17")
     assert state is not None and (state.phase, state.word) == (phase, word)
+
+
+@pytest.mark.parametrize(
+    ("line", "lost"),
+    [
+        ("RUNNING|None|n2", True),
+        ("RUNNING|None|n[1-2]", False),
+        ("RUNNING|None|n[2-3]", True),
+        ("RUNNING|None|n3", False),
+        ("COMPLETING|None|n2", False),
+        ("PENDING|BeginTime|", False),
+        ("TIMEOUT|TimeLimit|n2", False),
+        ("", False),
+    ],
+)
+def test_a_job_whose_first_node_slurm_took_away_is_queued_again(
+    line: str, lost: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    hosts = {"n2": "n2", "n3": "n3", "n[1-2]": "n1\nn2", "n[2-3]": "n2\nn3"}
+    commands = answering(monkeypatch, lambda command: line if command[0] == "squeue" else hosts.get(command[-1], ""))
+    monkeypatch.setenv("SLURMD_NODENAME", "n2")
+    with socket.socket() as head:
+        head.bind(("127.0.0.1", 0))
+        head.listen()
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        assert not HeadWatch(Slurm(), Allocation("17", ("n1", "n2")), address).head_is_away()
+    assert not commands, "a head that answers is not looked for in the queue"
+    watch = HeadWatch(Slurm(), Allocation("17", ("n1", "n2")), address)
+    assert watch.head_is_away() and watch.head_is_away()
+    requeued = [command for command in commands if command[:2] == ["scontrol", "requeue"]]
+    assert requeued == ([["scontrol", "requeue", "17"]] if lost else [])
+    assert ("n1 has failed" in capsys.readouterr().out) == lost
 
 
 def test_the_queue_state_of_pbs_is_read_from_a_wrapped_answer(monkeypatch: pytest.MonkeyPatch):

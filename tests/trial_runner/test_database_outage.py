@@ -14,12 +14,15 @@ import launching
 import optuna
 import postgres_server
 import pytest
+from black_hole import BlackHole
 from driving import LatencyByWidth
 from optuna.storages import get_storage
 from optuna.trial import TrialState
+from postgres_server import ESCAPED
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
+from objectives.optuna_private import StudyAttribute
 from objectives.trial_score import TrialScore
 from search_spaces import open_space
 from trial_runner.cli.main import main
@@ -71,7 +74,7 @@ def test_a_server_that_stays_away_is_one_sentence_without_the_password(server: p
     server.stop(signal.SIGQUIT)
     with pytest.raises(DatabaseGoneError, match=r"storage\.patience_s.*run the same command again") as caught:
         study.set_user_attr("a", 1)
-    assert postgres_server.ESCAPED not in str(caught.value) and "\n" not in str(caught.value)
+    assert ESCAPED not in str(caught.value) and "\n" not in str(caught.value)
     assert caught.value.exit_status == 3
 
 
@@ -93,6 +96,66 @@ def test_a_paused_server_is_an_outage_too(server: postgres_server.Server, monkey
     trial.set_user_attr("outcome", "finished")
     back.join()
     assert [found.user_attrs for found in reader.get_trials()] == [{"outcome": "finished"}]
+
+
+@pytest.fixture
+def hole(postgres_server: postgres_server.Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[BlackHole]:
+    """A network to the server that can drop packets; a server that does not answer is given up soon."""
+    monkeypatch.setattr(server_answers, "ANSWER_S", 1.0)
+    monkeypatch.setattr(server_answers, "IDLE_S", 2.0)
+    made = BlackHole(postgres_server.address)
+    yield made
+    made.close()
+
+
+def through(hole: BlackHole, server: postgres_server.Server, name: str) -> str:
+    return server.create_database(name).replace(server.address, hole.address) + "?connect_timeout=2"
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("word", [b"UPDATE trials", b"COMMIT"])
+def test_dropped_packets_are_an_outage_too(hole: BlackHole, postgres_server: postgres_server.Server, word: bytes):
+    """The server holds the locks of a transaction whose client it never hears of again."""
+    url = through(hole, postgres_server, f"drops_at_{word[:3].decode().lower()}")
+    study = open_study(url, "s", create=True, patience=patience_of(url, 60.0))
+    reader = open_study(url, "s", create=False, patience=patience_of(url, 1.0))
+    trial = study.ask()
+    lease = StudyAttribute(study, "driver")
+    assert lease.replace(None, "1")
+    lease.guard_writes(lambda text: None)
+    hole.drop_at(word)
+    back = threading.Thread(target=lambda: (hole.wait_for_drop(30), time.sleep(2.0), hole.forward()))
+    back.start()
+    study.tell(trial, [0.5, 1.0])
+    back.join()
+    assert [(found.state, found.values) for found in reader.get_trials()] == [(TrialState.COMPLETE, [0.5, 1.0])]
+    hole.drop()
+    with pytest.raises(DatabaseGoneError, match=r"storage\.patience_s"):
+        reader.get_trials()
+
+
+@pytest.mark.timeout(300)
+def test_a_launch_outlasts_dropped_packets_or_hands_its_trials_back(
+    hole: BlackHole,
+    postgres_server: postgres_server.Server,
+    write_study: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+):
+    study = write_study(trials=2, epochs=3)
+    study.write_text(study.read_text().replace("sqlite:///study.db", through(hole, postgres_server, "dropped")))
+    hole.drop_at(b"INSERT INTO trial_intermediate_values")
+    assert main(["launch", str(study), "--set", "storage.patience_s=1"]) == 3
+    said = capsys.readouterr().err
+    assert "storage.patience_s" in said and "Traceback" not in said and ESCAPED not in said
+    hole.forward()
+    hole.drop_at(b"INSERT INTO trial_intermediate_values")
+    back = threading.Thread(target=lambda: (hole.wait_for_drop(120), time.sleep(4.0), hole.forward()))
+    back.start()
+    assert main(["launch", str(study)]) == 0
+    back.join()
+    assert "answers again" in caplog.text
+    launching.assert_whole(launching.records(study), 2, 3)
 
 
 class Unheard:
@@ -238,7 +301,7 @@ def test_a_launch_whose_database_stays_away_ends_with_a_sentence_and_the_next_on
         launching.kill_tree(process.pid)
     text = study.with_name("launch.log").read_text()
     assert status == 3 and "Traceback" not in text, text
-    assert "storage.patience_s" in text and postgres_server.ESCAPED not in text
+    assert "storage.patience_s" in text and ESCAPED not in text
     assert main(["front", str(study)]) == 2, "no server"
     server.start()
     launching.finish(study)

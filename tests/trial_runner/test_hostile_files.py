@@ -99,6 +99,41 @@ def test_a_manifest_is_measured_before_it_is_read(bundle: Path, capsys: Capture)
     assert "regular file" in refused(capsys, "evaluate", bundle)
 
 
+def sparse(path: Path) -> None:
+    """Make a file of a terabyte that takes no space."""
+    path.unlink(missing_ok=True)
+    with path.open("wb") as file:
+        file.truncate(10**12)
+
+
+def test_the_other_files_of_a_bundle_are_measured_before_they_are_read(bundle: Path, capsys: Capture) -> None:
+    model, checksums = bundle / "model.onnx", bundle / "SHA256SUMS"
+    original = model.read_bytes()
+    sparse(model)
+    edit_manifest(bundle, lambda manifest: manifest["files"]["model.onnx"].update(bytes=10**12))
+    assert "manifest.json is damaged: files" in refused(capsys, "evaluate", bundle)
+    model.write_bytes(original)
+    sign(bundle)
+    sparse(checksums)
+    assert "MB" in refused(capsys, "evaluate", bundle)
+    checksums.unlink()
+    os.mkfifo(checksums)
+    assert "regular file" in refused(capsys, "evaluate", bundle)
+
+
+def test_a_network_file_is_measured_before_it_is_read(bundle: Path, capsys: Capture) -> None:
+    sparse(bundle / "model.pt")
+    assert "1000000 MB" in refused(capsys, "evaluate", bundle / "model.pt")
+
+
+def test_the_manifest_beside_an_onnx_file_is_measured_before_it_is_read(bundle: Path, capsys: Capture) -> None:
+    for change in (sparse, lambda path: path.write_text('{"precision": 5}')):
+        change(bundle / "manifest.json")
+        capsys.readouterr()
+        assert main(["predict", str(bundle / "model.onnx"), "--device", "jetson-nano"]) == 0
+        assert not capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -118,6 +153,8 @@ def test_a_manifest_is_measured_before_it_is_read(bundle: Path, capsys: Capture)
         {"state_dict": [1]},
         {"quantized": {"graph": torch.zeros(3, dtype=torch.uint8)}},
         {"quantized": 5},
+        {"quantized": {"graph": torch.zeros(1, dtype=torch.uint8).expand(10**12), "weight_bits": 8, "state": {}}},
+        {"state_dict": {"weight": torch.zeros(1).expand(10**12)}},
         {"precision": ["int8"]},
     ],
     ids=lambda change: str(change)[:60],

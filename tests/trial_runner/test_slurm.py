@@ -6,19 +6,23 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import optuna
 import pytest
-from launching import assert_whole, descendants, records
-from slurm_cluster import slurm as slurm
+from launching import assert_whole, descendants, kill_tree, records
+from slurm_cluster import SlurmCluster, slurm as slurm
 
 from objectives.trial_record import TrialRecord
 from search_spaces._common.errors import UserError
+from trial_runner.backends.ray_session import OBJECT_STORE_BYTES
 from trial_runner.cli.main import main
 from trial_runner.cluster.batch_systems import Slurm
+from trial_runner.cluster.job import free_port
 from trial_runner.cluster.status import study_status
 from trial_runner.config.load import load_config
 from trial_runner.study.job import read_job
@@ -28,13 +32,36 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 JOB = "\ncluster: {{kind: {kind}, nodes: {nodes}, cpus_per_node: 2, walltime: '1:00:00'}}\n"
 
 
-@pytest.fixture
-def other_users_ray() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that looks like somebody's Ray, as `ray stop` finds it."""
-    process = subprocess.Popen(["bash", "-c", "exec -a /opt/ray/core/src/ray/raylet/raylet sleep 1800"])
-    yield process
-    process.kill()
-    process.wait()
+@pytest.fixture(scope="module")
+def other_users_ray() -> Iterator[list[int]]:
+    """Start a Ray of somebody else on the same machine, in its own folder and on its own port; gives its processes."""
+    folder = Path(tempfile.mkdtemp(prefix="other-", dir="/tmp"))
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=1"]
+    own = [f"--temp-dir={folder}", f"--port={free_port('127.0.0.1')}", "--node-ip-address=127.0.0.1"]
+    lean = [f"--object-store-memory={OBJECT_STORE_BYTES}", f"--plasma-directory={folder}", "--include-dashboard=false"]
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+    with (folder / "out").open("w") as out:
+        process = subprocess.Popen(
+            [*command, *own, *lean], stdout=out, stderr=out, env=environment, start_new_session=True
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while not any("raylet/raylet " in line for line in descendants(process.pid).values()):
+            assert process.poll() is None and time.monotonic() < deadline, (folder / "out").read_text()
+            time.sleep(0.5)
+        yield [
+            process.pid,
+            *(pid for pid, line in descendants(process.pid).items() if "raylet/" in line or "gcs/" in line),
+        ]
+    finally:
+        kill_tree(process.pid)
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def assert_alive(processes: list[int]) -> None:
+    assert len(processes) >= 3, "the command, gcs_server and raylet"
+    assert all(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z" for pid in processes)
 
 
 def as_job(path: Path, kind: str = "slurm", nodes: int = 1, cpus_per_trial: int = 1) -> Path:
@@ -44,7 +71,7 @@ def as_job(path: Path, kind: str = "slurm", nodes: int = 1, cpus_per_trial: int 
     return path
 
 
-def wait_for(path: Path, condition: Callable[[list[TrialRecord]], bool], timeout_s: float = 700) -> list[TrialRecord]:
+def wait_for(path: Path, condition: Callable[[list[TrialRecord]], bool], timeout_s: float = 420) -> list[TrialRecord]:
     """Wait until the condition holds for the study's records, and return them; fail with the logs of the job when it has ended before."""
     paths = StudyPaths(load_config(path).study.output_dir)
     deadline = time.monotonic() + timeout_s
@@ -62,7 +89,7 @@ def wait_for(path: Path, condition: Callable[[list[TrialRecord]], bool], timeout
         time.sleep(0.5)
 
 
-def exit_status(path: Path, timeout_s: float = 700) -> int:
+def exit_status(path: Path, timeout_s: float = 420) -> int:
     """Wait for the end of a study's job; return the exit status of its launch."""
     paths = StudyPaths(load_config(path).study.output_dir)
     deadline = time.monotonic() + timeout_s
@@ -73,14 +100,15 @@ def exit_status(path: Path, timeout_s: float = 700) -> int:
     return job.exit_status
 
 
-def test_a_study_on_two_nodes_goes_on_in_a_new_allocation(
-    write_study: Callable[..., Path], slurm: Path, other_users_ray: subprocess.Popen[bytes]
+def test_a_study_on_two_nodes_outlives_its_nodes_and_its_time_limit(
+    write_study: Callable[..., Path], slurm: SlurmCluster, other_users_ray: list[int]
 ):
-    path = as_job(write_study(trials=2, epochs=120, backend="ray"), nodes=2, cpus_per_trial=2)
+    """Three allocations of one job: the first node fails, the time limit comes, the second node fails."""
+    path = as_job(write_study(trials=2, epochs=80, backend="ray"), nodes=2, cpus_per_trial=2)
     config = load_config(path)
     paths = StudyPaths(config.study.output_dir)
     assert main(["launch", str(path), "--detach"]) == 0
-    wait_for(path, lambda found: any(record.node == "n2" for record in found) and any(r.curve for r in found))
+    known = wait_for(path, lambda found: any(r.curve for r in found) and list(paths.logs.glob("job-*/n2/ray.log")))
     job = read_job(paths.job)
     assert job is not None and job.nodes == ("n1", "n2") and job.restarts == 0
     private = paths.root / f".job-{job.job_id}"
@@ -91,23 +119,53 @@ def test_a_study_on_two_nodes_goes_on_in_a_new_allocation(
     with pytest.raises(UserError, match=f"job {job.job_id} of this study is running"):
         main_raising(["launch", str(path), "--detach"])
 
+    slurm.fail("n1")
+    wait_for(path, lambda found: queued_again(job.job_id))
+    slurm.repair("n1")
+    start_now(job.job_id)
+    on_both = wait_for(path, lambda found: further(found, known) and any(r.node == "n2" and r.curve for r in found))
+    assert_kept(known, on_both)
+
     subprocess.run(
         ["scancel", "--batch", "--signal=USR1", job.job_id], check=True
     )  # as Slurm does before the time limit
-    wait_for(path, lambda found: queued_again(job.job_id))
-    # Slurm waits two minutes. A start in the second of the requeue would be refused: the new credential counts as revoked.
-    subprocess.run(["scontrol", "update", f"JobId={job.job_id}", "StartTime=now+5"], check=True)
-    assert exit_status(path) == 0
+    known = wait_for(path, lambda found: queued_again(job.job_id))
+    assert_kept(on_both, known)
+    start_now(job.job_id)
+    on_both = wait_for(path, lambda found: further(found, known) and any(r.node == "n2" for r in found))
+    slurm.fail("n2")
+    try:
+        assert exit_status(path) == 0
+    finally:
+        slurm.repair("n2")
     last = read_job(paths.job)
-    assert last is not None and (last.job_id, last.restarts) == (job.job_id, 1)
-    assert_whole(records(path), trials=2, epochs=120)
+    assert last is not None and (last.job_id, last.restarts) == (job.job_id, 2)
+    assert_whole(records(path), trials=2, epochs=80)
+    assert_kept(on_both, records(path))
     log = (paths.logs / f"job-{job.job_id}.log").read_text()
     assert "it is queued again" in log and "requeued" in log and "all 2 trials are done" in log
     assert {folder.name for folder in (paths.logs / f"job-{job.job_id}").iterdir()} == {"n1", "n2"}
     assert list((paths.logs / f"job-{job.job_id}" / "n2").glob("raylet.*"))
     assert not list(paths.root.glob(".job-*")), "the token is removed"
-    assert other_users_ray.poll() is None
+    assert_alive(other_users_ray)
     wait_until_gone(str(paths.root))
+
+
+def further(found: list[TrialRecord], known: list[TrialRecord]) -> bool:
+    """True once a trial has a point that it had not before."""
+    return len(found) >= len(known) and any(len(found[r.number].curve) > len(r.curve) for r in known)
+
+
+def assert_kept(known: list[TrialRecord], found: list[TrialRecord]) -> None:
+    """No point that the study had is lost or another."""
+    for record in known:
+        assert found[record.number].candidate == record.candidate
+        assert found[record.number].curve[: len(record.curve)] == record.curve
+
+
+def start_now(job_id: str) -> None:
+    """Do not wait for two minutes, as Slurm does; in the second of the requeue the new credential would count as revoked."""
+    subprocess.run(["scontrol", "update", f"JobId={job_id}", "StartTime=now+5"], check=True)
 
 
 def queued_again(job_id: str) -> bool:
@@ -132,7 +190,7 @@ def wait_until_gone(word: str, timeout_s: float = 60) -> None:
         time.sleep(0.5)
 
 
-def test_stop_hands_the_trials_of_a_job_back(write_study: Callable[..., Path], slurm: Path):
+def test_stop_hands_the_trials_of_a_job_back(write_study: Callable[..., Path], slurm: SlurmCluster):
     path = as_job(write_study(trials=2, epochs=400))
     assert main(["launch", str(path), "--detach"]) == 0
     wait_for(path, lambda found: any(record.curve for record in found))
@@ -146,7 +204,7 @@ def test_stop_hands_the_trials_of_a_job_back(write_study: Callable[..., Path], s
 
 
 def test_the_script_for_pbs_runs_under_slurms_own_qsub(
-    write_study: Callable[..., Path], slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    write_study: Callable[..., Path], slurm: SlurmCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)  # this qsub writes its output where it is called
     if shutil.which("qsub") is None:

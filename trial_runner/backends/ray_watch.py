@@ -57,7 +57,7 @@ class ClusterWatch:
             if dead:
                 self._on_death(dead[0])
                 return
-            misses = 0 if self._listener is None or _listens(self._listener) else misses + 1
+            misses = 0 if self._listener is None or listens(self._listener) else misses + 1
             if misses >= _MISSES:
                 self._on_death("control service")
                 return
@@ -85,7 +85,8 @@ def listener(address: str | None) -> tuple[str, int] | None:
     return (found[1], int(found[2])) if found else None
 
 
-def _listens(address: tuple[str, int]) -> bool:
+def listens(address: tuple[str, int]) -> bool:
+    """Return True where a program answers at an address within three seconds."""
     try:
         socket.create_connection(address, timeout=_CONNECT_S).close()
     except OSError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -118,6 +117,7 @@ def _study(arguments: argparse.Namespace) -> _Study | None:
     Raises:
         UserError: the file given with ``--study`` cannot be read.
     """
+    from exports.bundle.read import read_manifest
     from trial_runner.config.load import load_config
 
     if arguments.model:
@@ -130,8 +130,8 @@ def _study(arguments: argparse.Namespace) -> _Study | None:
         return None
     try:
         config = load_config(folder / "study.yaml")
-        precision = json.loads((folder / "manifest.json").read_text())["precision"]["name"]
-    except (UserError, OSError, ValueError, KeyError):
+        precision = read_manifest(folder)["precision"]["name"]
+    except (UserError, KeyError, TypeError):
         return None  # the bundle was written for another machine or release
     device = config.device
     usable = device.predictor is not None or device.model_path(arguments.precision or precision).is_file()

@@ -88,6 +88,9 @@ class BatchSystem(Protocol):
     def run_again(self, allocation: Allocation, script: Path) -> str:
         """Queue the job again, from within it; return the id of the job that goes on."""
 
+    def lost_script(self, allocation: Allocation) -> bool:
+        """Return True where the job's first node, which its script ran on, has failed and the job keeps its others, this one among them."""
+
     def start_on(self, position: int, node: str, command: Sequence[str], cluster: ClusterSection) -> list[str]:
         """Command line that runs a command on the node at a position of the allocation."""
 
@@ -153,12 +156,20 @@ class Slurm:
         if not job_id:
             return None
         listed = os.environ.get("SLURM_JOB_NODELIST", "")
-        nodes = _run(["scontrol", "show", "hostnames", listed]).split() if listed else [socket.gethostname()]
+        nodes = _hostnames(listed) if listed else [socket.gethostname()]
         return Allocation(job_id, tuple(nodes), int(os.environ.get("SLURM_RESTART_COUNT", 0)))
 
     def run_again(self, allocation: Allocation, script: Path) -> str:
         _run(["scontrol", "requeue", allocation.job_id])
         return allocation.job_id
+
+    def lost_script(self, allocation: Allocation) -> bool:
+        """As `BatchSystem.lost_script`: with ``--no-kill`` Slurm takes a node that failed out of the job, the first one too."""
+        state = self.state(allocation.job_id)
+        if state is None or state.word != "running":  # a job that ends loses its nodes one by one
+            return False
+        kept = _hostnames(state.nodes)
+        return allocation.nodes[0] not in kept and os.environ.get("SLURMD_NODENAME") in kept
 
     def start_on(self, position: int, node: str, command: Sequence[str], cluster: ClusterSection) -> list[str]:
         share = [
@@ -239,6 +250,10 @@ class Pbs:
     def run_again(self, allocation: Allocation, script: Path) -> str:
         return self.submit(script, allocation.restarts + 1)
 
+    def lost_script(self, allocation: Allocation) -> bool:
+        """Return False: PBS queues a job whose first node has failed again by itself."""
+        return False
+
     def start_on(self, position: int, node: str, command: Sequence[str], cluster: ClusterSection) -> list[str]:
         prepared = " && ".join([*cluster.setup, f"exec {shlex.join(command)}"])
         if position == 0:
@@ -249,6 +264,11 @@ class Pbs:
 
 
 BATCH_SYSTEMS: Mapping[str, BatchSystem] = {system.name: system for system in (Slurm(), Pbs())}
+
+
+def _hostnames(listed: str) -> list[str]:
+    """Names of nodes in Slurm's notation ``n[1-2]``, in their order."""
+    return _run(["scontrol", "show", "hostnames", listed]).split()
 
 
 class CommandFailed(UserError):

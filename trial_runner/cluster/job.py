@@ -24,6 +24,7 @@ from types import FrameType
 
 from search_spaces._common.errors import UserError
 from trial_runner.backends.ray_session import cluster_environment
+from trial_runner.backends.ray_watch import listens
 from trial_runner.cluster.batch_systems import BATCH_SYSTEMS, Allocation
 from trial_runner.cluster.submit import log_of
 from trial_runner.config.load import load_config
@@ -94,10 +95,11 @@ class StudyJob:
         with os.fdopen(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_hex(32))
         host = own_address(self._allocation.nodes[1])
-        self._address = f"{host}:{free_port(host)}"
+        port = free_port(host)
+        self._address = f"{host}:{port}"
         self._start_node(0)
         deadline = time.monotonic() + _HEAD_S
-        while not self._head_answers():
+        while not listens((host, port)):
             if self._stop:
                 return
             if self._nodes[0].poll() is not None or time.monotonic() > deadline:
@@ -116,7 +118,8 @@ class StudyJob:
         cluster, node = self._config.cluster, self._allocation.nodes[position]
         command = [
             *(sys.executable, "-m", "trial_runner.cluster.node"),
-            *(f"--address={self._address}", f"--token={self._private / 'token'}", f"--logs={self._node_logs}"),
+            *(f"--system={self._system.name}", f"--address={self._address}"),
+            *(f"--token={self._private / 'token'}", f"--logs={self._node_logs}"),
             *(["--head"] if position == 0 else []),
             *([f"--cpus={cluster.cpus_per_node}"] if cluster.cpus_per_node else []),
             f"--gpus={cluster.gpus_per_node}",
@@ -124,14 +127,6 @@ class StudyJob:
         line = self._system.start_on(position, node, command, cluster)
         _say(f"starting Ray on {node}")
         self._nodes[position] = subprocess.Popen(line, stdin=subprocess.DEVNULL, start_new_session=True)
-
-    def _head_answers(self) -> bool:
-        host, _, port = str(self._address).rpartition(":")
-        try:
-            socket.create_connection((host, int(port)), timeout=1).close()
-        except OSError:
-            return False
-        return True
 
     def _mend_nodes(self) -> None:
         """Start a node anew a minute after it ended: it may have been restarted. The head is not: the launch ends with it."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import URL, Engine
+from sqlalchemy import URL, Engine, event
 from sqlalchemy.dialects import plugins
 from sqlalchemy.engine import CreateEnginePlugin
 
@@ -22,6 +22,8 @@ PLUGIN = "paretoseg_answers"
 """Name of the engine plugin `AnswerLimit`, for ``create_engine(plugins=[PLUGIN])``."""
 ANSWER_S = 20.0
 """Seconds that a server may take for an answer."""
+IDLE_S = 30.0
+"""Seconds after which the server ends a transaction whose client says nothing: one that is gone would keep its locks for hours."""
 _POLL_S = 0.5
 _ON_CURSOR = ("do_execute", "do_executemany", "do_execute_no_params")
 _ON_CONNECTION = ("do_commit", "do_rollback", "do_ping")
@@ -44,9 +46,16 @@ class AnswerLimit(CreateEnginePlugin):
             setattr(dialect, name, _limited(dialect, name, lambda cursor: cursor.connection))
         for name in _ON_CONNECTION:
             setattr(dialect, name, _limited(dialect, name, lambda connection: connection))
+        event.listen(engine, "connect", _limit_idle_transactions)
 
 
 plugins.register(PLUGIN, __name__, AnswerLimit.__name__)
+
+
+def _limit_idle_transactions(connection: Any, record: object) -> None:
+    with _watch.limit(connection.fileno()), connection.cursor() as cursor:
+        cursor.execute(f"SET idle_in_transaction_session_timeout = {IDLE_S * 1000:.0f}")
+    connection.commit()
 
 
 def _limited(dialect: Any, name: str, connection_of: Callable[[Any], Any]) -> Callable[..., Any]:

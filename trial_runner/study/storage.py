@@ -145,6 +145,11 @@ def open_storage(url: str, *, create: bool) -> FastReadStorage:
             except RuntimeError as error:  # Optuna's for a database of another schema
                 raise _other_schema(parsed, arguments) from error
             except (OperationalError, ProgrammingError, optuna.exceptions.StorageInternalError) as error:
+                if "already exists" in str(
+                    error
+                ):  # by another process, a reader too: Optuna's readers make the version's table
+                    time.sleep(0.5)
+                    continue
                 if create or _has_tables(parsed, arguments):
                     raise
                 raise StudyNotFoundError(

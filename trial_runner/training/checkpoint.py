@@ -12,7 +12,9 @@ from typing import Any
 import torch
 
 from exports.network_file import UNREADABLE
+from search_spaces._common.errors import UserError
 from search_spaces._common.files import atomic_path
+from search_spaces._common.untrusted import load_torch
 from trial_runner.training.trial_spec import CHECKPOINT, Continuation, RecordedCheckpoint, TrialFailed
 from trial_runner.training.write_fence import WriteFence
 
@@ -107,8 +109,8 @@ def load_checkpoint(path: Path, fingerprint: str | None = None) -> Checkpoint | 
     if not path.is_file():
         return None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE:
+        content = load_torch(path)
+    except (UserError, *UNREADABLE):
         return None
     if fingerprint is not None and content.get("fingerprint") != fingerprint:
         return None
