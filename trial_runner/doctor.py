@@ -57,8 +57,11 @@ def examine(config: StudyConfig | None) -> list[Finding]:
         ("device", _device),
         ("latency model", _latency_model),
         ("objectives", _objectives),
+        ("search", _search),
         ("storage", _storage),
     ]
+    if config.training.distillation.teacher is not None:
+        checks.append(("teacher", _teacher))
     if config.study.tracking:
         checks.append(("tracking", _tracking))
     for subject, check in checks:
@@ -158,12 +161,19 @@ def _shared_memory() -> Finding:
 
 def _ray(address: str | None) -> list[Finding]:
     from trial_runner.backends.ray_session import foreign_variables, make_session_folder
+    from trial_runner.backends.ray_watch import listener, listens
 
     try:
         folder = make_session_folder()
     except UserError as error:
         return [Finding("FAIL", "folder for Ray", str(error))]
     folder.rmdir()
+    at = listener(address)
+    if at is not None and not listens(at):
+        text = (
+            f"no Ray cluster answers at {address}; start it with `ray start --head`, or leave compute.ray_address out"
+        )
+        return [Finding("FAIL", "Ray cluster", text)]
     findings = [Finding("ok", "folder for Ray", f"{folder.parent}, below which a launch makes its own and removes it")]
     foreign = ", ".join(foreign_variables())
     if foreign and address is None:
@@ -275,6 +285,24 @@ def _objectives(config: StudyConfig) -> str:
     return ", ".join(objective.label for objective in found)
 
 
+def _search(config: StudyConfig) -> str:
+    from trial_runner.search.samplers import make_sampler
+    from trial_runner.search.warm_start import load_earlier_studies
+
+    make_sampler(config.search, config.study.seed)
+    earlier = load_earlier_studies(config, open_space(config.space))
+    after = f", after {len(earlier)} earlier studies" if earlier else ""
+    return f"{config.search.trials} trials by {config.search.sampler}{after}"
+
+
+def _teacher(config: StudyConfig) -> str:
+    from trial_runner.launch_checks import check_teacher
+    from trial_runner.training.trial import open_split
+
+    check_teacher(config, len(open_split(config.data, "val", config.study.seed).info.class_names))
+    return str(config.training.distillation.teacher)
+
+
 def _tracking(config: StudyConfig) -> str:
     from trial_runner.tracking.sinks import check_tracking
 
@@ -283,11 +311,18 @@ def _tracking(config: StudyConfig) -> str:
 
 
 def _storage(config: StudyConfig) -> str:
+    from objectives.trial_record import read_study
     from search_spaces._common.urls import redact_url
+    from trial_runner.launch_checks import check_earlier
     from trial_runner.study.storage import StudyNotFoundError, open_storage
+    from trial_runner.study.stored_space import StoredSpace
 
     try:
         open_storage(config.study.storage, create=False)
+        config, earlier = check_earlier(config)
+        if earlier is not None:
+            trials = earlier.get_trials(deepcopy=False)
+            StoredSpace(open_space(config.space), trials).require_resumable(read_study(earlier))
     except StudyNotFoundError:
         return f"{redact_url(config.study.storage)}, to be made by the first launch"
     return redact_url(config.study.storage)

@@ -18,13 +18,12 @@ from dashboards.text import interval, milliseconds
 from exports import get_profile
 from objectives.objective import OBJECTIVES, Objective, extra_objectives
 from objectives.optuna_private import close_connections
-from objectives.trial_record import CONFIG, Outcome, State, TrialRecord, read_study, study_attributes
+from objectives.trial_record import Outcome, State, TrialRecord, read_study
 from search_spaces import open_space
 from search_spaces._common.files import remove_left_behind
 from search_spaces.describe import network_words
 from search_spaces.pretrained import check_source
 from trial_runner.backends.base import make_backend
-from trial_runner.config.compatibility import with_stored_sampler
 from trial_runner.config.study import KNOWN_COST, StudyConfig
 from trial_runner.constraints.channel_plans import ChannelPlans
 from trial_runner.constraints.cost import CostConstraint
@@ -37,7 +36,7 @@ from trial_runner.front.exporter import FrontExporter
 from trial_runner.front.kernel_times import keep_kernels
 from trial_runner.front.report import write_study_report
 from trial_runner.front.table import front_records, write_csv
-from trial_runner.launch_checks import check_accelerator, check_room, check_target, check_teacher
+from trial_runner.launch_checks import check_accelerator, check_earlier, check_room, check_target, check_teacher
 from trial_runner.launch_monitor import LaunchMonitor
 from trial_runner.search.candidate_costs import CandidateCosts
 from trial_runner.search.driver import StudyDriver
@@ -47,10 +46,10 @@ from trial_runner.stopping import check, deferred, stoppable
 from trial_runner.study.environment import note_environment
 from trial_runner.study.job import note_job
 from trial_runner.study.lease import DriverLease
-from trial_runner.study.objectives import note_class_names, objectives_of, open_configured, stored_study
+from trial_runner.study.objectives import note_class_names, objectives_of, open_configured
 from trial_runner.study.paths import StudyPaths
 from trial_runner.study.patience import Patience
-from trial_runner.study.storage import StorageError, database_sentence, require_comparable, require_own, store_config
+from trial_runner.study.storage import StorageError, database_sentence, store_config
 from trial_runner.study.stored_space import StoredSpace, distributions_of
 from trial_runner.study.write_ahead_log import write_ahead_log
 from trial_runner.study_data import RunningStudyData, judged, note_data, require_same_data, survey_data
@@ -108,11 +107,7 @@ def _launch(
 ) -> LaunchResult:
     paths = StudyPaths(config.study.output_dir)
     check_room(paths.root)
-    earlier = stored_study(config)
-    if earlier is not None:
-        config = with_stored_sampler(study_attributes(earlier).get(CONFIG), config)
-        require_own(earlier)
-        require_comparable(config, earlier)
+    config, earlier = check_earlier(config)
     data = survey_data(config)
     if earlier is not None:
         require_same_data(earlier, paths, data.info, data.surveys)
@@ -140,7 +135,7 @@ def _launch(
     stored_space.require_resumable(read_study(existing))
     for opened in filter(None, (earlier, existing)):
         close_connections(opened)
-    seed = config.study.seed + 1009 * len(trials)
+    seed = (config.study.seed + 1009 * len(trials)) % 2**32  # NumPy's limit
     patience = Patience(config.storage.patience_s, functools.partial(database_sentence, config.study.storage))
     sampler = make_sampler(config.search, seed, space=stored_space)
     study = open_configured(config, sampler=sampler, patience=patience)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import optuna
 import torch
 
 from exports.profiles import DeviceProfile
 from objectives.data import DatasetInfo
+from objectives.trial_record import CONFIG, study_attributes
 from search_spaces import SearchSpace, UserError
 from search_spaces._common.files import atomic_path, write_error
+from trial_runner.config.compatibility import with_stored_sampler
 from trial_runner.config.study import StudyConfig
+from trial_runner.study.objectives import stored_study
+from trial_runner.study.storage import require_comparable, require_own
 from trial_runner.study_data import examine_data
 from trial_runner.training.distillation import read_teacher
 
@@ -32,6 +37,23 @@ def check_room(folder: Path) -> None:
             f"{folder} has {free_mb:.0f} MB left; a study needs {_LEAST_FREE_MB} MB at least. "
             "Free some space or set study.output_dir to another disk."
         )
+
+
+def check_earlier(config: StudyConfig) -> tuple[StudyConfig, optuna.Study | None]:
+    """Refuse to go on with a study of this name that another program made, or that its trials could not be compared in.
+
+    Returns:
+        The configuration with the sampler that the study was begun with, where it names none; and the study, None without one.
+
+    Raises:
+        UserError: the study cannot be continued with this configuration.
+    """
+    earlier = stored_study(config)
+    if earlier is not None:
+        config = with_stored_sampler(study_attributes(earlier).get(CONFIG), config)
+        require_own(earlier)
+        require_comparable(config, earlier)
+    return config, earlier
 
 
 def check_data(config: StudyConfig) -> DatasetInfo:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from driving import driver_of, records_of
 
-from objectives.trial_record import TrialRecord, read_study
+from objectives.trial_record import EarlierTrial, TrialRecord, read_study
 from objectives.trial_score import TrialScore
 from search_spaces._common.errors import UserError
 from trial_runner.config.load import load_config
@@ -19,7 +19,7 @@ from trial_runner.front.export_job import export_trial
 from trial_runner.front.exporter import export_now, export_order
 from trial_runner.launch import launch
 from trial_runner.search.driver import StudyDriver
-from trial_runner.search.final_training import recorded_checkpoint
+from trial_runner.search.final_training import recorded_checkpoint, spec_of
 from trial_runner.study.objectives import open_configured
 from trial_runner.study.paths import StudyPaths
 from trial_runner.training.checkpoint import checkpoint_sha256, finished_checkpoint, load_checkpoint, save_checkpoint
@@ -71,6 +71,19 @@ def test_a_final_training_does_not_start_from_weights_that_were_not_scored(finis
     for each in (record, replace(record, checkpoint_sha256=None)):
         with pytest.raises(TrialFailed, match=r"it was to go on from trial 0, but .* weights of epoch 1"):
             finished_checkpoint(replace(base, recorded=recorded_checkpoint(each)))
+
+
+def test_trials_that_use_another_ones_weights_are_told_its_record(finished: Finished):
+    config, paths, record = finished
+    assert record.candidate is not None
+    origin = EarlierTrial(0, record.candidate)
+    child = replace(record, number=1, teacher=origin, relative=origin)
+    order = spec_of(config, paths, child, [record, child])
+    for used in (order.teacher, order.relative):
+        assert used is not None and used.recorded == recorded_checkpoint(record)
+    stopped = replace(record, state="PRUNED", outcome="stopped")  # may train on at any time
+    order = spec_of(config, paths, child, [stopped, child])
+    assert order.relative is not None and order.relative.recorded is None
 
 
 def test_a_checkpoint_that_would_fill_the_memory_is_none(tmp_path: Path):

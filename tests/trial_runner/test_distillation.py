@@ -19,7 +19,7 @@ from trial_runner.config.study import DistillationSection
 from trial_runner.training.checkpoint import load_checkpoint
 from trial_runner.training.distillation import Teacher, teacher_of
 from trial_runner.training.trial import run_trial
-from trial_runner.training.trial_spec import TrainedTrial, TrialFailed, TrialSpec
+from trial_runner.training.trial_spec import RecordedCheckpoint, TrainedTrial, TrialFailed, TrialSpec
 
 CPU = torch.device("cpu")
 
@@ -100,6 +100,9 @@ def test_a_trial_learns_from_a_finished_one_of_its_study(write_study: Callable[.
     left, right = (load_checkpoint(order.checkpoint_path) for order in (alone, taught))
     assert left is not None and right is not None
     assert not all(torch.equal(left.model[key], right.model[key]) for key in left.model)
+    other = replace(taught.teacher, recorded=RecordedCheckpoint(((3, 0.5),), "0" * 64))
+    with pytest.raises(TrialFailed, match=r"learn from trial 0, but .* record is of weights of epoch 3"):
+        run_trial(replace(taught, folder=tmp_path / "other", teacher=other), lambda progress: False)
     first.checkpoint_path.unlink()
     with pytest.raises(TrialFailed, match="learn from trial 0, which has no usable checkpoint"):
         run_trial(replace(taught, folder=tmp_path / "again"), lambda progress: False)

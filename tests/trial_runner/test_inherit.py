@@ -21,7 +21,7 @@ from trial_runner.config.study import StudyConfig
 from trial_runner.search.relatives import best_relative
 from trial_runner.training.checkpoint import load_checkpoint
 from trial_runner.training.trial import run_trial
-from trial_runner.training.trial_spec import TrainedTrial, TrialFailed, TrialSpec
+from trial_runner.training.trial_spec import RecordedCheckpoint, TrainedTrial, TrialFailed, TrialSpec
 
 
 @pytest.fixture
@@ -94,6 +94,10 @@ def test_the_weights_arrive_and_the_same_parent_gives_the_same_training(config: 
         "not those of its own seed"
     )
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    other = replace(relative, recorded=RecordedCheckpoint(((3, 0.5),), "0" * 64))
+    assert TrialSpec.from_dict(replace(child, relative=other).to_dict()).relative == other
+    with pytest.raises(TrialFailed, match=r"inherit the weights of trial 0, but .* record is of weights of epoch 3"):
+        run_trial(replace(child, folder=tmp_path / "other", relative=other), lambda progress: False)
 
 
 def test_a_parent_without_a_checkpoint_fails_the_trial_with_its_number(config: StudyConfig, tmp_path: Path):

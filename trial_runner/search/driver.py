@@ -445,7 +445,6 @@ class StudyDriver:
         self._in_progress.add(number)
         self._slots = max(self._slots, len(self._in_progress))
         record = self._writer.record(number)
-        base = None if record.parent_trial is None else self._records()[record.parent_trial]
-        spec = replace(spec_of(self._config, self._paths, record, base), fence=self._fence)
+        spec = replace(spec_of(self._config, self._paths, record, self._records()), fence=self._fence)
         self._on_trial(spec)
         return spec

@@ -165,11 +165,14 @@ def _effects(
             yield base.score.val_miou, after.score.val_miou, base.score.epoch, after.score.epoch
 
 
-def spec_of(config: StudyConfig, paths: StudyPaths, record: TrialRecord, base: TrialRecord | None = None) -> TrialSpec:
+def spec_of(
+    config: StudyConfig, paths: StudyPaths, record: TrialRecord, records: Sequence[TrialRecord] = ()
+) -> TrialSpec:
     """Return the training order of a trial.
 
     Args:
-        base: record of the trial that a final training starts from, whose checkpoint is compared with it.
+        records: all trials of the study by number: the checkpoint of another trial that this one starts from, or learns from, is
+            compared with its record. Empty: it is not compared.
 
     Raises:
         ValueError: the trial has no candidate.
@@ -178,11 +181,16 @@ def spec_of(config: StudyConfig, paths: StudyPaths, record: TrialRecord, base: T
         raise ValueError(f"trial {record.number} has no candidate")
     continues = None
     if record.parent_trial is not None and record.parent_epochs is not None:
-        recorded = recorded_checkpoint(base) if base is not None else None
+        recorded = recorded_checkpoint(records[record.parent_trial]) if records else None
         continues = Continuation(record.parent_trial, paths.trial(record.parent_trial), record.parent_epochs, recorded)
 
     def trained(trial: EarlierTrial | None) -> TrainedTrial | None:
-        return TrainedTrial(trial.number, paths.trial(trial.number), trial.candidate) if trial else None
+        if trial is None:
+            return None
+        # One that was stopped at a rung may train on, and replace its checkpoint, at any time.
+        final = bool(records) and records[trial.number].complete
+        recorded = recorded_checkpoint(records[trial.number]) if final else None
+        return TrainedTrial(trial.number, paths.trial(trial.number), trial.candidate, recorded)
 
     folder = paths.trial(record.number)
     return TrialSpec(

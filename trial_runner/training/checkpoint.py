@@ -15,7 +15,7 @@ from exports.network_file import UNREADABLE
 from search_spaces._common.errors import UserError
 from search_spaces._common.files import atomic_path
 from search_spaces._common.untrusted import load_torch
-from trial_runner.training.trial_spec import CHECKPOINT, Continuation, RecordedCheckpoint, TrialFailed
+from trial_runner.training.trial_spec import CHECKPOINT, Continuation, RecordedCheckpoint, TrainedTrial, TrialFailed
 from trial_runner.training.write_fence import WriteFence
 
 
@@ -118,13 +118,20 @@ def load_checkpoint(path: Path, fingerprint: str | None = None) -> Checkpoint | 
     return Checkpoint(**content)
 
 
-def finished_checkpoint(continues: Continuation) -> Checkpoint:
-    """Load the checkpoint that a final training starts from. Raises TrialFailed where it is missing or not the one that was scored."""
-    path = continues.folder / CHECKPOINT
+def finished_checkpoint(trial: Continuation | TrainedTrial, purpose: str = "go on from") -> Checkpoint:
+    """Load the checkpoint of a finished trial that another one starts from or learns from.
+
+    Args:
+        purpose: what the other one was to do with it, in errors.
+
+    Raises:
+        TrialFailed: it is missing, or not the one that was scored.
+    """
+    path = trial.folder / CHECKPOINT
     checkpoint = load_checkpoint(path)
     if checkpoint is None:
-        raise TrialFailed(f"it was to go on from trial {continues.number}, which has no usable checkpoint at {path}")
-    mismatch = recorded_mismatch(path, checkpoint, continues.recorded) if continues.recorded else None
+        raise TrialFailed(f"it was to {purpose} trial {trial.number}, which has no usable checkpoint at {path}")
+    mismatch = recorded_mismatch(path, checkpoint, trial.recorded) if trial.recorded else None
     if mismatch is not None:
-        raise TrialFailed(f"it was to go on from trial {continues.number}, but {mismatch}")
+        raise TrialFailed(f"it was to {purpose} trial {trial.number}, but {mismatch}")
     return checkpoint

@@ -15,8 +15,8 @@ from search_spaces._common.errors import UserError
 from search_spaces.networks.segmentation_net import upsample_logits
 from search_spaces.pruning.prune import fit_shape
 from trial_runner.config.study import DistillationSection
-from trial_runner.training.checkpoint import load_checkpoint
-from trial_runner.training.trial_spec import CHECKPOINT, TrialFailed, TrialSpec
+from trial_runner.training.checkpoint import finished_checkpoint
+from trial_runner.training.trial_spec import TrialSpec
 
 _MULTIPLE_PX = 32
 
@@ -85,7 +85,7 @@ def teacher_of(
 
     Raises:
         UserError: there is no network at ``training.distillation.teacher``, or it has other classes.
-        TrialFailed: the finished trial's checkpoint is missing.
+        TrialFailed: the finished trial's checkpoint is missing, or not the one that was scored.
     """
     config = spec.training.distillation
     if config.teacher is not None:
@@ -93,11 +93,7 @@ def teacher_of(
     if not config.study_best or spec.teacher is None:
         return None
     trial = spec.teacher
-    checkpoint = load_checkpoint(trial.folder / CHECKPOINT)
-    if checkpoint is None:
-        raise TrialFailed(
-            f"it was to learn from trial {trial.number}, which has no usable checkpoint in {trial.folder}"
-        )
+    checkpoint = finished_checkpoint(trial, "learn from")
     net = fit_shape(space.build(trial.candidate, num_classes), checkpoint.weights)
     net.load_state_dict(checkpoint.weights)
     sizes = space.input_hw(trial.candidate), space.input_hw(spec.candidate)

@@ -6,8 +6,8 @@ from search_spaces import SearchSpace
 from search_spaces.networks.segmentation_net import SegmentationNet
 from search_spaces.pruning.inheritance import inherit_weights
 from search_spaces.pruning.prune import fit_shape
-from trial_runner.training.checkpoint import load_checkpoint
-from trial_runner.training.trial_spec import CHECKPOINT, TrainedTrial, TrialFailed, TrialSpec
+from trial_runner.training.checkpoint import finished_checkpoint
+from trial_runner.training.trial_spec import TrainedTrial, TrialSpec
 
 _DECODER = "decoder"
 
@@ -18,13 +18,9 @@ def inherit_from(relative: TrainedTrial, spec: TrialSpec, space: SearchSpace, ne
     The decoder is taken over where both candidates have the same.
 
     Raises:
-        TrialFailed: the finished trial's checkpoint is missing.
+        TrialFailed: the finished trial's checkpoint is missing, or not the one that was scored.
     """
-    checkpoint = load_checkpoint(relative.folder / CHECKPOINT)
-    if checkpoint is None:
-        raise TrialFailed(
-            f"it was to inherit the weights of trial {relative.number}, which has no usable checkpoint in {relative.folder}"
-        )
+    checkpoint = finished_checkpoint(relative, "inherit the weights of")
     donor = fit_shape(space.build(relative.candidate, net.num_classes), checkpoint.weights)
     donor.load_state_dict(checkpoint.weights)
     same_decoder = relative.candidate.params.get(_DECODER) == spec.candidate.params.get(_DECODER)

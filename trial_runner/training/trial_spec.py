@@ -90,15 +90,18 @@ class TrainedTrial:
         number: of the finished trial.
         folder: its own, with its checkpoint.
         candidate: its network.
+        recorded: facts of its record that the checkpoint must agree with; None where they are not known.
     """
 
     number: int
     folder: Path
     candidate: Candidate
+    recorded: RecordedCheckpoint | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
-        return {"number": self.number, "folder": str(self.folder), "candidate": self.candidate.to_dict()}
+        known = {"recorded": self.recorded.to_dict()} if self.recorded else {}
+        return {"number": self.number, "folder": str(self.folder), "candidate": self.candidate.to_dict(), **known}
 
 
 @dataclass(frozen=True)
@@ -222,7 +225,8 @@ def _fence(value: Mapping[str, Any] | None) -> WriteFence | None:
 def _trained_trial(value: Mapping[str, Any] | None) -> TrainedTrial | None:
     if not value:
         return None
-    return TrainedTrial(value["number"], Path(value["folder"]), Candidate.from_dict(value["candidate"]))
+    recorded = RecordedCheckpoint.from_dict(value["recorded"]) if value.get("recorded") else None
+    return TrainedTrial(value["number"], Path(value["folder"]), Candidate.from_dict(value["candidate"]), recorded)
 
 
 @dataclass(frozen=True)
