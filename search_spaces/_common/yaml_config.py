@@ -10,6 +10,7 @@ import codecs
 import contextlib
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -103,6 +104,10 @@ def read_yaml(path: Path, *, what: str, sections: str) -> tuple[dict[str, Any], 
         ConfigError: the file is missing, is not YAML, repeats a key, or is not a mapping.
     """
     try:
+        if stat.S_ISFIFO(path.stat().st_mode) and not path.resolve().is_relative_to(
+            "/proc"
+        ):  # a shell's <(…) is open already
+            raise ConfigError(f"the {what} {path} is a pipe, which may never end. Give the path of a YAML file.")
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
         if len(content) > _MOST_BYTES:

@@ -86,9 +86,15 @@ def test_trials_that_use_another_ones_weights_are_told_its_record(finished: Fini
     assert order.relative is not None and order.relative.recorded is None
 
 
-def test_a_checkpoint_that_would_fill_the_memory_is_none(tmp_path: Path):
-    torch.save({"fingerprint": "f", "model": {"weight": torch.zeros(1).expand(10**12)}}, tmp_path / "last.pt")
+@pytest.mark.parametrize(
+    "content",
+    [[1], {"state_dict": {}}, {"curve": 5}, {"curve": [(1, 0.5)], "model": {"weight": torch.zeros(1).expand(10**12)}}],
+    ids=["list", "network file", "curve", "larger than its file"],
+)
+def test_a_file_of_another_form_is_no_checkpoint(tmp_path: Path, content: object):
+    torch.save(content, tmp_path / "last.pt")
     assert load_checkpoint(tmp_path / "last.pt") is None
+    assert load_checkpoint(tmp_path / "last.pt", "fingerprint") is None
 
 
 @pytest.fixture

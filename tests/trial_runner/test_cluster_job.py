@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import socket
@@ -109,6 +110,10 @@ def test_a_template_of_the_user_replaces_the_script(tmp_path: Path):
         script_of("cluster.kind=slurm", f"cluster.template={template}")
     with pytest.raises(UserError, match="cannot read"):
         script_of("cluster.kind=slurm", f"cluster.template={tmp_path / 'none'}")
+    os.mkfifo(tmp_path / "pipe")
+    for endless in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(UserError, match="regular file"):
+            script_of("cluster.kind=slurm", f"cluster.template={endless}")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -213,6 +214,18 @@ def test_any_bytes_as_a_study(path: Path, content: bytes) -> None:
             load_config(path)
         except UserError as error:
             refused(error)
+
+
+def test_a_pipe_is_refused_and_a_shells_substitution_is_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "study.yaml")
+    for read in (load_config, load_device):
+        with pytest.raises(UserError, match="is a pipe, which may never end"):
+            read(tmp_path / "study.yaml")
+    reading, writing = os.pipe()
+    os.write(writing, as_yaml(STUDY).encode())
+    os.close(writing)
+    assert load_config(f"/dev/fd/{reading}").study.name == "mine"
+    os.close(reading)
 
 
 BILLIONS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))

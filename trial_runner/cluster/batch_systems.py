@@ -164,7 +164,7 @@ class Slurm:
         return allocation.job_id
 
     def lost_script(self, allocation: Allocation) -> bool:
-        """As `BatchSystem.lost_script`: with ``--no-kill`` Slurm takes a node that failed out of the job, the first one too."""
+        """Return True where Slurm, which with ``--no-kill`` takes a failed node out of a job, has taken the first one."""
         state = self.state(allocation.job_id)
         if state is None or state.word != "running":  # a job that ends loses its nodes one by one
             return False

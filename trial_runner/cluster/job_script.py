@@ -10,11 +10,13 @@ from importlib.resources import files
 from pathlib import Path
 
 from search_spaces._common.errors import UserError
+from search_spaces._common.untrusted import read_bounded
 from search_spaces._common.urls import redact_url
 from trial_runner.cluster.batch_systems import BATCH_SYSTEMS
 from trial_runner.config.study import StudyConfig
 from trial_runner.study.paths import StudyPaths
 
+_MOST_MB = 1
 _PLACE = re.compile(r"\{\{(\w*)\}\}")
 
 
@@ -63,7 +65,7 @@ def _template(path: Path | None) -> str:
     if path is None:
         return (files("trial_runner.cluster") / "job.sh").read_text()
     try:
-        return path.read_text()
+        return read_bounded(path, "a job template", _MOST_MB).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"cannot read cluster.template {path}: {error}. Name a text file, or leave the key out."

@@ -110,12 +110,12 @@ def load_checkpoint(path: Path, fingerprint: str | None = None) -> Checkpoint | 
         return None
     try:
         content = load_torch(path)
+        if not isinstance(content, dict) or (fingerprint is not None and content.get("fingerprint") != fingerprint):
+            return None
+        content["curve"] = tuple((int(epoch), float(value)) for epoch, value in content["curve"])
+        return Checkpoint(**content)
     except (UserError, *UNREADABLE):
         return None
-    if fingerprint is not None and content.get("fingerprint") != fingerprint:
-        return None
-    content["curve"] = tuple((int(epoch), float(value)) for epoch, value in content["curve"])
-    return Checkpoint(**content)
 
 
 def finished_checkpoint(trial: Continuation | TrainedTrial, purpose: str = "go on from") -> Checkpoint:
