@@ -1,4 +1,4 @@
-"""What `paretoseg doctor` accepts must launch: each check of a launch has a finding."""
+"""Findings of `paretoseg doctor` about a study: each check of a launch has one, so that what it accepts launches."""
 
 from __future__ import annotations
 
