@@ -31,7 +31,7 @@ def failures(config: StudyConfig) -> dict[str, str]:
     ("override", "subject", "said"),
     [
         ("search.sampler=nosuch_module:Sampler", "search", "nosuch_module"),
-        ("search.warm_start=[other]", "search", "other"),
+        ("search.warm_start=[other]", "search", "there is no study at"),
         ("training.distillation.teacher=gone.pt", "teacher", "gone.pt"),
     ],
 )
