@@ -60,7 +60,7 @@ def _inside(points: npt.ArrayLike, corner: FloatArray) -> FloatArray:
 
 
 def _volume(points: FloatArray, corner: FloatArray) -> float:
-    points = _front(points)
+    points = non_dominated(points)
     if not len(points):
         return 0.0
     if len(corner) == 2:
@@ -77,7 +77,7 @@ def _volume(points: FloatArray, corner: FloatArray) -> float:
     return total
 
 
-def _front(points: FloatArray) -> FloatArray:
+def non_dominated(points: FloatArray) -> FloatArray:
     """Return the distinct non-dominated points in lexicographic order."""
     points = np.unique(points, axis=0)
     kept: list[int] = []

@@ -21,12 +21,13 @@ from search_spaces import SearchSpace
 from search_spaces._common.errors import UserError
 from search_spaces._common.machine import node_name
 from search_spaces.candidate import Candidate
-from trial_runner.config.study import FinalTrainingSection, SearchSection, StudyConfig
+from trial_runner.config.study import SearchSection, StudyConfig
 from trial_runner.constraints.cost import CostConstraint
 from trial_runner.constraints.latency import LatencyConstraint
 from trial_runner.search.budget import StudyBudget, epochs_seconds
 from trial_runner.search.early_stopping import MultiObjectiveASHA
-from trial_runner.search.final_training import FinalTrainings, next_to_continue, spec_of
+from trial_runner.search.final_scheduler import FinalScheduler
+from trial_runner.search.final_training import FinalTraining, spec_of
 from trial_runner.search.initial_design import stratified_by_latency
 from trial_runner.search.proposals import Proposals
 from trial_runner.study.objectives import stored_objectives
@@ -41,8 +42,6 @@ logger = logging.getLogger("paretoseg")
 
 _FREE_PROPOSALS = 300
 _FAILURES_IN_A_ROW = 5
-_MOST_TRAININGS_LONG = 4
-"""Longest final training before the search is over, in trainings of the search."""
 _AWAY_S = 0.5
 
 
@@ -99,6 +98,9 @@ class StudyDriver:
         self._budget = StudyBudget(config.search, clock)
         self._writer = StudyWriter(study, self._objectives, gate.budget_ms)
         self._records = RecordCache(study).read
+        self._finals = FinalScheduler(
+            config, self._budget, self._records, gate.budget_ms, self._objectives, self._has_weights
+        )
         self._last: dict[int, Progress] = {}
         self._nodes: dict[int, str] = {}
         self._stop_reason: dict[int, str] = {}
@@ -168,10 +170,10 @@ class StudyDriver:
             return self._spec(promoted)
         for proposal in range(_FREE_PROPOSALS):
             over = self._over()
-            if over and not self._enqueue_final(self._config.search.final_training):
+            if over and not self._enqueue_final(self._finals.after_search(self._slots)):
                 return None
-            if not over and proposal == 0 and self._final_gains_more():
-                self._enqueue_final(self._final_during_search())
+            if not over and proposal == 0:
+                self._enqueue_final(self._finals.during_search(self._slots))
             if proposal == 0:
                 self._before_trial()
             with self._writer.batch():
@@ -203,7 +205,7 @@ class StudyDriver:
         return self._config.search.early_stopping.promote
 
     def _over(self) -> bool:
-        self._split_time()
+        self._finals.split_time(self._slots)
         trials = self._study.get_trials(deepcopy=False)
         if any(trial.state == TrialState.WAITING for trial in trials):
             return False
@@ -216,49 +218,8 @@ class StudyDriver:
         self.ended = self._budget.spent(counted)
         return self.ended is not None
 
-    def _split_time(self) -> None:
-        """End the search early if the final trainings are expected to gain more from the time."""
-        if not self._budget.may_end_search:
-            return
-        trial_s = self._trial_seconds()
-        final = self._final_trainings(self._config.search.final_training)
-        if trial_s is not None and final.worth_more_than_search(self._budget.left_s, trial_s, self._slots):
-            self._budget.end_search()
-
-    def _final_gains_more(self) -> bool:
-        """Return True if, with an adaptive split, a final training gains more per second now than a search trial."""
-        trial_s = self._trial_seconds() if self._budget.splits else None
-        return trial_s is not None and self._final_trainings(self._final_during_search()).gain_more_per_second(
-            self._budget.left_s, trial_s, self._slots
-        )
-
-    def _final_during_search(self) -> FinalTrainingSection:
-        """Return the settings of a final training before the search is over, whose network may still be superseded: a short one."""
-        final = self._config.search.final_training
-        most = _MOST_TRAININGS_LONG * self._config.training.epochs
-        return final.model_copy(update={"epochs": min(final.epochs, most)})
-
-    def _final_trainings(self, final: FinalTrainingSection) -> FinalTrainings:
-        return FinalTrainings(self._records(), self._gate.budget_ms, final, self._objectives)
-
-    def _trial_seconds(self) -> float | None:
-        """Return the mean seconds of a search trial, or None before the first one has finished."""
-        trained = [item.score for item in self._records() if item.complete and item.parent_trial is None and item.score]
-        if not trained:
-            return None
-        return sum(epochs_seconds(score, score.epoch) for score in trained) / len(trained)
-
-    def _enqueue_final(self, final: FinalTrainingSection) -> bool:
-        """Enqueue the next final training; False when there is none, or no time for it."""
-        chosen = next_to_continue(
-            self._records(),
-            self._gate.budget_ms,
-            final,
-            self._objectives,
-            self._has_weights,
-            seconds=self._budget.left_s,
-            slots=self._slots,
-        )
+    def _enqueue_final(self, chosen: FinalTraining | None) -> bool:
+        """Make a final training the next trial; False for none."""
         if chosen is None or chosen.record.candidate is None:
             return False
         attrs = {tr.PARENT_TRIAL: chosen.record.number, tr.PARENT_EPOCHS: chosen.epochs}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from objectives.hypervolume import non_dominated
 from objectives.objective import Objective
 from trial_runner.search.known_cost.acquisition import boxes, expected_hypervolume_improvement
 
@@ -113,7 +114,7 @@ class FinalPlanner:
         self._signs = np.array([objective.sign for objective in objectives])
         self._grows = np.array([o.direction == "maximize" and o.available != "pre_training" for o in objectives])
         self._corner = list(self._signs * np.asarray(reference, dtype=np.float64))
-        self._points = self._signs * np.asarray(points, dtype=np.float64).reshape(-1, len(self._signs))
+        self._points = non_dominated(self._signs * np.asarray(points, dtype=np.float64).reshape(-1, len(self._signs)))
         self._effect = effect
 
     def plan(
@@ -139,12 +140,24 @@ class FinalPlanner:
             first: number of the option that every plan begins with; None leaves it to the gain.
         """
         best: list[PlannedTraining] = []
-        for count in range(1, min(members, len(options)) + 1):
+        hopeful = self._hopeful(options, most_epochs, first)
+        for count in range(1, min(members, len(hopeful)) + 1):
             share_s = seconds if count <= slots else seconds * slots / count
-            found = self._chosen(options, count, share_s, most_epochs, first)
+            found = self._chosen(hopeful, count, share_s, most_epochs, first)
             if found and (not best or total_gain(found) > total_gain(best)):
                 best = found
         return best
+
+    def _hopeful(self, options: Sequence[FinalOption], most_epochs: int, first: int | None) -> list[FinalOption]:
+        """Return the options that gain anything with the largest effect after all epochs, and the first one; all where none does."""
+        if not options:
+            return []
+        best = self._effect.mean + self._effect.deviation * _NODES.max(keepdims=True)
+        after = self._after([(option, most_epochs) for option in options], best)[:, 0]
+        lows, highs = boxes(self._points, self._corner)
+        gains = expected_hypervolume_improvement(lows, highs, after, np.zeros_like(after))
+        found = [o for o, gain in zip(options, gains, strict=True) if gain > 0.0 or o.number == first]
+        return found if gains.any() else list(options)
 
     def _chosen(
         self, options: Sequence[FinalOption], count: int, seconds: float, most_epochs: int, first: int | None

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from objectives.hypervolume import hypervolume
 from objectives.objective import LATENCY, OBJECTIVES, Objective
-from objectives.pareto import hypervolume_history, pareto_front, reference_point
+from objectives.pareto import pareto_front, reference_point
 from objectives.trial_record import EarlierTrial, Outcome, TrialRecord
 from trial_runner.config.study import FinalTrainingSection, StudyConfig
 from trial_runner.search.budget import epochs_seconds
@@ -108,7 +109,9 @@ class FinalTrainings:
             counted = [record for record in counted if not record.complete or record.number in still]
         self._members = config.members - len(counted)
         self._first = best.number if best is not None and best in left else None
-        self._history = [volume for _, volume in hypervolume_history(searched, reference, sized)]
+        self._reference = [objective.sign * value for objective, value in zip(sized, reference, strict=True)]
+        by_end = sorted(searched, key=lambda record: record.number)
+        self._searched = [[objective.sign * objective.value(record) for objective in sized] for record in by_end]
 
     def exclude(self, number: int) -> None:
         """Plan without this trial."""
@@ -144,8 +147,11 @@ class FinalTrainings:
 
     def _gain_of_a_trial(self) -> float | None:
         """Return the mean gain of hypervolume over the last third of the trials, at least three; None with too few."""
-        count = max(_LEAST_HISTORY, len(self._history) // 3)
-        return (self._history[-1] - self._history[-1 - count]) / count if len(self._history) > count else None
+        count = max(_LEAST_HISTORY, len(self._searched) // 3)
+        if len(self._searched) <= count:
+            return None
+        before, now = (hypervolume(part, self._reference) for part in (self._searched[:-count], self._searched))
+        return (now - before) / count
 
 
 def _option(record: TrialRecord, objectives: Sequence[Objective]) -> FinalOption | None:

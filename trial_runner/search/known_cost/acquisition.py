@@ -9,7 +9,7 @@ import numpy.typing as npt
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from objectives.pareto import non_dominated_rank
+from objectives.hypervolume import non_dominated
 
 Array = NDArray[np.float64]
 
@@ -30,8 +30,7 @@ def boxes(points: npt.ArrayLike, reference: npt.ArrayLike) -> tuple[Array, Array
     corner = np.asarray(reference, dtype=np.float64)
     array = np.asarray(points, dtype=np.float64).reshape(-1, len(corner))
     array = array[(array < corner).all(axis=1)]
-    front = np.unique(array[non_dominated_rank(array) == 0], axis=0) if len(array) else array
-    lows, highs = _split(_thinned(front, corner), corner)
+    lows, highs = _split(_thinned(non_dominated(array), corner), corner)
     return np.array(lows).reshape(-1, len(corner)), np.array(highs).reshape(-1, len(corner))
 
 
@@ -47,7 +46,7 @@ def _split(front: Array, corner: Array) -> tuple[list[list[float]], list[list[fl
     for low, high in itertools.pairwise(edges):
         below = front[front[:, -1] <= low, :-1]
         if len(below) and below.shape[1] > 1:
-            below = np.unique(below[non_dominated_rank(below) == 0], axis=0)
+            below = non_dominated(below)
         inner_lows, inner_highs = _split(below, corner[:-1])
         lows += [[*inner, low] for inner in inner_lows]
         highs += [[*inner, high] for inner in inner_highs]
