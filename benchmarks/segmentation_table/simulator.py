@@ -104,7 +104,7 @@ class SimulatedBackend:
         while True:
             while len(events) < self._workers and (spec := driver.ask()) is not None:
                 if spec.number not in self._jobs:  # else it was stopped, and is resumed
-                    self._jobs[spec.number] = Job(spec, self._answer(spec), *self._shared_epochs(spec))
+                    self._jobs[spec.number] = self._begin(spec)
                 self._schedule(events, self._jobs[spec.number])
             if not events:
                 return
@@ -121,11 +121,11 @@ class SimulatedBackend:
         key = [self._seed, dict(spec.candidate.params)]
         return self._landscape.curves.continue_training(final, epoch_s, spec.continues.epochs, key)
 
-    def _shared_epochs(self, spec: TrialSpec) -> tuple[int, int]:
-        """Epochs that the training takes over, twice: where it starts, and what its score says."""
-        stages = () if self._stages is None else shared_stages(spec)
-        shared = max((stage.epoch for stage in stages if stage.key in (self._stages or ())), default=0)
-        return shared, shared
+    def _begin(self, spec: TrialSpec) -> Job:
+        """A job that begins after the epochs that its training shares with an earlier one; they count as trained, as in a checkpoint."""
+        answer, known = self._answer(spec), self._stages or ()
+        shared = max((stage.epoch for stage in shared_stages(spec) if stage.key in known), default=0)
+        return Job(spec, answer, shared, shared, float(answer.seconds[:shared].sum()))
 
     def _schedule(self, events: list[tuple[float, int, Job]], job: Job) -> None:
         cost_s = float(job.answer.seconds[job.epoch])

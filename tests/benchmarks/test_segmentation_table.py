@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks.segmentation_table.costs import StoredCosts, costs_of_all
 from benchmarks.segmentation_table.curves import TableCurves
 from benchmarks.segmentation_table.replay import BUDGET_MS, CLASSES, study_config
-from benchmarks.segmentation_table.simulator import Landscape, Point, hypervolumes, replay
+from benchmarks.segmentation_table.rules import AccuracyASHA, Unavailable, rules
+from benchmarks.segmentation_table.simulator import Landscape, Point, SimulatedBackend, hypervolumes, replay
 from benchmarks.segmentation_table.table import read_table
 from benchmarks.segmentation_table.train import EPOCHS, draw
 from hw_latency_model.bundled.load import load_bundled
+from objectives.rung_reliability import Rung
 from search_spaces import open_space
 from trial_runner.config.study import StudyConfig
 from trial_runner.constraints.latency import LatencyConstraint
+from trial_runner.training.stage_cache import shared_stages
+from trial_runner.training.trial_spec import Progress, TrialSpec
 
 SPACE = open_space(study_config().space)
 CHOICES = {item.name: getattr(item, "choices", ()) for item in SPACE.dimensions}
@@ -127,3 +133,73 @@ def test_a_rule_stops_trainings_and_final_trainings_follow_the_search(landscape:
 def test_hypervolume_counts_what_was_there_within_the_latency_budget() -> None:
     points = [Point(1.0, 0.5, 2.0), Point(2.0, 0.6, 4.0), Point(3.0, 0.9, 9.0)]
     assert hypervolumes(points, 6.0, [0.5, 1.0, 5.0]) == pytest.approx([0.0, 0.5 * 4, 0.5 * 4 + 0.1 * 2])
+
+
+def test_costs_of_all_architectures_are_those_of_the_latency_constraint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = study_config().space.model_dump(mode="json")
+    small = StudyConfig.model_validate(
+        {**study_config().model_dump(mode="json"), "space": {**values, "families": ["lcnet"], "decoders": ["lraspp"]}}
+    )
+    space, model = open_space(small.space), load_bundled("jetson-nano", "fp16")
+    found = costs_of_all(space, CLASSES, model, tmp_path / "costs.json", 1)
+    plain, stored = (
+        LatencyConstraint(space, CLASSES, model, BUDGET_MS),
+        StoredCosts(space, CLASSES, model, BUDGET_MS, found),
+    )
+    rng = np.random.default_rng(0)
+    for candidate in [space.sample(rng) for _ in range(5)]:
+        expected, estimate = plain.estimate(candidate), stored.estimate(candidate)
+        assert (estimate.latency_ms, estimate.low_ms) == pytest.approx((expected.latency_ms, expected.low_ms))
+        assert stored.macs(candidate) == plain.macs(candidate)
+        assert stored.weight_bytes(candidate) == plain.weight_bytes(candidate)
+    monkeypatch.setattr("benchmarks.segmentation_table.costs._costs_of", None)
+    assert costs_of_all(space, CLASSES, model, tmp_path / "costs.json", 1) == found, "read from the file"
+
+
+def test_asha_by_accuracy_stops_a_fast_network_that_the_own_rule_keeps() -> None:
+    rule = AccuracyASHA([1])
+    for number, miou in enumerate([0.5, 0.6, 0.7]):
+        rule.stop(number, Rung(1), (miou, 5.0))
+    assert rule.stop(3, Rung(1), (0.4, 0.5)) == "3 of 4 had a higher mIoU"
+    assert rule.stop(4, Rung(1), (0.8, 9.0)) is None
+
+
+def test_a_rule_whose_package_is_missing_is_named_with_the_way_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "syne_tune.optimizer.schedulers.asha", None)
+    monkeypatch.setitem(sys.modules, "optunahub", None)
+    for name in ("mo-asha", "multi_metric_pruner"):
+        with pytest.raises(Unavailable, match=r"pip install 'paretoseg\[benchmarks\]'"):
+            rules(EPOCHS, None)[name]()
+
+
+class GivenTrials:
+    """Driver of a list of trials that stops none."""
+
+    def __init__(self, specs: list[TrialSpec]) -> None:
+        self.ask = iter([*specs, None, None]).__next__
+
+    def progress(self, number: int, progress: Progress) -> bool:
+        return False
+
+    def finish(self, number: int) -> None:
+        pass
+
+
+def test_a_training_takes_over_the_epochs_that_an_earlier_one_shares_with_it(landscape: Landscape) -> None:
+    study, nowhere = config(time_budget_minutes=1), Path("/nonexistent")
+    params = SPACE.default().params
+    pruned = {**params, "prune_ratio": 0.5}
+    other = {**pruned, "learning_rate": params["learning_rate"] / 2}
+    specs = [
+        TrialSpec(number, SPACE.candidate(item), study, nowhere, nowhere)
+        for number, item in enumerate((params, pruned, other))
+    ]
+    shared = shared_stages(specs[1])[0].epoch
+    assert shared > 0
+    for cached in (False, True):
+        backend = SimulatedBackend(landscape, 1, 1, stage_cache=cached)
+        backend.run(GivenTrials(specs))  # type: ignore[arg-type]
+        assert backend.epochs == 3 * EPOCHS - (shared if cached else 0)
+        assert len(backend.points) == 3
