@@ -13,7 +13,10 @@ import torch
 from driving import driver_of, records_of
 
 from exports import read_bundle
+from hw_latency_model import LatencyEstimate
+from objectives.objective import OBJECTIVES
 from objectives.rung_reliability import Rung
+from objectives.trial_record import Outcome, State, TrialRecord
 from objectives.trial_score import TrialScore
 from search_spaces import open_space
 from search_spaces.candidate import Candidate
@@ -22,7 +25,7 @@ from trial_runner.config.study import FinalTrainingSection, StudyConfig
 from trial_runner.front.export_job import trained_net
 from trial_runner.front.table import front_records
 from trial_runner.search.driver import StudyDriver
-from trial_runner.search.final_training import next_to_continue
+from trial_runner.search.final_training import FinalTrainings, next_to_continue
 from trial_runner.study.objectives import open_configured
 from trial_runner.training.checkpoint import load_checkpoint
 from trial_runner.training.trial import run_trial
@@ -245,3 +248,19 @@ def test_final_trainings_begin_once_they_gain_more_per_second_than_the_search(co
 def test_final_trainings_wait_while_the_search_gains_more_per_second(config: StudyConfig):
     paying, _ = first_final_training(config, 0.02)
     assert 20.0 < paying < 60.0, "what a doubling of the epochs gains grows with the accuracy reached"
+
+
+@pytest.mark.parametrize(("share", "planned"), [("auto", [2]), (0.4, [])])
+def test_with_an_adaptive_split_superseded_networks_do_not_count_as_members(share: float | str, planned: list[int]):
+    def trial(number: int, miou: float, latency_ms: float, parent: int | None = None) -> TrialRecord:
+        score = TrialScore(miou, EPOCHS, EPOCHS, 1, 1, TRAIN_S, (miou,))
+        estimate = LatencyEstimate(latency_ms, latency_ms, latency_ms, 1.0)
+        record = TrialRecord(
+            number, State.COMPLETE, None, Outcome.FINISHED, None, estimate, score, ((EPOCHS, miou),), *[None] * 7
+        )
+        return replace(record, parent_trial=parent)
+
+    records = [trial(0, 0.4, 5.0), trial(1, 0.45, 5.0, parent=0), trial(2, 0.6, 4.0)]
+    settings = FinalTrainingSection(members=1, epochs=9, time_share=share)
+    found = FinalTrainings(records, 20.0, settings, OBJECTIVES).plan(1000.0, 1)
+    assert [training.number for training in found] == planned
