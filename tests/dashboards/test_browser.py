@@ -22,6 +22,7 @@ from dashboards.web import make_server
 from hw_latency_model.types import LatencyEstimate
 from objectives import trial_record as tr
 from objectives.pareto import pareto_front
+from objectives.rung_reliability import Rung
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 OPTIONS = (
@@ -90,7 +91,13 @@ def test_report_live_page_and_dashboard_in_a_browser(tmp_path, make_study):
     kernels = tuple((f"{EVIL}{at}", "conv", 0.1) for at in range(5))
     winner = WinnerKernels(1, LatencyEstimate(0.5, 0.4, 0.6, 1.0, kernels))
     inputs = ReportInputs(
-        study_name=EVIL, records=records, front=front, class_names=names, device=EVIL, winner=winner, rungs=(1, 3)
+        study_name=EVIL,
+        records=records,
+        front=front,
+        class_names=names,
+        device=EVIL,
+        winner=winner,
+        rungs=(Rung(1), Rung(3)),
     )
     write_report(tmp_path / "site" / "report.html", inputs)
     (tmp_path / "site" / "frames.html").write_text(FRAMES)

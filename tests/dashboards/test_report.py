@@ -28,6 +28,7 @@ from hw_latency_model.types import LatencyEstimate
 from objectives import trial_record as tr
 from objectives.objective import OBJECTIVES
 from objectives.pareto import pareto_front
+from objectives.rung_reliability import Rung
 from search_spaces._common.errors import UserError
 from search_spaces.candidate import Candidate
 from search_spaces.describe import network_name
@@ -100,7 +101,7 @@ def test_a_real_study(tmp_path, make_study, class_names):
         class_names=class_names,
         device="local-cpu",
         latency_budget_ms=12.0,
-        rungs=(1, 3),
+        rungs=(Rung(1), Rung(3)),
         calibration={"summary": "24 networks in 78 s.", "noise_rel": 0.013, "other": {"x": 1}},
         config_yaml="storage: postgresql://me:SECRET@db/x\n",
     )

@@ -28,6 +28,7 @@ from dashboards.web import (
 from objectives import trial_record as tr
 from objectives.objective import OBJECTIVES
 from objectives.pareto import pareto_front
+from objectives.rung_reliability import Rung
 from search_spaces._common.errors import UserError
 
 PNG = bytes.fromhex("89504e470d0a1a0a0000000d49484452")
@@ -70,13 +71,13 @@ def test_a_finished_trial_shows_bundle_note_and_figures(site):
     member = front.records[0]
     store = open_artifact_store(artifact_dir)
     upload_bundle(study, member, bundle, store)
-    update_study_page(study, records, front, latency_budget_ms=12.0, device="local-cpu", rungs=(1, 3))
+    update_study_page(study, records, front, latency_budget_ms=12.0, device="local-cpu", rungs=(Rung(1), Rung(3)))
     before = study._storage.get_study_system_attrs(study._study_id)
 
     # Again, with another model: nothing twice, and the new file is served.
     (bundle / "model.onnx").write_bytes(b"onnx two")
     upload_bundle(study, member, bundle, store)
-    update_study_page(study, records, front, latency_budget_ms=12.0, device="local-cpu", rungs=(1, 3))
+    update_study_page(study, records, front, latency_budget_ms=12.0, device="local-cpu", rungs=(Rung(1), Rung(3)))
     assert study._storage.get_study_system_attrs(study._study_id) == before
 
     source = (

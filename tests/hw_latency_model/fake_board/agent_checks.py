@@ -767,8 +767,8 @@ class EngineCache(Case):
 
     def test_kept_until_damaged_or_deleted(self):
         cache = engines.Engines(self.folder, "8.2.1+x")
-        job = jobs.Job("a", "a", self.folder / "a.onnx", "f" * 64, "network", None, None)
-        plan = cache.plan(job, "fp16")
+        job = jobs.Job("a", "a", self.folder / "a.onnx", "f" * 64, "network", None, None, precision="fp16")
+        plan = cache.plan(job)
         self.assertEqual(plan.name, "f" * 24 + "-fp16-trt8.2.1_x.plan")
         self.assertIsNone(cache.kept(plan))
         plan.write_bytes(b"engine")
