@@ -1,8 +1,8 @@
 """Answers of the table for any candidate of its space: learning curve, seconds of each epoch, and a final training's gain.
 
 A Gaussian process interpolates the table. Where it errs, a simulated landscape must err too, or a model-based sampler would have an
-easy time: each candidate gets a deviation of its own, drawn once from the process's cross-validated error, and each training noise as
-large as between two seeds of the table.
+easy time: each seed adds a random function, as large as the process's cross-validated error and smooth, since networks that hardly differ
+are hardly apart, and each training noise as large as between two seeds of the table.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ Work = Mapping[str, float]
 """MACs and parameters of a candidate's pruned network, by ``macs`` and ``parameters``."""
 
 _FOLDS = 10
+_FEATURES = 300
 _CEILING = 1.5
 """mIoU that further training approaches, as a multiple of the table's best."""
 _DOUBLING = (0.15, 0.1)
@@ -113,12 +115,12 @@ class TableCurves:
         ]
 
     def train(self, params: Mapping[str, Any], work: Work, seed: int) -> Answer:
-        """Simulate a training; the same for the same candidate and seed."""
+        """Simulate a training; the same for the same candidate and seed, of the landscape and of the training."""
         inputs = np.array([self._inputs(params, work)])
-        own, drawn = _draws(params), _draws([params, seed])
-        final = self._final.predict(inputs)[0] + self._spread * own.normal() + self._noise * drawn.normal()
+        drawn = _draws([params, seed])
+        final = self._final.predict(inputs)[0] + self._spread * _smooth(inputs[0], seed) + self._noise * drawn.normal()
         final = float(np.clip(final, 0.01, 0.95))
-        shares = self._shares.predict(inputs)[0] * final + own.multivariate_normal(np.zeros(EPOCHS - 1), self._rest)
+        shares = self._shares.predict(inputs)[0] * final + drawn.multivariate_normal(np.zeros(EPOCHS - 1), self._rest)
         curve = np.clip([*shares, final], 0.005, 0.95)
         return Answer(curve, np.full(EPOCHS, float(np.exp(self._seconds.predict(inputs)[0]))))
 
@@ -165,6 +167,19 @@ def _process(
     )
     made = GaussianProcessRegressor(kernel, normalize_y=True, n_restarts_optimizer=1, random_state=0)
     return made.fit(inputs, values)
+
+
+def _smooth(inputs: Array, seed: int) -> float:
+    """Value of a seed's random function: one of a Gaussian process with variance 1 and length 1, by random Fourier features (Rahimi and
+    Recht, 2007)."""
+    frequencies, phases, weights = _features(len(inputs), seed)
+    return float(np.sqrt(2.0 / _FEATURES) * (weights @ np.cos(frequencies @ inputs + phases)))
+
+
+@lru_cache(maxsize=64)
+def _features(dimensions: int, seed: int) -> tuple[Array, Array, Array]:
+    rng = _draws(["landscape", seed])
+    return rng.normal(size=(_FEATURES, dimensions)), rng.uniform(0, 2 * np.pi, _FEATURES), rng.normal(size=_FEATURES)
 
 
 def _between_seeds(rows: Sequence[Row]) -> float:

@@ -47,7 +47,7 @@ CORE_MINUTES = 60.0
 TIMES = np.linspace(0.05, 1.0, 20)
 BASELINE = "random+final"
 
-FINAL = {"final_training": {"members": 8, "epochs": 4 * EPOCHS, "time_share": 0.5}}
+FINAL = {"final_training": {"members": 8, "epochs": 10 * EPOCHS, "time_share": 0.5}}
 AUTO_FINAL = {"final_training": {**FINAL["final_training"], "time_share": "auto"}}
 OLD_RUNGS = {"early_stopping": {"rungs_epochs": [EPOCHS // 2], "reduction_factor": 2.0, "min_trials": 4}}
 RUNGS = {"early_stopping": {"rungs_epochs": [1, EPOCHS // 2], "reduction_factor": 3.0, "min_trials": 4}}

@@ -90,13 +90,29 @@ def test_curves_are_interpolated_with_the_errors_that_are_stated(curves: TableCu
     row = ROWS[3]
     answers = [curves.train(row["params"], row, seed) for seed in range(200)]
     finals = np.array([answer.miou[-1] for answer in answers])
-    assert finals.std() == pytest.approx(
-        curves.errors.noise, rel=0.2
-    )  # the candidate's own deviation is the same in all
+    assert finals.std() == pytest.approx(max(curves.errors.final_rmse, curves.errors.noise), rel=0.2)
     assert abs(finals.mean() - row["miou"][-1]) < 0.03
     assert answers[0].seconds[0] == pytest.approx(row["seconds"][0], rel=0.1)
     again = curves.train(row["params"], row, 0)
     assert (again.miou == answers[0].miou).all()
+
+
+def test_networks_that_hardly_differ_are_hardly_apart(curves: TableCurves, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curves, "_noise", 0.0)
+    monkeypatch.setattr(curves, "_spread", 0.1)
+    row = ROWS[3]
+    near = {**row["params"], "learning_rate": row["params"]["learning_rate"] * 1.02}
+    other = {**row["params"], "family": ROWS[4]["params"]["family"]}
+    gaps = np.array(
+        [
+            [
+                abs(curves.train(params, row, seed).miou[-1] - curves.train(row["params"], row, seed).miou[-1])
+                for seed in range(40)
+            ]
+            for params in (near, other)
+        ]
+    )
+    assert gaps[0].max() < 0.01 and gaps[1].mean() > 0.03
 
 
 def test_final_trainings_gain_what_the_continued_trainings_gained(curves: TableCurves) -> None:
