@@ -124,14 +124,14 @@ class TableCurves:
         curve = np.clip([*shares, final], 0.005, 0.95)
         return Answer(curve, np.full(EPOCHS, float(np.exp(self._seconds.predict(inputs)[0]))))
 
-    def continue_training(self, final: float, seconds: float, epochs: int, key: Any) -> Answer:
-        """Simulate a final training of a network that had reached ``final``.
+    def continue_training(self, final: float, before: int, seconds: float, epochs: int, key: Any) -> Answer:
+        """Simulate a final training of a network that had reached ``final`` after ``before`` epochs.
 
         Each doubling of its epochs takes it a share of the way to a ceiling, as the table's continued trainings were; the share is the
         network's own.
         """
         share = float(np.clip(_draws(["continued", key]).normal(*self.doubling), 0.0, 0.9))
-        left = (1.0 - share) ** np.log2(1.0 + np.arange(1, epochs + 1) / EPOCHS)
+        left = (1.0 - share) ** np.log2(1.0 + np.arange(1, epochs + 1) / before)
         return Answer(np.clip(self._ceiling - (self._ceiling - final) * left, 0.01, 0.95), np.full(epochs, seconds))
 
     def _cross_validate(self, inputs: Array, final: Array, seconds: Array, groups: Array) -> Errors:

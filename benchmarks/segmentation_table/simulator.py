@@ -52,6 +52,15 @@ class Job:
     trained_s: float = 0.0
 
 
+@dataclass(frozen=True)
+class Trained:
+    """State of a training that has ended: mIoU, epochs in all, and seconds of an epoch."""
+
+    miou: float
+    epochs: int
+    epoch_s: float
+
+
 class Landscape:
     """Costs and learning curves of the candidates of a space; shared by many replays, which then predict no network twice."""
 
@@ -82,7 +91,7 @@ class SimulatedBackend:
         self._landscape, self._workers, self._seed = landscape, workers, seed
         self._stages: set[str] | None = set() if stage_cache else None
         self._order = itertools.count()
-        self._finals: dict[int, tuple[float, float]] = {}
+        self._trained: dict[int, Trained] = {}
         self._jobs: dict[int, Job] = {}
         self.now_s = 0.0
         self.busy_s = 0.0
@@ -117,9 +126,11 @@ class SimulatedBackend:
     def _answer(self, spec: TrialSpec) -> Answer:
         if spec.continues is None:
             return self._landscape.train(spec.candidate, self._seed)
-        final, epoch_s = self._finals[spec.continues.number]
+        base = self._trained[spec.continues.number]
         key = [self._seed, dict(spec.candidate.params)]
-        return self._landscape.curves.continue_training(final, epoch_s, spec.continues.epochs, key)
+        return self._landscape.curves.continue_training(
+            base.miou, base.epochs, base.epoch_s, spec.continues.epochs, key
+        )
 
     def _begin(self, spec: TrialSpec) -> Job:
         """A job that begins after the epochs that its training shares with an earlier one; they count as trained, as in a checkpoint."""
@@ -157,7 +168,8 @@ class SimulatedBackend:
     def _end(self, driver: StudyDriver, job: Job) -> None:
         miou = float(job.answer.miou[job.epoch - 1])
         latency_ms = self._landscape.gate.estimate_many([job.spec.candidate])[0].latency_ms
-        self._finals[job.spec.number] = (miou, job.trained_s / job.epoch)
+        earlier = self._trained[job.spec.continues.number].epochs if job.spec.continues else 0
+        self._trained[job.spec.number] = Trained(miou, earlier + job.epoch, job.trained_s / job.epoch)
         if job.epoch == len(job.answer.miou):  # a stopped training is not on the front
             self.points.append(Point(self.now_s, miou, latency_ms, job.spec.continues is not None))
         driver.finish(job.spec.number)

@@ -116,11 +116,11 @@ def test_networks_that_hardly_differ_are_hardly_apart(curves: TableCurves, monke
 
 
 def test_final_trainings_gain_what_the_continued_trainings_gained(curves: TableCurves) -> None:
-    answers = [curves.continue_training(0.2, 3.0, 2 * EPOCHS, key) for key in range(200)]
+    answers = [curves.continue_training(0.2, EPOCHS, 3.0, 2 * EPOCHS, key) for key in range(200)]
     assert np.mean([answer.miou[EPOCHS - 1] for answer in answers]) == pytest.approx(0.23, abs=0.01)
     for answer in answers:
         assert answer.miou[-1] >= answer.miou[EPOCHS - 1] >= 0.2 and list(answer.seconds) == [3.0] * 2 * EPOCHS
-    again = curves.continue_training(0.2, 3.0, 2 * EPOCHS, 0)
+    again = curves.continue_training(0.2, EPOCHS, 3.0, 2 * EPOCHS, 0)
     assert (again.miou == answers[0].miou).all()
 
 

@@ -192,6 +192,12 @@ def test_it_goes_on_from_the_finished_network_and_is_bit_exact_when_interrupted(
     assert left is not None and right is not None and left.curve == right.curve
     assert all(torch.equal(left.model[key], right.model[key]) for key in left.model)
     assert TrialSpec.from_dict(order.to_dict()).continues == order.continues
+    later = replace(order, number=2, folder=tmp_path / "later", continues=Continuation(1, order.folder, 1))
+    assert run_trial(replace(later, candidate=still, folder=tmp_path / "later"), lambda progress: False)
+    last = load_checkpoint(later.checkpoint_path)
+    assert last is not None and all(
+        torch.allclose(last.model[name], left.model[name], atol=1e-6) for name in parameters
+    )
 
 
 def test_a_checkpoint_that_is_gone_fails_the_final_training_with_its_name(config: StudyConfig, tmp_path: Path):
@@ -250,17 +256,39 @@ def test_final_trainings_wait_while_the_search_gains_more_per_second(config: Stu
     assert 20.0 < paying < 60.0, "what a doubling of the epochs gains grows with the accuracy reached"
 
 
-@pytest.mark.parametrize(("share", "planned"), [("auto", [2]), (0.4, [])])
-def test_with_an_adaptive_split_superseded_networks_do_not_count_as_members(share: float | str, planned: list[int]):
-    def trial(number: int, miou: float, latency_ms: float, parent: int | None = None) -> TrialRecord:
-        score = TrialScore(miou, EPOCHS, EPOCHS, 1, 1, TRAIN_S, (miou,))
-        estimate = LatencyEstimate(latency_ms, latency_ms, latency_ms, 1.0)
-        record = TrialRecord(
-            number, State.COMPLETE, None, Outcome.FINISHED, None, estimate, score, ((EPOCHS, miou),), *[None] * 7
-        )
-        return replace(record, parent_trial=parent)
+def trained(
+    number: int, miou: float, latency_ms: float, parent: int | None = None, epochs: int = EPOCHS
+) -> TrialRecord:
+    """A finished trial, or a final training of one."""
+    score = TrialScore(miou, epochs, epochs, 1, 1, TRAIN_S, (miou,))
+    estimate = LatencyEstimate(latency_ms, latency_ms, latency_ms, 1.0)
+    curve = ((epochs, miou),)
+    record = TrialRecord(number, State.COMPLETE, None, Outcome.FINISHED, None, estimate, score, curve, *[None] * 7)
+    return replace(record, parent_trial=parent)
 
-    records = [trial(0, 0.4, 5.0), trial(1, 0.45, 5.0, parent=0), trial(2, 0.6, 4.0)]
-    settings = FinalTrainingSection(members=1, epochs=9, time_share=share)
-    found = FinalTrainings(records, 20.0, settings, OBJECTIVES).plan(1000.0, 1)
-    assert [training.number for training in found] == planned
+
+def planned(records: list[TrialRecord], share: float | str, members: int = 1) -> list[int]:
+    settings = FinalTrainingSection(members=members, epochs=9, time_share=share)
+    return [training.number for training in FinalTrainings(records, 20.0, settings, OBJECTIVES).plan(1000.0, 1)]
+
+
+def test_with_an_adaptive_split_superseded_networks_do_not_count_as_members():
+    records = [trained(0, 0.4, 5.0), trained(1, 0.45, 5.0, parent=0), trained(2, 0.6, 4.0)]
+    assert planned(records, "auto") == [2]
+    assert planned(records, 0.4) == []
+
+
+def test_with_an_adaptive_split_a_final_training_is_continued_by_another():
+    records = [trained(0, 0.4, 5.0), trained(1, 0.45, 5.0, parent=0), trained(2, 0.1, 3.0)]
+    assert planned(records, "auto") == [1], "the one member"
+    assert set(planned(records, "auto", members=2)) == {1, 2}
+    assert planned(records, 0.4, members=2) == [2]
+    running = replace(trained(3, 0.45, 5.0, parent=1), state=State.RUNNING, outcome=None, score=None)
+    assert planned([*records, running], "auto") == [], "it is being continued"
+
+
+def test_the_epochs_before_a_final_training_are_those_of_its_whole_chain():
+    records = [trained(0, 0.4, 5.0, epochs=30), trained(1, 0.45, 5.0, parent=0, epochs=9)]
+    settings = FinalTrainingSection(members=1, epochs=9, time_share="auto")
+    (option,) = FinalTrainings(records, 20.0, settings, OBJECTIVES)._options
+    assert (option.number, option.epochs) == (1, 39), "nine more are a small part of a doubling"

@@ -64,6 +64,9 @@ def next_to_continue(
 class FinalTrainings:
     """Plans of the final trainings that a study has still to do.
 
+    With an adaptive split of the time (``time_share: auto``) a final training may be continued by another one, and networks
+    that are superseded do not count as members.
+
     Args:
         records: all trials of the study.
         budget_ms: latency budget.
@@ -76,7 +79,8 @@ class FinalTrainings:
         config: FinalTrainingSection,
         objectives: Sequence[Objective],
     ) -> None:
-        self._config = config
+        self._config, adaptive = config, config.time_share == "auto"
+        by_number = {record.number: record for record in records}
         continued = {
             record.parent_trial: record
             for record in records
@@ -93,22 +97,31 @@ class FinalTrainings:
         ]
         sized = [item.with_budget(budget_ms) if item.name == LATENCY.name else item for item in objectives]
         reference = reference_point(searched, objectives=sized)
-        front = pareto_front(searched, reference=reference, objectives=sized)
-        best = max(front.records, key=lambda record: record.val_miou or 0.0, default=None)
-        present = [*searched, *(record for record in continued.values() if record.complete)]
+        trained = [record for record in continued.values() if record.complete]
+        present = [*searched, *trained]
         points = [[item.value(record) for item in sized] for record in present]
-        self._planner = FinalPlanner(sized, reference, points, observed_effect(_effects(searched, continued)))
+        self._planner = FinalPlanner(sized, reference, points, observed_effect(_effects(by_number, continued)))
         failures = Counter(record.parent_trial for record in records if record.outcome == Outcome.FAILED)
         left = [
-            record for record in searched if record.number not in continued and failures[record.number] < _MOST_FAILURES
+            record
+            for record in (present if adaptive else searched)
+            if record.number not in continued and failures[record.number] < _MOST_FAILURES
         ]
-        self._options = [option for record in left if (option := _option(record, sized)) is not None]
-        counted = list(continued.values())
-        if config.time_share == "auto":  # during the search, networks that are superseded later are trained, too
-            still = {record.number for record in pareto_front(present, reference=reference, objectives=sized).records}
-            counted = [record for record in counted if not record.complete or record.number in still]
-        self._members = config.members - len(counted)
+        self._members = config.members if adaptive else config.members - len(continued)
+        front = pareto_front(present if adaptive else searched, reference=reference, objectives=sized).records
+        best = max((r for r in front if r.parent_trial is None), key=lambda r: r.val_miou or 0.0, default=None)
         self._first = best.number if best is not None and best in left else None
+        if adaptive:
+            still = {record.number for record in front}
+            members = {
+                _chain(record, by_number)[-1].number
+                for record in continued.values()
+                if not record.complete or record.number in still
+            }
+            if len(members) >= config.members:
+                left = [record for record in left if _chain(record, by_number)[-1].number in members]
+        options = [_option(record, sum(map(_epochs, _chain(record, by_number))), sized) for record in left]
+        self._options = [option for option in options if option is not None]
         self._reference = [objective.sign * value for objective, value in zip(sized, reference, strict=True)]
         by_end = sorted(searched, key=lambda record: record.number)
         self._searched = [[objective.sign * objective.value(record) for objective in sized] for record in by_end]
@@ -154,21 +167,34 @@ class FinalTrainings:
         return (now - before) / count
 
 
-def _option(record: TrialRecord, objectives: Sequence[Objective]) -> FinalOption | None:
+def _chain(record: TrialRecord, by_number: Mapping[int, TrialRecord]) -> list[TrialRecord]:
+    """Return a trial and those that it continues, the search trial last."""
+    chain = [record]
+    while chain[-1].parent_trial is not None:
+        chain.append(by_number[chain[-1].parent_trial])
+    return chain
+
+
+def _epochs(record: TrialRecord) -> int:
+    return record.score.epoch if record.score is not None else 0
+
+
+def _option(record: TrialRecord, epochs: int, objectives: Sequence[Objective]) -> FinalOption | None:
     values = tuple(item.value(record) for item in objectives)
     if record.score is None or record.score.epoch < 1 or any(map(math.isnan, values)):
         return None
-    return FinalOption(record.number, values, record.score.epoch, epochs_seconds(record.score, 1))
+    return FinalOption(record.number, values, epochs, epochs_seconds(record.score, 1))
 
 
 def _effects(
-    searched: Sequence[TrialRecord], continued: Mapping[int, TrialRecord]
+    by_number: Mapping[int, TrialRecord], continued: Mapping[int, TrialRecord]
 ) -> Iterator[tuple[float, float, int, int]]:
     """Yield accuracy before and after, and epochs before and after, of the final trainings that are done."""
-    for base in searched:
-        after = continued.get(base.number)
-        if after is not None and after.complete and base.score is not None and after.score is not None:
-            yield base.score.val_miou, after.score.val_miou, base.score.epoch, after.score.epoch
+    for number, after in sorted(continued.items()):
+        base = by_number[number]
+        if after.complete and base.score is not None and after.score is not None:
+            before = sum(map(_epochs, _chain(base, by_number)))
+            yield base.score.val_miou, after.score.val_miou, before, after.score.epoch
 
 
 def spec_of(
