@@ -104,7 +104,7 @@ def test_a_study_on_two_nodes_outlives_its_nodes_and_its_time_limit(
     write_study: Callable[..., Path], slurm: SlurmCluster, other_users_ray: list[int]
 ):
     """Three allocations of one job: the first node fails, the time limit comes, the second node fails."""
-    path = as_job(write_study(trials=2, epochs=80, backend="ray"), nodes=2, cpus_per_trial=2)
+    path = as_job(write_study(trials=2, epochs=240, backend="ray"), nodes=2, cpus_per_trial=2)
     config = load_config(path)
     paths = StudyPaths(config.study.output_dir)
     assert main(["launch", str(path), "--detach"]) == 0
@@ -140,7 +140,7 @@ def test_a_study_on_two_nodes_outlives_its_nodes_and_its_time_limit(
         slurm.repair("n2")
     last = read_job(paths.job)
     assert last is not None and (last.job_id, last.restarts) == (job.job_id, 2)
-    assert_whole(records(path), trials=2, epochs=80)
+    assert_whole(records(path), trials=2, epochs=240)
     assert_kept(on_both, records(path))
     log = (paths.logs / f"job-{job.job_id}.log").read_text()
     assert "it is queued again" in log and "requeued" in log and "all 2 trials are done" in log
