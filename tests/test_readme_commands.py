@@ -65,7 +65,10 @@ def test_make_demo_and_then_every_command_of_the_readme(copy: Path, repo_root: P
     assert front and all(row["measured_ms"] and Path(row["bundle"]).is_dir() for row in front)
     again = run("make demo", copy)
     assert "the latency model" in again and "trial   0" not in again  # it goes on: nothing is trained twice
-    assert json.loads(run(".venv/bin/paretoseg front configs/demo.yaml --json", copy)) == front
+    trained = {row["trial"]: row["params"] for row in front}
+    # The latency model has learnt from the measured front, so the predictions and with them the members may differ.
+    now = json.loads(run(".venv/bin/paretoseg front configs/demo.yaml --json", copy))
+    assert now and all(row["params"] == trained.get(row["trial"], row["params"]) for row in now)
 
     ran = []
     pages = [(repo_root / page).read_text() for page in ("README.md", "docs/tasks.md")]
