@@ -113,16 +113,18 @@ def precisions(records: Sequence[TrialRecord]) -> str:
 
 def inside_interval(record: TrialRecord) -> bool | None:
     """Return True if the measured latency lies in the predicted interval; None if one of them is missing."""
-    if record.measured_ms is None or record.estimate is None:
+    judged = record.judged_estimate
+    if record.measured_ms is None or judged is None:
         return None
-    return record.estimate.low_ms <= record.measured_ms <= record.estimate.high_ms
+    return judged.low_ms <= record.measured_ms <= judged.high_ms
 
 
 def relative_error(record: TrialRecord) -> float | None:
     """Compute (predicted - measured) / measured latency: positive for an overestimate."""
-    if record.measured_ms is None or record.latency_ms is None or record.measured_ms <= 0:
+    judged = record.judged_estimate
+    if record.measured_ms is None or judged is None or record.measured_ms <= 0:
         return None
-    return (record.latency_ms - record.measured_ms) / record.measured_ms
+    return (judged.latency_ms - record.measured_ms) / record.measured_ms
 
 
 def over_budget(record: TrialRecord, objectives: Sequence[Objective], latency_budget_ms: float | None) -> bool:

@@ -28,6 +28,7 @@ from search_spaces.describe import architecture_words
 
 CANDIDATE = "candidate"
 ESTIMATE = "latency"
+BLIND_ESTIMATE = "latency_before_measurement"
 TARGETS = "targets"
 COSTS = "costs"
 SCORE = "score"
@@ -46,7 +47,19 @@ CHECKPOINT_SHA256 = "checkpoint_sha256"
 CONFIG = "config"
 _AFTERWARDS = "trial:{number}"
 HIDDEN = frozenset(
-    {CHECKPOINT_SHA256, CANDIDATE, ESTIMATE, TARGETS, COSTS, SCORE, RUNG_SCORES, TEACHER, RELATIVE, CHANNELS}
+    {
+        CHECKPOINT_SHA256,
+        CANDIDATE,
+        ESTIMATE,
+        BLIND_ESTIMATE,
+        TARGETS,
+        COSTS,
+        SCORE,
+        RUNG_SCORES,
+        TEACHER,
+        RELATIVE,
+        CHANNELS,
+    }
 )
 """Attributes of a trial whose values are JSON objects or lists."""
 _SYSTEM = "paretoseg:"
@@ -149,6 +162,7 @@ class TrialRecord:
         checkpoint_sha256: SHA-256 of the checkpoint that the score is of; None in studies of earlier releases.
         resumed_at: epoch of the rung at which it was stopped before it was resumed, the last one; None where it never was.
         started_at: local time of its start, its last one where it was requeued; None while it waits.
+        blind_estimate: estimate made before the network was measured, where another model has predicted it again since; else None.
     """
 
     number: int
@@ -181,6 +195,12 @@ class TrialRecord:
     engine_int8: Mapping[str, Any] | None = None
     started_at: datetime | None = None
     parity_failed: bool = False
+    blind_estimate: LatencyEstimate | None = None
+
+    @property
+    def judged_estimate(self) -> LatencyEstimate | None:
+        """Estimate that a measurement is compared with: the one made before it, as later models may have learnt from it."""
+        return self.blind_estimate or self.estimate
 
     @property
     def chosen(self) -> Mapping[str, float | str] | None:
@@ -310,6 +330,7 @@ def read_record(trial: FrozenTrial, study_attrs: Mapping[str, Any]) -> TrialReco
         engine_int8=later.get("engine_int8"),
         started_at=trial.datetime_start,
         parity_failed=bool(later.get("parity_failed") and later.get("export_error")),
+        blind_estimate=LatencyEstimate.from_dict(attrs[BLIND_ESTIMATE]) if attrs.get(BLIND_ESTIMATE) else None,
     )
 
 

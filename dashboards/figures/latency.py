@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import plotly.graph_objects as go
 
@@ -23,7 +24,8 @@ from objectives.trial_record import TrialRecord
 
 def predicted_vs_measured_figure(records: Sequence[TrialRecord]) -> go.Figure | None:
     """Draw predicted latency with its interval against the measured one, with the diagonal and a band of 10 %."""
-    known = [r for r in records if r.measured_ms is not None and r.estimate is not None and r.duplicate_of is None]
+    judged = [replace(record, estimate=record.judged_estimate) for record in records]
+    known = [r for r in judged if r.measured_ms is not None and r.estimate is not None and r.duplicate_of is None]
     if not known:
         return None
     end = 1.08 * max(max(r.estimate.high_ms, r.measured_ms) for r in known if r.estimate and r.measured_ms is not None)
@@ -70,7 +72,8 @@ def predicted_vs_measured_figure(records: Sequence[TrialRecord]) -> go.Figure | 
 
 def relative_error_figure(records: Sequence[TrialRecord]) -> go.Figure | None:
     """Draw (predicted - measured) / measured by trial, and the interval on the same scale."""
-    known = [r for r in records if text.relative_error(r) is not None and r.duplicate_of is None]
+    judged = [replace(record, estimate=record.judged_estimate) for record in records]
+    known = [r for r in judged if text.relative_error(r) is not None and r.duplicate_of is None]
     if not known:
         return None
     known.sort(key=lambda record: record.measured_ms or 0.0)

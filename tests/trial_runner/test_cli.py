@@ -141,8 +141,11 @@ def test_launching_a_finished_study_again_trains_nothing(finished: tuple[Path, s
     study, _ = finished
 
     def trained() -> list[TrialRecord]:
-        """Records without predictions: the latency model has learnt from the measured front, and predicts anew."""
-        return [replace(record, estimate=None) for record in launching.records(study)]
+        """Records with the predictions that measurements are compared with: the latency model has learnt from them since."""
+        return [
+            replace(r, estimate=r.judged_estimate if r.measurement else None, blind_estimate=None)
+            for r in launching.records(study)
+        ]
 
     before = trained()
     done = paretoseg("launch", study)

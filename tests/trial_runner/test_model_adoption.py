@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 from launching import TINY
+from sample_measurement import sample_measurement
 
+from dashboards import text
 from hw_latency_model import KernelSpec, LatencyEstimate, LatencyModel
 from hw_latency_model.bundled.load import load_bundled
 from hw_latency_model.kernels.table import KernelTable
+from objectives import trial_record as tr
 from objectives.optuna_private import close_connections
 from objectives.trial_record import TrialRecord, read_study
 from search_spaces import open_space
@@ -98,6 +101,22 @@ def sum_macs(config: StudyConfig, record: TrialRecord) -> float:
 
     gate = LatencyConstraint(open_space(config.space), 14, ByMacs(1.0), math.inf)
     return gate.estimate(record.candidate).latency_ms * 1e6
+
+
+def test_a_measurement_stays_compared_with_the_prediction_made_before_it(config: StudyConfig):
+    """A later model may have learnt from it, and would judge itself."""
+    before = next(record for record in records_of(config) if record.complete and record.measurement is None)
+    study = open_configured(config)
+    tr.store_later_facts(study, before.number, measurement=sample_measurement(2.0 * before.latency_ms))
+    close_connections(study)
+    for ms in (0.02, 0.03):
+        adopted(config, ms)
+        now = records_of(config)
+        record = now[before.number]
+        assert record.estimate != before.estimate and record.judged_estimate == before.estimate
+        assert text.relative_error(record) == pytest.approx(-0.5)
+        assert text.inside_interval(record) is (before.estimate.high_ms >= 2.0 * before.latency_ms)
+        assert all(other.blind_estimate is None for other in now if other.measurement is None)
 
 
 def test_the_line_names_the_trials_that_join_and_leave_the_front(config: StudyConfig):

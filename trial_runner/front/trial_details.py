@@ -185,6 +185,8 @@ def _latency_lines(details: TrialDetails) -> list[str]:
     ]
     if record.measured_ms is not None:
         held = {True: ", inside the interval", False: ", outside the interval", None: ""}[inside_interval(record)]
+        if record.blind_estimate is not None:
+            held += f" of the prediction before it, {milliseconds(record.blind_estimate.latency_ms)} ms"
         lines.append(f"  measured    {milliseconds(record.measured_ms)} ms{held}")
     if today is not None:
         lines.append(f"  today       {milliseconds(today.latency_ms)} ms by the latency model as it is now, of which")

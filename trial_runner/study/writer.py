@@ -94,7 +94,8 @@ class StudyWriter:
     def replace_predictions(self, records: Iterable[TrialRecord]) -> None:
         """Store other predictions (latency, on further targets, other costs) of trials in whatever state, in one transaction.
 
-        Values of objectives that are predicted, constraint violations and short facts follow; what was trained and measured stays.
+        Values of objectives that are predicted, constraint violations and short facts follow; what was trained and measured stays, and
+        so does the estimate that a measurement was made after, as the one to compare it with.
         """
         trials = {trial.number: trial for trial in self._study.get_trials(deepcopy=False)}
         self._storage.rewrite([self._with_predictions(trials[record.number], record) for record in records])
@@ -103,6 +104,9 @@ class StudyWriter:
         predictions: dict[str, Any] = {}
         if record.estimate is not None:
             predictions[tr.ESTIMATE] = record.estimate.to_dict()
+            stored = tr.trial_attributes(trial)
+            if record.measurement is not None and tr.BLIND_ESTIMATE not in stored:
+                predictions[tr.BLIND_ESTIMATE] = stored[tr.ESTIMATE]
         if record.targets:
             predictions[tr.TARGETS] = {name: estimate.to_dict() for name, estimate in record.targets.items()}
         if record.costs:
