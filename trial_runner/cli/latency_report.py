@@ -138,13 +138,13 @@ def _members(config: StudyConfig | None, precision: str) -> list[Reading]:
         Reading(
             name=f"trial {record.number}: {text.network(record)}",
             family=str(record.params.get("family", "")),
-            predicted_ms=record.estimate.latency_ms,
-            low_ms=record.estimate.low_ms,
-            high_ms=record.estimate.high_ms,
+            predicted_ms=estimate.latency_ms,
+            low_ms=estimate.low_ms,
+            high_ms=estimate.high_ms,
             measured_ms=record.measured_ms,
-            coverage=record.estimate.coverage,
-            unknown_kinds=record.estimate.unknown_kinds,
+            coverage=estimate.coverage,
+            unknown_kinds=estimate.unknown_kinds,
         )
         for record in records
-        if record.estimate is not None and (len(config.precisions) == 1 or record.precision == precision)
+        if (estimate := record.judged_estimate) is not None and (len(config.precisions) == 1 or record.precision == precision)
     ]
