@@ -146,5 +146,6 @@ def _members(config: StudyConfig | None, precision: str) -> list[Reading]:
             unknown_kinds=estimate.unknown_kinds,
         )
         for record in records
-        if (estimate := record.judged_estimate) is not None and (len(config.precisions) == 1 or record.precision == precision)
+        if (estimate := record.judged_estimate) is not None
+        and (len(config.precisions) == 1 or record.precision == precision)
     ]
