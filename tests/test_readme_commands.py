@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,11 @@ def run(command: str, folder: Path, timeout_s: float = 400) -> str:
     return done.stdout
 
 
+def unpredicted(row: dict[str, Any]) -> dict[str, Any]:
+    """Facts of a member without its predictions, which a second launch makes anew: the latency model has learnt from the measured front."""
+    return {key: value for key, value in row.items() if not key.startswith("latency_") and key != "objectives"}
+
+
 def test_make_demo_and_then_every_command_of_the_readme(copy: Path, repo_root: Path):
     text = run("make demo", copy)
     assert "Pareto front within" in text and text.strip().splitlines()[-1].startswith("report:")
@@ -65,10 +71,11 @@ def test_make_demo_and_then_every_command_of_the_readme(copy: Path, repo_root: P
     assert front and all(row["measured_ms"] and Path(row["bundle"]).is_dir() for row in front)
     again = run("make demo", copy)
     assert "the latency model" in again and "trial   0" not in again  # it goes on: nothing is trained twice
-    trained = {row["trial"]: row["params"] for row in front}
-    # The latency model has learnt from the measured front, so the predictions and with them the members may differ.
     now = json.loads(run(".venv/bin/paretoseg front configs/demo.yaml --json", copy))
-    assert now and all(row["params"] == trained.get(row["trial"], row["params"]) for row in now)
+    assert now and all(row["measured_ms"] and Path(row["bundle"]).is_dir() for row in now)
+    then = {row["trial"]: unpredicted(row) for row in front}
+    common = [row for row in now if row["trial"] in then]
+    assert common and all(unpredicted(row) == then[row["trial"]] for row in common)
 
     ran = []
     pages = [(repo_root / page).read_text() for page in ("README.md", "docs/tasks.md")]
