@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from driving import driver_of, records_of
@@ -99,6 +100,30 @@ def test_an_interrupted_launch_keeps_stopped_trials_for_the_next_one(config: Stu
     assert records_of(config)[1].paused
     train(driver_of(config), {0: 0.2, 1: 0.15}, asked)
     assert asked.count(1) == 2 and records_of(config)[1].complete
+
+
+def with_stopping(config: StudyConfig, **changes: Any) -> StudyConfig:
+    stopping = config.search.early_stopping.model_copy(update=changes)
+    search = config.search.model_copy(update={"early_stopping": stopping, "time_budget_minutes": 60.0})
+    return config.model_copy(update={"search": search})
+
+
+def test_a_trial_of_a_rung_that_is_none_any_more_is_stopped_for_good(config: StudyConfig):
+    driver, asked = driver_of(config), list[int]()
+    train(driver, {0: 0.2, 1: 0.15}, asked, trials=3)
+    driver.requeue_running()
+    driver_of(with_stopping(config, rungs_epochs=[3]))
+    assert not records_of(config)[1].paused and records_of(config)[1].state == "PRUNED"
+
+
+def test_a_trial_stopped_at_a_rung_in_time_is_resumed_by_the_next_launch(config: StudyConfig):
+    timed = with_stopping(config, rungs_epochs=[], rungs_time_shares=[1.0 / 3600])  # one second, an epoch's
+    driver, asked = driver_of(timed), list[int]()
+    train(driver, {0: 0.2, 1: 0.15}, asked, trials=3)
+    driver.requeue_running()
+    assert records_of(timed)[1].paused
+    train(driver_of(timed), {0: 0.2, 1: 0.15}, asked)
+    assert asked.count(1) == 2 and records_of(timed)[1].complete
 
 
 def test_there_must_be_time_for_the_rest(config: StudyConfig, monkeypatch: pytest.MonkeyPatch):

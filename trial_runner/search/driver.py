@@ -25,7 +25,7 @@ from trial_runner.config.study import SearchSection, StudyConfig
 from trial_runner.constraints.cost import CostConstraint
 from trial_runner.constraints.latency import LatencyConstraint
 from trial_runner.search.budget import StudyBudget, epochs_seconds
-from trial_runner.search.early_stopping import MultiObjectiveASHA
+from trial_runner.search.early_stopping import MultiObjectiveASHA, rungs_of
 from trial_runner.search.final_scheduler import FinalScheduler
 from trial_runner.search.final_training import FinalTraining, spec_of
 from trial_runner.search.initial_design import stratified_by_latency
@@ -197,8 +197,9 @@ class StudyDriver:
         return None
 
     def _may_be_resumed(self, record: TrialRecord) -> bool:
-        """Return True for a trial that was stopped at a rung, in a study that promotes."""
-        return self._promotes and record.score is not None and record.score.epoch in dict(record.rung_scores)
+        """Return True for a trial that was stopped at one of the rungs of now, in a study that promotes."""
+        rungs = rungs_of(self._config.search) if self._promotes and record.score is not None else ()
+        return any(rung.epoch_of(record) == record.score.epoch for rung in rungs if record.score is not None)
 
     @property
     def _promotes(self) -> bool:
